@@ -1,0 +1,21 @@
+# tfstate: state locks and guarded states for Terraform, OpenTofu and SQL
+
+EXTENSION = tfstate
+MODULE_big = tfstate
+PGFILEDESC = "tfstate - state locks for Terraform, OpenTofu and SQL"
+
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+DATA = $(wildcard sql/tfstate--*.sql)
+
+REGRESS = $(filter-out tfstate--%,$(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql))))
+ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+PG_CONFIG = pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# PGXS does not track headers.
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)

@@ -1,0 +1,90 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  What differs between the PostgreSQL majors that tfstate supports.
+ *
+ * This is the only file that looks at PG_VERSION_NUM.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_COMPAT_H
+#define TFSTATE_COMPAT_H
+
+#include "common/jsonapi.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
+#include "utils/backend_status.h"
+
+#if PG_VERSION_NUM < 150000
+#error tfstate needs PostgreSQL 15 or later
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* Does this backend hold the tag in ExclusiveLock, at any level? */
+static inline bool
+compat_lock_held_by_me(const LOCKTAG *tag)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, ExclusiveLock, false);
+#else
+	return LockHeldByMe(tag, ExclusiveLock);
+#endif
+}
+
+/* The backend that runs a virtual transaction; NULL when it is gone. */
+static inline PGPROC *
+compat_vxid_proc(VirtualTransactionId vxid)
+{
+#if PG_VERSION_NUM >= 170000
+	return ProcNumberGetProc(vxid.procNumber);
+#else
+	return BackendIdGetProc(vxid.backendId);
+#endif
+}
+
+/* The number that tells this backend's transactions apart. */
+static inline LocalTransactionId
+compat_my_lxid(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
+#endif
+}
+
+/* The i-th backend's status entry, counted from 1; NULL past the end. */
+static inline PgBackendStatus *
+compat_backend_status(int i)
+{
+	LocalPgBackendStatus *local;
+
+#if PG_VERSION_NUM >= 160000
+	local = pgstat_get_local_beentry_by_index(i);
+#else
+	local = pgstat_fetch_stat_local_beentry(i);
+#endif
+	return local ? &local->backendStatus : NULL;
+}
+
+/* Does the text parse as JSON?  Raises no error. */
+static inline bool
+compat_json_is_valid(const char *json, int encoding)
+{
+	JsonLexContext *lex;
+
+#if PG_VERSION_NUM >= 170000
+	lex = makeJsonLexContextCstringLen(NULL, json, strlen(json), encoding, false);
+#else
+	lex = makeJsonLexContextCstringLen(unconstify(char *, json), strlen(json),
+									   encoding, false);
+#endif
+	return pg_parse_json(lex, &nullSemAction) == JSON_SUCCESS;
+}
+
+#endif							/* TFSTATE_COMPAT_H */

@@ -1,0 +1,161 @@
+/*-------------------------------------------------------------------------
+ *
+ * conflict.c
+ *	  What people read when a lock is not to be had.
+ *
+ * Terraform shows only the primary message of an error, so that one names the
+ * holder, on one line, however odd the texts are that the holder gave.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "tfstate.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+
+/* The most bytes of a text that somebody gave, in a primary message. */
+#define MAX_IN_MESSAGE	256
+
+/*
+ * A text without control characters and cut to a number of bytes.
+ */
+char *
+tfstate_one_line(const char *text, int max_bytes)
+{
+	int			len = pg_mbcliplen(text, strlen(text), max_bytes);
+	char	   *result = pnstrdup(text, len);
+
+	for (char *p = result; *p; p++)
+	{
+		if ((unsigned char) *p < ' ' || *p == 0x7f)
+			*p = ' ';
+	}
+	return text[len] == '\0' ? result : psprintf("%s...", result);
+}
+
+/*
+ * A point in time to the second, in the session's time zone.
+ */
+static char *
+format_time(TimestampTz time)
+{
+	char		buffer[MAXDATELEN + 1];
+	struct pg_tm tm;
+	fsec_t		fsec;
+	int			tz;
+	const char *tzn;
+
+	if (timestamp2tm(time, &tz, &tm, &fsec, &tzn, NULL) != 0)
+		return pstrdup("?");
+	EncodeDateTime(&tm, 0, true, tz, tzn, USE_ISO_DATES, buffer);
+	return pstrdup(buffer);
+}
+
+/*
+ * One line about who holds a lock: who, what for, since when, ID and Info.
+ */
+char *
+tfstate_describe_holding(const Holding *holding, bool own)
+{
+	Jsonb	   *info = DatumGetJsonbP(HOLDING_DATUM(holding, info));
+	char	   *who = tfstate_info_get(info, "Who");
+	char	   *operation = tfstate_info_get(info, "Operation");
+	char	   *note = tfstate_info_get(info, "Info");
+	StringInfoData line;
+
+	initStringInfo(&line);
+	appendStringInfoString(&line, tfstate_one_line(who ? who : "?", MAX_IN_MESSAGE));
+	if (own)
+		appendStringInfoString(&line, " (this session)");
+	if (operation && *operation)
+		appendStringInfo(&line, ": %s", tfstate_one_line(operation, MAX_IN_MESSAGE));
+	appendStringInfo(&line, " since %s (ID %s",
+					 format_time(DatumGetTimestampTz(HOLDING_DATUM(holding, created))),
+					 tfstate_one_line(HOLDING_TEXT(holding, id), MAX_IN_MESSAGE));
+	if (note && *note)
+		appendStringInfo(&line, ", info \"%s\"", tfstate_one_line(note, MAX_IN_MESSAGE));
+	appendStringInfoChar(&line, ')');
+	return line.data;
+}
+
+/*
+ * Who has a tag, from the session: role, address, process, application.
+ */
+static char *
+describe_tag_holder(const LOCKTAG *tag)
+{
+	int			pid = tfstate_tag_holder(tag);
+	BackendDetails details;
+	StringInfoData line;
+
+	if (pid == 0)
+		return pstrdup("another transaction");
+	if (!tfstate_backend_details(pid, &details))
+		return psprintf("process %d", pid);
+	initStringInfo(&line);
+	appendStringInfo(&line, "%s@%s (pid %d", details.role ? details.role : "?",
+					 details.client_addr ? details.client_addr : "[local]", pid);
+	if (*details.application_name)
+		appendStringInfo(&line, ", %s", tfstate_one_line(details.application_name, NAMEDATALEN));
+	appendStringInfoChar(&line, ')');
+	return line.data;
+}
+
+/*
+ * An info for a holder of whom there is no row.
+ */
+Jsonb *
+tfstate_conflict_info(const LockConflict *conflict)
+{
+	return tfstate_who_info(describe_tag_holder(&conflict->tag));
+}
+
+static char *
+force_unlock_call(const char *lockid, const Holding *holder)
+{
+	return psprintf("SELECT tfstate_force_unlock(%s, %s%s);",
+					quote_literal_cstr(lockid),
+					quote_literal_cstr(HOLDING_TEXT(holder, id)),
+					holder->durable ? "" : ", terminate => true");
+}
+
+/*
+ * Raise the error for a request that was not granted.
+ */
+void
+tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
+{
+	char	   *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
+	const Holding *holder = &conflict->holder;
+
+	if (conflict->known)
+	{
+		Jsonb	   *info = DatumGetJsonbP(HOLDING_DATUM(holder, info));
+
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("state lock \"%s\" is held by %s", name,
+						tfstate_describe_holding(holder, conflict->own)),
+				 errdetail("Lock info: %s",
+						   JsonbToCString(NULL, &info->root, VARSIZE(info))),
+				 errhint("Ask who holds it, or release it with: %s",
+						 force_unlock_call(lockid, holder))));
+	}
+	if (!tfstate_is_key(&conflict->tag))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("state lock \"%s\" is held without tfstate by %s", name,
+						describe_tag_holder(&conflict->tag)),
+				 errdetail("Advisory lock %lld is held by a client that does not use tfstate.",
+						   (long long) tfstate_tag_number(&conflict->tag)),
+				 errhint("Wait until it has finished, or end it with pg_terminate_backend().")));
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("state lock \"%s\" is being taken or released by %s", name,
+					describe_tag_holder(&conflict->tag)),
+			 errhint("Try again when that transaction has ended.")));
+}

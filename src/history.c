@@ -1,0 +1,179 @@
+/*-------------------------------------------------------------------------
+ *
+ * history.c
+ *	  The finished holdings, and how they are forgotten.
+ *
+ * The row of a release is written in the transaction that deletes the lock's
+ * row, so the two cannot disagree.  What is too old or too much is deleted in
+ * passing: at a session's first release and at each 16th after it, at most a
+ * few dozen rows at a time.  Nobody waits for anybody in this; a row that
+ * another session is deleting is left to it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "tfstate.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* How many releases of a session lie between two prunings. */
+#define PRUNE_EVERY		16
+
+/* How many rows one pruning deletes at most, by count and by age each. */
+#define PRUNE_ROWS		64
+
+/*
+ * Delete a row unless somebody else is at it.
+ */
+static void
+forget(Relation rel, HeapTuple tuple)
+{
+	TM_FailureData failure;
+
+	(void) table_tuple_delete(rel, &tuple->t_self, GetCurrentCommandId(true),
+							  InvalidSnapshot, InvalidSnapshot, false,
+							  &failure, false);
+}
+
+/*
+ * Delete the oldest holdings of a lockid beyond the number to be kept.
+ */
+static void
+prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)
+{
+	Relation	index = index_open(tfstate_catalog()->released_index, AccessShareLock);
+	int			seen = 0;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ, lockid);
+	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
+	while (seen < tfstate_history_count + PRUNE_ROWS &&
+		   (tuple = systable_getnext_ordered(scan, BackwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (++seen > tfstate_history_count)
+			forget(rel, tuple);
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+}
+
+/*
+ * Delete the holdings, of any lockid, that were released too long ago.
+ *
+ * Each session remembers up to where it has found nothing left, because the
+ * scan would else step over all rows that are deleted and not yet vacuumed.
+ */
+static void
+prune_by_age(Relation rel, Snapshot snapshot)
+{
+	static TimestampTz done_until = DT_NOBEGIN;
+	Relation	index = index_open(tfstate_catalog()->released_at_index, AccessShareLock);
+	TimestampTz cutoff = GetCurrentTimestamp() - tfstate_history_age * USECS_PER_SEC;
+	int			seen = 0;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], Anum_released_released_at, BTGreaterEqualStrategyNumber,
+				F_TIMESTAMPTZ_GE, TimestampTzGetDatum(done_until));
+	ScanKeyInit(&keys[1], Anum_released_released_at, BTLessStrategyNumber,
+				F_TIMESTAMPTZ_LT, TimestampTzGetDatum(cutoff));
+	scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
+	while (seen++ < PRUNE_ROWS &&
+		   (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		done_until = DatumGetTimestampTz(heap_getattr(tuple, Anum_released_released_at,
+													  RelationGetDescr(rel), &isnull));
+		forget(rel, tuple);
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+}
+
+static void
+prune(Relation rel, Datum lockid)
+{
+	static int	releases = 0;
+	Snapshot	snapshot;
+
+	if (releases++ % PRUNE_EVERY != 0)
+		return;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (tfstate_history_count >= 0)
+		prune_by_count(rel, lockid, snapshot);
+	if (tfstate_history_age >= 0)
+		prune_by_age(rel, snapshot);
+	UnregisterSnapshot(snapshot);
+	CommandCounterIncrement();
+}
+
+/*
+ * Does the end of this holding leave a row?
+ */
+static bool
+is_recorded(const Holding *holding)
+{
+	switch ((HistoryKind) tfstate_history)
+	{
+		case HISTORY_NONE:
+			return false;
+		case HISTORY_DURABLE:
+			return holding->durable || !HOLDING_NULL(holding, key);
+		case HISTORY_ALL:
+			break;
+	}
+	return true;
+}
+
+/*
+ * Record that a holding has ended: how is one of the HOW_ words, reason what
+ * the administrator gave or NULL.  The caller has deleted its row.
+ */
+void
+tfstate_record_release(const Holding *holding, const char *how, const char *reason)
+{
+	Datum		values[Natts_released];
+	bool		nulls[Natts_released];
+	Relation	rel;
+	HeapTuple	tuple;
+
+	if (!is_recorded(holding))
+		return;
+
+	memcpy(values, holding->values, sizeof(holding->values));
+	memcpy(nulls, holding->nulls, sizeof(holding->nulls));
+	memset(&nulls[Natts_lock], 0, sizeof(nulls) - sizeof(holding->nulls));
+	values[Anum_released_mode - 1] = CStringGetTextDatum(holding->durable ? "durable" : "session");
+	values[Anum_released_released_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[Anum_released_how - 1] = CStringGetTextDatum(how);
+	values[Anum_released_released_by - 1] = CStringGetTextDatum(tfstate_caller());
+	if (reason)
+		values[Anum_released_reason - 1] = CStringGetTextDatum(reason);
+	else
+		nulls[Anum_released_reason - 1] = true;
+
+	rel = table_open(tfstate_catalog()->released, RowExclusiveLock);
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, tuple);
+	CommandCounterIncrement();
+	prune(rel, HOLDING_DATUM(holding, lockid));
+	table_close(rel, RowExclusiveLock);
+}

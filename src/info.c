@@ -1,0 +1,242 @@
+/*-------------------------------------------------------------------------
+ *
+ * info.c
+ *	  The lock info: Terraform's description of a lock, as jsonb.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_collation.h"
+#include "miscadmin.h"
+#include "tfstate.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/* The keys that Terraform gives a lock info. */
+static const char *const known_keys[] = {
+	"ID", "Operation", "Info", "Who", "Version", "Created", "Path"
+};
+
+/*
+ * Error unless the text can be an ID.
+ */
+void
+tfstate_check_id(const char *id)
+{
+	if (*id == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lock ID must not be empty")));
+	if (strlen(id) > TFSTATE_MAX_ID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lock ID is too long"),
+				 errdetail("It has %zu bytes, and %d are allowed.",
+						   strlen(id), TFSTATE_MAX_ID)));
+}
+
+/*
+ * A text of the info, NULL if there is none under that key.
+ */
+char *
+tfstate_info_get(Jsonb *info, const char *key)
+{
+	JsonbValue	space;
+	JsonbValue *value = getKeyJsonValueFromContainer(&info->root, key,
+													 strlen(key), &space);
+
+	if (value == NULL || value->type != jbvString)
+		return NULL;
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+/*
+ * Who takes or releases a lock: tfstate.who, else the role and its address.
+ */
+char *
+tfstate_caller(void)
+{
+	const char *addr = tfstate_client_addr();
+
+	if (tfstate_who && *tfstate_who)
+		return pstrdup(tfstate_who);
+	return psprintf("%s@%s", GetUserNameFromId(GetUserId(), false),
+					addr ? addr : "[local]");
+}
+
+/*
+ * A point in time as RFC 3339 has it, in UTC.
+ */
+static char *
+format_rfc3339(TimestampTz time)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
+		elog(ERROR, "could not decompose timestamp");
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon,
+					tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
+}
+
+/*
+ * What is put under one of the known keys where it is missing; NULL to leave
+ * it out.
+ */
+static char *
+default_value(const char *key, const char *lockid, TimestampTz created)
+{
+	if (strcmp(key, "ID") == 0)
+		return DatumGetCString(DirectFunctionCall1(uuid_out,
+												   DirectFunctionCall1(gen_random_uuid, (Datum) 0)));
+	if (strcmp(key, "Operation") == 0)
+		return tfstate_operation;
+	if (strcmp(key, "Who") == 0)
+		return tfstate_caller();
+	if (strcmp(key, "Created") == 0)
+		return format_rfc3339(created);
+	if (strcmp(key, "Path") == 0)
+		return pstrdup(lockid);
+	return NULL;
+}
+
+static void
+push_string(JsonbParseState **state, JsonbIteratorToken token, const char *text)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, text);
+	value.val.string.len = strlen(text);
+	(void) pushJsonbValue(state, token, &value);
+}
+
+/*
+ * Copy the pairs of an object, later ones before earlier ones of the same key.
+ */
+static void
+push_object(JsonbParseState **state, Jsonb *object)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	(void) JsonbIteratorNext(&iterator, &value, true);	/* the opening brace */
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_END_OBJECT)
+		(void) pushJsonbValue(state, token, &value);
+}
+
+/*
+ * Error unless it is an object of bounded size.
+ */
+static void
+check_object(Jsonb *info)
+{
+	if (!JB_ROOT_IS_OBJECT(info))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lock info must be a JSON object")));
+	if (VARSIZE(info) - VARHDRSZ > TFSTATE_MAX_INFO)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("lock info is too big"),
+				 errdetail("It has %zu bytes, and %d are allowed.",
+						   (size_t) (VARSIZE(info) - VARHDRSZ), TFSTATE_MAX_INFO)));
+}
+
+/*
+ * The value of tfstate.info, NULL if it is not set.
+ */
+static Jsonb *
+setting_info(void)
+{
+	if (tfstate_info == NULL || *tfstate_info == '\0')
+		return NULL;
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(tfstate_info)));
+}
+
+/*
+ * Is there nothing under a known key, or a null?  Error if there is anything
+ * but a string.
+ */
+static bool
+is_missing(Jsonb *info, const char *key)
+{
+	JsonbValue	space;
+	JsonbValue *value = info ? getKeyJsonValueFromContainer(&info->root, key,
+															strlen(key), &space) : NULL;
+
+	if (value == NULL || value->type == jbvNull)
+		return true;
+	if (value->type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("key \"%s\" of lock info must be a string", key)));
+	return false;
+}
+
+/*
+ * Error unless a caller may give this as the info of a lock.
+ */
+void
+tfstate_check_info(Jsonb *given)
+{
+	check_object(given);
+	for (int i = 0; i < lengthof(known_keys); i++)
+		(void) is_missing(given, known_keys[i]);
+	if (!is_missing(given, "ID"))
+		tfstate_check_id(tfstate_info_get(given, "ID"));
+}
+
+/*
+ * An info that tells no more than who.
+ */
+Jsonb *
+tfstate_who_info(const char *who)
+{
+	JsonbParseState *state = NULL;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_string(&state, WJB_KEY, "Who");
+	push_string(&state, WJB_VALUE, who);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * The info of a lock: what the caller gave, then tfstate.info, and for the
+ * known keys what they leave out.  given has passed tfstate_check_info(), or is
+ * NULL.  Error if tfstate.info has no string under a known key, or a bad ID.
+ */
+Jsonb *
+tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
+{
+	Jsonb	   *setting = setting_info();
+	JsonbParseState *state = NULL;
+
+	if (setting)
+		tfstate_check_info(setting);
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	if (setting)
+		push_object(&state, setting);
+	if (given)
+		push_object(&state, given);
+	for (int i = 0; i < lengthof(known_keys); i++)
+	{
+		char	   *value;
+
+		if (!is_missing(given, known_keys[i]))
+			continue;
+		if (!is_missing(setting, known_keys[i]))
+			value = tfstate_info_get(setting, known_keys[i]);
+		else
+			value = default_value(known_keys[i], lockid, created);
+		if (value == NULL)
+			continue;
+		push_string(&state, WJB_KEY, known_keys[i]);
+		push_string(&state, WJB_VALUE, value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}

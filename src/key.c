@@ -1,0 +1,122 @@
+/*-------------------------------------------------------------------------
+ *
+ * key.c
+ *	  The lock-manager tags of tfstate.
+ *
+ * All are advisory tags of this database, told apart by their fourth field,
+ * where the built-in functions have 1 and 2:
+ *
+ *	K	0x7466, one for each lockid.  Whoever takes or waits for the lock takes
+ *		K in the transaction; a lock in session mode keeps it for the session.
+ *	S	0x7467, one for each session that took a lock.  It is held for as long
+ *		as the session lives.
+ *	W	0x7468, one for each lockid.  Held by who has K and waits for the holder
+ *		of a durable lock, so that tfstate_waiters can tell him from a holder.
+ *
+ * K and W carry a 64-bit hash of the lockid.  Two lockids with the same hash
+ * only exclude each other in the short time that K is held; who owns a lock is
+ * told by the rows, which have the whole text.  The hash is seeded with a
+ * random number that users cannot read, so that nobody can make up a lockid
+ * that collides with another's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "tfstate.h"
+
+#define KEY_FIELD4		0x7466
+#define SESSION_FIELD4	0x7467
+#define WAITING_FIELD4	0x7468
+#define BUILTIN_FIELD4	1		/* bigint keys, see utils/adt/lockfuncs.c */
+
+/*
+ * Error unless the text can be a lockid.
+ */
+void
+tfstate_check_lockid(const char *lockid)
+{
+	if (*lockid == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lockid must not be empty")));
+	if (strlen(lockid) > TFSTATE_MAX_LOCKID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lockid is too long"),
+				 errdetail("It has %zu bytes, and %d are allowed.",
+						   strlen(lockid), TFSTATE_MAX_LOCKID)));
+}
+
+static LOCKTAG
+make_tag(uint64 number, uint16 field4)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (number >> 32),
+						 (uint32) number, field4);
+	return tag;
+}
+
+/* K of a lockid. */
+LOCKTAG
+tfstate_key_tag(const char *lockid)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) lockid,
+										   (int) strlen(lockid),
+										   tfstate_catalog()->seed);
+
+	return make_tag(hash, KEY_FIELD4);
+}
+
+/* W of the same lockid as K. */
+LOCKTAG
+tfstate_waiting_tag(const LOCKTAG *key)
+{
+	return make_tag(tfstate_tag_number(key), WAITING_FIELD4);
+}
+
+/* S of a session. */
+LOCKTAG
+tfstate_session_tag(int64 session)
+{
+	return make_tag((uint64) session, SESSION_FIELD4);
+}
+
+/* The tag of pg_advisory_lock(bigint). */
+LOCKTAG
+tfstate_builtin_tag(int64 key)
+{
+	return make_tag((uint64) key, BUILTIN_FIELD4);
+}
+
+static bool
+has_field4(const LOCKTAG *tag, uint16 field4)
+{
+	return tag->locktag_type == LOCKTAG_ADVISORY &&
+		tag->locktag_field1 == MyDatabaseId &&
+		tag->locktag_field4 == field4;
+}
+
+/* Is it a K of this database? */
+bool
+tfstate_is_key(const LOCKTAG *tag)
+{
+	return has_field4(tag, KEY_FIELD4);
+}
+
+/* Is it a W of this database? */
+bool
+tfstate_is_waiting(const LOCKTAG *tag)
+{
+	return has_field4(tag, WAITING_FIELD4);
+}
+
+/* The hash, session or key in a tag. */
+uint64
+tfstate_tag_number(const LOCKTAG *tag)
+{
+	return ((uint64) tag->locktag_field2 << 32) | tag->locktag_field3;
+}

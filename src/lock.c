@@ -1,0 +1,413 @@
+/*-------------------------------------------------------------------------
+ *
+ * lock.c
+ *	  The lock engine: taking, renewing and releasing locks.
+ *
+ * To take a lock:
+ *
+ *	1. Take K of the lockid, at transaction level.  A try gives up if somebody
+ *	   else has it: he is taking the lock, waits for it first in line, or holds
+ *	   it in session mode.
+ *	2. Look for a row of the lockid in both tables.  A durable row says that the
+ *	   lock is held, unless its lease has expired.  A session row of another
+ *	   session was left by a dead one, for its K would not have been free.
+ *	   While the lock is held, a waiter sleeps with K in hand; a try gives K up.
+ *	3. Delete what is expired or left behind, and record that.
+ *	4. Where the lockid is a workspace's, take the built-in advisory lock that a
+ *	   Terraform without tfstate takes.
+ *	5. Insert the row, with a new fence.
+ *	6. At commit, which a durable lock flushes, K (and the built-in lock) goes
+ *	   with the transaction or, in session mode, is kept for the session.
+ *
+ * A rollback or a crash anywhere before the commit leaves nothing: the row is
+ * not there, and the tags go with the transaction.  From step 1 to the commit
+ * nobody else gets past step 1.  A crash after it leaves the durable row, which
+ * is the lock; a session row is gone with the crash (its table is unlogged) or
+ * fails the test in step 2.
+ *
+ * To release a lock, its row is deleted and its end recorded.  That takes no
+ * K, so it does not queue behind waiters.  Who waits is woken after the commit
+ * (xact.c); the tags of session mode are released there too.
+ *
+ * Two calls can want to delete one row at the same time.  The second waits for
+ * the first to commit, and then looks again; only step 3 never waits, and takes
+ * a lease that somebody is changing for held.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "tfstate.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* How long a terminated session is given to go away. */
+#define TERMINATE_USECS	(10 * USECS_PER_SEC)
+
+static void
+set_value(Holding *holding, int column, Datum value)
+{
+	holding->values[column - 1] = value;
+	holding->nulls[column - 1] = false;
+}
+
+static void
+set_text(Holding *holding, int column, const char *text)
+{
+	holding->nulls[column - 1] = (text == NULL || *text == '\0');
+	if (!holding->nulls[column - 1])
+		set_value(holding, column, CStringGetTextDatum(text));
+}
+
+/*
+ * Put this session down as the one that has a holding.
+ */
+static void
+set_session(Holding *holding)
+{
+	const char *addr = tfstate_client_addr();
+
+	set_value(holding, Anum_lock_session, Int64GetDatum(tfstate_session_open()));
+	set_value(holding, Anum_lock_pid, Int32GetDatum(MyProcPid));
+	set_text(holding, Anum_lock_role, GetUserNameFromId(GetUserId(), false));
+	set_text(holding, Anum_lock_application_name, application_name);
+	holding->nulls[Anum_lock_client_addr - 1] = (addr == NULL);
+	if (addr)
+		set_value(holding, Anum_lock_client_addr,
+				  DirectFunctionCall1(inet_in, CStringGetDatum(addr)));
+}
+
+static void
+set_expiry(Holding *holding, Interval *ttl)
+{
+	set_value(holding, Anum_lock_ttl, IntervalPGetDatum(ttl));
+	set_value(holding, Anum_lock_expires_at,
+			  DirectFunctionCall2(timestamptz_pl_interval,
+								  TimestampTzGetDatum(GetCurrentTimestamp()),
+								  IntervalPGetDatum(ttl)));
+}
+
+/*
+ * The row of a lock that is being taken.
+ */
+static void
+fill_holding(const LockRequest *request, Holding *holding)
+{
+	TimestampTz created = GetCurrentTimestamp();
+	Jsonb	   *info = tfstate_fill_info(request->info, request->lockid, created);
+
+	memset(holding->nulls, true, sizeof(holding->nulls));
+	holding->durable = request->durable;
+	set_text(holding, Anum_lock_lockid, request->lockid);
+	set_value(holding, Anum_lock_fence, Int64GetDatum(0));
+	set_text(holding, Anum_lock_id, tfstate_info_get(info, "ID"));
+	set_value(holding, Anum_lock_created, TimestampTzGetDatum(created));
+	if (request->ttl)
+		set_expiry(holding, request->ttl);
+	set_session(holding);
+	set_text(holding, Anum_lock_run_id, tfstate_run_id);
+	if (request->has_key)
+		set_value(holding, Anum_lock_key, Int64GetDatum(request->key));
+	set_value(holding, Anum_lock_info, JsonbPGetDatum(info));
+}
+
+/*
+ * Delete a row that its holder has abandoned, and record that.  Returns false
+ * if somebody else is changing it.
+ */
+static bool
+clear_away(const Holding *holding, const char *how)
+{
+	if (!tfstate_delete_holding(holding, false))
+		return false;
+	tfstate_record_release(holding, how, NULL);
+	return true;
+}
+
+/*
+ * With K in hand: is the lock held?  Then its row is put into conflict.  If it
+ * is not, what an earlier holder left behind is cleared away.
+ *
+ * had_key says that this session had K before: then a session row of its own
+ * is a lock that it holds, and not what a dead session left.
+ */
+static bool
+is_held(const LockRequest *request, bool had_key, LockConflict *conflict)
+{
+	Holding    *holder = &conflict->holder;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		held = false;
+
+	if (tfstate_find_holding(request->lockid, true, snapshot, holder))
+		held = !tfstate_holding_expired(holder) || !clear_away(holder, HOW_EXPIRED);
+	if (!held && tfstate_find_holding(request->lockid, false, snapshot, holder))
+	{
+		held = had_key && tfstate_session_is_mine(HOLDING_INT64(holder, session));
+		if (!held)
+			(void) clear_away(holder, HOW_RECLAIMED);
+	}
+	UnregisterSnapshot(snapshot);
+	conflict->known = held;
+	conflict->own = held && tfstate_session_is_mine(HOLDING_INT64(holder, session));
+	return held;
+}
+
+/*
+ * Does the durable lock belong to the run that asks, whose earlier session is
+ * gone?  Then this session takes its place: the holding goes on.
+ */
+static bool
+adopt(const LockRequest *request, Holding *holder)
+{
+	char	   *run_id = HOLDING_NULL(holder, run_id) ? NULL : HOLDING_TEXT(holder, run_id);
+
+	if (request->run_id == NULL || run_id == NULL || !holder->durable ||
+		strcmp(run_id, request->run_id) != 0 ||
+		tfstate_session_is_alive(HOLDING_INT64(holder, session)))
+		return false;
+	set_session(holder);
+	tfstate_sync_at_commit();
+	return tfstate_update_holding(holder);
+}
+
+/*
+ * Is it of no use to wait for this holder?  A session would wait for itself:
+ * always in session mode, and for ever in durable mode.  For a while is another
+ * matter there, because behind a pooler somebody else may have the session's
+ * lock, and release it through another one.
+ */
+static bool
+is_hopeless(const LockConflict *conflict, TimestampTz deadline)
+{
+	return conflict->own && (!conflict->holder.durable || deadline == DT_NOEND);
+}
+
+/*
+ * With K in hand, wait until the lock is not held, and take the built-in lock
+ * where there is one.  Returns false when that does not happen in time, with
+ * the conflict.  Returns true with *adopted set if the holder was of our run.
+ */
+static bool
+wait_until_free(const LockRequest *request, const LOCKTAG *key, bool had_key,
+				TimestampTz deadline, LockConflict *conflict, bool *adopted)
+{
+	TimestampTz lock_deadline = DT_NOEND;
+	TimestampTz until;
+	LOCKTAG		builtin;
+
+	for (;;)
+	{
+		ResetLatch(MyLatch);
+		*adopted = false;
+		if (!is_held(request, had_key, conflict))
+			break;
+		if ((*adopted = adopt(request, &conflict->holder)))
+			return true;
+		if (request->wait == 0 || deadline <= GetCurrentTimestamp() ||
+			is_hopeless(conflict, deadline))
+			return false;
+		if (LockTimeout > 0 && lock_deadline == DT_NOEND)
+			lock_deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LockTimeout);
+		until = deadline;
+		if (!HOLDING_NULL(&conflict->holder, expires_at))
+			until = Min(until, DatumGetTimestampTz(HOLDING_DATUM(&conflict->holder, expires_at)));
+		tfstate_sleep_as_head(key, until, lock_deadline);
+	}
+
+	if (!request->has_key)
+		return true;
+	builtin = tfstate_builtin_tag(request->key);
+	if (tfstate_try_tag(&builtin) ||
+		(request->wait != 0 && tfstate_wait_tag(&builtin, deadline)))
+		return true;
+	conflict->known = false;
+	conflict->tag = builtin;
+	return false;
+}
+
+/*
+ * Insert the row of a lock whose tags we have, and see to what its commit has
+ * to do.
+ */
+static void
+take(const LockRequest *request, const LOCKTAG *key, Holding *holding)
+{
+	fill_holding(request, holding);
+	set_value(holding, Anum_lock_fence, Int64GetDatum(tfstate_next_fence()));
+	tfstate_insert_holding(holding);
+	if (request->durable)
+		tfstate_sync_at_commit();
+	else
+	{
+		tfstate_promote_at_commit(key);
+		if (request->has_key)
+		{
+			LOCKTAG		builtin = tfstate_builtin_tag(request->key);
+
+			tfstate_promote_at_commit(&builtin);
+		}
+	}
+	tfstate_count_lock();
+}
+
+/*
+ * Take a lock.  Returns true with the new holding, or false with the conflict.
+ *
+ * The caller has checked the privilege, and that the transaction may write.
+ * Errors: too many locks, a bad info, and what interrupts a wait.
+ */
+bool
+tfstate_acquire(const LockRequest *request, Holding *holding,
+				LockConflict *conflict)
+{
+	LOCKTAG		key = tfstate_key_tag(request->lockid);
+	bool		had_key = compat_lock_held_by_me(&key);
+	TimestampTz deadline = DT_NOEND;
+	bool		adopted;
+
+	tfstate_check_lock_count();
+	if (request->wait >= 0)
+		deadline = GetCurrentTimestamp() + request->wait;
+
+	if (!tfstate_try_tag(&key) &&
+		(request->wait == 0 || !tfstate_wait_tag(&key, deadline)))
+	{
+		conflict->known = tfstate_current_holding(request->lockid, &conflict->holder) &&
+			!tfstate_holding_expired(&conflict->holder);
+		conflict->own = conflict->known &&
+			tfstate_session_is_mine(HOLDING_INT64(&conflict->holder, session));
+		conflict->tag = key;
+		return false;
+	}
+	if (!wait_until_free(request, &key, had_key, deadline, conflict, &adopted))
+	{
+		tfstate_release_tag(&key);
+		return false;
+	}
+	if (adopted)
+		*holding = conflict->holder;
+	else
+		take(request, &key, holding);
+	return true;
+}
+
+/*
+ * End a holding: how is one of the HOW_ words.  Returns false if somebody else
+ * has changed or deleted its row since it was read; then look again.
+ */
+bool
+tfstate_release(const Holding *holding, const char *how, const char *reason)
+{
+	char	   *lockid = HOLDING_TEXT(holding, lockid);
+	LOCKTAG		key = tfstate_key_tag(lockid);
+
+	if (!tfstate_delete_holding(holding, true))
+		return false;
+	tfstate_record_release(holding, how, reason);
+	if (holding->durable)
+		tfstate_wake_at_commit(&key);
+	else if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
+	{
+		tfstate_release_at_commit(&key);
+		if (!HOLDING_NULL(holding, key))
+		{
+			LOCKTAG		builtin = tfstate_builtin_tag(HOLDING_INT64(holding, key));
+
+			tfstate_release_at_commit(&builtin);
+		}
+	}
+	return true;
+}
+
+/*
+ * Extend a lease, by ttl or, if that is NULL, by its own.  Returns false if
+ * somebody else has changed or deleted its row since it was read.
+ */
+bool
+tfstate_renew_lease(Holding *holding, Interval *ttl)
+{
+	set_expiry(holding, ttl ? ttl : DatumGetIntervalP(HOLDING_DATUM(holding, ttl)));
+	tfstate_sync_at_commit();
+	return tfstate_update_holding(holding);
+}
+
+/*
+ * Terminate the session that has a lock in session mode, and wait until it is
+ * gone.  Errors: it is a superuser's and we are not one; it does not go.
+ */
+static void
+terminate_session(const Holding *holding)
+{
+	int64		session = HOLDING_INT64(holding, session);
+	LOCKTAG		tag = tfstate_session_tag(session);
+	int			pid = tfstate_session_pid(session);
+	PGPROC	   *proc = pid ? BackendPidGetProc(pid) : NULL;
+
+	if (proc == NULL)
+		return;
+	if (superuser_arg(proc->roleId) && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be a superuser to terminate superuser process")));
+	if (kill(pid, SIGTERM) != 0 && errno != ESRCH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not send signal to process %d: %m", pid)));
+	if (!tfstate_wait_tag(&tag, GetCurrentTimestamp() + TERMINATE_USECS))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("process %d did not terminate within %d seconds", pid,
+						(int) (TERMINATE_USECS / USECS_PER_SEC))));
+	tfstate_release_tag(&tag);
+}
+
+/*
+ * Release a lock whoever holds it; with an ID, only that holding.  Returns its
+ * info.
+ *
+ * The row of a live session is deleted before the session is terminated, so
+ * that nobody who waits records it as reclaimed.  If we roll back after that,
+ * the row is there again, and reads as what a dead session left.
+ */
+Jsonb *
+tfstate_force_release(const char *lockid, const char *id, const char *reason,
+					  bool terminate)
+{
+	char	   *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
+	Holding		holding;
+	bool		live;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!tfstate_current_holding(lockid, &holding))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("state lock \"%s\" is not held", name)));
+		if (id && strcmp(id, HOLDING_TEXT(&holding, id)) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("state lock \"%s\" is not held under ID \"%s\" but by %s",
+							name, tfstate_one_line(id, TFSTATE_MAX_ID),
+							tfstate_describe_holding(&holding, false))));
+		live = !holding.durable &&
+			!tfstate_session_is_mine(HOLDING_INT64(&holding, session));
+		if (live && !terminate)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("state lock \"%s\" is held by a live session: %s", name,
+							tfstate_describe_holding(&holding, false)),
+					 errhint("To end that session and its lock, add terminate => true.")));
+	} while (!tfstate_release(&holding, HOW_FORCE, reason));
+	if (live)
+		terminate_session(&holding);
+	return DatumGetJsonbP(HOLDING_DATUM(&holding, info));
+}

@@ -1,0 +1,225 @@
+/*-------------------------------------------------------------------------
+ *
+ * rows.c
+ *	  The rows of the lock tables.
+ *
+ * tfstate_durable_lock and tfstate_session_lock have a row for each lock that
+ * is held, and no other: a release deletes it.  Their key is (lockid, fence).
+ * Fences grow, so the newest holding of a lockid is the last entry of its key,
+ * and a backward index scan meets it first.  That keeps a lookup short even
+ * where an old snapshot keeps vacuum from removing what many earlier holdings
+ * left: the scan sees all row versions, and as soon as it meets a holding that
+ * was committed and has been deleted it can stop, since an older one must have
+ * been deleted before.  (A unique key on lockid alone would make each insert
+ * step over all the dead entries.)
+ *
+ * The heap is read and written directly, not by SQL: it is faster, it sees
+ * what is committed now in every isolation level, and no serializable
+ * transaction is failed for it.  The price is that the callers check the
+ * privileges and that the transaction may write.
+ *
+ * Exclusion is not decided here.  Only who has K of the lockid (see lock.c)
+ * inserts a row or takes an abandoned one away; a release needs no K, the
+ * tuple's own lock decides between two of them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "compat.h"
+#include "tfstate.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+static Oid
+table_of(bool durable)
+{
+	return durable ? tfstate_catalog()->durable : tfstate_catalog()->session;
+}
+
+/*
+ * Was the tuple's insertion committed (or is it our own), as the snapshot sees
+ * it?  If it was and the tuple is not visible, then it has been deleted.
+ */
+static bool
+inserted_for_good(HeapTuple tuple, Snapshot snapshot)
+{
+	TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+
+	if (!TransactionIdIsNormal(xmin))
+		return TransactionIdIsValid(xmin);	/* frozen */
+	if (TransactionIdIsCurrentTransactionId(xmin))
+		return true;
+	return !XidInMVCCSnapshot(xmin, snapshot) && TransactionIdDidCommit(xmin);
+}
+
+/*
+ * Copy a row, with all that hangs on it, into the current memory context.
+ */
+void
+tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
+					 Holding *holding)
+{
+	holding->durable = durable;
+	holding->tid = tuple->t_self;
+	heap_deform_tuple(tuple, desc, holding->values, holding->nulls);
+	for (int i = 0; i < Natts_lock; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (holding->nulls[i])
+			continue;
+		if (attr->attlen == -1)
+			holding->values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(holding->values[i]));
+		else
+			holding->values[i] = datumCopy(holding->values[i], attr->attbyval, attr->attlen);
+	}
+}
+
+/*
+ * Find the holding of a lockid in one of the lock tables, as of a registered
+ * MVCC snapshot.  Returns whether there is one.
+ */
+bool
+tfstate_find_holding(const char *lockid, bool durable, Snapshot snapshot,
+					 Holding *holding)
+{
+	Relation	rel = table_open(table_of(durable), AccessShareLock);
+	Relation	index = index_open(durable ? tfstate_catalog()->durable_index :
+								   tfstate_catalog()->session_index,
+								   AccessShareLock);
+	int64		deleted_fence = 0;
+	bool		found = false;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(lockid));
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
+	while ((tuple = systable_getnext_ordered(scan, BackwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+		int64		fence = DatumGetInt64(heap_getattr(tuple, Anum_lock_fence,
+													   RelationGetDescr(rel), &isnull));
+
+		/* A renewed holding has several versions under one fence. */
+		if (fence < deleted_fence)
+			break;
+		if (table_tuple_satisfies_snapshot(rel, scan->slot, snapshot))
+		{
+			tfstate_read_holding(tuple, RelationGetDescr(rel), durable, holding);
+			found = true;
+			break;
+		}
+		if (inserted_for_good(tuple, snapshot))
+			deleted_fence = fence;
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Find who holds a lockid now: a durable row, or a row of a living session.
+ * An expired lease is returned too; tfstate_holding_expired() tells.
+ */
+bool
+tfstate_current_holding(const char *lockid, Holding *holding)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		found;
+
+	found = tfstate_find_holding(lockid, true, snapshot, holding);
+	if (!found && tfstate_find_holding(lockid, false, snapshot, holding))
+		found = tfstate_session_is_alive(HOLDING_INT64(holding, session));
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * Add a row.  The caller has K of the lockid.
+ */
+void
+tfstate_insert_holding(Holding *holding)
+{
+	Relation	rel = table_open(table_of(holding->durable), RowExclusiveLock);
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel),
+										holding->values, holding->nulls);
+
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+/*
+ * Delete a row.  Returns false if somebody else has changed or deleted it, or,
+ * without wait, is about to.
+ */
+bool
+tfstate_delete_holding(const Holding *holding, bool wait)
+{
+	Relation	rel = table_open(table_of(holding->durable), RowExclusiveLock);
+	ItemPointerData tid = holding->tid;
+	TM_FailureData failure;
+	TM_Result	result;
+
+	result = table_tuple_delete(rel, &tid, GetCurrentCommandId(true),
+								InvalidSnapshot, InvalidSnapshot, wait,
+								&failure, false);
+	table_close(rel, RowExclusiveLock);
+	if (result == TM_Ok)
+		CommandCounterIncrement();
+	return result == TM_Ok;
+}
+
+/*
+ * Write a changed holding back to its row.  Returns false if somebody else has
+ * changed or deleted the row since it was read.
+ */
+bool
+tfstate_update_holding(Holding *holding)
+{
+	Relation	rel = table_open(table_of(holding->durable), RowExclusiveLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TM_FailureData failure;
+	TM_Result	result;
+
+	result = table_tuple_lock(rel, &holding->tid, InvalidSnapshot, slot,
+							  GetCurrentCommandId(true), LockTupleNoKeyExclusive,
+							  LockWaitBlock, 0, &failure);
+	ExecDropSingleTupleTableSlot(slot);
+	if (result == TM_Ok)
+	{
+		HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel),
+											holding->values, holding->nulls);
+
+		CatalogTupleUpdate(rel, &holding->tid, tuple);
+		holding->tid = tuple->t_self;
+		CommandCounterIncrement();
+	}
+	table_close(rel, RowExclusiveLock);
+	return result == TM_Ok;
+}
+
+/* Is it a lease whose time is over? */
+bool
+tfstate_holding_expired(const Holding *holding)
+{
+	return !HOLDING_NULL(holding, expires_at) &&
+		DatumGetTimestampTz(HOLDING_DATUM(holding, expires_at)) <= GetCurrentTimestamp();
+}

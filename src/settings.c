@@ -1,0 +1,223 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *	  The configuration parameters tfstate.*
+ *
+ * A parameter that PGOPTIONS or ALTER ROLE sets exists as a placeholder before
+ * the library is loaded, and its value is checked only then.  The server
+ * reports a bad value with a warning and goes on with the default, which a
+ * Terraform user would never see.  So what was refused is remembered here, and
+ * tfstate_check_settings() raises an error when a lock is asked for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "compat.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "tfstate.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+char	   *tfstate_who;
+char	   *tfstate_operation;
+char	   *tfstate_info;
+char	   *tfstate_run_id;
+int			tfstate_mode;
+int			tfstate_wait;
+int			tfstate_history;
+int			tfstate_history_count;
+int			tfstate_history_age;
+int			tfstate_max_session_locks;
+
+static const struct config_enum_entry mode_options[] = {
+	{"session", false, false},
+	{"durable", true, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry history_options[] = {
+	{"none", HISTORY_NONE, false},
+	{"durable", HISTORY_DURABLE, false},
+	{"all", HISTORY_ALL, false},
+	{NULL, 0, false}
+};
+
+/* The parameters, and the value of each that was refused at load. */
+static struct
+{
+	const char *name;
+	char	   *refused;
+}			parameters[] = {
+	{"tfstate.who"},
+	{"tfstate.operation"},
+	{"tfstate.info"},
+	{"tfstate.run_id"},
+	{"tfstate.mode"},
+	{"tfstate.wait"},
+	{"tfstate.history"},
+	{"tfstate.history_count"},
+	{"tfstate.history_age"},
+	{"tfstate.max_session_locks"},
+};
+
+/*
+ * Check hook of the short texts: they end up in the lock info, which has to
+ * stay under its own limit.
+ */
+static bool
+check_short_text(char **newval, void **extra, GucSource source)
+{
+	if (*newval && strlen(*newval) > TFSTATE_MAX_LOCKID)
+	{
+		GUC_check_errdetail("The value is longer than %d bytes.",
+							TFSTATE_MAX_LOCKID);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Check hook of tfstate.info: empty, or a JSON object of bounded size.
+ */
+static bool
+check_info(char **newval, void **extra, GucSource source)
+{
+	const char *start = *newval;
+
+	if (start == NULL || *start == '\0')
+		return true;
+	if (strlen(start) > TFSTATE_MAX_INFO)
+	{
+		GUC_check_errdetail("The value is longer than %d bytes.",
+							TFSTATE_MAX_INFO);
+		return false;
+	}
+	start += strspn(start, " \t\r\n");
+	if (*start != '{' || !compat_json_is_valid(*newval, GetDatabaseEncoding()))
+	{
+		GUC_check_errdetail("The value must be a JSON object.");
+		return false;
+	}
+	return true;
+}
+
+static void
+define_text(const char *name, const char *description, char **variable,
+			GucStringCheckHook check)
+{
+	DefineCustomStringVariable(name, description, NULL, variable, "",
+							   PGC_USERSET, 0, check, NULL, NULL);
+}
+
+/*
+ * What a lock is taken as, for the shim and for the lock info.  Everybody sets
+ * these for himself.
+ */
+static void
+define_user_settings(void)
+{
+	define_text("tfstate.who", "Who takes locks, as others see it.",
+				&tfstate_who, check_short_text);
+	define_text("tfstate.operation", "What locks are taken for, as others see it.",
+				&tfstate_operation, check_short_text);
+	define_text("tfstate.info", "A JSON object to be merged into the info of locks.",
+				&tfstate_info, check_info);
+	define_text("tfstate.run_id", "Names one run over several connections.",
+				&tfstate_run_id, check_short_text);
+	DefineCustomEnumVariable("tfstate.mode",
+							 "The mode of the locks that Terraform takes.",
+							 NULL, &tfstate_mode, false, mode_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tfstate.wait",
+							"How long Terraform's locks are waited for.",
+							"0 does not wait, -1 waits for ever.",
+							&tfstate_wait, 0, -1, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
+/*
+ * What protects the server and the audit trail: for the administrator, who can
+ * give them to a role with ALTER ROLE.
+ */
+static void
+define_administrator_settings(void)
+{
+	DefineCustomEnumVariable("tfstate.history",
+							 "Which finished holdings leave a row in tfstate_history.",
+							 NULL, &tfstate_history, HISTORY_DURABLE, history_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tfstate.history_count",
+							"How many finished holdings of a lockid are kept.",
+							"-1 keeps them all.",
+							&tfstate_history_count, 100, -1, INT_MAX,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tfstate.history_age",
+							"How long finished holdings are kept.",
+							"-1 keeps them for ever.",
+							&tfstate_history_age, 90 * SECS_PER_DAY, -1, INT_MAX,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("tfstate.max_session_locks",
+							"How many locks a session may have in the lock manager.",
+							"Counts the locks in session mode and those of the current transaction.",
+							&tfstate_max_session_locks, 1000, 1, INT_MAX,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+}
+
+/*
+ * Define the parameters, and remember which values that were set before had to
+ * be refused.  A value that may not be set at all (the administrator's
+ * parameters) was not accepted either, but that is the server's to say.
+ */
+void
+tfstate_define_settings(void)
+{
+	for (int i = 0; i < lengthof(parameters); i++)
+	{
+		const char *before = GetConfigOption(parameters[i].name, true, false);
+
+		parameters[i].refused = before ? MemoryContextStrdup(TopMemoryContext, before) : NULL;
+	}
+
+	define_user_settings();
+	define_administrator_settings();
+	MarkGUCPrefixReserved("tfstate");
+
+	for (int i = 0; i < lengthof(parameters); i++)
+	{
+		if (parameters[i].refused == NULL)
+			continue;
+		if (set_config_option(parameters[i].name, parameters[i].refused,
+							  PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SET,
+							  false, DEBUG5, false) != 0)
+		{
+			pfree(parameters[i].refused);
+			parameters[i].refused = NULL;
+		}
+	}
+}
+
+/*
+ * Raise an error where a value was refused at load and no other was set since.
+ */
+void
+tfstate_check_settings(void)
+{
+	for (int i = 0; i < lengthof(parameters); i++)
+	{
+		if (parameters[i].refused == NULL)
+			continue;
+		if (strcmp(GetConfigOption(parameters[i].name, false, false),
+				   GetConfigOptionResetString(parameters[i].name)) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid value for parameter \"%s\": \"%s\"",
+							parameters[i].name, parameters[i].refused),
+					 errhint("Correct it where it is set (PGOPTIONS, ALTER ROLE or ALTER DATABASE) or SET another value.")));
+		pfree(parameters[i].refused);
+		parameters[i].refused = NULL;
+	}
+}

@@ -1,0 +1,349 @@
+/*-------------------------------------------------------------------------
+ *
+ * shim.c
+ *	  The advisory lock functions that an unmodified Terraform calls.
+ *
+ * With tfstate_pg before pg_catalog in search_path, the statements of the pg
+ * backend come here:
+ *
+ *	L	SELECT id, pg_try_advisory_lock(id), pg_try_advisory_lock(-1)
+ *		  FROM states WHERE name = 'prod'
+ *	Lc	SELECT pg_try_advisory_lock(-1)		where L found no such workspace
+ *	U	SELECT pg_advisory_unlock(id or -1)
+ *
+ * An id of an attached table locks the workspace's lockid.  A conflict is an
+ * error and not false, for Terraform shows the message of an error, which names
+ * the holder, but makes up its own for false.
+ *
+ * -1 is the creation key.  In Lc it locks the creation of workspaces: Terraform
+ * knows no finer way.  In L, behind the id of an existing workspace, it would
+ * only make runs of different projects fail for each other, and protects
+ * nothing: whoever creates a workspace gets its lock with the row (see
+ * tfstate_workspace_created()).  So there it is granted and not taken.
+ *
+ * All other keys go to the built-in functions.
+ *
+ * What U needs to know is kept in the session, because the row of a workspace
+ * can have been deleted by then.  It is a hint: who holds what is told by the
+ * lock tables.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "tfstate.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(tfstate_pg_try_advisory_lock);
+PG_FUNCTION_INFO_V1(tfstate_pg_advisory_unlock);
+PG_FUNCTION_INFO_V1(tfstate_workspace_created);
+
+/* A lock that this session took for a key. */
+typedef struct ShimLock
+{
+	int64		key;			/* as Terraform named it */
+	char	   *lockid;
+	char	   *id;
+} ShimLock;
+
+static List *shim_locks = NIL;	/* in TopMemoryContext */
+
+/* What the last key of this statement was, to tell L from Lc. */
+typedef enum LastKey
+{
+	KEY_NONE,
+	KEY_WORKSPACE,
+	KEY_OTHER
+} LastKey;
+
+static struct
+{
+	LocalTransactionId lxid;
+	TimestampTz statement;
+	LastKey		key;
+}			last;
+
+static void
+remember_key(LastKey key)
+{
+	last.lxid = compat_my_lxid();
+	last.statement = GetCurrentStatementStartTimestamp();
+	last.key = key;
+}
+
+static LastKey
+last_key(void)
+{
+	if (last.lxid != compat_my_lxid() ||
+		last.statement != GetCurrentStatementStartTimestamp())
+		return KEY_NONE;
+	return last.key;
+}
+
+static void
+remember_lock(int64 key, const char *lockid, const char *id)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ShimLock   *lock = palloc(sizeof(ShimLock));
+
+	lock->key = key;
+	lock->lockid = pstrdup(lockid);
+	lock->id = pstrdup(id);
+	shim_locks = lappend(shim_locks, lock);
+	MemoryContextSwitchTo(old);
+}
+
+/* The run that this session belongs to, NULL if it has no name. */
+static const char *
+run_id(void)
+{
+	return (tfstate_run_id && *tfstate_run_id) ? tfstate_run_id : NULL;
+}
+
+/*
+ * Take a lock as the settings say, or raise the conflict.  key is what Terraform
+ * named, builtin the built-in lock that goes along.
+ */
+static void
+shim_lock(const char *lockid, int64 key, int64 builtin)
+{
+	LockRequest request = {0};
+	LockConflict conflict;
+	Holding		holding;
+
+	PreventCommandDuringRecovery("pg_try_advisory_lock()");
+	PreventCommandIfReadOnly("pg_try_advisory_lock()");
+	PreventCommandIfParallelMode("pg_try_advisory_lock()");
+	tfstate_check_settings();
+	tfstate_check_lockid(lockid);
+	request.lockid = lockid;
+	request.durable = tfstate_mode;
+	request.wait = tfstate_wait < 0 ? -1 : tfstate_wait * INT64CONST(1000);
+	request.has_key = true;
+	request.key = builtin;
+	request.run_id = run_id();
+	if (!tfstate_acquire(&request, &holding, &conflict))
+		tfstate_raise_conflict(lockid, &conflict);
+	remember_lock(key, lockid, HOLDING_TEXT(&holding, id));
+}
+
+/*
+ * Error unless the role may create workspaces: with -1 nobody knows yet of which
+ * table, so that a grant on any lockid will do.
+ */
+static void
+check_creation_privilege(const char *lockid, int64 key)
+{
+	if (key != -1 || tfstate_privileges("lock") == NIL)
+		tfstate_check_privilege(lockid, "lock");
+}
+
+/*
+ * tfstate_pg.pg_try_advisory_lock(bigint) returns boolean
+ */
+Datum
+tfstate_pg_try_advisory_lock(PG_FUNCTION_ARGS)
+{
+	int64		key = PG_GETARG_INT64(0);
+	List	   *tables = tfstate_attached_tables();
+	char	   *lockid = tfstate_creation_lockid(tables, key);
+
+	if (lockid)
+	{
+		if (last_key() == KEY_WORKSPACE)
+			PG_RETURN_BOOL(true);
+		if (last_key() == KEY_NONE)
+		{
+			check_creation_privilege(lockid, key);
+			shim_lock(lockid, key, key);
+			PG_RETURN_BOOL(true);
+		}
+		/* else: behind the id of a table that is not attached */
+	}
+	else if ((lockid = tfstate_workspace_by_id(tables, key)) != NULL)
+	{
+		tfstate_check_privilege(lockid, "lock");
+		remember_key(KEY_WORKSPACE);
+		shim_lock(lockid, key, key);
+		PG_RETURN_BOOL(true);
+	}
+	else
+		remember_key(KEY_OTHER);
+	return pg_try_advisory_lock_int8(fcinfo);
+}
+
+/*
+ * May this session release a holding that Terraform's key stands for?  It is
+ * the one that took it, or in durable mode another one of the same run.
+ */
+static bool
+is_ours(const Holding *holding)
+{
+	char	   *run = HOLDING_NULL(holding, run_id) ? NULL : HOLDING_TEXT(holding, run_id);
+
+	if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
+		return true;
+	return holding->durable && run && run_id() && strcmp(run, run_id()) == 0;
+}
+
+/*
+ * Release the holding of a lockid if it is ours and, where an ID is given, has
+ * that.  Returns whether it was.  Error if somebody else holds the lock: ours
+ * was lost, and Terraform has to say so.
+ */
+static bool
+shim_release(const char *lockid, const char *id)
+{
+	Holding		holding;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!tfstate_current_holding(lockid, &holding))
+			return false;
+		if (!is_ours(&holding) ||
+			(id && strcmp(id, HOLDING_TEXT(&holding, id)) != 0))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("state lock \"%s\" is not held by this run but by %s",
+							tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+							tfstate_describe_holding(&holding, false))));
+	} while (!tfstate_release(&holding, HOW_UNLOCK, NULL));
+	return true;
+}
+
+/*
+ * Release what this session remembers to have taken for a key.  Returns
+ * whether there was anything.
+ */
+static bool
+release_remembered(int64 key)
+{
+	bool		released = false;
+	ListCell   *lc;
+
+	foreach(lc, shim_locks)
+	{
+		ShimLock   *lock = lfirst(lc);
+
+		if (lock->key != key)
+			continue;
+		shim_locks = foreach_delete_current(shim_locks, lc);
+		released |= shim_release(lock->lockid, lock->id);
+		pfree(lock->lockid);
+		pfree(lock->id);
+		pfree(lock);
+	}
+	return released;
+}
+
+/*
+ * Release the creation key.  Without a word, for mostly it was granted and not
+ * taken; unless it was taken as the built-in lock, for a table that is not
+ * attached.
+ */
+static bool
+release_creation(const char *lockid, int64 key)
+{
+	LOCKTAG		builtin = tfstate_builtin_tag(key);
+	Holding		holding;
+
+	if (tfstate_current_holding(lockid, &holding) && is_ours(&holding))
+		return shim_release(lockid, NULL);
+	if (compat_lock_held_by_me(&builtin))
+		return DatumGetBool(DirectFunctionCall1(pg_advisory_unlock_int8, Int64GetDatum(key)));
+	return true;
+}
+
+/*
+ * tfstate_pg.pg_advisory_unlock(bigint) returns boolean
+ *
+ * As with the built-in function it is false, with a warning, if nobody has the
+ * lock.
+ */
+Datum
+tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
+{
+	int64		key = PG_GETARG_INT64(0);
+	List	   *tables;
+	char	   *lockid;
+
+	if (release_remembered(key))
+		PG_RETURN_BOOL(true);
+	tables = tfstate_attached_tables();
+	lockid = tfstate_creation_lockid(tables, key);
+	if (lockid)
+		PG_RETURN_BOOL(release_creation(lockid, key));
+	lockid = tfstate_workspace_by_id(tables, key);
+	if (lockid && shim_release(lockid, NULL))
+		PG_RETURN_BOOL(true);
+	return pg_advisory_unlock_int8(fcinfo);
+}
+
+/*
+ * Take the lock of a new row's workspace, to be released with the creation key.
+ */
+static void
+lock_created_workspace(TriggerData *trigger, const ShimLock *creation)
+{
+	Relation	rel = trigger->tg_relation;
+	TupleDesc	desc = RelationGetDescr(rel);
+	AttrNumber	id_column = get_attnum(RelationGetRelid(rel), "id");
+	AttrNumber	name_column = get_attnum(RelationGetRelid(rel), "name");
+	Holding		holding;
+	bool		isnull;
+	Datum		id;
+	Datum		name;
+
+	/* Is it still held?  The session may have lost it without our knowing. */
+	if (!tfstate_current_holding(creation->lockid, &holding) || !is_ours(&holding))
+		return;
+	id = heap_getattr(trigger->tg_trigtuple, id_column, desc, &isnull);
+	name = heap_getattr(trigger->tg_trigtuple, name_column, desc, &isnull);
+	if (isnull)
+		return;
+	shim_lock(tfstate_workspace_lockid(RelationGetRelid(rel), TextDatumGetCString(name)),
+			  creation->key, DatumGetInt64(id));
+}
+
+/*
+ * Trigger of an attached table, AFTER INSERT FOR EACH ROW: a session that has
+ * the creation key takes the lock of the workspace that it creates, and
+ * releases it with the key.
+ */
+Datum
+tfstate_workspace_created(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	ListCell   *lc;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be fired AFTER INSERT FOR EACH ROW",
+						"tfstate_workspace_created")));
+
+	foreach(lc, shim_locks)
+	{
+		ShimLock   *lock = lfirst(lc);
+
+		if (lock->key < 0)
+		{
+			lock_created_workspace(trigger, lock);
+			break;
+		}
+	}
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,247 @@
+/*-------------------------------------------------------------------------
+ *
+ * tfstate.h
+ *	  The vocabulary that all files of tfstate share.
+ *
+ * Files include one way: the SQL-callable entry points (functions.c, shim.c,
+ * views.c) use the engine (lock.c), the engine uses its parts (wait.c, rows.c,
+ * history.c, conflict.c, xact.c, session.c), and those use the pure helpers
+ * (key.c, info.c, settings.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_H
+#define TFSTATE_H
+
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "storage/lock.h"
+#include "utils/jsonb.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+/* The longest lockid, ID and info that are accepted, in bytes. */
+#define TFSTATE_MAX_LOCKID	1024
+#define TFSTATE_MAX_ID		256
+#define TFSTATE_MAX_INFO	8192
+
+/* The longest wait and ttl that are accepted: a year. */
+#define TFSTATE_MAX_USECS	(INT64CONST(365) * USECS_PER_DAY)
+
+/* The columns of tfstate_durable_lock and tfstate_session_lock ... */
+enum
+{
+	Anum_lock_lockid = 1,
+	Anum_lock_fence,
+	Anum_lock_id,
+	Anum_lock_created,
+	Anum_lock_ttl,
+	Anum_lock_expires_at,
+	Anum_lock_session,
+	Anum_lock_pid,
+	Anum_lock_role,
+	Anum_lock_application_name,
+	Anum_lock_client_addr,
+	Anum_lock_run_id,
+	Anum_lock_key,
+	Anum_lock_info,
+	Natts_lock = Anum_lock_info,
+	/* ... which tfstate_released_lock has too, before its own. */
+	Anum_released_mode,
+	Anum_released_released_at,
+	Anum_released_how,
+	Anum_released_released_by,
+	Anum_released_reason,
+	Natts_released = Anum_released_reason
+};
+
+/* The objects of the installed extension; see catalog.c. */
+typedef struct TfstateCatalog
+{
+	Oid			durable;		/* tfstate_durable_lock */
+	Oid			durable_index;	/* its key (lockid, fence) */
+	Oid			session;		/* tfstate_session_lock */
+	Oid			session_index;	/* its key (lockid, fence) */
+	Oid			released;		/* tfstate_released_lock */
+	Oid			released_index; /* its key (lockid, fence) */
+	Oid			released_at_index;	/* its index on released_at */
+	Oid			privilege;		/* tfstate_privilege */
+	Oid			attached;		/* tfstate_attached_table */
+	Oid			fence;			/* the sequence of fences */
+	Oid			owner;			/* who owns all of them */
+	uint64		seed;			/* of the lock-manager keys */
+} TfstateCatalog;
+
+/* One row of a lock table, copied out of it. */
+typedef struct Holding
+{
+	bool		durable;		/* from tfstate_durable_lock? */
+	ItemPointerData tid;		/* where it lies */
+	Datum		values[Natts_lock];
+	bool		nulls[Natts_lock];
+} Holding;
+
+#define HOLDING_NULL(h, col)	((h)->nulls[Anum_lock_##col - 1])
+#define HOLDING_DATUM(h, col)	((h)->values[Anum_lock_##col - 1])
+#define HOLDING_INT64(h, col)	DatumGetInt64(HOLDING_DATUM(h, col))
+#define HOLDING_TEXT(h, col)	TextDatumGetCString(HOLDING_DATUM(h, col))
+
+/* What somebody asks of the lock engine. */
+typedef struct LockRequest
+{
+	const char *lockid;			/* checked by tfstate_check_lockid() */
+	Jsonb	   *info;			/* as the caller gave it; NULL for none */
+	bool		durable;		/* durable mode, else session mode */
+	int64		wait;			/* microseconds; 0 at once, -1 for ever */
+	Interval   *ttl;			/* of a lease; NULL for none */
+	bool		has_key;		/* does a built-in advisory lock go along? */
+	int64		key;			/* its key */
+	const char *run_id;			/* adopt what this run holds; NULL for no run */
+} LockRequest;
+
+/* Why a request was not granted. */
+typedef struct LockConflict
+{
+	bool		known;			/* is there a row that tells the holder? */
+	Holding		holder;			/* that row */
+	bool		own;			/* held by this very session? */
+	LOCKTAG		tag;			/* else: what somebody else has locked */
+} LockConflict;
+
+/* What is known of another backend, NULL or 0 where nothing is. */
+typedef struct BackendDetails
+{
+	char	   *role;
+	char	   *client_addr;
+	char	   *application_name;
+	TimestampTz statement_start;
+} BackendDetails;
+
+/* How a holding ended, as tfstate_history shows it. */
+#define HOW_UNLOCK		"unlock"
+#define HOW_FORCE		"force"
+#define HOW_EXPIRED		"expired"
+#define HOW_RECLAIMED	"reclaimed"
+
+/* Which finished holdings leave a row. */
+typedef enum HistoryKind
+{
+	HISTORY_NONE,
+	HISTORY_DURABLE,
+	HISTORY_ALL
+} HistoryKind;
+
+/* settings.c */
+extern char *tfstate_who;
+extern char *tfstate_operation;
+extern char *tfstate_info;
+extern char *tfstate_run_id;
+extern int	tfstate_mode;		/* is it durable? */
+extern int	tfstate_wait;		/* milliseconds, -1 for ever */
+extern int	tfstate_history;	/* a HistoryKind */
+extern int	tfstate_history_count;
+extern int	tfstate_history_age;	/* seconds */
+extern int	tfstate_max_session_locks;
+extern void tfstate_define_settings(void);
+extern void tfstate_check_settings(void);
+
+/* catalog.c */
+extern const TfstateCatalog *tfstate_catalog(void);
+
+/* key.c */
+extern void tfstate_check_lockid(const char *lockid);
+extern LOCKTAG tfstate_key_tag(const char *lockid);
+extern LOCKTAG tfstate_waiting_tag(const LOCKTAG *key);
+extern LOCKTAG tfstate_session_tag(int64 session);
+extern LOCKTAG tfstate_builtin_tag(int64 key);
+extern bool tfstate_is_key(const LOCKTAG *tag);
+extern bool tfstate_is_waiting(const LOCKTAG *tag);
+extern uint64 tfstate_tag_number(const LOCKTAG *tag);
+
+/* info.c */
+extern void tfstate_check_id(const char *id);
+extern Jsonb *tfstate_fill_info(Jsonb *given, const char *lockid,
+								TimestampTz created);
+extern void tfstate_check_info(Jsonb *given);
+extern Jsonb *tfstate_who_info(const char *who);
+extern char *tfstate_info_get(Jsonb *info, const char *key);
+extern char *tfstate_caller(void);
+
+/* privilege.c */
+extern List *tfstate_privileges(const char *privilege);
+extern bool tfstate_allowed(List *patterns, const char *lockid);
+extern void tfstate_check_privilege(const char *lockid, const char *privilege);
+extern bool tfstate_pattern_matches(const char *lockid, const char *pattern);
+
+/* session.c */
+extern int64 tfstate_session_open(void);
+extern bool tfstate_session_is_mine(int64 session);
+extern bool tfstate_session_is_alive(int64 session);
+extern int	tfstate_session_pid(int64 session);
+extern const char *tfstate_client_addr(void);
+extern bool tfstate_backend_details(int pid, BackendDetails *details);
+extern int	tfstate_tag_holder(const LOCKTAG *tag);
+
+/* rows.c */
+extern bool tfstate_find_holding(const char *lockid, bool durable,
+								 Snapshot snapshot, Holding *holding);
+extern bool tfstate_current_holding(const char *lockid, Holding *holding);
+extern void tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
+								 Holding *holding);
+extern void tfstate_insert_holding(Holding *holding);
+extern bool tfstate_delete_holding(const Holding *holding, bool wait);
+extern bool tfstate_update_holding(Holding *holding);
+extern bool tfstate_holding_expired(const Holding *holding);
+
+/* fence.c */
+extern int64 tfstate_next_fence(void);
+
+/* history.c */
+extern void tfstate_record_release(const Holding *holding, const char *how,
+								   const char *reason);
+
+/* xact.c */
+extern void tfstate_init_xact(void);
+extern void tfstate_sync_at_commit(void);
+extern void tfstate_fence_at_commit(XLogRecPtr lsn);
+extern void tfstate_promote_at_commit(const LOCKTAG *tag);
+extern void tfstate_release_at_commit(const LOCKTAG *tag);
+extern void tfstate_wake_at_commit(const LOCKTAG *tag);
+extern void tfstate_check_lock_count(void);
+extern void tfstate_count_lock(void);
+extern void tfstate_forget_session_locks(void);
+
+/* wait.c */
+extern bool tfstate_try_tag(const LOCKTAG *tag);
+extern bool tfstate_wait_tag(const LOCKTAG *tag, TimestampTz deadline);
+extern void tfstate_release_tag(const LOCKTAG *tag);
+extern void tfstate_sleep_as_head(const LOCKTAG *tag, TimestampTz until,
+								  TimestampTz lock_deadline);
+
+/* conflict.c */
+extern void tfstate_raise_conflict(const char *lockid,
+								   const LockConflict *conflict);
+extern Jsonb *tfstate_conflict_info(const LockConflict *conflict);
+extern char *tfstate_describe_holding(const Holding *holding, bool own);
+extern char *tfstate_one_line(const char *text, int max_bytes);
+
+/* lock.c */
+extern bool tfstate_acquire(const LockRequest *request, Holding *holding,
+							LockConflict *conflict);
+extern bool tfstate_release(const Holding *holding, const char *how,
+							const char *reason);
+extern bool tfstate_renew_lease(Holding *holding, Interval *ttl);
+extern Jsonb *tfstate_force_release(const char *lockid, const char *id,
+									const char *reason, bool terminate);
+
+/* workspace.c */
+extern List *tfstate_attached_tables(void);
+extern char *tfstate_workspace_lockid(Oid relid, const char *name);
+extern char *tfstate_workspace_by_id(List *tables, int64 id);
+extern bool tfstate_workspace_id(const char *lockid, int64 *id);
+extern char *tfstate_creation_lockid(List *tables, int64 key);
+
+#endif							/* TFSTATE_H */

@@ -1,0 +1,162 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.c
+ *	  Taking and waiting for lock-manager tags.
+ *
+ * Waiters queue for K in the server's own lock manager: first come, first
+ * served, no CPU, deadlocks detected, and nothing left behind by whoever goes
+ * away.  The holder of a lock in session mode has K, so the queue moves on when
+ * he releases it or dies.  The holder of a durable lock does not have K; the
+ * first of the queue gets it, finds the row, and sleeps on its latch with K in
+ * hand until the one who deletes the row wakes it (see xact.c).
+ *
+ * A wake-up cannot be lost: the waiter has K before it looks at the row, and
+ * who deletes the row looks for the owner of K after that is visible.  What
+ * comes without a wake-up (COMMIT PREPARED, a lease that expires, a latch that
+ * somebody else reset) is found by looking again each second; only the first
+ * of the queue does that.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tfstate.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+/* The longest sleep of the first waiter, in milliseconds. */
+#define HEAD_POLL_MS	1000
+
+/*
+ * LockAcquire() at transaction level.  The lock is put down to the transaction
+ * and not to the portal that runs the query, so that it can be released from
+ * anywhere in the transaction.  Returns false if it is not to be had at once.
+ */
+static bool
+acquire_tag(const LOCKTAG *tag, bool wait)
+{
+	ResourceOwner old = CurrentResourceOwner;
+	LockAcquireResult result;
+
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	result = LockAcquire(tag, ExclusiveLock, false, !wait);
+	CurrentResourceOwner = old;
+	return result != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Take a tag if that is possible at once. */
+bool
+tfstate_try_tag(const LOCKTAG *tag)
+{
+	return acquire_tag(tag, false);
+}
+
+/* Give back a tag that this transaction took. */
+void
+tfstate_release_tag(const LOCKTAG *tag)
+{
+	ResourceOwner old = CurrentResourceOwner;
+
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	(void) LockRelease(tag, ExclusiveLock, false);
+	CurrentResourceOwner = old;
+}
+
+/*
+ * Wait for a tag for some milliseconds, by the server's own lock_timeout.
+ *
+ * The server can report a time-out although the lock was granted in that very
+ * moment.  The subtransaction takes care of that too: its abort releases what
+ * it has.
+ */
+static bool
+wait_tag_timeout(const LOCKTAG *tag, int timeout)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			user_timeout = LockTimeout;
+	volatile bool granted = false;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		LockTimeout = timeout;
+		(void) acquire_tag(tag, true);
+		LockTimeout = user_timeout;
+		ReleaseCurrentSubTransaction();
+		granted = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		LockTimeout = user_timeout;
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return granted;
+}
+
+/*
+ * Wait for a tag until a point in time, DT_NOEND for ever.  Returns whether we
+ * have it.  Errors: the server's own for a cancel, for a deadlock, and for the
+ * user's lock_timeout where that is shorter.
+ */
+bool
+tfstate_wait_tag(const LOCKTAG *tag, TimestampTz deadline)
+{
+	while (deadline != DT_NOEND)
+	{
+		long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		if (rest <= 0)
+			return tfstate_try_tag(tag);
+		if (LockTimeout > 0 && LockTimeout <= rest)
+			break;
+		if (wait_tag_timeout(tag, (int) Min(rest, INT_MAX)))
+			return true;
+	}
+	return acquire_tag(tag, true);
+}
+
+/*
+ * Sleep, with K of a lockid in hand, until its row may have changed, at most
+ * until a point in time.  lock_deadline is where the user's lock_timeout ends;
+ * the lock manager does not look after it here.
+ */
+void
+tfstate_sleep_as_head(const LOCKTAG *key, TimestampTz until,
+					  TimestampTz lock_deadline)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	LOCKTAG		waiting = tfstate_waiting_tag(key);
+	long		timeout;
+
+	if (lock_deadline <= now)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("canceling statement due to lock timeout")));
+
+	timeout = TimestampDifferenceMilliseconds(now, Min(until, lock_deadline));
+	timeout = Min(timeout, HEAD_POLL_MS);
+	(void) tfstate_try_tag(&waiting);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 timeout, PG_WAIT_EXTENSION);
+	tfstate_release_tag(&waiting);
+	CHECK_FOR_INTERRUPTS();
+}

@@ -1,0 +1,261 @@
+/*-------------------------------------------------------------------------
+ *
+ * workspace.c
+ *	  From the numbers that Terraform locks to lockids, and back.
+ *
+ * A workspace is a row of an attached table of states.  Terraform locks its id;
+ * tfstate locks <schema>.<table>/<name>, with identifiers quoted as SQL quotes
+ * them.  So the lock stays with the name when the row is deleted and made anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "tfstate.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/varlena.h"
+
+/*
+ * The tables that are attached, as a list of OIDs.
+ */
+List *
+tfstate_attached_tables(void)
+{
+	List	   *tables = NIL;
+	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+
+		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, 1, RelationGetDescr(rel), &isnull)));
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return tables;
+}
+
+/*
+ * The lockid of a workspace; NULL if its table is gone.
+ */
+char *
+tfstate_workspace_lockid(Oid relid, const char *name)
+{
+	char	   *table = get_rel_name(relid);
+	char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+
+	if (schema == NULL)
+		return NULL;
+	return psprintf("%s/%s", quote_qualified_identifier(schema, table), name);
+}
+
+/*
+ * An index whose first column is the given one; InvalidOid if there is none.
+ */
+static Oid
+index_on(Relation rel, AttrNumber column)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	Oid			result = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (index->rd_index->indisvalid &&
+			index->rd_rel->relam == BTREE_AM_OID &&
+			index->rd_index->indkey.values[0] == column &&
+			RelationGetIndexPredicate(index) == NIL)
+			result = RelationGetRelid(index);
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	return result;
+}
+
+/*
+ * Find the row of a table of states in which one column has a value, and return
+ * another column of it in *result.  Returns false if there is none, or if the
+ * table is gone or has no such columns.
+ */
+static bool
+find_row(Oid relid, const char *column, RegProcedure equal, Datum value,
+		 const char *wanted, Datum *result)
+{
+	AttrNumber	column_number = get_attnum(relid, column);
+	AttrNumber	wanted_number = get_attnum(relid, wanted);
+	bool		found = false;
+	Relation	rel = try_table_open(relid, AccessShareLock);
+	Snapshot	snapshot;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			index;
+
+	if (rel == NULL)
+		return false;
+	if (column_number == InvalidAttrNumber || wanted_number == InvalidAttrNumber)
+	{
+		table_close(rel, AccessShareLock);
+		return false;
+	}
+	index = index_on(rel, column_number);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyEntryInitialize(&key, 0, column_number, BTEqualStrategyNumber,
+						   InvalidOid, TupleDescAttr(RelationGetDescr(rel), column_number - 1)->attcollation,
+						   equal, value);
+	scan = systable_beginscan(rel, index, OidIsValid(index), snapshot, 1, &key);
+	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+
+		*result = heap_getattr(tuple, wanted_number, RelationGetDescr(rel), &isnull);
+		found = !isnull;
+		if (found && TupleDescAttr(RelationGetDescr(rel), wanted_number - 1)->atttypid == TEXTOID)
+			*result = PointerGetDatum(PG_DETOAST_DATUM_COPY(*result));
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * The lockid of the workspace that has an id, NULL if none of the tables has
+ * one.  Error if two have: then nobody can tell which one is meant.
+ */
+char *
+tfstate_workspace_by_id(List *tables, int64 id)
+{
+	char	   *lockid = NULL;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		char	   *other;
+		Datum		name;
+
+		if (!find_row(lfirst_oid(lc), "id", F_INT8EQ, Int64GetDatum(id), "name", &name))
+			continue;
+		other = tfstate_workspace_lockid(lfirst_oid(lc), TextDatumGetCString(name));
+		if (lockid && other)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("id %lld belongs to two workspaces, \"%s\" and \"%s\"",
+							(long long) id, lockid, other),
+					 errhint("Let both tables take their ids from one sequence, and give one row a new id.")));
+		lockid = other ? other : lockid;
+	}
+	return lockid;
+}
+
+/*
+ * The attached table that is named in front of the slash of a lockid, and the
+ * name behind it.  InvalidOid if the lockid is not of that form.
+ */
+static Oid
+lockid_table(const char *lockid, const char **name)
+{
+	const char *slash;
+	bool		quoted = false;
+	List	   *names;
+	Oid			relid;
+	char	   *canonical;
+
+	for (slash = lockid; *slash && (quoted || *slash != '/'); slash++)
+	{
+		if (*slash == '"')
+			quoted = !quoted;
+	}
+	if (*slash == '\0' ||
+		!SplitIdentifierString(pnstrdup(lockid, slash - lockid), '.', &names) ||
+		list_length(names) != 2)
+		return InvalidOid;
+	relid = get_relname_relid(lsecond(names),
+							  get_namespace_oid(linitial(names), true));
+	if (!OidIsValid(relid) || !list_member_oid(tfstate_attached_tables(), relid))
+		return InvalidOid;
+
+	/* A lockid that spells the table in another way is another lockid. */
+	canonical = tfstate_workspace_lockid(relid, slash + 1);
+	if (canonical == NULL || strcmp(canonical, lockid) != 0)
+		return InvalidOid;
+	*name = slash + 1;
+	return relid;
+}
+
+/*
+ * Is there a workspace of this lockid?  Then its id is returned.
+ */
+bool
+tfstate_workspace_id(const char *lockid, int64 *id)
+{
+	const char *name;
+	Oid			relid = lockid_table(lockid, &name);
+	Datum		value;
+
+	if (!OidIsValid(relid) ||
+		!find_row(relid, "name", F_TEXTEQ, CStringGetTextDatum(name), "id", &value))
+		return false;
+	*id = DatumGetInt64(value);
+	return true;
+}
+
+/*
+ * The key under which OpenTofu 1.10 and later creates workspaces in a table:
+ * minus the 32-bit FNV-1 hash of schema, a zero byte, and table.
+ */
+static int64
+opentofu_creation_key(Oid relid)
+{
+	char	   *table = get_rel_name(relid);
+	char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+	uint32		hash = 2166136261U;
+	char	   *p;
+
+	if (schema == NULL)
+		return 0;
+	for (p = schema; *p; p++)
+		hash = (hash * 16777619) ^ (unsigned char) *p;
+	hash = hash * 16777619;
+	for (p = table; *p; p++)
+		hash = (hash * 16777619) ^ (unsigned char) *p;
+	return -(int64) hash;
+}
+
+/*
+ * The lockid under which workspaces are created, if that is what a key is for;
+ * else NULL.  Terraform, and OpenTofu before 1.10, use -1 for all tables.
+ */
+char *
+tfstate_creation_lockid(List *tables, int64 key)
+{
+	ListCell   *lc;
+
+	if (tables != NIL && key == -1)
+		return pstrdup("tfstate_pg/new workspace");
+	if (key >= -1)
+		return NULL;
+	foreach(lc, tables)
+	{
+		if (opentofu_creation_key(lfirst_oid(lc)) == key)
+			return tfstate_workspace_lockid(lfirst_oid(lc), "");
+	}
+	return NULL;
+}

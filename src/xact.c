@@ -1,0 +1,344 @@
+/*-------------------------------------------------------------------------
+ *
+ * xact.c
+ *	  What happens at the end of a transaction.
+ *
+ * A lock call changes rows and takes K at transaction level, and both undo
+ * themselves if the transaction rolls back.  What has to outlive the
+ * transaction, or must not happen before it is committed, is put on a list:
+ *
+ *	promote		a lock in session mode keeps its tags for the session
+ *	release		its unlock gives them back
+ *	wake		an unlock in durable mode wakes the one who waits with K
+ *
+ * Promotions are done before the commit, because they must not fail after it:
+ * the tag is held already, so only a local counter changes.  A commit can still
+ * fail then (a serialization failure, say), and the abort takes them back.
+ * Releases and wake-ups are done when the commit is visible to others.  If the
+ * server dies in between, all tags are gone with it, and who waited has to
+ * connect again.
+ *
+ * A savepoint's share of the list goes with the savepoint.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "replication/syncrep.h"
+#include "storage/latch.h"
+#include "tfstate.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+typedef enum PendingKind
+{
+	PENDING_PROMOTE,
+	PENDING_RELEASE,
+	PENDING_WAKE
+} PendingKind;
+
+typedef struct Pending
+{
+	PendingKind kind;
+	LOCKTAG		tag;
+	SubTransactionId subxact;	/* that asked for it */
+	bool		done;			/* promoted, and to be undone by an abort */
+} Pending;
+
+static List *pending = NIL;		/* in TopTransactionContext */
+static bool sync_at_commit = false;
+static XLogRecPtr fence_lsn = InvalidXLogRecPtr;
+
+/*
+ * How many locks this session has in the lock manager: those in session mode
+ * that are committed, and the calls of this transaction.
+ */
+static int	session_locks = 0;
+static int	transaction_locks = 0;
+
+static void
+add_pending(PendingKind kind, const LOCKTAG *tag)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	Pending    *item = palloc0(sizeof(Pending));
+
+	item->kind = kind;
+	item->tag = *tag;
+	item->subxact = GetCurrentSubTransactionId();
+	pending = lappend(pending, item);
+	MemoryContextSwitchTo(old);
+}
+
+/* Keep a tag, which this transaction has, for the session. */
+void
+tfstate_promote_at_commit(const LOCKTAG *tag)
+{
+	add_pending(PENDING_PROMOTE, tag);
+}
+
+/* Give a tag back, which the session has or will have. */
+void
+tfstate_release_at_commit(const LOCKTAG *tag)
+{
+	add_pending(PENDING_RELEASE, tag);
+}
+
+/* Wake who has K and waits for the row that this transaction deletes. */
+void
+tfstate_wake_at_commit(const LOCKTAG *tag)
+{
+	add_pending(PENDING_WAKE, tag);
+}
+
+/*
+ * Have the commit wait until it is on disk, and on the synchronous standby,
+ * whatever synchronous_commit says.
+ */
+void
+tfstate_sync_at_commit(void)
+{
+	sync_at_commit = true;
+}
+
+/* The same for WAL up to this place, of which this transaction wrote nothing. */
+void
+tfstate_fence_at_commit(XLogRecPtr lsn)
+{
+	fence_lsn = Max(fence_lsn, lsn);
+}
+
+/*
+ * Error if the session has too many locks: without a limit one session could
+ * use up the shared lock table, and nobody could connect.
+ */
+void
+tfstate_check_lock_count(void)
+{
+	if (session_locks + transaction_locks >= tfstate_max_session_locks)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many state locks in one session"),
+				 errdetail("The session has %d locks in session mode and has taken %d in this transaction; tfstate.max_session_locks is %d.",
+						   session_locks, transaction_locks, tfstate_max_session_locks),
+				 errhint("Release some, or commit between locks in durable mode.")));
+}
+
+/* Count a lock that this transaction took. */
+void
+tfstate_count_lock(void)
+{
+	transaction_locks++;
+}
+
+/* The session has lost all its locks in session mode. */
+void
+tfstate_forget_session_locks(void)
+{
+	session_locks = 0;
+}
+
+/*
+ * Raise synchronous_commit for the rest of the transaction.  The row of a
+ * durable lock, or the fence of any, must not be lost once it was acknowledged.
+ */
+static void
+raise_synchronous_commit(void)
+{
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+		(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
+ * Wait until the batch of fences is safe that a value came from.  Needed where
+ * the commit record does not come behind it in WAL and is not waited for.
+ */
+static void
+sync_fence(void)
+{
+	if (XLogNeedsFlush(fence_lsn))
+		XLogFlush(fence_lsn);
+	if (SyncRepStandbyNames == NULL || *SyncRepStandbyNames == '\0')
+		return;
+	raise_synchronous_commit();
+	HOLD_INTERRUPTS();
+	SyncRepWaitForLSN(fence_lsn, true);
+	RESUME_INTERRUPTS();
+}
+
+static void
+before_commit(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, pending)
+	{
+		Pending    *item = lfirst(lc);
+
+		if (item->kind != PENDING_PROMOTE)
+			continue;
+		(void) LockAcquire(&item->tag, ExclusiveLock, true, true);
+		item->done = true;
+	}
+	if (sync_at_commit ||
+		(fence_lsn != InvalidXLogRecPtr && fence_lsn <= XactLastRecEnd))
+	{
+		raise_synchronous_commit();
+		ForceSyncCommit();
+	}
+	else if (fence_lsn != InvalidXLogRecPtr)
+		sync_fence();
+}
+
+/*
+ * Wake who has the tag: only somebody who runs a transaction can, and it is the
+ * waiter, or somebody whom a needless wake-up does no harm.
+ */
+static void
+wake_owner(const LOCKTAG *tag)
+{
+	VirtualTransactionId *vxid;
+
+	if (LockWaiterCount(tag) == 0)
+		return;
+	for (vxid = GetLockConflicts(tag, ExclusiveLock, NULL);
+		 VirtualTransactionIdIsValid(*vxid); vxid++)
+	{
+		PGPROC	   *proc = compat_vxid_proc(*vxid);
+
+		if (proc)
+			SetLatch(&proc->procLatch);
+	}
+}
+
+static void
+after_commit(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, pending)
+	{
+		Pending    *item = lfirst(lc);
+
+		switch (item->kind)
+		{
+			case PENDING_PROMOTE:
+				if (tfstate_is_key(&item->tag))
+					session_locks++;
+				break;
+			case PENDING_RELEASE:
+				if (tfstate_is_key(&item->tag))
+					session_locks--;
+				(void) LockRelease(&item->tag, ExclusiveLock, true);
+				break;
+			case PENDING_WAKE:
+				wake_owner(&item->tag);
+				break;
+		}
+	}
+}
+
+static void
+after_abort(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, pending)
+	{
+		Pending    *item = lfirst(lc);
+
+		if (item->done)
+			(void) LockRelease(&item->tag, ExclusiveLock, true);
+	}
+}
+
+/*
+ * PREPARE TRANSACTION hands the transaction over to nobody in particular, and
+ * then no session would have the lock.
+ */
+static void
+before_prepare(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, pending)
+	{
+		Pending    *item = lfirst(lc);
+
+		if (item->kind != PENDING_WAKE)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot PREPARE a transaction that has taken or released a state lock in session mode")));
+	}
+	if (fence_lsn != InvalidXLogRecPtr && !sync_at_commit)
+		sync_fence();
+}
+
+static void
+forget_transaction(void)
+{
+	pending = NIL;
+	sync_at_commit = false;
+	fence_lsn = InvalidXLogRecPtr;
+	transaction_locks = 0;
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			before_commit();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			before_prepare();
+			break;
+		case XACT_EVENT_COMMIT:
+			after_commit();
+			forget_transaction();
+			break;
+		case XACT_EVENT_ABORT:
+			after_abort();
+			forget_transaction();
+			break;
+		case XACT_EVENT_PREPARE:
+			forget_transaction();
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId subxact,
+				 SubTransactionId parent, void *arg)
+{
+	ListCell   *lc;
+
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	foreach(lc, pending)
+	{
+		Pending    *item = lfirst(lc);
+
+		if (item->subxact != subxact)
+			continue;
+		if (event == SUBXACT_EVENT_ABORT_SUB)
+			pending = foreach_delete_current(pending, lc);
+		else
+			item->subxact = parent;
+	}
+}
+
+/* Have the server call us.  Once a session. */
+void
+tfstate_init_xact(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}

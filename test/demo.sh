@@ -1,0 +1,179 @@
+#!/bin/bash
+# test/demo.sh
+#
+# Shows what tfstate does, on a throwaway server of its own: two psql sessions
+# and then two real runs of Terraform want the same lock.  Every outcome is
+# checked; the exit status is 0 only if all were as they should be.
+
+set -euo pipefail
+# shellcheck source=test/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+declare -A input output
+answer=
+
+# Opens a psql session that stays open, under the name $1.
+open_session() {
+	local in out
+	mkfifo "$work/$1.in" "$work/$1.out"
+	exec {in}<>"$work/$1.in" {out}<>"$work/$1.out"
+	input[$1]=$in
+	output[$1]=$out
+	in_background "$bindir/psql" -X -q <&"$in" >&"$out" 2>&1
+}
+
+# Lets session $1 run the statement $2; both it and its answer are shown, and
+# the answer is left in $answer.
+ask() {
+	local line
+	printf '%s=> %s\n' "$1" "${2//$'\n'/$'\n'$1-> }"
+	# psql writes \warn at once, after the statement's result
+	printf '%s\n\\warn end of answer\n' "$2" >&"${input[$1]}"
+	answer=
+	while IFS= read -r -t 60 line <&"${output[$1]}" || die "no answer to this statement"; do
+		[[ $line != 'end of answer' ]] || break
+		answer+=$line$'\n'
+	done
+	printf '%s\n' "$answer"
+}
+
+# Ends the demo if $answer is not as the shell pattern $1 says.
+expect() {
+	# shellcheck disable=SC2053
+	[[ $answer == $1 ]] || die "expected here: ${1//\*/ ... }"
+}
+
+# Runs a command of Terraform as the person $1, in a directory of their own.
+terraform_as() {
+	local who=$1
+	shift
+	as_user env PG_CONN_STR="$conn_str" PGOPTIONS="$pgoptions -c tfstate.who=$who -c tfstate.operation=apply" \
+		PG_SKIP_SCHEMA_CREATION=true PG_SKIP_TABLE_CREATION=true PG_SKIP_INDEX_CREATION=true \
+		terraform "-chdir=$work/${who%@*}" "$@" -input=false -no-color 2>&1
+}
+
+apply_as() {
+	terraform_as "$1" apply -auto-approve -var "by=$1"
+}
+
+# Writes Terraform's configuration for the person $1 and runs terraform init.
+# A run is slow while the file $work/slow is there.
+init_as() {
+	local directory=$work/${1%@*}
+	as_user mkdir "$directory"
+	as_user tee "$directory/main.tf" >/dev/null <<-END
+		terraform {
+		  backend "pg" {}
+		}
+
+		variable "by" {}
+
+		resource "terraform_data" "network" {
+		  input = var.by
+
+		  provisioner "local-exec" {
+		    command = "while [ -e '$work/slow' ]; do sleep 0.2; done"
+		  }
+		}
+	END
+	quietly terraform_as "$1" init
+}
+
+# Waits until $1 holds a lock, which the background job $2 is to take.
+await_holder() {
+	local tries
+	for ((tries = 0; tries < 300; tries++)); do
+		if "$bindir/psql" -XAtc "SELECT who FROM tfstate_holders" | grep -qx "$1"; then
+			return
+		fi
+		kill -0 "$2" 2>/dev/null || break
+		sleep 0.2
+	done
+	cat "$work/${1%@*}.log" >&2
+	die "$1 did not get the lock"
+}
+
+demo_psql() {
+	heading 'Alice takes a lock in psql'
+	open_session alice
+	open_session bob
+	ask alice "SET tfstate.who = 'alice@laptop';"
+	ask alice "SELECT * FROM tfstate_lock('prod/network',
+    '{\"Operation\":\"apply\",\"Info\":\"https://ci.example/job/4711\"}');"
+	expect '*(1 row)*'
+
+	heading 'Bob wants the same lock, and is told who has it'
+	ask bob "SET tfstate.who = 'bob@ci';"
+	ask bob "SELECT * FROM tfstate_lock('prod/network');"
+	expect 'ERROR:  state lock "prod/network" is held by alice@laptop: apply since *info "https://ci.example/job/4711")*'
+	ask bob 'SELECT lockid, who, operation, age, mode, fence FROM tfstate_holders;'
+	expect '*prod/network*alice@laptop*(1 row)*'
+
+	heading 'Alice unlocks, and Bob gets it'
+	ask alice "SELECT tfstate_unlock('prod/network');"
+	expect '*"Who": "alice@laptop"*'
+	ask bob "SELECT * FROM tfstate_lock('prod/network');"
+	expect '*(1 row)*'
+	ask bob "SELECT tfstate_unlock('prod/network');"
+	expect '*"Who": "bob@ci"*'
+}
+
+demo_terraform() {
+	heading 'A table for the states of Terraform, and a role that may use it'
+	ask admin 'SELECT tfstate_attach();'
+	ask admin "CREATE ROLE terraform LOGIN PASSWORD 'secret';
+GRANT USAGE ON SCHEMA terraform_remote_state TO terraform;
+GRANT SELECT, INSERT, UPDATE, DELETE ON terraform_remote_state.states TO terraform;
+SELECT tfstate_grant('terraform', 'terraform_remote_state.states/*');"
+	expect '*(1 row)*'
+	conn_str="postgres://terraform:secret@127.0.0.1:$PGPORT/$PGDATABASE?sslmode=disable"
+	pgoptions='-c search_path=tfstate_pg,pg_catalog,public'
+	init_as alice@laptop
+	init_as bob@ci
+
+	heading 'Alice runs terraform apply, a slow one, and so holds the lock'
+	echo "alice$ export PG_CONN_STR='$conn_str'"
+	echo "alice$ export PGOPTIONS='$pgoptions -c tfstate.who=alice@laptop -c tfstate.operation=apply'"
+	printf 'alice$ terraform apply -auto-approve\n\n'
+	touch "$work/slow"
+	in_background apply_as alice@laptop >"$work/alice.log"
+	alice=$!
+	await_holder alice@laptop "$alice"
+	ask admin 'SELECT lockid, who, operation, age, mode, fence FROM tfstate_holders;'
+
+	heading 'Bob runs terraform apply, and is told who has the lock'
+	printf 'bob$ terraform apply -auto-approve\n'
+	if apply_as bob@ci >"$work/bob.log"; then
+		die "Bob's run was not refused"
+	fi
+	cat "$work/bob.log"
+	tr -s ' \n' ' ' <"$work/bob.log" | grep -q 'is held by alice@laptop: apply since' ||
+		die "Bob was not told that Alice has the lock"
+
+	heading "Alice's run ends"
+	rm "$work/slow"
+	wait "$alice" || die "Alice's run failed"
+	cat "$work/alice.log"
+
+	heading 'Bob runs terraform apply again, and gets the lock'
+	printf 'bob$ terraform apply -auto-approve\n\n'
+	apply_as bob@ci || die "Bob's second run failed"
+}
+
+prepare
+heading 'Building tfstate and starting a server for this demo'
+# shellcheck disable=SC2119
+build
+start_server
+open_session admin
+ask admin 'CREATE EXTENSION tfstate;'
+expect ''
+
+demo_psql
+if command -v terraform >/dev/null; then
+	demo_terraform
+	heading 'demo finished: tfstate refused a second lock in psql and in Terraform, and named the holder'
+else
+	echo 'terraform is not installed here: the part of the demo that runs it is left out'
+	heading 'demo finished: tfstate refused a second lock in psql, and named the holder'
+fi
