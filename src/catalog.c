@@ -84,16 +84,6 @@ own_relation(Oid schema, const char *name)
 }
 
 static Oid
-primary_key(Oid relid)
-{
-	Relation	rel = table_open(relid, AccessShareLock);
-	Oid			index = RelationGetPrimaryKeyIndex(rel);
-
-	table_close(rel, AccessShareLock);
-	return index;
-}
-
-static Oid
 relation_owner(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
@@ -156,9 +146,9 @@ tfstate_catalog(void)
 	catalog.privilege = own_relation(schema, "tfstate_privilege");
 	catalog.attached = own_relation(schema, "tfstate_attached_table");
 	catalog.fence = own_relation(schema, "tfstate_fence");
-	catalog.durable_index = primary_key(catalog.durable);
-	catalog.session_index = primary_key(catalog.session);
-	catalog.released_index = primary_key(catalog.released);
+	catalog.durable_index = own_relation(schema, "tfstate_durable_lock_pkey");
+	catalog.session_index = own_relation(schema, "tfstate_session_lock_pkey");
+	catalog.released_index = own_relation(schema, "tfstate_released_lock_pkey");
 	catalog.released_at_index = own_relation(schema, "tfstate_released_lock_released_at_idx");
 	catalog.owner = relation_owner(catalog.durable);
 	catalog.seed = read_seed(own_relation(schema, "tfstate_installation"));

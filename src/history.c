@@ -164,7 +164,7 @@ tfstate_record_release(const Holding *holding, const char *how, const char *reas
 	values[Anum_released_mode - 1] = CStringGetTextDatum(holding->durable ? "durable" : "session");
 	values[Anum_released_released_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[Anum_released_how - 1] = CStringGetTextDatum(how);
-	values[Anum_released_released_by - 1] = CStringGetTextDatum(tfstate_caller());
+	values[Anum_released_released_by - 1] = CStringGetTextDatum(tfstate_actor());
 	if (reason)
 		values[Anum_released_reason - 1] = CStringGetTextDatum(reason);
 	else

@@ -68,6 +68,18 @@ tfstate_caller(void)
 }
 
 /*
+ * Who takes or releases a lock, for the audit trail: anybody can set
+ * tfstate.who, so the role stands beside it.
+ */
+char *
+tfstate_actor(void)
+{
+	if (tfstate_who && *tfstate_who)
+		return psprintf("%s (role %s)", tfstate_who, GetUserNameFromId(GetUserId(), false));
+	return tfstate_caller();
+}
+
+/*
  * A point in time as RFC 3339 has it, in UTC.
  */
 static char *

@@ -15,10 +15,13 @@
 
 #include <limits.h>
 
+#include "catalog/pg_type.h"
 #include "compat.h"
+#include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "tfstate.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
@@ -201,7 +204,28 @@ tfstate_define_settings(void)
 }
 
 /*
- * Raise an error where a value was refused at load and no other was set since.
+ * Has a parameter its built-in default, and nobody has set it?
+ */
+static bool
+is_default(const char *name)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+	bool		result;
+
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT FROM pg_catalog.pg_settings"
+							  " WHERE name OPERATOR(pg_catalog.=) $1"
+							  " AND source OPERATOR(pg_catalog.=) 'default'",
+							  1, &type, &value, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look up parameter \"%s\"", name);
+	result = SPI_processed > 0;
+	SPI_finish();
+	return result;
+}
+
+/*
+ * Raise an error where a value was refused at load and none was set since.
  */
 void
 tfstate_check_settings(void)
@@ -210,13 +234,12 @@ tfstate_check_settings(void)
 	{
 		if (parameters[i].refused == NULL)
 			continue;
-		if (strcmp(GetConfigOption(parameters[i].name, false, false),
-				   GetConfigOptionResetString(parameters[i].name)) == 0)
+		if (is_default(parameters[i].name))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid value for parameter \"%s\": \"%s\"",
 							parameters[i].name, parameters[i].refused),
-					 errhint("Correct it where it is set (PGOPTIONS, ALTER ROLE or ALTER DATABASE) or SET another value.")));
+					 errhint("Correct it where it is set (PGOPTIONS, ALTER ROLE or ALTER DATABASE), or SET a valid value.")));
 		pfree(parameters[i].refused);
 		parameters[i].refused = NULL;
 	}

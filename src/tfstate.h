@@ -15,6 +15,7 @@
 
 #include "access/htup.h"
 #include "access/tupdesc.h"
+#include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -169,6 +170,7 @@ extern void tfstate_check_info(Jsonb *given);
 extern Jsonb *tfstate_who_info(const char *who);
 extern char *tfstate_info_get(Jsonb *info, const char *key);
 extern char *tfstate_caller(void);
+extern char *tfstate_actor(void);
 
 /* privilege.c */
 extern List *tfstate_privileges(const char *privilege);

@@ -19,7 +19,7 @@ open_session() {
 	exec {in}<>"$work/$1.in" {out}<>"$work/$1.out"
 	input[$1]=$in
 	output[$1]=$out
-	in_background "$bindir/psql" -X -q <&"$in" >&"$out" 2>&1
+	in_background "$bindir/psql" -X -q -P format=wrapped -P columns=100 <&"$in" >&"$out" 2>&1
 }
 
 # Lets session $1 run the statement $2; both it and its answer are shown, and
@@ -34,7 +34,8 @@ ask() {
 		[[ $line != 'end of answer' ]] || break
 		answer+=$line$'\n'
 	done
-	printf '%s\n' "$answer"
+	answer=$(printf '%s' "$answer")
+	[[ -z $answer ]] || printf '%s\n\n' "$answer"
 }
 
 # Ends the demo if $answer is not as the shell pattern $1 says.
@@ -43,13 +44,23 @@ expect() {
 	[[ $answer == $1 ]] || die "expected here: ${1//\*/ ... }"
 }
 
+# Sets environment to what Terraform gets to run as the person $1.
+set_environment() {
+	environment=(
+		"PG_CONN_STR=postgres://terraform:secret@127.0.0.1:$PGPORT/$PGDATABASE?sslmode=disable"
+		"PG_SKIP_SCHEMA_CREATION=true"
+		"PG_SKIP_TABLE_CREATION=true"
+		"PG_SKIP_INDEX_CREATION=true"
+		"PGOPTIONS=-c search_path=tfstate_pg,pg_catalog,public -c tfstate.who=$1 -c tfstate.operation=apply"
+	)
+}
+
 # Runs a command of Terraform as the person $1, in a directory of their own.
 terraform_as() {
-	local who=$1
+	local who=$1 environment
 	shift
-	as_user env PG_CONN_STR="$conn_str" PGOPTIONS="$pgoptions -c tfstate.who=$who -c tfstate.operation=apply" \
-		PG_SKIP_SCHEMA_CREATION=true PG_SKIP_TABLE_CREATION=true PG_SKIP_INDEX_CREATION=true \
-		terraform "-chdir=$work/${who%@*}" "$@" -input=false -no-color 2>&1
+	set_environment "$who"
+	as_user env "${environment[@]}" terraform "-chdir=$work/${who%@*}" "$@" -input=false -no-color 2>&1
 }
 
 apply_as() {
@@ -110,30 +121,30 @@ demo_psql() {
 	expect '*prod/network*alice@laptop*(1 row)*'
 
 	heading 'Alice unlocks, and Bob gets it'
-	ask alice "SELECT tfstate_unlock('prod/network');"
-	expect '*"Who": "alice@laptop"*'
+	ask alice "SELECT tfstate_unlock('prod/network') ->> 'Who' AS released;"
+	expect '*alice@laptop*(1 row)*'
 	ask bob "SELECT * FROM tfstate_lock('prod/network');"
 	expect '*(1 row)*'
-	ask bob "SELECT tfstate_unlock('prod/network');"
-	expect '*"Who": "bob@ci"*'
+	ask bob "SELECT tfstate_unlock('prod/network') ->> 'Who' AS released;"
+	expect '*bob@ci*(1 row)*'
 }
 
 demo_terraform() {
+	local environment alice status=0
 	heading 'A table for the states of Terraform, and a role that may use it'
 	ask admin 'SELECT tfstate_attach();'
 	ask admin "CREATE ROLE terraform LOGIN PASSWORD 'secret';
 GRANT USAGE ON SCHEMA terraform_remote_state TO terraform;
 GRANT SELECT, INSERT, UPDATE, DELETE ON terraform_remote_state.states TO terraform;
+GRANT USAGE ON SEQUENCE public.global_states_id_seq TO terraform;
 SELECT tfstate_grant('terraform', 'terraform_remote_state.states/*');"
 	expect '*(1 row)*'
-	conn_str="postgres://terraform:secret@127.0.0.1:$PGPORT/$PGDATABASE?sslmode=disable"
-	pgoptions='-c search_path=tfstate_pg,pg_catalog,public'
 	init_as alice@laptop
 	init_as bob@ci
 
 	heading 'Alice runs terraform apply, a slow one, and so holds the lock'
-	echo "alice$ export PG_CONN_STR='$conn_str'"
-	echo "alice$ export PGOPTIONS='$pgoptions -c tfstate.who=alice@laptop -c tfstate.operation=apply'"
+	set_environment alice@laptop
+	printf 'alice$ export %s\n' "${environment[@]@Q}"
 	printf 'alice$ terraform apply -auto-approve\n\n'
 	touch "$work/slow"
 	in_background apply_as alice@laptop >"$work/alice.log"
@@ -149,11 +160,13 @@ SELECT tfstate_grant('terraform', 'terraform_remote_state.states/*');"
 	cat "$work/bob.log"
 	tr -s ' \n' ' ' <"$work/bob.log" | grep -q 'is held by alice@laptop: apply since' ||
 		die "Bob was not told that Alice has the lock"
+	printf '\n(The block "Lock Info" is about Bob: Terraform fills it in itself.)\n'
 
 	heading "Alice's run ends"
 	rm "$work/slow"
-	wait "$alice" || die "Alice's run failed"
+	wait "$alice" || status=$?
 	cat "$work/alice.log"
+	((status == 0)) || die "Alice's run failed"
 
 	heading 'Bob runs terraform apply again, and gets the lock'
 	printf 'bob$ terraform apply -auto-approve\n\n'
@@ -170,10 +183,11 @@ ask admin 'CREATE EXTENSION tfstate;'
 expect ''
 
 demo_psql
+where='psql'
 if command -v terraform >/dev/null; then
 	demo_terraform
-	heading 'demo finished: tfstate refused a second lock in psql and in Terraform, and named the holder'
+	where='psql and in Terraform'
 else
-	echo 'terraform is not installed here: the part of the demo that runs it is left out'
-	heading 'demo finished: tfstate refused a second lock in psql, and named the holder'
+	heading 'terraform is not installed here: the part of the demo that runs it is left out'
 fi
+printf '\ndemo finished: tfstate refused a second lock in %s, and named the holder\n' "$where"

@@ -76,9 +76,12 @@ stop_servers() {
 }
 
 clean_up() {
+	local job
 	trap '' INT TERM HUP
 	restore_system_files || true
-	jobs -p | sed 's/^/-/' | xargs -r kill -KILL -- || true
+	for job in $(jobs -p); do
+		{ kill -KILL "-$job" && wait "$job"; } 2>/dev/null || true
+	done
 	[[ -z ${bindir:-} ]] || stop_servers
 	rm -rf "$work"
 }
