@@ -143,9 +143,7 @@ tfstate_check_privilege(const char *lockid, const char *privilege)
 			 errhint("An administrator can give it with tfstate_grant().")));
 }
 
-/*
- * The grants of a role, kept for one statement.
- */
+/* The grants of a role, kept for one statement. */
 typedef struct StatementPrivileges
 {
 	Oid			role;
@@ -154,8 +152,12 @@ typedef struct StatementPrivileges
 	List	   *patterns;
 } StatementPrivileges;
 
-static List *
-statement_privileges(FmgrInfo *flinfo, const char *privilege)
+/*
+ * tfstate_privileges(), looked up once a statement for a function that a query
+ * calls for each row.  The function's fn_extra is used up for that.
+ */
+List *
+tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege)
 {
 	StatementPrivileges *cache = flinfo->fn_extra;
 	MemoryContext old;
@@ -191,7 +193,7 @@ tfstate_has_privilege(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unrecognized privilege: \"%s\"", privilege),
 				 errhint("Valid privileges are \"lock\", \"view\" and \"force\".")));
-	PG_RETURN_BOOL(tfstate_allowed(statement_privileges(fcinfo->flinfo, privilege), lockid));
+	PG_RETURN_BOOL(tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, privilege), lockid));
 }
 
 /*

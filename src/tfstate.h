@@ -174,6 +174,7 @@ extern char *tfstate_actor(void);
 
 /* privilege.c */
 extern List *tfstate_privileges(const char *privilege);
+extern List *tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege);
 extern bool tfstate_allowed(List *patterns, const char *lockid);
 extern void tfstate_check_privilege(const char *lockid, const char *privilege);
 extern bool tfstate_pattern_matches(const char *lockid, const char *pattern);

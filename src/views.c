@@ -50,16 +50,19 @@ tfstate_session_alive(PG_FUNCTION_ARGS)
  * tfstate_waiter_count(lockid text, mode text) returns integer
  *
  * All who wait have or want K.  So has the holder of a lock in session mode.
+ * NULL without the privilege to view the lockid.
  */
 Datum
 tfstate_waiter_count(PG_FUNCTION_ARGS)
 {
+	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	LOCKTAG		key;
 	int			requests;
 
-	if (RecoveryInProgress())
+	if (RecoveryInProgress() ||
+		!tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, "view"), lockid))
 		PG_RETURN_NULL();
-	key = tfstate_key_tag(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	key = tfstate_key_tag(lockid);
 	requests = LockWaiterCount(&key);
 	if (strcmp(text_to_cstring(PG_GETARG_TEXT_PP(1)), "session") == 0)
 		requests--;

@@ -25,12 +25,18 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "tcop/tcopprot.h"
 #include "tfstate.h"
+#include "utils/guc.h"
 #include "utils/resowner.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 /* The longest sleep of the first waiter, in milliseconds. */
 #define HEAD_POLL_MS	1000
+
+/* How often a waiter looks whether its client is still there. */
+#define CLIENT_CHECK_MS	2000
 
 /*
  * LockAcquire() at transaction level.  The lock is put down to the transaction
@@ -65,6 +71,39 @@ tfstate_release_tag(const LOCKTAG *tag)
 	CurrentResourceOwner = CurTransactionResourceOwner;
 	(void) LockRelease(tag, ExclusiveLock, false);
 	CurrentResourceOwner = old;
+}
+
+/*
+ * Have the server look, for the rest of the transaction, whether the client is
+ * still there, and end the session if it is not.  Who is gone has to
+ * leave the queue.  The administrator's own setting of
+ * client_connection_check_interval stays.
+ */
+static void
+watch_client(void)
+{
+	if (MyProcPort == NULL || client_connection_check_interval > 0)
+		return;
+	(void) set_config_option("client_connection_check_interval",
+							 CppAsString2(CLIENT_CHECK_MS), PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, DEBUG5, false);
+	if (client_connection_check_interval > 0 &&
+		!get_timeout_active(CLIENT_CONNECTION_CHECK_TIMEOUT))
+		enable_timeout_after(CLIENT_CONNECTION_CHECK_TIMEOUT, client_connection_check_interval);
+}
+
+/*
+ * Look at once, after a wait: a durable lock must not be given to somebody who
+ * is gone.
+ */
+static void
+check_client(void)
+{
+	if (MyProcPort == NULL)
+		return;
+	CheckClientConnectionPending = true;
+	InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
 }
 
 /*
@@ -120,7 +159,10 @@ wait_tag_timeout(const LOCKTAG *tag, int timeout)
 bool
 tfstate_wait_tag(const LOCKTAG *tag, TimestampTz deadline)
 {
-	while (deadline != DT_NOEND)
+	bool		granted = false;
+
+	watch_client();
+	while (!granted && deadline != DT_NOEND)
 	{
 		long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
@@ -128,10 +170,12 @@ tfstate_wait_tag(const LOCKTAG *tag, TimestampTz deadline)
 			return tfstate_try_tag(tag);
 		if (LockTimeout > 0 && LockTimeout <= rest)
 			break;
-		if (wait_tag_timeout(tag, (int) Min(rest, INT_MAX)))
-			return true;
+		granted = wait_tag_timeout(tag, (int) Min(rest, INT_MAX));
 	}
-	return acquire_tag(tag, true);
+	if (!granted)
+		(void) acquire_tag(tag, true);
+	check_client();
+	return true;
 }
 
 /*
@@ -154,9 +198,10 @@ tfstate_sleep_as_head(const LOCKTAG *key, TimestampTz until,
 
 	timeout = TimestampDifferenceMilliseconds(now, Min(until, lock_deadline));
 	timeout = Min(timeout, HEAD_POLL_MS);
+	watch_client();
 	(void) tfstate_try_tag(&waiting);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 timeout, PG_WAIT_EXTENSION);
 	tfstate_release_tag(&waiting);
-	CHECK_FOR_INTERRUPTS();
+	check_client();
 }
