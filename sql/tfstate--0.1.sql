@@ -76,6 +76,8 @@ CREATE TABLE @extschema@.tfstate_released_lock (
 WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
 CREATE INDEX tfstate_released_lock_released_at_idx
 	ON @extschema@.tfstate_released_lock (released_at);
+COMMENT ON INDEX @extschema@.tfstate_released_lock_released_at_idx IS
+'finds what is older than tfstate.history_age';
 COMMENT ON TABLE @extschema@.tfstate_released_lock IS
 'the finished holdings that tfstate.history keeps, one row each';
 REVOKE ALL ON @extschema@.tfstate_released_lock FROM PUBLIC;
@@ -530,10 +532,15 @@ BEGIN
 		EXECUTE format('CREATE TRIGGER tfstate_workspace_created AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_workspace_created()', qualified);
 	END IF;
 
-	RETURN format('Terraform locks the workspaces of %s through tfstate when it runs with '
-				  'PGOPTIONS="-c search_path=tfstate_pg,pg_catalog,public" '
-				  'and its role may: SELECT tfstate_grant(role, %L);',
-				  qualified, qualified || '/*');
+	RETURN format($text$Terraform locks the workspaces of %1$s through tfstate if it runs with
+  PGOPTIONS="-c search_path=tfstate_pg,pg_catalog,public"
+A role that is not a superuser needs
+  SELECT tfstate_grant('ROLE', %2$L);
+  GRANT USAGE ON SCHEMA %3$I TO ROLE;
+  GRANT SELECT, INSERT, UPDATE, DELETE ON %1$s TO ROLE;
+  GRANT USAGE ON SEQUENCE %4$s TO ROLE;$text$,
+				  qualified, qualified || '/*', schema,
+				  coalesce(pg_get_serial_sequence(qualified, 'id'), 'public.global_states_id_seq'));
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_attach(text, text) IS

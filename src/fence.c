@@ -10,19 +10,24 @@
  * A sequence alone does not survive a crash well enough.  It is written to WAL
  * once in 32 values; a session that gets one of the other 31 has nothing to
  * flush, and if the server crashes before the WAL record of the batch reaches
- * the disk, the same values come again.  So whoever takes a fence waits at its
- * commit until the batch is on disk, and on the synchronous standby where
- * there is one: see tfstate_fence_at_commit().  Only one acquisition in 32 has
- * something to wait for.
+ * the disk, the same values come again.  So nobody sees a fence before its batch
+ * is on disk, and on the synchronous standby where there is one.  Only one
+ * acquisition in 32 has something to wait for.  It does not matter whether the
+ * transaction commits: somebody may have used its fence before.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/xact.h"
+#include "access/xlog.h"
 #include "commands/sequence.h"
+#include "miscadmin.h"
+#include "replication/syncrep.h"
 #include "storage/bufmgr.h"
 #include "tfstate.h"
+#include "utils/guc.h"
 #include "utils/rel.h"
 
 /*
@@ -43,6 +48,34 @@ sequence_lsn(Oid sequence)
 }
 
 /*
+ * Raise synchronous_commit for the rest of the transaction, so that it waits
+ * for its commit to be on disk, and on the synchronous standby.
+ */
+void
+tfstate_raise_synchronous_commit(void)
+{
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+		(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
+ * Wait until WAL up to this place cannot be lost any more.
+ */
+static void
+make_durable(XLogRecPtr lsn)
+{
+	if (XLogNeedsFlush(lsn))
+		XLogFlush(lsn);
+	if (SyncRepStandbyNames == NULL || *SyncRepStandbyNames == '\0')
+		return;
+	tfstate_raise_synchronous_commit();
+	HOLD_INTERRUPTS();
+	SyncRepWaitForLSN(lsn, true);
+	RESUME_INTERRUPTS();
+}
+
+/*
  * A new fence.  The caller has K of the lockid that it is for.
  */
 int64
@@ -51,6 +84,6 @@ tfstate_next_fence(void)
 	Oid			sequence = tfstate_catalog()->fence;
 	int64		fence = nextval_internal(sequence, false);
 
-	tfstate_fence_at_commit(sequence_lsn(sequence));
+	make_durable(sequence_lsn(sequence));
 	return fence;
 }

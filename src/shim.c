@@ -51,6 +51,7 @@ PG_FUNCTION_INFO_V1(tfstate_workspace_created);
 typedef struct ShimLock
 {
 	int64		key;			/* as Terraform named it */
+	bool		creation;		/* of the creation key itself? */
 	char	   *lockid;
 	char	   *id;
 } ShimLock;
@@ -90,12 +91,13 @@ last_key(void)
 }
 
 static void
-remember_lock(int64 key, const char *lockid, const char *id)
+remember_lock(int64 key, bool creation, const char *lockid, const char *id)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	ShimLock   *lock = palloc(sizeof(ShimLock));
 
 	lock->key = key;
+	lock->creation = creation;
 	lock->lockid = pstrdup(lockid);
 	lock->id = pstrdup(id);
 	shim_locks = lappend(shim_locks, lock);
@@ -133,7 +135,7 @@ shim_lock(const char *lockid, int64 key, int64 builtin)
 	request.run_id = run_id();
 	if (!tfstate_acquire(&request, &holding, &conflict))
 		tfstate_raise_conflict(lockid, &conflict);
-	remember_lock(key, lockid, HOLDING_TEXT(&holding, id));
+	remember_lock(key, builtin < 0, lockid, HOLDING_TEXT(&holding, id));
 }
 
 /*
@@ -222,8 +224,8 @@ shim_release(const char *lockid, const char *id)
 }
 
 /*
- * Release what this session remembers to have taken for a key.  Returns
- * whether there was anything.
+ * Release the workspaces that this session remembers to have locked for a key.
+ * Returns whether there was any.
  */
 static bool
 release_remembered(int64 key)
@@ -238,7 +240,8 @@ release_remembered(int64 key)
 		if (lock->key != key)
 			continue;
 		shim_locks = foreach_delete_current(shim_locks, lc);
-		released |= shim_release(lock->lockid, lock->id);
+		if (!lock->creation)
+			released |= shim_release(lock->lockid, lock->id);
 		pfree(lock->lockid);
 		pfree(lock->id);
 		pfree(lock);
@@ -248,8 +251,8 @@ release_remembered(int64 key)
 
 /*
  * Release the creation key.  Without a word, for mostly it was granted and not
- * taken; unless it was taken as the built-in lock, for a table that is not
- * attached.
+ * taken, or exchanged for a workspace; unless it was taken as the built-in lock,
+ * for a table that is not attached.
  */
 static bool
 release_creation(const char *lockid, int64 key)
@@ -277,7 +280,7 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 	List	   *tables;
 	char	   *lockid;
 
-	if (release_remembered(key))
+	if (release_remembered(key) && key >= 0)
 		PG_RETURN_BOOL(true);
 	tables = tfstate_attached_tables();
 	lockid = tfstate_creation_lockid(tables, key);
@@ -290,7 +293,8 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 }
 
 /*
- * Take the lock of a new row's workspace, to be released with the creation key.
+ * Take the lock of a new row's workspace, to be released with the creation key,
+ * and let others create workspaces.
  */
 static void
 lock_created_workspace(TriggerData *trigger, const ShimLock *creation)
@@ -313,12 +317,13 @@ lock_created_workspace(TriggerData *trigger, const ShimLock *creation)
 		return;
 	shim_lock(tfstate_workspace_lockid(RelationGetRelid(rel), TextDatumGetCString(name)),
 			  creation->key, DatumGetInt64(id));
+	(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
 }
 
 /*
  * Trigger of an attached table, AFTER INSERT FOR EACH ROW: a session that has
- * the creation key takes the lock of the workspace that it creates, and
- * releases it with the key.
+ * the creation key exchanges it for the lock of the workspace that it creates.
+ * Terraform, which does not know, releases that with the key.
  */
 Datum
 tfstate_workspace_created(PG_FUNCTION_ARGS)
@@ -339,11 +344,10 @@ tfstate_workspace_created(PG_FUNCTION_ARGS)
 	{
 		ShimLock   *lock = lfirst(lc);
 
-		if (lock->key < 0)
-		{
-			lock_created_workspace(trigger, lock);
-			break;
-		}
+		if (!lock->creation)
+			continue;
+		lock_created_workspace(trigger, lock);
+		break;
 	}
 	return PointerGetDatum(NULL);
 }

@@ -15,7 +15,6 @@
 
 #include "access/htup.h"
 #include "access/tupdesc.h"
-#include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -201,6 +200,7 @@ extern bool tfstate_holding_expired(const Holding *holding);
 
 /* fence.c */
 extern int64 tfstate_next_fence(void);
+extern void tfstate_raise_synchronous_commit(void);
 
 /* history.c */
 extern void tfstate_record_release(const Holding *holding, const char *how,
@@ -209,7 +209,6 @@ extern void tfstate_record_release(const Holding *holding, const char *how,
 /* xact.c */
 extern void tfstate_init_xact(void);
 extern void tfstate_sync_at_commit(void);
-extern void tfstate_fence_at_commit(XLogRecPtr lsn);
 extern void tfstate_promote_at_commit(const LOCKTAG *tag);
 extern void tfstate_release_at_commit(const LOCKTAG *tag);
 extern void tfstate_wake_at_commit(const LOCKTAG *tag);

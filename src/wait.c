@@ -29,6 +29,7 @@
 #include "tfstate.h"
 #include "utils/guc.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -74,14 +75,19 @@ tfstate_release_tag(const LOCKTAG *tag)
 }
 
 /*
- * Have the server look, for the rest of the transaction, whether the client is
- * still there, and end the session if it is not.  Who is gone has to
- * leave the queue.  The administrator's own setting of
- * client_connection_check_interval stays.
+ * To be called before a wait.
+ *
+ * Somebody whose client is gone has to leave the queue: have the server look
+ * for that, for the rest of the transaction, unless the administrator has set
+ * client_connection_check_interval himself.
+ *
+ * Give up the snapshot that reading the catalogs has left, so that
+ * tfstate_wait_lock() waits without any.
  */
 static void
-watch_client(void)
+prepare_to_wait(void)
 {
+	InvalidateCatalogSnapshot();
 	if (MyProcPort == NULL || client_connection_check_interval > 0)
 		return;
 	(void) set_config_option("client_connection_check_interval",
@@ -93,8 +99,8 @@ watch_client(void)
 }
 
 /*
- * Look at once, after a wait: a durable lock must not be given to somebody who
- * is gone.
+ * To be called after a wait: end the session if its client is gone.  A durable
+ * lock must not be given to somebody who cannot know of it.
  */
 static void
 check_client(void)
@@ -161,7 +167,7 @@ tfstate_wait_tag(const LOCKTAG *tag, TimestampTz deadline)
 {
 	bool		granted = false;
 
-	watch_client();
+	prepare_to_wait();
 	while (!granted && deadline != DT_NOEND)
 	{
 		long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
@@ -198,7 +204,7 @@ tfstate_sleep_as_head(const LOCKTAG *key, TimestampTz until,
 
 	timeout = TimestampDifferenceMilliseconds(now, Min(until, lock_deadline));
 	timeout = Min(timeout, HEAD_POLL_MS);
-	watch_client();
+	prepare_to_wait();
 	(void) tfstate_try_tag(&waiting);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 timeout, PG_WAIT_EXTENSION);

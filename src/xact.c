@@ -25,13 +25,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "compat.h"
 #include "miscadmin.h"
-#include "replication/syncrep.h"
 #include "storage/latch.h"
 #include "tfstate.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 
 typedef enum PendingKind
@@ -51,7 +48,6 @@ typedef struct Pending
 
 static List *pending = NIL;		/* in TopTransactionContext */
 static bool sync_at_commit = false;
-static XLogRecPtr fence_lsn = InvalidXLogRecPtr;
 
 /*
  * How many locks this session has in the lock manager: those in session mode
@@ -104,13 +100,6 @@ tfstate_sync_at_commit(void)
 	sync_at_commit = true;
 }
 
-/* The same for WAL up to this place, of which this transaction wrote nothing. */
-void
-tfstate_fence_at_commit(XLogRecPtr lsn)
-{
-	fence_lsn = Max(fence_lsn, lsn);
-}
-
 /*
  * Error if the session has too many locks: without a limit one session could
  * use up the shared lock table, and nobody could connect.
@@ -141,35 +130,6 @@ tfstate_forget_session_locks(void)
 	session_locks = 0;
 }
 
-/*
- * Raise synchronous_commit for the rest of the transaction.  The row of a
- * durable lock, or the fence of any, must not be lost once it was acknowledged.
- */
-static void
-raise_synchronous_commit(void)
-{
-	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
-		(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-}
-
-/*
- * Wait until the batch of fences is safe that a value came from.  Needed where
- * the commit record does not come behind it in WAL and is not waited for.
- */
-static void
-sync_fence(void)
-{
-	if (XLogNeedsFlush(fence_lsn))
-		XLogFlush(fence_lsn);
-	if (SyncRepStandbyNames == NULL || *SyncRepStandbyNames == '\0')
-		return;
-	raise_synchronous_commit();
-	HOLD_INTERRUPTS();
-	SyncRepWaitForLSN(fence_lsn, true);
-	RESUME_INTERRUPTS();
-}
-
 static void
 before_commit(void)
 {
@@ -184,14 +144,11 @@ before_commit(void)
 		(void) LockAcquire(&item->tag, ExclusiveLock, true, true);
 		item->done = true;
 	}
-	if (sync_at_commit ||
-		(fence_lsn != InvalidXLogRecPtr && fence_lsn <= XactLastRecEnd))
+	if (sync_at_commit)
 	{
-		raise_synchronous_commit();
+		tfstate_raise_synchronous_commit();
 		ForceSyncCommit();
 	}
-	else if (fence_lsn != InvalidXLogRecPtr)
-		sync_fence();
 }
 
 /*
@@ -274,8 +231,6 @@ before_prepare(void)
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has taken or released a state lock in session mode")));
 	}
-	if (fence_lsn != InvalidXLogRecPtr && !sync_at_commit)
-		sync_fence();
 }
 
 static void
@@ -283,7 +238,6 @@ forget_transaction(void)
 {
 	pending = NIL;
 	sync_at_commit = false;
-	fence_lsn = InvalidXLogRecPtr;
 	transaction_locks = 0;
 }
 

@@ -46,7 +46,6 @@ as_root() {
 	if ((EUID == 0)); then
 		"$@"
 	else
-		command -v sudo >/dev/null || die "needs root or sudo for: $*"
 		sudo "$@"
 	fi
 }
