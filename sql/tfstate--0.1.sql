@@ -108,8 +108,11 @@ REVOKE ALL ON @extschema@.tfstate_attached_table FROM PUBLIC;
 SELECT pg_extension_config_dump('@extschema@.tfstate_fence', '');
 SELECT pg_extension_config_dump('@extschema@.tfstate_durable_lock', '');
 SELECT pg_extension_config_dump('@extschema@.tfstate_released_lock', '');
-SELECT pg_extension_config_dump('@extschema@.tfstate_privilege', '');
-SELECT pg_extension_config_dump('@extschema@.tfstate_attached_table', '');
+-- What was dropped is not dumped: its bare OID could be another object's later.
+SELECT pg_extension_config_dump('@extschema@.tfstate_privilege',
+	'WHERE role = 0 OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
+SELECT pg_extension_config_dump('@extschema@.tfstate_attached_table',
+	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid)');
 
 --
 -- Locks
@@ -193,14 +196,24 @@ GRANT EXECUTE ON FUNCTION @extschema@.tfstate_force_unlock(text, text, text, boo
 -- Privileges
 --
 
--- The OID of a role, 0 for public, after a check of the other two arguments.
+-- The grants of a role that was dropped are shown under its OID, and can be
+-- revoked under that.
+CREATE VIEW @extschema@.tfstate_grants AS
+SELECT CASE WHEN p.role = 0::oid THEN 'public'
+			ELSE coalesce(r.rolname::text, p.role::oid::text) END AS role,
+	   p.pattern, p.privilege, p.grantor, p.granted_at
+  FROM @extschema@.tfstate_privilege p
+  LEFT JOIN pg_roles r ON r.oid = p.role;
+COMMENT ON VIEW @extschema@.tfstate_grants IS
+'who may lock, view or force which lockids';
+REVOKE ALL ON @extschema@.tfstate_grants FROM PUBLIC;
+GRANT SELECT ON @extschema@.tfstate_grants TO PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_check_grant(role name, pattern text, privilege text)
-RETURNS oid
+RETURNS void
 LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	roleid oid;
 BEGIN
 	IF role IS NULL OR pattern IS NULL OR privilege IS NULL THEN
 		RAISE EXCEPTION 'role, pattern and privilege must not be null'
@@ -215,15 +228,6 @@ BEGIN
 		RAISE EXCEPTION 'pattern must have 1 to 1024 bytes'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	IF role = 'public' THEN
-		RETURN 0;
-	END IF;
-	SELECT r.oid INTO roleid FROM pg_roles r WHERE r.rolname = role;
-	IF NOT FOUND THEN
-		RAISE EXCEPTION 'role "%" does not exist', role
-			USING ERRCODE = 'undefined_object';
-	END IF;
-	RETURN roleid;
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_check_grant(name, text, text) IS
@@ -239,10 +243,19 @@ LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+	roleid oid := 0;
 BEGIN
+	PERFORM @extschema@.tfstate_check_grant(tfstate_grant.role, tfstate_grant.pattern, tfstate_grant.privilege);
+	IF tfstate_grant.role <> 'public' THEN
+		SELECT r.oid INTO roleid FROM pg_roles r WHERE r.rolname = tfstate_grant.role;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'role "%" does not exist', tfstate_grant.role
+				USING ERRCODE = 'undefined_object';
+		END IF;
+	END IF;
 	INSERT INTO @extschema@.tfstate_privilege (role, pattern, privilege, grantor)
-	VALUES (@extschema@.tfstate_check_grant(tfstate_grant.role, tfstate_grant.pattern, tfstate_grant.privilege),
-			tfstate_grant.pattern, tfstate_grant.privilege, current_user)
+	VALUES (roleid, tfstate_grant.pattern, tfstate_grant.privilege, current_user)
 	ON CONFLICT DO NOTHING;
 END;
 $$;
@@ -260,12 +273,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+	PERFORM @extschema@.tfstate_check_grant(tfstate_revoke.role, tfstate_revoke.pattern, tfstate_revoke.privilege);
 	DELETE FROM @extschema@.tfstate_privilege p
-	 WHERE p.role = @extschema@.tfstate_check_grant(tfstate_revoke.role, tfstate_revoke.pattern, tfstate_revoke.privilege)
+	 WHERE p.role = CASE WHEN tfstate_revoke.role = 'public' THEN 0::oid
+						 ELSE coalesce((SELECT r.oid FROM pg_roles r WHERE r.rolname = tfstate_revoke.role),
+									   substring(tfstate_revoke.role::text FROM '^[0-9]{1,9}$')::oid) END
 	   AND p.pattern = tfstate_revoke.pattern
 	   AND p.privilege = tfstate_revoke.privilege;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION 'role "%" has no grant of privilege "%" for pattern "%"', role, privilege, pattern
+		RAISE EXCEPTION 'role "%" has no grant of privilege "%" for pattern "%"', tfstate_revoke.role, tfstate_revoke.privilege, tfstate_revoke.pattern
 			USING ERRCODE = 'undefined_object',
 				  HINT = 'The view tfstate_grants lists what was granted.';
 	END IF;
@@ -282,14 +298,6 @@ LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_has_privilege(text, text) IS
 'whether the current role may lock, view or force a lockid';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_has_privilege(text, text) TO PUBLIC;
-
-CREATE VIEW @extschema@.tfstate_grants AS
-SELECT CASE WHEN p.role = 0::oid THEN 'public' ELSE p.role::text END AS role,
-	   p.pattern, p.privilege, p.grantor, p.granted_at
-  FROM @extschema@.tfstate_privilege p;
-COMMENT ON VIEW @extschema@.tfstate_grants IS
-'who may lock, view or force which lockids';
-GRANT SELECT ON @extschema@.tfstate_grants TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_matches(lockid text, pattern text)
 RETURNS boolean
@@ -353,6 +361,7 @@ SELECT l.lockid,
  WHERE @extschema@.tfstate_has_privilege(l.lockid, 'view');
 COMMENT ON VIEW @extschema@.tfstate_holders IS
 'the locks that are held, one row each';
+REVOKE ALL ON @extschema@.tfstate_holders FROM PUBLIC;
 GRANT SELECT ON @extschema@.tfstate_holders TO PUBLIC;
 
 -- In the twins of the views the text without a star is looked up by index.
@@ -391,6 +400,7 @@ SELECT w.lockid, w."position", w.pid, w.role, w.application_name, w.client_addr,
   FROM @extschema@.tfstate_waiters('*') w;
 COMMENT ON VIEW @extschema@.tfstate_waiters IS
 'the sessions that wait for a lock, one row each; position 1 is served next';
+REVOKE ALL ON @extschema@.tfstate_waiters FROM PUBLIC;
 GRANT SELECT ON @extschema@.tfstate_waiters TO PUBLIC;
 
 CREATE VIEW @extschema@.tfstate_history WITH (security_barrier) AS
@@ -415,6 +425,7 @@ SELECT r.lockid,
  WHERE @extschema@.tfstate_has_privilege(r.lockid, 'view');
 COMMENT ON VIEW @extschema@.tfstate_history IS
 'the finished holdings, one row each';
+REVOKE ALL ON @extschema@.tfstate_history FROM PUBLIC;
 GRANT SELECT ON @extschema@.tfstate_history TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_history(pattern text)
@@ -439,6 +450,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.tfstate_history(text) TO PUBLIC;
 CREATE SCHEMA tfstate_pg;
 COMMENT ON SCHEMA tfstate_pg IS
 'advisory lock functions for the pg backend of Terraform and OpenTofu; name it before pg_catalog in search_path';
+REVOKE ALL ON SCHEMA tfstate_pg FROM PUBLIC;
 GRANT USAGE ON SCHEMA tfstate_pg TO PUBLIC;
 
 CREATE FUNCTION tfstate_pg.pg_try_advisory_lock(bigint)
@@ -477,7 +489,7 @@ LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	qualified text := format('%I.%I', schema, "table");
+	qualified text := quote_ident(schema) || '.' || quote_ident("table");
 	rel regclass;
 	other regclass;
 	id bigint;
@@ -486,6 +498,12 @@ BEGIN
 		RAISE EXCEPTION 'schema and table must not be null'
 			USING ERRCODE = 'null_value_not_allowed';
 	END IF;
+	IF schema = '' OR "table" = '' THEN
+		RAISE EXCEPTION 'schema and table must not be empty'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	DELETE FROM @extschema@.tfstate_attached_table t
+	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid);
 
 	-- What Terraform would create, and in its words.
 	IF to_regnamespace(quote_ident(schema)) IS NULL THEN
@@ -496,7 +514,8 @@ BEGIN
 			CREATE SEQUENCE public.global_states_id_seq AS bigint;
 		END IF;
 		EXECUTE format('CREATE TABLE %s (id bigint NOT NULL DEFAULT nextval(''public.global_states_id_seq'') PRIMARY KEY, name text UNIQUE, data text)', qualified);
-		EXECUTE format('CREATE UNIQUE INDEX %I ON %s (name)', "table" || '_by_name', qualified);
+		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
+					   CASE WHEN "table" = 'states' THEN 'states_by_name' ELSE '' END, qualified);
 	END IF;
 	rel := to_regclass(qualified);
 
@@ -513,7 +532,6 @@ BEGIN
 	-- Nobody may add a workspace while its id is compared.
 	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', qualified);
 	FOR other IN SELECT t.relid FROM @extschema@.tfstate_attached_table t WHERE t.relid <> rel LOOP
-		CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = other);
 		EXECUTE format('SELECT a.id FROM %s a JOIN %s b ON a.id = b.id LIMIT 1', rel, other) INTO id;
 		IF id IS NOT NULL THEN
 			RAISE EXCEPTION 'id % belongs to a workspace of "%" and to one of "%"', id, rel, other
@@ -555,7 +573,7 @@ LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	qualified text := format('%I.%I', schema, "table");
+	qualified text := quote_ident(schema) || '.' || quote_ident("table");
 BEGIN
 	IF schema IS NULL OR "table" IS NULL THEN
 		RAISE EXCEPTION 'schema and table must not be null'

@@ -27,12 +27,15 @@ char *
 tfstate_one_line(const char *text, int max_bytes)
 {
 	int			len = pg_mbcliplen(text, strlen(text), max_bytes);
+	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
 	char	   *result = pnstrdup(text, len);
 
-	for (char *p = result; *p; p++)
+	for (unsigned char *p = (unsigned char *) result; *p; p++)
 	{
-		if ((unsigned char) *p < ' ' || *p == 0x7f)
+		if (*p < ' ' || *p == 0x7f)
 			*p = ' ';
+		else if (utf8 && p[0] == 0xc2 && p[1] < 0xa0)	/* U+0080 to U+009F */
+			p[0] = p[1] = ' ';
 	}
 	return text[len] == '\0' ? result : psprintf("%s...", result);
 }

@@ -171,8 +171,8 @@ setting_info(void)
 }
 
 /*
- * Is there nothing under a known key, or a null?  Error if there is anything
- * but a string.
+ * Is there nothing under a known key, or a null, or an empty name?  Error if
+ * there is anything but a string.
  */
 static bool
 is_missing(Jsonb *info, const char *key)
@@ -187,7 +187,7 @@ is_missing(Jsonb *info, const char *key)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("key \"%s\" of lock info must be a string", key)));
-	return false;
+	return value->val.string.len == 0 && strcmp(key, "Who") == 0;
 }
 
 /*
@@ -230,6 +230,12 @@ tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
 
 	if (setting)
 		tfstate_check_info(setting);
+	if (setting && given && VARSIZE(setting) + VARSIZE(given) > TFSTATE_MAX_INFO)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("lock info and tfstate.info are too big together"),
+				 errdetail("They have %zu bytes, and %d are allowed.",
+						   (size_t) (VARSIZE(setting) + VARSIZE(given)), TFSTATE_MAX_INFO)));
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (setting)
 		push_object(&state, setting);

@@ -247,12 +247,14 @@ take(const LockRequest *request, const LOCKTAG *key, Holding *holding)
 		tfstate_sync_at_commit();
 	else
 	{
-		tfstate_promote_at_commit(key);
+		int64		session = HOLDING_INT64(holding, session);
+
+		tfstate_promote_at_commit(key, session);
 		if (request->has_key)
 		{
 			LOCKTAG		builtin = tfstate_builtin_tag(request->key);
 
-			tfstate_promote_at_commit(&builtin);
+			tfstate_promote_at_commit(&builtin, session);
 		}
 	}
 	tfstate_count_lock();
@@ -316,12 +318,14 @@ tfstate_release(const Holding *holding, const char *how, const char *reason)
 		tfstate_wake_at_commit(&key);
 	else if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
 	{
-		tfstate_release_at_commit(&key);
+		int64		session = HOLDING_INT64(holding, session);
+
+		tfstate_release_at_commit(&key, session);
 		if (!HOLDING_NULL(holding, key))
 		{
 			LOCKTAG		builtin = tfstate_builtin_tag(HOLDING_INT64(holding, key));
 
-			tfstate_release_at_commit(&builtin);
+			tfstate_release_at_commit(&builtin, session);
 		}
 	}
 	return true;

@@ -37,7 +37,7 @@ tfstate_session_open(void)
 {
 	LOCKTAG		tag;
 
-	if (my_session_valid && tfstate_session_is_mine(my_session))
+	if (tfstate_session_is_open())
 		return my_session;
 
 	if (!pg_strong_random(&my_session, sizeof(my_session)))
@@ -47,7 +47,6 @@ tfstate_session_open(void)
 	tag = tfstate_session_tag(my_session);
 	(void) LockAcquire(&tag, ExclusiveLock, true, true);
 	my_session_valid = true;
-	tfstate_forget_session_locks();
 	return my_session;
 }
 
@@ -59,6 +58,13 @@ tfstate_session_is_mine(int64 session)
 
 	return my_session_valid && session == my_session &&
 		compat_lock_held_by_me(&tag);
+}
+
+/* Has this session its S, so that all that it took since is still held? */
+bool
+tfstate_session_is_open(void)
+{
+	return my_session_valid && tfstate_session_is_mine(my_session);
 }
 
 /*

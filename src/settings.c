@@ -232,15 +232,11 @@ tfstate_check_settings(void)
 {
 	for (int i = 0; i < lengthof(parameters); i++)
 	{
-		if (parameters[i].refused == NULL)
-			continue;
-		if (is_default(parameters[i].name))
+		if (parameters[i].refused != NULL && is_default(parameters[i].name))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid value for parameter \"%s\": \"%s\"",
 							parameters[i].name, parameters[i].refused),
 					 errhint("Correct it where it is set (PGOPTIONS, ALTER ROLE or ALTER DATABASE), or SET a valid value.")));
-		pfree(parameters[i].refused);
-		parameters[i].refused = NULL;
 	}
 }

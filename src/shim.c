@@ -91,10 +91,33 @@ last_key(void)
 }
 
 static void
+forget_lock(ShimLock *lock)
+{
+	pfree(lock->lockid);
+	pfree(lock->id);
+	pfree(lock);
+}
+
+/*
+ * Remember a lock that was taken for a key, in place of what is left of an
+ * earlier one: a rollback or DISCARD ALL releases locks without our knowing.
+ */
+static void
 remember_lock(int64 key, bool creation, const char *lockid, const char *id)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	ShimLock   *lock = palloc(sizeof(ShimLock));
+	ListCell   *lc;
+
+	foreach(lc, shim_locks)
+	{
+		ShimLock   *earlier = lfirst(lc);
+
+		if (strcmp(earlier->lockid, lockid) != 0)
+			continue;
+		shim_locks = foreach_delete_current(shim_locks, lc);
+		forget_lock(earlier);
+	}
 
 	lock->key = key;
 	lock->creation = creation;
@@ -242,9 +265,7 @@ release_remembered(int64 key)
 		shim_locks = foreach_delete_current(shim_locks, lc);
 		if (!lock->creation)
 			released |= shim_release(lock->lockid, lock->id);
-		pfree(lock->lockid);
-		pfree(lock->id);
-		pfree(lock);
+		forget_lock(lock);
 	}
 	return released;
 }
@@ -294,9 +315,10 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 
 /*
  * Take the lock of a new row's workspace, to be released with the creation key,
- * and let others create workspaces.
+ * and let others create workspaces.  Returns false if this session has lost the
+ * creation key without our knowing.
  */
-static void
+static bool
 lock_created_workspace(TriggerData *trigger, const ShimLock *creation)
 {
 	Relation	rel = trigger->tg_relation;
@@ -308,16 +330,16 @@ lock_created_workspace(TriggerData *trigger, const ShimLock *creation)
 	Datum		id;
 	Datum		name;
 
-	/* Is it still held?  The session may have lost it without our knowing. */
 	if (!tfstate_current_holding(creation->lockid, &holding) || !is_ours(&holding))
-		return;
+		return false;
 	id = heap_getattr(trigger->tg_trigtuple, id_column, desc, &isnull);
 	name = heap_getattr(trigger->tg_trigtuple, name_column, desc, &isnull);
 	if (isnull)
-		return;
+		return true;
 	shim_lock(tfstate_workspace_lockid(RelationGetRelid(rel), TextDatumGetCString(name)),
 			  creation->key, DatumGetInt64(id));
 	(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
+	return true;
 }
 
 /*
@@ -344,10 +366,8 @@ tfstate_workspace_created(PG_FUNCTION_ARGS)
 	{
 		ShimLock   *lock = lfirst(lc);
 
-		if (!lock->creation)
-			continue;
-		lock_created_workspace(trigger, lock);
-		break;
+		if (lock->creation && lock_created_workspace(trigger, lock))
+			break;
 	}
 	return PointerGetDatum(NULL);
 }

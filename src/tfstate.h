@@ -181,6 +181,7 @@ extern bool tfstate_pattern_matches(const char *lockid, const char *pattern);
 /* session.c */
 extern int64 tfstate_session_open(void);
 extern bool tfstate_session_is_mine(int64 session);
+extern bool tfstate_session_is_open(void);
 extern bool tfstate_session_is_alive(int64 session);
 extern int	tfstate_session_pid(int64 session);
 extern const char *tfstate_client_addr(void);
@@ -209,12 +210,11 @@ extern void tfstate_record_release(const Holding *holding, const char *how,
 /* xact.c */
 extern void tfstate_init_xact(void);
 extern void tfstate_sync_at_commit(void);
-extern void tfstate_promote_at_commit(const LOCKTAG *tag);
-extern void tfstate_release_at_commit(const LOCKTAG *tag);
+extern void tfstate_promote_at_commit(const LOCKTAG *tag, int64 session);
+extern void tfstate_release_at_commit(const LOCKTAG *tag, int64 session);
 extern void tfstate_wake_at_commit(const LOCKTAG *tag);
 extern void tfstate_check_lock_count(void);
 extern void tfstate_count_lock(void);
-extern void tfstate_forget_session_locks(void);
 
 /* wait.c */
 extern bool tfstate_try_tag(const LOCKTAG *tag);

@@ -18,6 +18,10 @@
  * server dies in between, all tags are gone with it, and who waited has to
  * connect again.
  *
+ * pg_advisory_unlock_all() and DISCARD ALL release the session's tags behind our
+ * back, its S among them.  What was to be promoted or released for a session
+ * number whose S is gone is left alone: the lock is lost already.
+ *
  * A savepoint's share of the list goes with the savepoint.
  *
  *-------------------------------------------------------------------------
@@ -42,6 +46,7 @@ typedef struct Pending
 {
 	PendingKind kind;
 	LOCKTAG		tag;
+	int64		session;		/* for tags that the session keeps */
 	SubTransactionId subxact;	/* that asked for it */
 	bool		done;			/* promoted, and to be undone by an abort */
 } Pending;
@@ -57,37 +62,38 @@ static int	session_locks = 0;
 static int	transaction_locks = 0;
 
 static void
-add_pending(PendingKind kind, const LOCKTAG *tag)
+add_pending(PendingKind kind, const LOCKTAG *tag, int64 session)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	Pending    *item = palloc0(sizeof(Pending));
 
 	item->kind = kind;
 	item->tag = *tag;
+	item->session = session;
 	item->subxact = GetCurrentSubTransactionId();
 	pending = lappend(pending, item);
 	MemoryContextSwitchTo(old);
 }
 
-/* Keep a tag, which this transaction has, for the session. */
+/* Keep a tag, which this transaction has, for the session of that number. */
 void
-tfstate_promote_at_commit(const LOCKTAG *tag)
+tfstate_promote_at_commit(const LOCKTAG *tag, int64 session)
 {
-	add_pending(PENDING_PROMOTE, tag);
+	add_pending(PENDING_PROMOTE, tag, session);
 }
 
-/* Give a tag back, which the session has or will have. */
+/* Give a tag back, which the session of that number has or will have. */
 void
-tfstate_release_at_commit(const LOCKTAG *tag)
+tfstate_release_at_commit(const LOCKTAG *tag, int64 session)
 {
-	add_pending(PENDING_RELEASE, tag);
+	add_pending(PENDING_RELEASE, tag, session);
 }
 
 /* Wake who has K and waits for the row that this transaction deletes. */
 void
 tfstate_wake_at_commit(const LOCKTAG *tag)
 {
-	add_pending(PENDING_WAKE, tag);
+	add_pending(PENDING_WAKE, tag, 0);
 }
 
 /*
@@ -107,6 +113,8 @@ tfstate_sync_at_commit(void)
 void
 tfstate_check_lock_count(void)
 {
+	if (!tfstate_session_is_open())
+		session_locks = 0;
 	if (session_locks + transaction_locks >= tfstate_max_session_locks)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -123,13 +131,6 @@ tfstate_count_lock(void)
 	transaction_locks++;
 }
 
-/* The session has lost all its locks in session mode. */
-void
-tfstate_forget_session_locks(void)
-{
-	session_locks = 0;
-}
-
 static void
 before_commit(void)
 {
@@ -139,7 +140,8 @@ before_commit(void)
 	{
 		Pending    *item = lfirst(lc);
 
-		if (item->kind != PENDING_PROMOTE)
+		if (item->kind != PENDING_PROMOTE ||
+			!tfstate_session_is_mine(item->session))
 			continue;
 		(void) LockAcquire(&item->tag, ExclusiveLock, true, true);
 		item->done = true;
@@ -184,10 +186,12 @@ after_commit(void)
 		switch (item->kind)
 		{
 			case PENDING_PROMOTE:
-				if (tfstate_is_key(&item->tag))
+				if (item->done && tfstate_is_key(&item->tag))
 					session_locks++;
 				break;
 			case PENDING_RELEASE:
+				if (!tfstate_session_is_mine(item->session))
+					break;
 				if (tfstate_is_key(&item->tag))
 					session_locks--;
 				(void) LockRelease(&item->tag, ExclusiveLock, true);

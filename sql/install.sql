@@ -1,0 +1,204 @@
+-- What CREATE EXTENSION makes, and who may use it.
+SET client_min_messages = warning;
+CREATE TABLE objects_before AS
+SELECT oid FROM pg_class UNION ALL SELECT oid FROM pg_proc UNION ALL
+SELECT oid FROM pg_type UNION ALL SELECT oid FROM pg_namespace UNION ALL
+SELECT oid FROM pg_constraint UNION ALL SELECT oid FROM pg_trigger;
+CREATE VIEW objects_left AS
+SELECT 'relation' AS kind, oid::regclass::text AS name FROM pg_class WHERE oid NOT IN (TABLE objects_before)
+UNION ALL
+SELECT 'function', oid::regprocedure::text FROM pg_proc WHERE oid NOT IN (TABLE objects_before)
+UNION ALL
+SELECT 'type', oid::regtype::text FROM pg_type WHERE oid NOT IN (TABLE objects_before)
+UNION ALL
+SELECT 'schema', nspname FROM pg_namespace WHERE oid NOT IN (TABLE objects_before)
+UNION ALL
+SELECT 'constraint', conname FROM pg_constraint WHERE oid NOT IN (TABLE objects_before)
+UNION ALL
+SELECT 'trigger', tgname FROM pg_trigger WHERE oid NOT IN (TABLE objects_before);
+-- What the test itself makes does not count.
+INSERT INTO objects_before SELECT oid FROM pg_class WHERE relname IN ('objects_before', 'objects_left')
+UNION ALL SELECT oid FROM pg_type WHERE typname IN ('objects_before', '_objects_before', 'objects_left', '_objects_left');
+
+-- Runs a statement and shows the error that it raises.
+CREATE PROCEDURE fails(statement text) LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+	hint text;
+BEGIN
+	EXECUTE statement;
+	RAISE INFO 'no error';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RAISE INFO '%', concat_ws(E'\n', sqlstate || ': ' || sqlerrm,
+							  'DETAIL:  ' || nullif(detail, ''), 'HINT:  ' || nullif(hint, ''));
+END;
+$$;
+INSERT INTO objects_before VALUES ('fails(text)'::regprocedure);
+
+-- An ordinary role cannot create the extension.
+CREATE ROLE regress_tfstate_user;
+SELECT current_database() AS database \gset
+GRANT CREATE ON DATABASE :"database" TO regress_tfstate_user;
+GRANT CREATE ON SCHEMA public TO regress_tfstate_user;
+SET ROLE regress_tfstate_user;
+CALL fails('CREATE EXTENSION tfstate');
+
+-- Nothing that somebody else has made before becomes a part of it.
+CREATE SCHEMA tfstate_pg;
+RESET ROLE;
+CALL fails('CREATE EXTENSION tfstate');
+DROP SCHEMA tfstate_pg;
+SET ROLE regress_tfstate_user;
+CREATE FUNCTION tfstate_matches(lockid text, pattern text) RETURNS boolean
+LANGUAGE sql IMMUTABLE STRICT AS 'SELECT true';
+RESET ROLE;
+CALL fails('CREATE EXTENSION tfstate');
+DROP FUNCTION tfstate_matches(text, text);
+SET ROLE regress_tfstate_user;
+CREATE TABLE tfstate_privilege (role regrole, pattern text, privilege text);
+RESET ROLE;
+CALL fails('CREATE EXTENSION tfstate');
+DROP TABLE tfstate_privilege;
+SELECT * FROM objects_left;
+
+CREATE EXTENSION tfstate;
+SELECT extversion, extrelocatable FROM pg_extension WHERE extname = 'tfstate';
+CALL fails('ALTER EXTENSION tfstate SET SCHEMA pg_catalog');
+
+-- Every object is here, and has a comment.
+CREATE VIEW members AS
+SELECT d.classid, d.objid, i.type, i.identity,
+	   obj_description(d.objid, d.classid::regclass::name) AS comment
+  FROM pg_depend d
+	   JOIN pg_extension e ON d.refobjid = e.oid AND d.refclassid = 'pg_extension'::regclass,
+	   pg_identify_object(d.classid, d.objid, 0) i
+ WHERE e.extname = 'tfstate' AND d.deptype = 'e';
+SELECT type, count(*) FROM members GROUP BY type ORDER BY type COLLATE "C";
+SELECT type, identity FROM members
+ WHERE coalesce(comment, '') = '' AND type NOT IN ('type', 'composite type');
+SELECT type, identity, comment FROM members
+ WHERE type IN ('table', 'view', 'sequence', 'schema') ORDER BY type COLLATE "C", identity COLLATE "C";
+
+-- All names start with tfstate_, in the schema of the extension or the shim's.
+SELECT type, identity FROM members
+ WHERE identity !~ '^(public\.tfstate_|tfstate_pg(\.pg_|$))';
+
+-- Functions: kind, volatility, strictness, parallel label, rights.
+SELECT p.oid::regprocedure AS function, p.prokind AS kind, p.provolatile AS vol,
+	   p.proisstrict AS strict, p.proparallel AS par, p.prosecdef AS secdef,
+	   l.lanname AS lang, has_function_privilege('public', p.oid, 'EXECUTE') AS public,
+	   array_to_string(p.proconfig, '; ') AS settings
+  FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+	   JOIN pg_language l ON p.prolang = l.oid
+ ORDER BY p.proname COLLATE "C", p.oid::regprocedure::text COLLATE "C";
+
+-- Signatures.
+\pset format unaligned
+\pset tuples_only on
+SELECT p.proname || '(' || pg_get_function_arguments(p.oid) || ')' ||
+	   coalesce(' returns ' || pg_get_function_result(p.oid), '')
+  FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+ ORDER BY p.proname COLLATE "C", p.oid::regprocedure::text COLLATE "C";
+\pset format aligned
+\pset tuples_only off
+
+-- Tables and views: logged or not, rights of everybody.
+SELECT c.relname, c.relkind AS kind, c.relpersistence AS pers,
+	   has_table_privilege('public', c.oid, 'SELECT') AS public_reads,
+	   has_table_privilege('public', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') AS public_writes,
+	   has_any_column_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, REFERENCES') AS public_column
+  FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
+ WHERE c.relkind <> 'S' ORDER BY c.relname COLLATE "C";
+SELECT c.relname, c.relpersistence AS pers,
+	   has_sequence_privilege('public', c.oid, 'USAGE, SELECT, UPDATE') AS public
+  FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
+ WHERE c.relkind = 'S';
+SELECT nspname, has_schema_privilege('public', oid, 'USAGE') AS usage,
+	   has_schema_privilege('public', oid, 'CREATE') AS "create"
+  FROM pg_namespace WHERE nspname = 'tfstate_pg';
+
+-- The order of the columns in C is that of the tables.
+SELECT c.relname, string_agg(a.attname, ' ' ORDER BY a.attnum) AS columns
+  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+ WHERE c.relname IN ('tfstate_durable_lock', 'tfstate_session_lock')
+ GROUP BY c.relname ORDER BY c.relname;
+SELECT conrelid::regclass AS "table", contype AS type, pg_get_constraintdef(oid) AS constraint
+  FROM pg_constraint
+ WHERE conrelid IN (SELECT objid FROM members WHERE type = 'table') AND contype IN ('p', 'c')
+ ORDER BY conrelid::regclass::text COLLATE "C", contype;
+
+-- What pg_dump takes along.
+SELECT c.relname FROM pg_extension e, unnest(e.extconfig) u JOIN pg_class c ON c.oid = u
+ WHERE e.extname = 'tfstate' ORDER BY c.relname COLLATE "C";
+
+-- The seed has one row, and each installation another value.
+SELECT count(*), max(seed) AS seed FROM tfstate_installation \gset seed_
+SELECT :seed_count AS rows;
+
+-- Nothing is left, also in a session that used it; and it can come back.
+SELECT fence > 0 AS locked FROM tfstate_lock('a', '{"ID":"1"}');
+DROP VIEW members;
+DROP EXTENSION tfstate;
+SELECT * FROM objects_left;
+CALL fails($$SELECT * FROM tfstate_lock('a')$$);
+CREATE EXTENSION tfstate;
+SELECT seed <> :seed_seed AS another FROM tfstate_installation;
+SELECT count(*) FROM tfstate_holders;
+SELECT fence > 0 AS locked FROM tfstate_lock('a', '{"ID":"2"}');
+SELECT tfstate_unlock('a', '2')->>'ID' AS unlocked;
+
+-- Default privileges give nobody more.
+DROP EXTENSION tfstate;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC;
+CREATE EXTENSION tfstate;
+SELECT c.relname, c.relkind
+  FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+	   JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'tfstate'
+ WHERE CASE c.relkind
+	   WHEN 'S' THEN has_sequence_privilege('public', c.oid, 'USAGE, SELECT, UPDATE')
+	   WHEN 'v' THEN has_table_privilege('public', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+	   ELSE has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') END
+ ORDER BY c.relname COLLATE "C";
+SELECT has_schema_privilege('public', 'tfstate_pg', 'CREATE') AS public_creates;
+DROP EXTENSION tfstate;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM PUBLIC;
+
+-- In another schema, which needs quotes and is not in the search_path.
+CREATE SCHEMA "Odd schema";
+CREATE EXTENSION tfstate SCHEMA "Odd schema";
+SET search_path = '';
+SELECT fence > 0 AS locked FROM "Odd schema".tfstate_lock('a', '{"ID":"3"}');
+SELECT locked, id, holder->>'Path' AS path FROM "Odd schema".tfstate_try_lock('a');
+SELECT lockid, id FROM "Odd schema".tfstate_holders;
+SELECT lockid, id FROM "Odd schema".tfstate_holders('*');
+SELECT count(*) FROM "Odd schema".tfstate_waiters('a');
+SELECT "Odd schema".tfstate_renew('b', '1');
+SELECT "Odd schema".tfstate_force_unlock('a')->>'ID' AS unlocked;
+SELECT lockid, how FROM "Odd schema".tfstate_history;
+SELECT lockid, how FROM "Odd schema".tfstate_history('a');
+SELECT "Odd schema".tfstate_grant('regress_tfstate_user', 'b');
+SELECT role, pattern, privilege FROM "Odd schema".tfstate_grants;
+SELECT "Odd schema".tfstate_revoke('regress_tfstate_user', 'b');
+BEGIN;
+SELECT "Odd schema".tfstate_attach('regress_tfstate', 'states') ~ 'regress_tfstate.states' AS attached;
+SELECT tfstate_pg.pg_try_advisory_lock(id) FROM regress_tfstate.states;
+SELECT lockid, mode FROM "Odd schema".tfstate_holders;
+SELECT tfstate_pg.pg_advisory_unlock(id) FROM regress_tfstate.states;
+SELECT "Odd schema".tfstate_detach('regress_tfstate', 'states');
+ROLLBACK;
+SET search_path = public;
+DROP EXTENSION tfstate;
+DROP SCHEMA "Odd schema";
+SELECT * FROM objects_left;
+
+REVOKE CREATE ON DATABASE :"database" FROM regress_tfstate_user;
+REVOKE CREATE ON SCHEMA public FROM regress_tfstate_user;
+DROP ROLE regress_tfstate_user;
+DROP PROCEDURE fails;
+DROP VIEW objects_left;
+DROP TABLE objects_before;

@@ -1,0 +1,144 @@
+-- Leases: durable locks with a ttl.
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+CREATE EXTENSION tfstate;
+SET tfstate.who = 'me';
+
+-- What varies in a text.
+CREATE FUNCTION masked(t text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	t := replace(t, session_user || '@', '<user>@');
+	t := regexp_replace(t, '@(\[local\]|[0-9a-f]*[.:][0-9a-f.:]+)', '@<address>', 'g');
+	t := regexp_replace(t, '\mpid \d+', 'pid <pid>', 'g');
+	t := regexp_replace(t, '\m[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\M', '<uuid>', 'g');
+	t := regexp_replace(t, '\m\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z', '<rfc3339>', 'g');
+	RETURN regexp_replace(t, '\msince \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00 ', 'since <time> ', 'g');
+END;
+$$;
+
+-- Runs a statement and shows the error that it raises, without what varies.
+CREATE PROCEDURE fails(statement text) LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+	hint text;
+BEGIN
+	EXECUTE statement;
+	RAISE INFO 'no error';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RAISE INFO '%', masked(concat_ws(E'\n', sqlstate || ': ' || sqlerrm,
+									 'DETAIL:  ' || nullif(detail, ''), 'HINT:  ' || nullif(hint, '')));
+END;
+$$;
+
+-- How many tags this session has in the lock manager, apart from the one that
+-- says that it is alive.
+CREATE VIEW tags AS
+SELECT count(*) AS tags FROM pg_locks
+ WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid <> 29799;
+
+-- A lease is a durable lock that says when it ends.
+SELECT id, fence AS f1 FROM tfstate_lock('l', '{"ID": "1"}', ttl => '1 hour') \gset
+SELECT lockid, mode, id, expires_at - created BETWEEN '59 min 59 s' AND '1 hour 1 s' AS expires FROM tfstate_holders;
+SELECT locked, id FROM tfstate_try_lock('l');
+CALL fails($$SELECT tfstate_lock('l', ttl => '1 hour')$$);
+SELECT * FROM tags;
+
+-- Renewing: by the same ttl, and by another one, which then is its own.
+CREATE FUNCTION left_of(t timestamptz) RETURNS text LANGUAGE sql
+AS $$SELECT to_char(date_round, 'HH24:MI') FROM (SELECT t - clock_timestamp() + '30 s' AS date_round) d$$;
+SELECT left_of(tfstate_renew('l', '1'));
+SELECT left_of(tfstate_renew('l', '1', '2 hours'));
+SELECT left_of(tfstate_renew('l', '1'));
+-- A shorter one is as good.
+SELECT left_of(tfstate_renew('l', '1', '30 min'));
+SELECT left_of(expires_at), fence = :f1 AS same_fence, id FROM tfstate_holders;
+SELECT tfstate_renew('l', '1') = (SELECT expires_at FROM tfstate_holders('l')) AS same FROM generate_series(1, 1);
+-- What is rolled back was not renewed.
+BEGIN;
+SELECT left_of(tfstate_renew('l', '1', '5 hours'));
+ROLLBACK;
+BEGIN;
+SAVEPOINT a;
+SELECT left_of(tfstate_renew('l', '1', '5 hours'));
+ROLLBACK TO a;
+COMMIT;
+SELECT left_of(expires_at) FROM tfstate_holders;
+
+-- What cannot be renewed.
+CALL fails($$SELECT tfstate_renew('l', '2')$$);
+CALL fails($$SELECT tfstate_renew('nothing', '1')$$);
+SELECT id FROM tfstate_lock('d', '{"ID": "3"}');
+CALL fails($$SELECT tfstate_renew('d', '3')$$);
+CALL fails($$SELECT tfstate_renew('d', '3', '1 hour')$$);
+SELECT id FROM tfstate_lock('s', '{"ID": "4"}', 'session');
+CALL fails($$SELECT tfstate_renew('s', '4')$$);
+CALL fails($$SELECT tfstate_lock('t', mode => 'session', ttl => '1 hour')$$);
+SELECT lockid, id, expires_at IS NULL AS no_end FROM tfstate_holders ORDER BY lockid;
+SELECT tfstate_unlock('d')->>'ID' AS d, tfstate_unlock('s')->>'ID' AS s;
+
+-- Unlock before the end.
+SELECT tfstate_unlock('l', '1')->>'ID' AS released;
+CALL fails($$SELECT tfstate_renew('l', '1')$$);
+SELECT lockid, id, how FROM tfstate_history('l');
+
+-- Expiry: not held, not shown, and taken over by the next locker.
+SELECT id, fence AS f2 FROM tfstate_lock('l', '{"ID": "5", "Who": "alice"}', ttl => '50 ms') \gset
+SELECT pg_sleep(0.06);
+SELECT count(*) FROM tfstate_holders;
+SELECT count(*) FROM tfstate_holders('l');
+SELECT locked, id, fence > :f2 AS grows, holder FROM tfstate_try_lock('l', '{"ID": "6", "Who": "bob"}');
+SELECT who, id, how, released_at >= expires_at AS later FROM tfstate_history('l') WHERE fence = :f2;
+-- The earlier holder is told to whom the lease was lost, and can do nothing.
+CALL fails($$SELECT tfstate_renew('l', '5')$$);
+CALL fails($$SELECT tfstate_unlock('l', '5')$$);
+SELECT tfstate_unlock('l', '6')->>'ID' AS released;
+CALL fails($$SELECT tfstate_renew('l', '5')$$);
+
+-- A session lock takes over, too; and a lease can follow a lease.
+SELECT id FROM tfstate_lock('l', '{"ID": "7"}', ttl => '1 us');
+SELECT id FROM tfstate_lock('l', '{"ID": "8"}', 'session');
+SELECT lockid, mode, id FROM tfstate_holders;
+SELECT tfstate_unlock('l')->>'ID' AS released;
+SELECT id FROM tfstate_lock('l', '{"ID": "9"}', ttl => '1 us');
+SELECT id FROM tfstate_lock('l', '{"ID": "10"}', ttl => '1 us');
+SELECT id FROM tfstate_lock('l', '{"ID": "11"}', ttl => '1 hour');
+SELECT lockid, mode, id FROM tfstate_holders;
+SELECT mode, id, how FROM tfstate_history('l') ORDER BY fence;
+-- A takeover that is rolled back has not happened.
+SELECT tfstate_renew('l', '11', '1 us') IS NOT NULL AS renewed;
+BEGIN;
+SELECT id FROM tfstate_lock('l', '{"ID": "12"}');
+SELECT lockid, mode, id FROM tfstate_holders;
+ROLLBACK;
+SELECT count(*) FROM tfstate_holders;
+SELECT count(*) FROM tfstate_history('l') WHERE id = '11';
+
+-- A lease that has expired and that nobody has taken since can be renewed.
+SELECT left_of(tfstate_renew('l', '11', '1 hour'));
+SELECT lockid, mode, id FROM tfstate_holders;
+SELECT locked, id FROM tfstate_try_lock('l');
+
+-- A waiter gets it when it expires, even in the session that had it.
+SELECT tfstate_renew('l', '11', '100 ms') IS NOT NULL AS renewed;
+SELECT locked, id FROM tfstate_try_lock('l', '{"ID": "13"}', wait => '1 min');
+SELECT tfstate_unlock('l', '13')->>'ID' AS released;
+
+-- The longest and the shortest ttl; a month counts as 30 days.
+SELECT id FROM tfstate_lock('l', '{"ID": "14"}', ttl => '365 days');
+SELECT expires_at - created BETWEEN '364 days 22 hours' AND '365 days 2 hours' AS year FROM tfstate_holders;
+CALL fails($$SELECT tfstate_renew('l', '14', '365 days 1 us')$$);
+CALL fails($$SELECT tfstate_renew('l', '14', '0')$$);
+CALL fails($$SELECT tfstate_renew('l', '14', '-1 s')$$);
+CALL fails($$SELECT tfstate_renew('l', '14', '1 month -30 days')$$);
+SELECT left_of(tfstate_renew('l', '14', '1 day -23 hours'));
+SELECT tfstate_unlock('l', '14')->>'ID' AS released;
+CALL fails($$SELECT tfstate_lock('l', ttl => '13 months')$$);
+SELECT * FROM tags;
+SELECT count(*) FROM tfstate_holders;
+
+DROP EXTENSION tfstate CASCADE;
+DROP FUNCTION left_of;
+DROP VIEW tags;
+DROP PROCEDURE fails;
+DROP FUNCTION masked;

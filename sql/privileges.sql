@@ -1,0 +1,292 @@
+-- Who may lock, view and force-unlock what.
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+CREATE EXTENSION tfstate;
+
+-- What varies in a text.
+CREATE FUNCTION masked(t text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	t := replace(t, session_user || '@', '<user>@');
+	t := regexp_replace(t, '@(\[local\]|[0-9a-f]*[.:][0-9a-f.:]+)', '@<address>', 'g');
+	t := regexp_replace(t, '\mpid \d+', 'pid <pid>', 'g');
+	t := regexp_replace(t, '\m[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\M', '<uuid>', 'g');
+	t := regexp_replace(t, '\m\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z', '<rfc3339>', 'g');
+	RETURN regexp_replace(t, '\msince \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00 ', 'since <time> ', 'g');
+END;
+$$;
+
+-- Runs a statement and shows the error that it raises, without what varies.
+CREATE PROCEDURE fails(statement text) LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+	hint text;
+BEGIN
+	EXECUTE statement;
+	RAISE INFO 'no error';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RAISE INFO '%', masked(concat_ws(E'\n', sqlstate || ': ' || sqlerrm,
+									 'DETAIL:  ' || nullif(detail, ''), 'HINT:  ' || nullif(hint, '')));
+END;
+$$;
+
+CREATE ROLE regress_tfstate_alice;
+CREATE ROLE regress_tfstate_bob;
+CREATE ROLE regress_tfstate_team;
+CREATE ROLE regress_tfstate_noinherit NOINHERIT;
+GRANT regress_tfstate_team TO regress_tfstate_bob, regress_tfstate_noinherit;
+SET tfstate.who = 'me';
+SELECT id FROM tfstate_lock('held', '{"ID": "h"}', ttl => '1 hour');
+SELECT id FROM tfstate_lock('session', '{"ID": "s"}', 'session');
+SELECT count(tfstate_unlock('old')) FROM tfstate_lock('old');
+
+-- A role without a grant can do nothing, and sees nothing.
+SET ROLE regress_tfstate_alice;
+CALL fails($$SELECT tfstate_lock('prod/a')$$);
+CALL fails($$SELECT tfstate_unlock('held', 'h')$$);
+CALL fails($$SELECT tfstate_renew('held', 'h')$$);
+CALL fails($$SELECT tfstate_force_unlock('held', 'h')$$);
+SELECT count(*) FROM tfstate_holders;
+SELECT count(*) FROM tfstate_holders('held');
+SELECT count(*) FROM tfstate_holders('*');
+SELECT count(*) FROM tfstate_session_locks();
+SELECT tfstate_waiter_count('session', 'session');
+SELECT count(*) FROM tfstate_waiters;
+SELECT count(*) FROM tfstate_history;
+SELECT count(*) FROM tfstate_history('old');
+SELECT tfstate_has_privilege('held', 'lock') AS lock, tfstate_has_privilege('held', 'view') AS view,
+	   tfstate_has_privilege('held', 'force') AS force;
+-- The tables are out of reach.
+DO $$
+DECLARE
+	rel text;
+	command text;
+BEGIN
+	FOREACH rel IN ARRAY ARRAY['tfstate_installation', 'tfstate_durable_lock', 'tfstate_session_lock',
+		'tfstate_released_lock', 'tfstate_privilege', 'tfstate_attached_table', 'tfstate_fence'] LOOP
+		FOREACH command IN ARRAY ARRAY['TABLE %s', 'DELETE FROM %s', 'TRUNCATE %s', 'LOCK %s IN ACCESS SHARE MODE',
+			'CREATE TRIGGER t AFTER INSERT ON %s EXECUTE FUNCTION tfstate_workspace_created()', 'SELECT nextval(%L)'] LOOP
+			BEGIN
+				EXECUTE format(command, rel);
+				RAISE INFO 'no error: %', format(command, rel);
+			EXCEPTION WHEN insufficient_privilege THEN
+				NULL;
+			WHEN wrong_object_type THEN	-- a sequence is no table, and the other way round
+				IF command LIKE '%nextval%' = (rel = 'tfstate_fence') THEN
+					RAISE INFO '%: %', format(command, rel), sqlerrm;
+				END IF;
+			END;
+		END LOOP;
+	END LOOP;
+END;
+$$;
+CALL fails($$INSERT INTO tfstate_privilege VALUES ('regress_tfstate_alice', '*', 'lock', 'me')$$);
+CALL fails($$DELETE FROM tfstate_grants$$);
+CALL fails($$DELETE FROM tfstate_history$$);
+-- Nor does it give itself anything.
+CALL fails($$SELECT tfstate_grant('regress_tfstate_alice')$$);
+CALL fails($$SELECT tfstate_revoke('regress_tfstate_alice')$$);
+CALL fails($$SELECT tfstate_attach()$$);
+CALL fails($$SELECT tfstate_detach()$$);
+CALL fails($$SELECT tfstate_check_grant('public', '*', 'lock')$$);
+RESET ROLE;
+
+-- The privilege lock, by a pattern.
+SELECT tfstate_grant('regress_tfstate_alice', 'prod/*');
+SELECT tfstate_grant('regress_tfstate_alice', 'prod/*');	-- once more is no error
+SELECT role, pattern, privilege, grantor = current_user AS by_me, granted_at <= clock_timestamp() AS at FROM tfstate_grants;
+SET ROLE regress_tfstate_alice;
+SELECT id, role FROM tfstate_lock('prod/a', '{"ID": "1"}'), current_user AS role;
+CALL fails($$SELECT tfstate_lock('prod')$$);
+CALL fails($$SELECT tfstate_lock('Prod/a')$$);
+CALL fails($$SELECT tfstate_lock(' prod/a')$$);
+CALL fails($$SELECT tfstate_lock('test/prod/a')$$);
+-- Each privilege is apart: no view, no force.
+SELECT count(*) FROM tfstate_holders;
+CALL fails($$SELECT tfstate_force_unlock('prod/a', '1')$$);
+-- But the holder of a conflict is named, with all there is.
+CALL fails($$SELECT tfstate_lock('prod/a')$$);
+SELECT locked, id FROM tfstate_try_lock('prod/a');
+SELECT tfstate_unlock('prod/a', '1')->>'ID' AS released;
+SELECT count(*) FROM tfstate_history;
+SELECT id FROM tfstate_lock('prod/a', '{"ID": "2"}', 'session');
+SELECT count(*) FROM tfstate_session_locks();
+SELECT tfstate_unlock('prod/a')->>'ID' AS released;
+CALL tfstate_wait_lock('prod/', '{"ID": "3"}') \gset waited_
+SELECT tfstate_unlock('prod/', '3')->>'ID' AS released;
+SELECT lockid, tfstate_has_privilege(lockid, 'lock') AS lock, tfstate_has_privilege(lockid, 'view') AS view
+  FROM (VALUES ('prod/a'), ('prod/'), ('prod'), ('')) v (lockid);
+SELECT tfstate_has_privilege(NULL, 'lock') IS NULL AS strict;
+RESET ROLE;
+-- The role, not tfstate.who, is in the record of the end.
+SELECT lockid, who, mode, released_by FROM tfstate_history('prod/*');
+SELECT id FROM tfstate_lock('prod/b', '{"ID": "4"}', ttl => '1 hour');
+SET ROLE regress_tfstate_alice;
+SELECT tfstate_renew('prod/b', '4') > now() AS renewed;
+RESET ROLE;
+SELECT role = session_user AS role FROM tfstate_holders('prod/b');
+
+-- The privilege view.
+SELECT tfstate_grant('regress_tfstate_alice', 'held', 'view');
+SELECT tfstate_grant('regress_tfstate_alice', 's*n', 'view');
+SET ROLE regress_tfstate_alice;
+SELECT lockid, who, mode, waiters FROM tfstate_holders ORDER BY lockid;
+SELECT lockid FROM tfstate_holders('*') ORDER BY lockid;
+SELECT lockid FROM tfstate_holders('prod/b');
+SELECT lockid FROM tfstate_holders('held');
+SELECT count(*) FROM tfstate_history;
+SELECT tfstate_waiter_count('session', 'session'), tfstate_waiter_count('prod/b', 'durable');
+CALL fails($$SELECT tfstate_lock('held')$$);
+CALL fails($$SELECT tfstate_unlock('held', 'h')$$);
+CALL fails($$SELECT tfstate_force_unlock('held')$$);
+-- What the view hides does not leak through a cheap function.
+CREATE FUNCTION pg_temp.leak(t text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
+$$ BEGIN RAISE INFO 'leak %', t; RETURN true; END; $$;
+SELECT lockid FROM tfstate_holders WHERE pg_temp.leak(lockid) ORDER BY lockid;
+SELECT lockid FROM tfstate_history WHERE pg_temp.leak(lockid);
+DROP FUNCTION pg_temp.leak;
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_alice', 'old', 'view');
+SET ROLE regress_tfstate_alice;
+SELECT lockid, how FROM tfstate_history;
+RESET ROLE;
+
+-- The privilege force.
+SELECT tfstate_grant('regress_tfstate_alice', '*', 'force');
+SET ROLE regress_tfstate_alice;
+SELECT tfstate_force_unlock('prod/b', '4', 'for the test')->>'ID' AS released;
+CALL fails($$SELECT tfstate_lock('other')$$);
+SELECT count(*) FROM tfstate_holders('prod/*');
+RESET ROLE;
+SELECT lockid, how, released_by, reason FROM tfstate_history('prod/b');
+
+-- Revoke: what was granted, and nothing else.
+CALL fails($$SELECT tfstate_revoke('regress_tfstate_alice', 'prod/a')$$);
+CALL fails($$SELECT tfstate_revoke('regress_tfstate_alice', 'held')$$);
+CALL fails($$SELECT tfstate_revoke('regress_tfstate_bob', 'prod/*')$$);
+SELECT tfstate_revoke('regress_tfstate_alice', 'prod/*');
+CALL fails($$SELECT tfstate_revoke('regress_tfstate_alice', 'prod/*')$$);
+SELECT role, pattern, privilege FROM tfstate_grants ORDER BY pattern, privilege;
+-- It works at once.
+SET ROLE regress_tfstate_alice;
+CALL fails($$SELECT tfstate_lock('prod/a')$$);
+RESET ROLE;
+SELECT tfstate_revoke('regress_tfstate_alice', pattern, privilege) FROM tfstate_grants;
+SELECT count(*) FROM tfstate_grants;
+-- A grant is part of its transaction.
+BEGIN;
+SELECT tfstate_grant('regress_tfstate_alice');
+SET LOCAL ROLE regress_tfstate_alice;
+SELECT tfstate_has_privilege('a', 'lock');
+ROLLBACK;
+SET ROLE regress_tfstate_alice;
+SELECT tfstate_has_privilege('a', 'lock');
+RESET ROLE;
+
+-- Membership, with and without inheritance.
+SELECT tfstate_grant('regress_tfstate_team', 'team/*');
+SET ROLE regress_tfstate_bob;
+SELECT tfstate_has_privilege('team/a', 'lock') AS bob;
+SELECT id, role FROM tfstate_lock('team/a', '{"ID": "5"}'), current_user AS role;
+RESET ROLE;
+SET ROLE regress_tfstate_alice;
+SELECT tfstate_has_privilege('team/a', 'lock') AS alice;
+CALL fails($$SELECT tfstate_unlock('team/a', '5')$$);
+RESET ROLE;
+SET ROLE regress_tfstate_noinherit;
+SELECT tfstate_has_privilege('team/a', 'lock') AS noinherit;
+RESET ROLE;
+SET ROLE regress_tfstate_team;
+SELECT tfstate_unlock('team/a', '5')->>'ID' AS released;
+RESET ROLE;
+REVOKE regress_tfstate_team FROM regress_tfstate_bob;
+SET ROLE regress_tfstate_bob;
+SELECT tfstate_has_privilege('team/a', 'lock') AS bob;
+RESET ROLE;
+
+-- Everybody.
+SELECT tfstate_grant('public', '*/shared/*');
+SELECT role, pattern, privilege FROM tfstate_grants ORDER BY role;
+SET ROLE regress_tfstate_alice;
+SELECT id FROM tfstate_lock('a/shared/b', '{"ID": "6"}');
+SELECT tfstate_unlock('a/shared/b', '6')->>'ID' AS released;
+-- Who may lock what is no secret.
+SELECT count(*) FROM tfstate_grants;
+RESET ROLE;
+SELECT tfstate_revoke('public', '*/shared/*');
+
+-- The names of roles can be odd.
+CREATE ROLE "regress_tfstate_Odd-""role";
+SELECT tfstate_grant('regress_tfstate_Odd-"role', 'odd');
+SET ROLE "regress_tfstate_Odd-""role";
+SELECT tfstate_has_privilege('odd', 'lock');
+RESET ROLE;
+-- The view shows the name as tfstate_revoke() takes it.
+SELECT role FROM tfstate_grants WHERE pattern = 'odd';
+SELECT tfstate_revoke(role::name, pattern) FROM tfstate_grants WHERE pattern = 'odd';
+SELECT count(*) FROM tfstate_grants WHERE pattern = 'odd';
+DROP ROLE "regress_tfstate_Odd-""role";
+
+-- The owner of the extension's tables, and members of it, need no grant.
+SELECT rolname AS owner FROM pg_class c JOIN pg_roles r ON c.relowner = r.oid WHERE relname = 'tfstate_durable_lock' \gset
+CREATE ROLE regress_tfstate_super SUPERUSER;
+SET ROLE regress_tfstate_super;
+SELECT bool_and(tfstate_has_privilege('anything', p)) AS super FROM unnest(ARRAY['lock', 'view', 'force']) p;
+SELECT lockid FROM tfstate_holders ORDER BY lockid;
+RESET ROLE;
+DROP ROLE regress_tfstate_super;
+GRANT :"owner" TO regress_tfstate_alice;
+SET ROLE regress_tfstate_alice;
+SELECT bool_and(tfstate_has_privilege('anything', p)) AS member FROM unnest(ARRAY['lock', 'view', 'force']) p;
+RESET ROLE;
+REVOKE :"owner" FROM regress_tfstate_alice;
+
+-- An administrator who is not a superuser: EXECUTE on the functions, and
+-- rights on the table.
+GRANT EXECUTE ON FUNCTION tfstate_grant, tfstate_revoke, tfstate_check_grant TO regress_tfstate_bob;
+SET ROLE regress_tfstate_bob;
+CALL fails($$SELECT tfstate_grant('regress_tfstate_bob')$$);
+RESET ROLE;
+
+-- A function of somebody else runs with his rights.
+CREATE FUNCTION lock_for_all(lockid text) RETURNS text LANGUAGE sql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$SELECT id FROM tfstate_lock(lockid, '{"ID": "7"}')$$;
+SET ROLE regress_tfstate_alice;
+SELECT lock_for_all('definer');
+RESET ROLE;
+SELECT role = current_user AS role FROM tfstate_holders('definer');
+SELECT tfstate_unlock('definer', '7')->>'ID' AS released;
+DROP FUNCTION lock_for_all;
+
+-- The grants of a role that is gone: nobody gets them, the rest works, and they
+-- can be taken back as the view shows them.
+SELECT tfstate_grant('regress_tfstate_bob', 'x');
+REVOKE EXECUTE ON FUNCTION tfstate_grant, tfstate_revoke, tfstate_check_grant FROM regress_tfstate_bob;
+DROP ROLE regress_tfstate_bob;
+SELECT count(*) FROM tfstate_grants WHERE pattern = 'x';
+SET ROLE regress_tfstate_alice;
+CALL fails($$SELECT tfstate_lock('x')$$);
+RESET ROLE;
+CALL fails($$SELECT tfstate_revoke('regress_tfstate_bob', 'x')$$);
+\set VERBOSITY sqlstate
+SELECT tfstate_revoke(role::name, pattern) FROM tfstate_grants WHERE pattern = 'x';
+\set VERBOSITY default
+SELECT role, pattern FROM tfstate_grants;
+
+-- Patterns.
+SELECT pattern, string_agg(lockid, ' ' ORDER BY lockid COLLATE "C") FILTER (WHERE tfstate_matches(lockid, pattern)) AS matches
+  FROM (VALUES ('a'), ('a/b'), ('a/b/c'), ('ab'), ('A'), ('*'), ('%'), ('a%'), ('aXbXc'), ('abab'), ('ü/é')) l (lockid),
+	   (VALUES (1, '*'), (2, 'a'), (3, 'a*'), (4, '*a'), (5, 'a/*'), (6, 'a/*/*'), (7, '*/*'), (8, '**'), (9, '%'), (10, '_'),
+			   (11, '*b*c'), (12, '*ab'), (13, 'ü*'), (14, '?'), (15, '[a]'), (16, '\*'), (17, '***b***')) p (n, pattern)
+ GROUP BY n, pattern ORDER BY n;
+SELECT tfstate_matches('', '*') AS star, tfstate_matches('', '') AS empty, tfstate_matches('a', '') AS no,
+	   tfstate_matches(repeat('a', 1024), repeat('*a', 20) || 'b') AS backtracking;
+
+SELECT tfstate_unlock('held', 'h')->>'ID' AS h, tfstate_unlock('session')->>'ID' AS s;
+SELECT count(*) FROM tfstate_holders;
+DROP EXTENSION tfstate CASCADE;
+DROP ROLE regress_tfstate_alice;
+DROP ROLE regress_tfstate_noinherit;
+DROP ROLE regress_tfstate_team;
+DROP PROCEDURE fails;
+DROP FUNCTION masked;

@@ -1,0 +1,231 @@
+-- The settings tfstate.*
+SET client_min_messages = warning;
+CREATE EXTENSION tfstate;
+
+-- What varies in a text.
+CREATE FUNCTION masked(t text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	t := replace(t, session_user || '@', '<user>@');
+	t := regexp_replace(t, '@(\[local\]|[0-9a-f]*[.:][0-9a-f.:]+)', '@<address>', 'g');
+	t := regexp_replace(t, '\mpid \d+', 'pid <pid>', 'g');
+	t := regexp_replace(t, '\m[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\M', '<uuid>', 'g');
+	t := regexp_replace(t, '\m\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z', '<rfc3339>', 'g');
+	RETURN regexp_replace(t, '\msince \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00 ', 'since <time> ', 'g');
+END;
+$$;
+
+-- Runs a statement and shows the error that it raises, without what varies.
+CREATE PROCEDURE fails(statement text) LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+	hint text;
+BEGIN
+	EXECUTE statement;
+	RAISE INFO 'no error';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RAISE INFO '%', masked(concat_ws(E'\n', sqlstate || ': ' || sqlerrm,
+									 'DETAIL:  ' || nullif(detail, ''), 'HINT:  ' || nullif(hint, '')));
+END;
+$$;
+
+-- Defaults, units and who may set them.
+SELECT tfstate_matches('load', 'the library') AS matches;
+SHOW tfstate.who;
+SHOW tfstate.operation;
+SHOW tfstate.info;
+SHOW tfstate.run_id;
+SHOW tfstate.mode;
+SHOW tfstate.wait;
+SHOW tfstate.history;
+SHOW tfstate.history_count;
+SHOW tfstate.history_age;
+SHOW tfstate.max_session_locks;
+SELECT name, vartype AS type, unit, context, boot_val AS "default", min_val AS min, enumvals AS values
+  FROM pg_settings WHERE name LIKE 'tfstate.%' ORDER BY name COLLATE "C";
+SELECT name FROM pg_settings WHERE name LIKE 'tfstate.%' AND coalesce(short_desc, '') = '';
+
+-- Good values.
+SET tfstate.wait = '10min';
+SHOW tfstate.wait;
+SET tfstate.wait = 1500;
+SHOW tfstate.wait;
+SET tfstate.wait = -1;
+SHOW tfstate.wait;
+SET tfstate.history_age = '2h';
+SHOW tfstate.history_age;
+SET tfstate.history_age = -1;
+SET tfstate.history_count = -1;
+SET tfstate.history_count = 0;
+SET tfstate.mode = durable;
+SET tfstate.mode = 'Session';
+SHOW tfstate.mode;
+SET tfstate.history = 'all';
+SET tfstate.history = 'none';
+SET tfstate.info = '';
+SET tfstate.info = '{}';
+SET tfstate.info = ' {"a": [1, {"b": null}]} ';
+SHOW tfstate.info;
+SET tfstate.max_session_locks = 1;
+RESET ALL;
+SET client_min_messages = warning;
+
+-- Bad values: refused at once.
+CALL fails($$SET tfstate.mode = 'shared'$$);
+CALL fails($$SET tfstate.mode = ''$$);
+CALL fails($$SET tfstate.history = 'some'$$);
+CALL fails($$SET tfstate.info = 'no json'$$);
+CALL fails($$SET tfstate.info = '[]'$$);
+CALL fails($$SET tfstate.info = '"text"'$$);
+CALL fails($$SET tfstate.info = '{"a": 1'$$);
+CALL fails($$SET tfstate.info = '{"a": 1} {}'$$);
+\set VERBOSITY sqlstate
+SET tfstate.wait = -2;
+SET tfstate.wait = '1 fortnight';
+SET tfstate.history_count = -2;
+SET tfstate.history_age = -2;
+SET tfstate.max_session_locks = 0;
+SELECT set_config('tfstate.info', jsonb_build_object('x', repeat('x', 8192))::text, false);
+SELECT set_config('tfstate.who', repeat('x', 1025), false);
+SELECT set_config('tfstate.operation', repeat('x', 1025), false);
+SELECT set_config('tfstate.run_id', repeat('x', 1025), false);
+\set VERBOSITY default
+SELECT name, setting FROM pg_settings WHERE name LIKE 'tfstate.%' AND source <> 'default';
+-- The prefix is reserved.
+CALL fails($$SET tfstate.nonsense = 1$$);
+
+-- What they do: who, operation and info are found in the lock.
+SET tfstate.who = 'alice@laptop';
+SET tfstate.operation = 'apply';
+SET tfstate.info = '{"Info": "job 4711", "Version": "1.11.4", "team": "blue"}';
+SELECT id FROM tfstate_lock('s', '{"ID": "1", "Created": "now"}');
+SELECT who, operation, info FROM tfstate_holders;
+SELECT tfstate_unlock('s', '1')->>'Who' AS released;
+-- An info that cannot be used as one is an error when the lock is taken.
+SET tfstate.info = '{"Who": 1}';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.info = '{"ID": ""}';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.info = '{"ID": "from the setting", "Who": "me"}';
+SELECT id FROM tfstate_lock('s');
+SELECT who FROM tfstate_holders;
+SELECT tfstate_unlock('s', 'from the setting')->>'Who' AS released;
+SELECT count(*) FROM tfstate_holders;
+
+-- Those that protect the server are the administrator's.
+CREATE ROLE regress_tfstate_user;
+SELECT tfstate_grant('regress_tfstate_user');
+SET ROLE regress_tfstate_user;
+CALL fails($$SET tfstate.history = 'none'$$);
+CALL fails($$SET tfstate.history_count = 0$$);
+CALL fails($$SET tfstate.history_age = 0$$);
+CALL fails($$SET tfstate.max_session_locks = 100000$$);
+CALL fails($$SELECT set_config('tfstate.history', 'none', false)$$);
+SET tfstate.who = 'user';
+SET tfstate.operation = 'plan';
+SET tfstate.info = '{}';
+SET tfstate.run_id = '1';
+SET tfstate.mode = 'durable';
+SET tfstate.wait = '1s';
+RESET ROLE;
+
+-- Before the library is loaded anything can be set.  A valid value holds ...
+\c -
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET tfstate.who = 'early bird';
+SET tfstate.history = 'none';
+SET tfstate.max_session_locks = 2;
+SELECT id FROM tfstate_lock('s', '{"ID": "1"}');
+SELECT who FROM tfstate_holders;
+SELECT tfstate_unlock('s', '1')->>'Who' AS released;
+SHOW tfstate.history;
+CALL fails($$SELECT tfstate_lock('s/' || n) FROM generate_series(1, 3) n$$);
+-- ... and a bad one, which only a warning tells of, is an error at the lock,
+-- until a good one is set.
+\c -
+SET client_min_messages = error;
+SET tfstate.mode = 'shared';
+SELECT tfstate_matches('load', 'the library') AS matches;
+SHOW tfstate.mode;
+CALL fails($$SELECT tfstate_lock('s')$$);
+CALL fails($$SELECT tfstate_try_lock('s', mode => 'session')$$);
+\set VERBOSITY sqlstate
+CALL tfstate_wait_lock('s');
+\set VERBOSITY default
+SELECT count(*) FROM tfstate_holders;
+SET tfstate.mode = 'session';
+SELECT id FROM tfstate_lock('s', '{"ID": "2"}');
+SELECT tfstate_unlock('s', '2')->>'ID' AS released;
+-- Several of them: one after the other.
+\c -
+SET client_min_messages = error;
+SET tfstate.info = 'no json';
+SET tfstate.wait = 'soon';
+SET tfstate.history = 'some';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.info = '{"Info": "job 4711"}';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.wait = 0;
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.history = 'durable';
+SELECT id FROM tfstate_lock('s', '{"ID": "3"}');
+SELECT info->>'Info' AS info FROM tfstate_holders;
+-- What was locked before can be unlocked whatever the settings are.
+\c -
+SET client_min_messages = error;
+SET tfstate.mode = 'shared';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SELECT tfstate_unlock('s', '3')->>'ID' AS released;
+-- A name that does not exist goes away with a warning.
+\c -
+SET client_min_messages = warning;
+SET tfstate.nonsense = 1;
+SELECT tfstate_matches('load', 'the library') AS matches;
+CALL fails($$SHOW tfstate.nonsense$$);
+
+-- What comes from the database or the connection string is handled alike.
+SELECT current_database() AS database \gset
+ALTER DATABASE :"database" SET tfstate.who = 'database';
+\c -
+SET client_min_messages = warning;
+SELECT id FROM tfstate_lock('s', '{"ID": "4"}');
+SELECT who FROM tfstate_holders;
+SELECT tfstate_unlock('s', '4')->>'ID' AS released;
+\set VERBOSITY sqlstate
+-- The library is loaded here, and so the server can refuse it.
+ALTER DATABASE :"database" SET tfstate.mode = 'shared';
+\c -
+ALTER DATABASE :"database" SET tfstate.mode = 'shared';
+\set VERBOSITY default
+\c -
+SET client_min_messages = error;
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.mode = 'session';
+SELECT id FROM tfstate_lock('s', '{"ID": "5"}');
+SELECT tfstate_unlock('s', '5')->>'ID' AS released;
+ALTER DATABASE :"database" RESET tfstate.who;
+ALTER DATABASE :"database" RESET tfstate.mode;
+\c -reuse-previous=on "options='-c tfstate.who=option -c tfstate.wait=soon -c client_min_messages=error'"
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.wait = 0;
+SELECT id FROM tfstate_lock('s', '{"ID": "6"}');
+SELECT who FROM tfstate_holders;
+SELECT tfstate_unlock('s', '6')->>'ID' AS released;
+\c -reuse-previous=on "options=''"
+
+-- A role that may not set one cannot do so before the library is loaded.
+SET ROLE regress_tfstate_user;
+SET tfstate.history = 'none';
+SET client_min_messages = warning;
+SELECT id FROM tfstate_lock('s', '{"ID": "7"}');
+SHOW tfstate.history;
+RESET ROLE;
+SELECT tfstate_unlock('s', '7')->>'ID' AS released;
+SELECT count(*) FROM tfstate_history WHERE id = '7';
+
+SELECT count(*) FROM tfstate_holders;
+DROP EXTENSION tfstate CASCADE;
+DROP ROLE regress_tfstate_user;
+DROP PROCEDURE fails;
+DROP FUNCTION masked;

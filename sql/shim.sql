@@ -1,0 +1,512 @@
+-- The shim: the statements of an unmodified Terraform or OpenTofu.
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+CREATE EXTENSION tfstate;
+SET tfstate.who = 'me';
+SET tfstate.operation = 'apply';
+
+-- What varies in a text.
+CREATE FUNCTION masked(t text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	t := replace(t, session_user || '@', '<user>@');
+	t := regexp_replace(t, '@(\[local\]|[0-9a-f]*[.:][0-9a-f.:]+)', '@<address>', 'g');
+	t := regexp_replace(t, '\mpid \d+', 'pid <pid>', 'g');
+	t := regexp_replace(t, '\m[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\M', '<uuid>', 'g');
+	t := regexp_replace(t, '\m\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z', '<rfc3339>', 'g');
+	RETURN regexp_replace(t, '\msince \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00 ', 'since <time> ', 'g');
+END;
+$$;
+
+-- Runs a statement and shows the error that it raises, without what varies.
+CREATE PROCEDURE fails(statement text) LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+	hint text;
+BEGIN
+	EXECUTE statement;
+	RAISE INFO 'no error';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RAISE INFO '%', masked(concat_ws(E'\n', sqlstate || ': ' || sqlerrm,
+									 'DETAIL:  ' || nullif(detail, ''), 'HINT:  ' || nullif(hint, '')));
+END;
+$$;
+
+-- What this session has in the lock manager: the tags of tfstate, and the keys
+-- of built-in advisory locks.
+CREATE VIEW tags AS
+SELECT count(*) FILTER (WHERE objsubid = 29798) AS tags,
+	   array_agg((classid::bigint << 32) | objid::bigint ORDER BY 1) FILTER (WHERE objsubid = 1) AS keys
+  FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
+
+--
+-- Attaching a table
+--
+
+-- Where there is none it is made, exactly as Terraform makes it.
+SELECT tfstate_attach();
+\d terraform_remote_state.states
+CREATE SCHEMA "terraform";
+CREATE TABLE IF NOT EXISTS "terraform".states (id bigint NOT NULL DEFAULT nextval('public.global_states_id_seq') PRIMARY KEY, name text UNIQUE, data text);
+CREATE UNIQUE INDEX IF NOT EXISTS states_by_name ON "terraform".states (name);
+CREATE FUNCTION shape(rel regclass) RETURNS SETOF text LANGUAGE sql AS $$
+SELECT concat_ws(' ', attname, attnum, format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid))
+  FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+ WHERE attrelid = rel AND attnum > 0
+UNION ALL
+SELECT concat_ws(' ', indexrelid::regclass, indisprimary, indisunique, indkey) FROM pg_index WHERE indrelid = rel
+$$;
+SELECT replace(shape, 'terraform_remote_state', 'terraform') AS differs FROM shape('terraform_remote_state.states')
+EXCEPT SELECT shape FROM shape('terraform.states');
+SELECT shape AS differs FROM shape('terraform.states')
+EXCEPT SELECT replace(shape, 'terraform_remote_state', 'terraform') FROM shape('terraform_remote_state.states');
+DROP FUNCTION shape;
+SELECT data_type, start_value, increment FROM information_schema.sequences WHERE sequence_name = 'global_states_id_seq';
+-- An empty default workspace, as Terraform understands it.
+SELECT name, masked(data::jsonb::text) AS data FROM terraform_remote_state.states;
+-- Terraform's own statements find it all there.
+CREATE SCHEMA IF NOT EXISTS "terraform_remote_state";
+CREATE SEQUENCE IF NOT EXISTS public.global_states_id_seq AS bigint;
+CREATE TABLE IF NOT EXISTS "terraform_remote_state".states (id bigint NOT NULL DEFAULT nextval('public.global_states_id_seq') PRIMARY KEY, name text UNIQUE, data text);
+CREATE UNIQUE INDEX IF NOT EXISTS states_by_name ON "terraform_remote_state".states (name);
+-- Once more changes nothing.
+SELECT id AS default_id, data AS before FROM terraform_remote_state.states \gset
+SELECT tfstate_attach('terraform_remote_state', 'states') IS NOT NULL AS attached;
+SELECT id = :default_id AS id, data = :'before' AS data FROM terraform_remote_state.states;
+SELECT count(*) FROM pg_trigger WHERE tgrelid = 'terraform_remote_state.states'::regclass;
+SELECT relid, attached_by = current_user AS by FROM tfstate_attached_table;
+
+-- One that exists keeps its rows.
+INSERT INTO terraform.states (name, data) VALUES ('prod', '{"serial": 7}'), ('default', '{"serial": 8}');
+CREATE TABLE rows_before AS TABLE terraform.states;
+SELECT tfstate_attach('terraform', 'states') IS NOT NULL AS attached;
+SELECT count(*) FROM (TABLE terraform.states EXCEPT TABLE rows_before) d;
+SELECT name, data FROM terraform.states ORDER BY name;
+-- A default workspace is added to one that has none.
+SELECT tfstate_detach('terraform', 'states');
+DELETE FROM terraform.states WHERE name = 'default';
+SELECT tfstate_attach('terraform', 'states') IS NOT NULL AS attached;
+SELECT name, data::jsonb->>'serial' AS serial FROM terraform.states ORDER BY name;
+DROP TABLE rows_before;
+
+-- What is no table of states is refused, and nothing is left of the attempt.
+CREATE SCHEMA wrong;
+CREATE VIEW wrong.a_view AS TABLE terraform.states;
+CREATE MATERIALIZED VIEW wrong.matview AS TABLE terraform.states;
+CREATE TABLE wrong.partitioned (id bigint, name text, data text) PARTITION BY HASH (id);
+CREATE TABLE wrong.other_type (id integer, name text, data text);
+CREATE TABLE wrong.varchars (id bigint, name varchar, data text);
+CREATE TABLE wrong.two_columns (id bigint, name text);
+CREATE TABLE wrong."Names" ("Id" bigint, name text, data text);
+CALL fails($$SELECT tfstate_attach('wrong', 'a_view')$$);
+CALL fails($$SELECT tfstate_attach('wrong', 'matview')$$);
+CALL fails($$SELECT tfstate_attach('wrong', 'partitioned')$$);
+CALL fails($$SELECT tfstate_attach('wrong', 'other_type')$$);
+CALL fails($$SELECT tfstate_attach('wrong', 'varchars')$$);
+CALL fails($$SELECT tfstate_attach('wrong', 'two_columns')$$);
+CALL fails($$SELECT tfstate_attach('wrong', 'Names')$$);
+-- Two tables with the same id are refused: nobody could tell them apart.
+CREATE TABLE wrong.serials (id bigint PRIMARY KEY, name text UNIQUE, data text);
+INSERT INTO wrong.serials VALUES (:default_id, 'default', '');
+SELECT tfstate_detach('terraform', 'states');
+CALL fails($$SELECT tfstate_attach('wrong', 'serials')$$);
+SELECT relid FROM tfstate_attached_table;
+SELECT count(*) FROM pg_trigger t JOIN pg_class c ON t.tgrelid = c.oid WHERE c.relnamespace = 'wrong'::regnamespace;
+-- One that comes up later is an error when it is asked for.
+UPDATE wrong.serials SET id = -100;
+SELECT tfstate_attach('wrong', 'serials') IS NOT NULL AS attached;
+UPDATE wrong.serials SET id = :default_id;
+SET search_path = tfstate_pg, pg_catalog, public;
+PREPARE l AS SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1) FROM "terraform_remote_state".states WHERE states.name = $1;
+CALL fails($$EXECUTE l('default')$$);
+SELECT * FROM tags;
+RESET search_path;
+SELECT tfstate_detach('wrong', 'serials');
+SET client_min_messages = error;
+DROP SCHEMA wrong CASCADE;
+SET client_min_messages = warning;
+
+--
+-- The statements of Terraform
+--
+
+-- The shim stands before the built-in functions only if pg_catalog is named
+-- behind it.
+SET search_path = tfstate_pg, public;
+SELECT 'pg_try_advisory_lock(bigint)'::regprocedure::oid = 'pg_catalog.pg_try_advisory_lock(bigint)'::regprocedure::oid AS built_in;
+SET search_path = tfstate_pg, pg_catalog, public;
+SELECT 'pg_try_advisory_lock(bigint)'::regprocedure::oid = 'tfstate_pg.pg_try_advisory_lock(bigint)'::regprocedure::oid AS shim,
+	   'pg_advisory_unlock(bigint)'::regprocedure::oid = 'tfstate_pg.pg_advisory_unlock(bigint)'::regprocedure::oid AS unlock;
+
+-- plan, apply, destroy: W L U(-1) G P U(id).
+SELECT name FROM "terraform_remote_state".states WHERE name != 'default' ORDER BY name;
+SELECT id = :default_id AS id, l1, l2 FROM (SELECT states.id, pg_try_advisory_lock(states.id) AS l1, pg_try_advisory_lock(-1) AS l2 FROM "terraform_remote_state".states WHERE states.name = 'default') l;
+SELECT lockid, mode, who, operation FROM tfstate_holders;
+-- The tag, the built-in key of the id, and not the creation key.
+SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
+SELECT pg_advisory_unlock(-1);
+SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
+PREPARE p AS INSERT INTO "terraform_remote_state".states (name, data) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET data = $2 WHERE states.name = $1;
+EXECUTE p('default', '{"serial": 1}');
+SELECT pg_advisory_unlock(:default_id);
+SELECT count(*) FROM tfstate_holders;
+SELECT * FROM tags;
+SELECT lockid, mode, how, who FROM tfstate_history;
+-- As with the built-in function, it is false with a warning when it is not held.
+SELECT pg_advisory_unlock(:default_id);
+SELECT pg_advisory_unlock(-1);
+
+-- Conflicts name the holder; nothing is left of the attempt.
+SELECT id FROM tfstate_lock('terraform_remote_state.states/default', '{"ID": "1", "Who": "alice@laptop"}');
+CALL fails($$EXECUTE l('default')$$);
+SELECT * FROM tags;
+SELECT tfstate_unlock('terraform_remote_state.states/default', '1') IS NOT NULL AS released;
+-- In session mode tfstate_lock() takes the built-in key, too.
+SELECT id FROM tfstate_lock('terraform_remote_state.states/default', '{"ID": "2", "Who": "alice@laptop"}', 'session');
+SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
+CALL fails($$EXECUTE l('default')$$);
+SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
+SELECT tfstate_unlock('terraform_remote_state.states/default') IS NOT NULL AS released;
+SELECT * FROM tags;
+-- And Terraform's lock keeps out tfstate_lock(), and a second Terraform that a
+-- pooler sends to the same session.
+CREATE FUNCTION public.got(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	r record;
+BEGIN
+	EXECUTE statement INTO r;
+	RETURN CASE WHEN r IS NULL THEN 'no row' ELSE regexp_replace(r::text, '^\(\d+,', '(<id>,') END;
+END;
+$$;
+SELECT got($$EXECUTE l('default')$$);
+CALL fails($$SELECT tfstate_lock('terraform_remote_state.states/default')$$);
+CALL fails($$SELECT tfstate_lock('terraform_remote_state.states/default', mode => 'session')$$);
+CALL fails($$EXECUTE l('default')$$);
+SELECT locked, holder->>'Who' AS who FROM tfstate_try_lock('terraform_remote_state.states/default');
+-- A lockid that spells the table in another way is another lockid.
+SELECT locked FROM tfstate_try_lock('"terraform_remote_state".states/default', '{"ID": "1"}');
+SELECT tfstate_unlock('"terraform_remote_state".states/default') IS NOT NULL AS released;
+SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
+SELECT pg_advisory_unlock(:default_id);
+SELECT * FROM tags;
+
+-- workspace new: W W L Lc G P U(-1).
+SELECT got($$EXECUTE l('new')$$);
+SELECT pg_try_advisory_lock(-1);
+SELECT lockid, mode FROM tfstate_holders;
+SELECT * FROM tags;
+-- Creations exclude each other, and no run on a workspace that exists.
+CALL fails($$SELECT pg_try_advisory_lock(-1)$$);
+SELECT got($$EXECUTE l('default')$$);
+SELECT pg_advisory_unlock(:default_id);
+SELECT lockid FROM tfstate_holders;
+-- With its row the new workspace is locked, until the creation key is released.
+EXECUTE p('new', '{"serial": 0}');
+SELECT lockid, mode FROM tfstate_holders ORDER BY lockid;
+CALL fails($$EXECUTE l('new')$$);
+EXECUTE p('new', '{"serial": 1}');
+SELECT count(*) FROM tfstate_holders;
+SELECT pg_advisory_unlock(-1);
+SELECT count(*) FROM tfstate_holders;
+SELECT * FROM tags;
+SELECT id AS new_id FROM terraform_remote_state.states WHERE name = 'new' \gset
+SELECT got($$EXECUTE l('new')$$);
+SELECT pg_advisory_unlock(:new_id);
+-- Without the creation key an insert locks nothing.
+INSERT INTO terraform_remote_state.states (name) VALUES ('loaded');
+SELECT count(*) FROM tfstate_holders;
+DELETE FROM terraform_remote_state.states WHERE name = 'loaded';
+
+-- A workspace whose lockid is held cannot be created.
+SELECT id FROM tfstate_lock('terraform_remote_state.states/taken', '{"ID": "3", "Who": "alice@laptop"}');
+SELECT pg_try_advisory_lock(-1);
+CALL fails($$EXECUTE p('taken', '')$$);
+SELECT count(*) FROM terraform_remote_state.states WHERE name = 'taken';
+SELECT pg_advisory_unlock(-1);
+SELECT tfstate_unlock('terraform_remote_state.states/taken', '3') IS NOT NULL AS released;
+SELECT * FROM tags;
+
+-- workspace delete: W W L U(-1) G U(id) D.
+SELECT got($$EXECUTE l('new')$$);
+SELECT pg_advisory_unlock(-1);
+SELECT pg_advisory_unlock(:new_id);
+DELETE FROM "terraform_remote_state".states WHERE name = 'new';
+SELECT * FROM tags;
+-- The lock is on the name: delete and re-create the row, and there is still
+-- one holder, who can release it by the id that he knows.
+EXECUTE p('new', '');
+SELECT id AS old_id FROM terraform_remote_state.states WHERE name = 'new' \gset
+SELECT got($$EXECUTE l('new')$$);
+DELETE FROM "terraform_remote_state".states WHERE name = 'new';
+EXECUTE p('new', '');
+SELECT id AS new_id, id <> :old_id AS another FROM terraform_remote_state.states WHERE name = 'new' \gset
+SELECT :'another' AS another;
+CALL fails($$EXECUTE l('new')$$);
+SELECT locked FROM tfstate_try_lock('terraform_remote_state.states/new');
+SELECT tags, keys = ARRAY[:old_id]::bigint[] AS keys FROM tags;
+SELECT pg_advisory_unlock(:old_id);
+SELECT * FROM tags;
+SELECT got($$EXECUTE l('new')$$);
+SELECT pg_advisory_unlock(:new_id);
+
+-- Transactions: what is rolled back was not locked.
+BEGIN;
+SELECT got($$EXECUTE l('new')$$);
+ROLLBACK;
+SELECT count(*) FROM tfstate_holders;
+SELECT * FROM tags;
+SELECT got($$EXECUTE l('new')$$);
+BEGIN;
+SELECT pg_advisory_unlock(:new_id);
+ROLLBACK;
+SELECT lockid FROM tfstate_holders;
+SELECT pg_advisory_unlock(:new_id);
+SELECT * FROM tags;
+-- What an earlier use of the connection left behind does not matter: a lock
+-- that was rolled back (above), that DISCARD ALL took or somebody forced.
+SELECT pg_try_advisory_lock(:new_id);
+DISCARD ALL;
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET search_path = tfstate_pg, pg_catalog, public;
+SET tfstate.who = 'me';
+SET tfstate.operation = 'apply';
+PREPARE l AS SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1) FROM "terraform_remote_state".states WHERE states.name = $1;
+PREPARE p AS INSERT INTO "terraform_remote_state".states (name, data) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET data = $2 WHERE states.name = $1;
+SELECT pg_try_advisory_lock(:new_id);
+SELECT pg_advisory_unlock(:new_id);
+SELECT count(*) FROM tfstate_holders;
+SELECT * FROM tags;
+SET tfstate.mode = 'durable';
+SELECT pg_try_advisory_lock(:new_id);
+SELECT tfstate_force_unlock('terraform_remote_state.states/new') IS NOT NULL AS released;
+SELECT pg_try_advisory_lock(:new_id);
+SELECT pg_advisory_unlock(:new_id);
+SELECT count(*) FROM tfstate_holders;
+RESET tfstate.mode;
+SELECT tfstate_force_unlock(lockid) IS NOT NULL AS still_held FROM tfstate_holders;
+SELECT * FROM tags;
+
+-- What cannot be: read-only transactions, NULL.
+BEGIN READ ONLY;
+CALL fails($$EXECUTE l('new')$$);
+ROLLBACK;
+SELECT pg_try_advisory_lock(NULL) IS NULL AS lock, pg_advisory_unlock(NULL) IS NULL AS unlock;
+
+-- OpenTofu 1.10 and later quotes the names and has a creation key of its own.
+PREPARE tofu_l AS SELECT "states".id, pg_try_advisory_lock("states".id), pg_try_advisory_lock($1) FROM "terraform_remote_state"."states" WHERE "states".name = $2;
+PREPARE tofu_lc AS SELECT pg_try_advisory_lock($1);
+PREPARE tofu_u AS SELECT pg_advisory_unlock($1);
+SELECT got($$EXECUTE tofu_l('-3797183428', 'default')$$);
+SELECT lockid FROM tfstate_holders;
+SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
+EXECUTE tofu_u('-3797183428');
+EXECUTE tofu_u(:'default_id');
+SELECT * FROM tags;
+SELECT got($$EXECUTE tofu_l('-3797183428', 'tofu')$$);
+EXECUTE tofu_lc('-3797183428');
+SELECT lockid, mode FROM tfstate_holders;
+SELECT tags, (SELECT array_agg(((classid::bigint << 32) | objid::bigint)) FROM pg_locks
+			   WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 1) AS key FROM tags;
+CALL fails($$EXECUTE tofu_lc('-3797183428')$$);
+-- It is one table's, and Terraform's is another.
+SELECT pg_try_advisory_lock(-1);
+SELECT lockid FROM tfstate_holders ORDER BY lockid;
+SELECT pg_advisory_unlock(-1);
+EXECUTE p('tofu', '');
+SELECT lockid FROM tfstate_holders ORDER BY lockid;
+EXECUTE tofu_u('-3797183428');
+SELECT count(*) FROM tfstate_holders;
+SELECT * FROM tags;
+
+-- A creation key that was rolled back before is no hindrance.
+BEGIN;
+SELECT pg_try_advisory_lock(-1);
+ROLLBACK;
+EXECUTE tofu_lc('-3797183428');
+EXECUTE p('tofu2', '');
+SELECT lockid FROM tfstate_holders;
+EXECUTE tofu_u('-3797183428');
+SELECT count(*) FROM tfstate_holders;
+DELETE FROM terraform_remote_state.states WHERE name = 'tofu2';
+
+-- Any other key goes to the built-in functions: re-entrant, and no holder.
+SELECT pg_try_advisory_lock(k) FROM unnest(ARRAY[0, 42, 42, -2, -9223372036854775808, 9223372036854775807]::bigint[]) k;
+SELECT count(*) FROM tfstate_holders;
+SELECT array_agg(DISTINCT ((classid::bigint << 32) | objid::bigint) ORDER BY ((classid::bigint << 32) | objid::bigint)) AS keys
+  FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 1;
+SELECT pg_advisory_unlock(k) FROM unnest(ARRAY[0, 42, 42, -2, -9223372036854775808, 9223372036854775807]::bigint[]) k;
+SELECT pg_advisory_unlock(42);
+SELECT * FROM tags;
+BEGIN READ ONLY;
+SELECT pg_try_advisory_lock(42);
+SELECT pg_advisory_unlock(42);
+ROLLBACK;
+-- So does the id of a table that is not attached, and -1 behind it.
+SELECT id AS prod_id FROM terraform.states WHERE name = 'prod' \gset
+SELECT l1, l2 FROM (SELECT states.id, pg_try_advisory_lock(states.id) AS l1, pg_try_advisory_lock(-1) AS l2 FROM "terraform".states WHERE states.name = 'prod') l;
+SELECT count(*) FROM tfstate_holders;
+SELECT tags, cardinality(keys) AS keys FROM tags;
+SELECT pg_advisory_unlock(-1), pg_advisory_unlock(:prod_id);
+SELECT * FROM tags;
+
+--
+-- Names that need quotes
+--
+SELECT tfstate_attach('Odd schema', 'My "states"');
+INSERT INTO "Odd schema"."My ""states""" (name) VALUES ('a/b "c" ü''');
+SELECT name, pg_try_advisory_lock(id) FROM "Odd schema"."My ""states""" ORDER BY name;
+SELECT lockid FROM tfstate_holders ORDER BY lockid;
+CALL fails($$SELECT tfstate_lock('"Odd schema"."My ""states"""/a/b "c" ü''')$$);
+SELECT pg_advisory_unlock(id) FROM "Odd schema"."My ""states""" ORDER BY name;
+SELECT fence > 0 AS locked FROM tfstate_lock('"Odd schema"."My ""states"""/a/b "c" ü''', '{"ID": "1"}', 'session');
+SELECT tags, keys = (SELECT array_agg(id) FROM "Odd schema"."My ""states""" WHERE name LIKE 'a/b%') AS keys FROM tags;
+CALL fails($$SELECT pg_try_advisory_lock(id) FROM "Odd schema"."My ""states""" WHERE name LIKE 'a/b%'$$);
+SELECT tfstate_unlock('"Odd schema"."My ""states"""/a/b "c" ü''') IS NOT NULL AS released;
+SELECT tfstate_detach('Odd schema', 'My "states"');
+DROP TABLE "Odd schema"."My ""states""";
+DROP SCHEMA "Odd schema";
+
+--
+-- Durable mode, and runs with a name
+--
+SET tfstate.mode = 'durable';
+SET tfstate.run_id = 'run 1';
+SELECT got($$EXECUTE l('default')$$);
+SELECT lockid, mode FROM tfstate_holders;
+SELECT * FROM tags;
+-- The connection breaks, and the run's next one has the lock.
+SELECT id AS holding, fence FROM tfstate_holders \gset before_
+SELECT pg_backend_pid() AS old_pid \gset
+\c -
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET tfstate.mode = 'durable';
+SET tfstate.run_id = 'run 2';
+SELECT set_config('regress.old_pid', :'old_pid', false) = :'old_pid' AS noted;
+DO $$ BEGIN LOOP
+	PERFORM pg_stat_clear_snapshot();
+	EXIT WHEN NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = current_setting('regress.old_pid')::integer);
+	PERFORM pg_sleep(0.01);
+END LOOP; END $$;
+SET search_path = tfstate_pg, pg_catalog, public;
+PREPARE l AS SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1) FROM "terraform_remote_state".states WHERE states.name = $1;
+-- Another run has not.
+CALL fails($$EXECUTE l('default')$$);
+SELECT set_config('regress.default_id', :'default_id', false) = :'default_id' AS noted;
+CALL fails($$SELECT pg_advisory_unlock(current_setting('regress.default_id')::bigint)$$);
+SET tfstate.run_id = '';
+CALL fails($$EXECUTE l('default')$$);
+CALL fails($$SELECT pg_advisory_unlock(current_setting('regress.default_id')::bigint)$$);
+SET tfstate.run_id = 'run 1';
+SELECT got($$EXECUTE l('default')$$);
+SELECT lockid, mode, id = :'before_holding' AS id, fence = :before_fence AS fence, session_alive, pid = pg_backend_pid() AS pid
+  FROM tfstate_holders;
+-- As long as this session lives, another of the same run is kept out.
+CALL fails($$EXECUTE l('default')$$);
+SELECT pg_advisory_unlock(:default_id);
+SELECT count(*) FROM tfstate_holders;
+-- Or it releases without having locked.
+SELECT got($$EXECUTE l('default')$$);
+\c -
+SET client_min_messages = warning;
+SET tfstate.run_id = 'run 1';
+SET search_path = tfstate_pg, pg_catalog, public;
+SELECT pg_advisory_unlock(:default_id);
+SELECT count(*) FROM tfstate_holders;
+SELECT count(*) > 0 AS recorded FROM tfstate_history WHERE mode = 'durable' AND how = 'unlock' AND id = :'before_holding';
+RESET search_path;
+
+--
+-- Privileges
+--
+CREATE ROLE regress_tfstate_user;
+GRANT USAGE ON SCHEMA terraform_remote_state TO regress_tfstate_user;
+GRANT SELECT, INSERT, UPDATE, DELETE ON terraform_remote_state.states TO regress_tfstate_user;
+GRANT USAGE ON SEQUENCE public.global_states_id_seq TO regress_tfstate_user;
+SET TimeZone = 'UTC';
+SET tfstate.who = 'me';
+SET search_path = tfstate_pg, pg_catalog, public;
+PREPARE l AS SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1) FROM "terraform_remote_state".states WHERE states.name = $1;
+PREPARE p AS INSERT INTO "terraform_remote_state".states (name, data) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET data = $2 WHERE states.name = $1;
+SET ROLE regress_tfstate_user;
+-- Without a grant: no workspace, no creation key, whatever client it is.
+CALL fails($$EXECUTE l('default')$$);
+CALL fails($$SELECT pg_try_advisory_lock(-1)$$);
+CALL fails($$SELECT pg_try_advisory_lock(-3797183428)$$);
+-- Other keys are not ours.
+SELECT pg_try_advisory_lock(42);
+SELECT pg_advisory_unlock(42);
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_user', 'terraform_remote_state.states/d*');
+SET ROLE regress_tfstate_user;
+SELECT got($$EXECUTE l('default')$$);
+SELECT pg_advisory_unlock(:default_id);
+CALL fails($$EXECUTE l('new')$$);
+-- Who may lock anything may create: -1 does not say in which table.
+SELECT pg_try_advisory_lock(-1);
+SELECT pg_advisory_unlock(-1);
+CALL fails($$SELECT pg_try_advisory_lock(-3797183428)$$);
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_user', 'terraform_remote_state.states/*');
+SET ROLE regress_tfstate_user;
+SELECT pg_try_advisory_lock(-3797183428);
+EXECUTE p('mine', '');
+SELECT pg_advisory_unlock(-3797183428);
+SELECT got($$EXECUTE l('mine')$$);
+RESET ROLE;
+SELECT lockid, role FROM tfstate_holders;
+SELECT count(pg_advisory_unlock(id)) FROM terraform_remote_state.states WHERE name = 'mine';
+SELECT * FROM tags;
+RESET search_path;
+
+--
+-- Detaching
+--
+SET search_path = tfstate_pg, pg_catalog, public;
+-- A lock that is held then can be released as ever.
+SELECT got($$EXECUTE l('default')$$);
+SELECT tfstate_detach();
+SELECT lockid FROM tfstate_holders;
+SELECT pg_advisory_unlock(:default_id);
+SELECT * FROM tags;
+CALL fails($$SELECT tfstate_detach()$$);
+SELECT name FROM terraform_remote_state.states ORDER BY name;
+SELECT count(*) FROM pg_trigger WHERE tgrelid = 'terraform_remote_state.states'::regclass;
+-- From now on the keys are built-in ones.
+SELECT got($$EXECUTE l('default')$$);
+SELECT count(*) FROM tfstate_holders;
+SELECT tags, cardinality(keys) AS keys FROM tags;
+SELECT pg_advisory_unlock(-1), pg_advisory_unlock(:default_id);
+
+-- A table that is dropped while it is attached is in nobody's way, and can be
+-- made and attached anew.
+SELECT tfstate_attach() IS NOT NULL AS attached, tfstate_attach('terraform', 'states') IS NOT NULL AS attached;
+DROP TABLE terraform.states;
+SELECT got($$EXECUTE l('default')$$);
+SELECT lockid FROM tfstate_holders;
+SELECT pg_advisory_unlock(:default_id);
+SELECT tfstate_attach('terraform', 'states') IS NOT NULL AS attached;
+SELECT pg_try_advisory_lock(id) FROM terraform.states;
+SELECT lockid FROM tfstate_holders;
+SELECT pg_advisory_unlock(id) FROM terraform.states;
+SELECT * FROM tags;
+
+-- The extension goes, the states stay.
+RESET search_path;
+\set VERBOSITY sqlstate
+DROP EXTENSION tfstate;
+\set VERBOSITY default
+SET client_min_messages = error;
+DROP EXTENSION tfstate CASCADE;
+SELECT name FROM terraform_remote_state.states ORDER BY name;
+INSERT INTO terraform_remote_state.states (name) VALUES ('later');
+
+DROP FUNCTION public.got;
+DROP VIEW tags;
+DROP SCHEMA terraform_remote_state CASCADE;
+DROP SCHEMA terraform CASCADE;
+DROP SEQUENCE public.global_states_id_seq;
+DROP ROLE regress_tfstate_user;
+DROP PROCEDURE fails;
+DROP FUNCTION masked;
