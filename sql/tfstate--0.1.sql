@@ -545,10 +545,9 @@ BEGIN
 	EXECUTE format('INSERT INTO %s (name, data) SELECT ''default'', $1 WHERE NOT EXISTS (SELECT FROM %s WHERE name = ''default'')', qualified, qualified)
 		USING format('{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s","outputs":{},"resources":[],"check_results":null}', gen_random_uuid());
 
-	IF NOT EXISTS (SELECT FROM @extschema@.tfstate_attached_table t WHERE t.relid = rel) THEN
-		INSERT INTO @extschema@.tfstate_attached_table (relid, attached_by) VALUES (rel, current_user);
-		EXECUTE format('CREATE TRIGGER tfstate_workspace_created AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_workspace_created()', qualified);
-	END IF;
+	INSERT INTO @extschema@.tfstate_attached_table (relid, attached_by)
+	VALUES (rel, current_user) ON CONFLICT DO NOTHING;
+	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_workspace_created AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_workspace_created()', qualified);
 
 	RETURN format($text$Terraform locks the workspaces of %1$s through tfstate if it runs with
   PGOPTIONS="-c search_path=tfstate_pg,pg_catalog,public"

@@ -1,0 +1,237 @@
+# A hot standby shows the locks and refuses to change them; after a failover
+# durable locks are still held and fences go on growing, behind a synchronous
+# standby even where the caller runs with synchronous_commit off.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use TfstateTest;
+
+my $primary = tfstate_node('primary', init => { allows_streaming => 1 });
+
+# Nothing but a commit that waits for its flush writes WAL to disk in time.
+$primary->append_conf(
+	'postgresql.conf', qq(
+wal_writer_delay = 10s
+wal_writer_flush_after = 0
+));
+$primary->restart;
+$primary->backup('base');
+
+sub new_standby
+{
+	my ($name) = @_;
+	my $standby = PostgreSQL::Test::Cluster->new($name);
+
+	$standby->init_from_backup($primary, 'base', has_streaming => 1);
+	$standby->start;
+	return $standby;
+}
+
+# Wait until a session of the primary waits for a synchronous standby.
+sub wait_for_standby
+{
+	my ($client) = @_;
+
+	wait_for(
+		'the wait for the standby',
+		sub {
+			$primary->safe_psql('postgres',
+				"SELECT wait_event FROM pg_stat_activity WHERE pid = $client->{pid}"
+			) eq 'SyncRep';
+		});
+	return;
+}
+
+my $standby = new_standby('standby');
+my $holder = session($primary, name => 'holder');
+my $waiter = session($primary);
+
+$primary->safe_psql('postgres', "CREATE ROLE lock_viewer LOGIN");
+$primary->safe_psql('postgres',
+	"SELECT tfstate_grant('lock_viewer', 'standby/durable', 'view')");
+my ($id, $fence) = split(
+	/\|/,
+	$holder->query_safe(
+		q(SELECT id, fence FROM tfstate_lock('standby/durable', '{"Who": "alice"}'))
+	));
+$holder->query_safe("SELECT tfstate_lock('standby/session', '{}', 'session')");
+$holder->query_safe("SELECT tfstate_lock('standby/finished')");
+$holder->query_safe("SELECT tfstate_unlock('standby/finished')");
+$waiter->send("SELECT tfstate_lock('standby/durable', wait => NULL)");
+wait_for('the waiter',
+	sub { waiting_pids($primary, 'standby/durable') eq $waiter->{pid} });
+
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+
+# The views
+is( $standby->safe_psql('postgres',
+		q(SELECT lockid, who, mode, session_alive IS NULL, waiters IS NULL, id, fence FROM tfstate_holders)
+	),
+	"standby/durable|alice|durable|t|t|$id|$fence",
+	'tfstate_holders shows durable locks, and of their sessions nothing');
+is( $standby->safe_psql('postgres',
+		"SELECT lockid, id FROM tfstate_holders('standby/d*')"),
+	"standby/durable|$id",
+	'so does its twin');
+is($standby->safe_psql('postgres', 'SELECT count(*) FROM tfstate_waiters'),
+	0, 'tfstate_waiters is empty');
+is( $standby->safe_psql('postgres',
+		"SELECT count(*) FROM tfstate_waiters('standby/durable')"),
+	0,
+	'so is its twin');
+is( $standby->safe_psql('postgres',
+		'SELECT lockid, mode, how FROM tfstate_history'),
+	'standby/finished|durable|unlock',
+	'tfstate_history shows what is finished');
+is( $standby->safe_psql('postgres',
+		'SELECT role, pattern, privilege FROM tfstate_grants'),
+	'lock_viewer|standby/durable|view',
+	'tfstate_grants shows the grants');
+is( $standby->safe_psql(
+		'postgres', 'SELECT lockid FROM tfstate_holders',
+		extra_params => [ '-U', 'lock_viewer' ]),
+	'standby/durable',
+	'and they count there');
+
+# What would write
+my $reader = session($standby);
+foreach my $call (
+	"SELECT tfstate_lock('standby/durable')",
+	"SELECT tfstate_lock('standby/new', '{}', 'session')",
+	"SELECT tfstate_try_lock('standby/new')",
+	"SELECT tfstate_try_lock('standby/new', '{}', 'session', '1s')",
+	"CALL tfstate_wait_lock('standby/new')",
+	"SELECT tfstate_unlock('standby/durable', '$id')",
+	"SELECT tfstate_renew('standby/durable', '$id')",
+	"SELECT tfstate_force_unlock('standby/durable')",
+	"SELECT tfstate_force_unlock('standby/durable', terminate => true)",
+	"SELECT tfstate_grant('lock_viewer')",
+	"SELECT tfstate_revoke('lock_viewer', 'standby/durable', 'view')",
+	"SELECT tfstate_attach('tf', 'states')",
+	"SELECT tfstate_detach('tf', 'states')")
+{
+	$reader->query($call);
+	is($reader->sqlstate, '25006', "refused: $call");
+}
+$reader->query("SELECT tfstate_lock('standby/durable')");
+like(
+	$reader->{err},
+	qr/cannot execute tfstate_lock\(\) during recovery/,
+	'in the words of the server');
+is( $standby->safe_psql('postgres',
+		"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
+	0,
+	'and nothing is left in the lock manager');
+$reader->quit;
+
+# Failover of an asynchronous standby that has everything: fences of both modes
+# from before it are not given out again.
+$primary->safe_psql('postgres',
+	"SELECT tfstate_try_lock('standby/fence' || i, '{}', 'session') FROM generate_series(1, 40) i"
+);
+my $last_fence = $primary->safe_psql('postgres',
+	"SELECT fence FROM tfstate_lock('standby/last')");
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('flush'));
+$standby->promote;
+is( $standby->safe_psql('postgres',
+		'SELECT lockid, id, session_alive FROM tfstate_holders ORDER BY 1'),
+	"standby/durable|$id|f\nstandby/last|"
+	  . $primary->safe_psql('postgres',
+		"SELECT id FROM tfstate_holders('standby/last')")
+	  . '|f',
+	'promoted: durable locks are held, session locks are not');
+is( $standby->safe_psql('postgres',
+		"SELECT locked, fence = $fence FROM tfstate_try_lock('standby/durable')"),
+	'f|t',
+	'promoted: the durable lock is refused');
+foreach my $mode ('session', 'durable')
+{
+	is( $standby->safe_psql(
+			'postgres',
+			"SELECT locked, fence > $last_fence FROM tfstate_try_lock('standby/session', '{}', '$mode')"
+		),
+		't|t',
+		"promoted: the session lock is free in $mode mode, with a larger fence");
+}
+is( $standby->safe_psql('postgres',
+		"SELECT tfstate_unlock('standby/durable', '$id') ->> 'Who'"),
+	'alice',
+	'promoted: the durable lock is released by its ID');
+is( $standby->safe_psql('postgres',
+		"SELECT locked, fence > $last_fence FROM tfstate_try_lock('standby/durable')"
+	),
+	't|t',
+	'promoted: and to be had again, with a larger fence');
+$standby->stop;
+$primary->safe_psql('postgres', "SELECT pg_terminate_backend($waiter->{pid})");
+$_->kill9 foreach $holder, $waiter;
+
+# Synchronous standbys.  Each round: acknowledged locks, the primary dies at
+# once, and the standby takes over; it has every acknowledged durable lock, and
+# gives out no fence of before, not even those of session locks.
+foreach my $level ('off', 'remote_write')
+{
+	my $name = "sync_$level";
+	my $sync = new_standby($name);
+
+	$primary->safe_psql('postgres',
+		"ALTER SYSTEM SET synchronous_standby_names = '$name'");
+	$primary->reload;
+	$primary->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = '$name' AND sync_state = 'sync'"
+	) or die 'the standby does not become synchronous';
+
+	my $client = session($primary);
+	my (@expected, $last);
+
+	$client->query_safe("SET synchronous_commit = '$level'");
+
+	# While the standby receives nothing, no lock is acknowledged.
+	my $receiver = $sync->safe_psql('postgres',
+		'SELECT pid FROM pg_stat_wal_receiver');
+	foreach my $lockid ("$level/1", "$level/2")
+	{
+		kill('STOP', $receiver);
+		$client->send("SELECT fence FROM tfstate_lock('$lockid')");
+		wait_for_standby($client);
+		is($client->is_done, '',
+			"synchronous_commit $level: a durable lock waits for the standby");
+		kill('CONT', $receiver);
+		push @expected, "$lockid|" . $client->result;
+	}
+	# A session lock writes nothing that has to be safe, but its fence has to be.
+	# The server writes a sequence to WAL once in 32 values: of 40 session locks
+	# one waits for the standby.
+	kill('STOP', $receiver);
+	$client->send(
+		"SELECT max(fence) FROM generate_series(1, 40) i, tfstate_lock('$level/session/' || i, '{}', 'session')"
+	);
+	wait_for_standby($client);
+	is($client->is_done, '',
+		"synchronous_commit $level: a fence waits for the standby");
+	kill('CONT', $receiver);
+	$last = $client->result;
+	$primary->stop('immediate');
+	$client->kill9;
+	$sync->promote;
+	is( $sync->safe_psql('postgres',
+			"SELECT lockid, fence FROM tfstate_holders('$level/*') ORDER BY 1"),
+		join("\n", @expected),
+		"synchronous_commit $level: the standby has the acknowledged durable locks"
+	);
+	is( $sync->safe_psql('postgres',
+			"SELECT fence > $last FROM tfstate_lock('$level/next', '{}', 'session')"
+		),
+		't',
+		"synchronous_commit $level: and gives out no fence of before");
+	$sync->stop;
+	$primary->start;
+}
+
+done_testing();

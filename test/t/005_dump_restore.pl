@@ -1,0 +1,214 @@
+# A dump of a database with the extension restores into an equal one: locks,
+# history, grants, attached tables and the fences, which go on growing.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use PostgreSQL::Test::Utils;
+use Test::More;
+use TfstateTest;
+
+my $node = tfstate_node('dump_restore');
+my $dir = PostgreSQL::Test::Utils::tempdir();
+
+sub sql
+{
+	my ($db, $sql) = @_;
+	return $node->safe_psql($db, $sql);
+}
+
+# Dump a database as a role and restore it as the superuser into a new one,
+# without any error.
+sub dump_and_restore
+{
+	my ($from, $role, $to, @options) = @_;
+	my $file = "$dir/$to.sql";
+
+	$node->command_ok(
+		[ 'pg_dump', '-U', $role, '-f', $file, @options, $from ],
+		"$to: dump of $from by $role");
+	sql('postgres', "CREATE DATABASE $to TEMPLATE template0");
+	$node->command_ok(
+		[
+			'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $to, '-f', $file
+		],
+		"$to: restores cleanly");
+	return;
+}
+
+# Everything that has to come through.  The OIDs in regclass and regrole
+# columns are shown by name.
+my %contents = (
+	holders =>
+	  'SELECT lockid, who, operation, mode, id, fence, created, expires_at, role, application_name, pid, info FROM %1$s.tfstate_holders ORDER BY 1',
+	history =>
+	  'SELECT lockid, who, created, released_at, how, released_by, reason, mode, id, fence, role, pid, info FROM %1$s.tfstate_history ORDER BY lockid, fence',
+	grants =>
+	  'SELECT role, pattern, privilege, grantor, granted_at FROM %1$s.tfstate_grants ORDER BY 1, 2, 3',
+	'attached tables' =>
+	  'SELECT relid, attached_by, attached_at FROM %1$s.tfstate_attached_table ORDER BY 1',
+	states => 'SELECT id, name, data FROM tf.states ORDER BY 1',
+	triggers =>
+	  'SELECT tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2',
+	'last fence' => 'SELECT last_value FROM %1$s.tfstate_fence');
+
+sub check_equal
+{
+	my ($from, $to, $schema) = @_;
+
+	foreach my $name (sort keys %contents)
+	{
+		my $query = sprintf($contents{$name}, $schema);
+		my $before = sql($from, $query);
+
+		isnt($before, '', "$from: there are $name");
+		is(sql($to, $query), $before, "$to: $name come through");
+	}
+	return;
+}
+
+# Locks work on in the restored database: what was held is held, what was not is
+# free, and each fence is larger than all of before.
+sub check_works
+{
+	my ($db, $schema, $fence) = @_;
+	my $session = session($node, dbname => $db);
+
+	$session->query_safe("SET search_path = $schema, public");
+	is( $session->query_safe(
+			"SELECT locked, holder ->> 'Who' FROM tfstate_try_lock('prod/durable')"
+		),
+		'f|alice@laptop',
+		"$db: the durable lock is refused");
+	is( $session->query_safe(
+			"SELECT locked, fence > $fence FROM tfstate_try_lock('prod/session', '{}', 'session')"
+		),
+		't|t',
+		"$db: the session lock is to be had, with a larger fence");
+	is( $session->query_safe(
+			"SELECT tfstate_unlock('prod/durable', 'durable-id') ->> 'Operation'"
+		),
+		'apply',
+		"$db: the durable lock is released by its ID");
+	is( $session->query_safe(
+			"SELECT locked, fence > $fence FROM tfstate_try_lock('prod/durable')"),
+		't|t',
+		"$db: and to be had again, with a larger fence");
+	is( $session->query_safe(
+			"SELECT extract(epoch FROM tfstate_renew('prod/lease', 'lease-id') - now()) > 3500"
+		),
+		't',
+		"$db: the lease can be renewed");
+
+	# The workspace of the attached table, through the shim
+	my $id = $session->query_safe("SELECT id FROM tf.states WHERE name = 'default'");
+	is($session->query_safe("SELECT tfstate_pg.pg_try_advisory_lock($id)"),
+		't', "$db: Terraform's lock of a workspace is to be had");
+	is( $session->query_safe(
+			"SELECT lockid FROM tfstate_holders('tf.*') WHERE session_alive"),
+		'tf.states/default',
+		"$db: and is one on the workspace's lockid");
+	$session->query_safe("SELECT tfstate_pg.pg_advisory_unlock($id)");
+
+	# The grant
+	my $user = session($node, dbname => $db, user => 'dump_locker');
+	$user->query_safe("SET search_path = $schema, public");
+	is($user->query("SELECT locked FROM tfstate_try_lock('team/a')"),
+		't', "$db: a role with a grant may lock");
+	$user->query("SELECT tfstate_unlock('team/a')");
+	$user->query("SELECT tfstate_try_lock('prod/new')");
+	is($user->sqlstate, '42501', "$db: and only what it was granted");
+	$_->quit foreach $session, $user;
+	return;
+}
+
+sql('postgres', 'CREATE ROLE dump_locker LOGIN');
+sql('postgres', 'CREATE ROLE dump_reader LOGIN');
+sql('postgres', 'GRANT pg_read_all_data TO dump_reader');
+
+# The extension in schema public, in a schema of its own that was there before,
+# and in one whose name needs quotes
+foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The Locks"' ])
+{
+	my ($db, $schema) = @$case;
+
+	sql('postgres', "CREATE DATABASE $db");
+	sql($db, "CREATE SCHEMA $schema") if $schema ne 'public';
+	sql($db, "GRANT USAGE ON SCHEMA $schema TO PUBLIC");
+	sql($db, "CREATE EXTENSION tfstate SCHEMA $schema");
+
+	my $holder = session($node, dbname => $db, name => 'holder');
+	$holder->query_safe("SET search_path = $schema, public");
+	$holder->query_safe("SELECT tfstate_attach('tf', 'states')");
+	$holder->query_safe("SELECT tfstate_attach('tf', 'gone')");
+	$holder->query_safe("SELECT tfstate_detach('tf', 'gone')");
+	$holder->query_safe("INSERT INTO tf.states (name, data) VALUES ('prod', '{}')");
+	$holder->query_safe(
+		q(SELECT tfstate_lock('prod/durable', '{"ID": "durable-id", "Who": "alice@laptop", "Operation": "apply", "other": [1]}'))
+	);
+	$holder->query_safe(
+		q(SELECT tfstate_lock('prod/lease', '{"ID": "lease-id"}', ttl => '1 hour')));
+	$holder->query_safe(q(SELECT tfstate_lock('prod/"quote''', wait => '0')));
+	$holder->query_safe("SELECT tfstate_lock('old')");
+	$holder->query_safe("SELECT tfstate_unlock('old')");
+	$holder->query_safe("SELECT tfstate_lock('old')");
+	$holder->query_safe("SELECT tfstate_force_unlock('old', reason => 'left over')");
+	$holder->query_safe("SELECT tfstate_grant('dump_locker', 'team/*')");
+	$holder->query_safe("SELECT tfstate_grant('public', 'team/*', 'view')");
+	$holder->query_safe("SELECT tfstate_grant('dump_reader', 'prod/*', 'force')");
+	my $fence = $holder->query_safe(
+		"SELECT fence FROM tfstate_lock('prod/session', '{}', 'session')");
+
+	# Of a session lock nothing is dumped.
+	my $shown = sql($db, "SELECT count(*) FROM $schema.tfstate_holders WHERE mode = 'session'");
+	is($shown, 1, "$db: a session lock is held while the database is dumped");
+	dump_and_restore($db, 'dump_reader', "${db}_by_reader");
+	$holder->query_safe("SELECT tfstate_unlock('prod/session')");
+	check_equal($db, "${db}_by_reader", $schema);
+	check_works("${db}_by_reader", $schema, $fence);
+	if ($schema eq 'public')
+	{
+		my ($superuser) = sql('postgres', 'SELECT current_user');
+
+		dump_and_restore($db, $superuser, "${db}_inserts", '--inserts');
+		check_equal($db, "${db}_inserts", $schema);
+		dump_and_restore("${db}_inserts", $superuser, "${db}_again");
+		check_equal($db, "${db}_again", $schema);
+		check_works("${db}_again", $schema, $fence);
+	}
+	$holder->quit;
+}
+
+# The table of an attached schema alone: its trigger belongs to it, and restores
+# where the extension is, attached or not.
+{
+	my $file = "$dir/table.sql";
+
+	$node->command_ok(
+		[ 'pg_dump', '-f', $file, '-n', 'tf', 'plain' ],
+		'dump of a schema with an attached table');
+	sql('postgres', 'CREATE DATABASE table_only');
+	sql('table_only', 'CREATE EXTENSION tfstate');
+	sql('table_only', 'CREATE SEQUENCE public.global_states_id_seq');
+	$node->command_ok(
+		[
+			'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'table_only',
+			'-f', $file
+		],
+		'restores cleanly');
+	is(sql('table_only', "SELECT count(*) FROM tf.states"),
+		2, 'with its workspaces');
+	sql('table_only', "INSERT INTO tf.states (id, name, data) VALUES (100, 'new', '{}')");
+
+	# The trigger came along, and must not be in the way.
+	my $session = session($node, dbname => 'table_only');
+	$session->query("SELECT tfstate_attach('tf', 'states')");
+	is($session->{err}, '', 'and can be attached');
+	$session->quit;
+	is(sql('table_only', "SELECT relid FROM tfstate_attached_table"),
+		'tf.states', 'and then is');
+}
+
+done_testing();
