@@ -25,14 +25,14 @@
 #include "varatt.h"
 #endif
 
-/* Does this backend hold the tag in ExclusiveLock, at any level? */
+/* Does this backend hold the tag in that mode, at any level? */
 static inline bool
-compat_lock_held_by_me(const LOCKTAG *tag)
+compat_lock_held_by_me(const LOCKTAG *tag, LOCKMODE mode)
 {
 #if PG_VERSION_NUM >= 170000
-	return LockHeldByMe(tag, ExclusiveLock, false);
+	return LockHeldByMe(tag, mode, false);
 #else
-	return LockHeldByMe(tag, ExclusiveLock);
+	return LockHeldByMe(tag, mode);
 #endif
 }
 

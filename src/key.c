@@ -100,6 +100,19 @@ has_field4(const LOCKTAG *tag, uint16 field4)
 		tag->locktag_field4 == field4;
 }
 
+/*
+ * The mode in which we take a tag: our own exclude each other.  Of the others,
+ * which are the built-in advisory locks and transactions, we take a share.
+ */
+LOCKMODE
+tfstate_tag_mode(const LOCKTAG *tag)
+{
+	if (has_field4(tag, KEY_FIELD4) || has_field4(tag, SESSION_FIELD4) ||
+		has_field4(tag, WAITING_FIELD4))
+		return ExclusiveLock;
+	return ShareLock;
+}
+
 /* Is it a K of this database? */
 bool
 tfstate_is_key(const LOCKTAG *tag)

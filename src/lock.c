@@ -13,11 +13,11 @@
  *	   session was left by a dead one, for its K would not have been free.
  *	   While the lock is held, a waiter sleeps with K in hand; a try gives K up.
  *	3. Delete what is expired or left behind, and record that.
- *	4. Where the lockid is a workspace's, take the built-in advisory lock that a
- *	   Terraform without tfstate takes.
+ *	4. Where the lockid is a workspace's, take a share of the built-in advisory
+ *	   lock that a Terraform without tfstate takes (builtin.c).
  *	5. Insert the row, with a new fence.
- *	6. At commit, which a durable lock flushes, K (and the built-in lock) goes
- *	   with the transaction or, in session mode, is kept for the session.
+ *	6. At commit, which a durable lock flushes, K goes with the transaction or,
+ *	   in session mode, is kept for the session, as the built-in lock always is.
  *
  * A rollback or a crash anywhere before the commit leaves nothing: the row is
  * not there, and the tags go with the transaction.  From step 1 to the commit
@@ -174,8 +174,12 @@ adopt(const LockRequest *request, Holding *holder)
 		tfstate_session_is_alive(HOLDING_INT64(holder, session)))
 		return false;
 	set_session(holder);
+	if (!tfstate_update_holding(holder, false))
+		return false;
 	tfstate_sync_at_commit();
-	return tfstate_update_holding(holder);
+	if (!HOLDING_NULL(holder, key))
+		tfstate_keep_builtin(holder);
+	return true;
 }
 
 /*
@@ -217,9 +221,10 @@ wait_until_free(const LockRequest *request, const LOCKTAG *key, bool had_key,
 		if (LockTimeout > 0 && lock_deadline == DT_NOEND)
 			lock_deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LockTimeout);
 		until = deadline;
-		if (!HOLDING_NULL(&conflict->holder, expires_at))
+		if (!HOLDING_NULL(&conflict->holder, expires_at) &&
+			!tfstate_holding_expired(&conflict->holder))
 			until = Min(until, DatumGetTimestampTz(HOLDING_DATUM(&conflict->holder, expires_at)));
-		tfstate_sleep_as_head(key, until, lock_deadline);
+		tfstate_wait_as_head(key, conflict->holder.changing, until, lock_deadline);
 	}
 
 	if (!request->has_key)
@@ -246,17 +251,9 @@ take(const LockRequest *request, const LOCKTAG *key, Holding *holding)
 	if (request->durable)
 		tfstate_sync_at_commit();
 	else
-	{
-		int64		session = HOLDING_INT64(holding, session);
-
-		tfstate_promote_at_commit(key, session);
-		if (request->has_key)
-		{
-			LOCKTAG		builtin = tfstate_builtin_tag(request->key);
-
-			tfstate_promote_at_commit(&builtin, session);
-		}
-	}
+		tfstate_promote_at_commit(key, HOLDING_INT64(holding, session));
+	if (request->has_key)
+		tfstate_keep_builtin(holding);
 	tfstate_count_lock();
 }
 
@@ -271,11 +268,12 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 				LockConflict *conflict)
 {
 	LOCKTAG		key = tfstate_key_tag(request->lockid);
-	bool		had_key = compat_lock_held_by_me(&key);
+	bool		had_key = compat_lock_held_by_me(&key, ExclusiveLock);
 	TimestampTz deadline = DT_NOEND;
 	bool		adopted;
 
 	tfstate_check_lock_count();
+	tfstate_drop_stale_builtins();
 	if (request->wait >= 0)
 		deadline = GetCurrentTimestamp() + request->wait;
 
@@ -317,17 +315,9 @@ tfstate_release(const Holding *holding, const char *how, const char *reason)
 	if (holding->durable)
 		tfstate_wake_at_commit(&key);
 	else if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
-	{
-		int64		session = HOLDING_INT64(holding, session);
-
-		tfstate_release_at_commit(&key, session);
-		if (!HOLDING_NULL(holding, key))
-		{
-			LOCKTAG		builtin = tfstate_builtin_tag(HOLDING_INT64(holding, key));
-
-			tfstate_release_at_commit(&builtin, session);
-		}
-	}
+		tfstate_release_at_commit(&key, HOLDING_INT64(holding, session));
+	if (!HOLDING_NULL(holding, key))
+		tfstate_return_builtin(holding);
 	return true;
 }
 
@@ -340,7 +330,7 @@ tfstate_renew_lease(Holding *holding, Interval *ttl)
 {
 	set_expiry(holding, ttl ? ttl : DatumGetIntervalP(HOLDING_DATUM(holding, ttl)));
 	tfstate_sync_at_commit();
-	return tfstate_update_holding(holding);
+	return tfstate_update_holding(holding, true);
 }
 
 /*

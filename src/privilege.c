@@ -93,8 +93,8 @@ tfstate_privileges(const char *privilege)
 
 	rel = table_open(tfstate_catalog()->privilege, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
+	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
 	{
 		TupleDesc	desc = RelationGetDescr(rel);
 		bool		isnull;

@@ -35,6 +35,8 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "compat.h"
+#include "miscadmin.h"
+#include "storage/procarray.h"
 #include "tfstate.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -66,6 +68,44 @@ inserted_for_good(HeapTuple tuple, Snapshot snapshot)
 }
 
 /*
+ * The next row of a scan with SnapshotAny that a registered MVCC snapshot sees.
+ *
+ * That is what a scan with that snapshot would return, but it leaves no
+ * predicate locks, for which a serializable transaction could be failed that
+ * has nothing to do with our tables.
+ */
+HeapTuple
+tfstate_next_visible(SysScanDesc scan, Snapshot snapshot)
+{
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (table_tuple_satisfies_snapshot(scan->heap_rel, scan->slot, snapshot))
+			break;
+	}
+	return tuple;
+}
+
+/*
+ * The other transaction that is deleting or updating a visible row, or invalid.
+ */
+static TransactionId
+changing_transaction(HeapTuple tuple)
+{
+	TransactionId xid;
+
+	if ((tuple->t_data->t_infomask & HEAP_XMAX_INVALID) ||
+		HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_data->t_infomask))
+		return InvalidTransactionId;
+	xid = HeapTupleHeaderGetUpdateXid(tuple->t_data);
+	if (TransactionIdIsCurrentTransactionId(xid) || !TransactionIdIsInProgress(xid))
+		return InvalidTransactionId;
+	return xid;
+}
+
+/*
  * Copy a row, with all that hangs on it, into the current memory context.
  */
 void
@@ -74,6 +114,7 @@ tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
 {
 	holding->durable = durable;
 	holding->tid = tuple->t_self;
+	holding->changing = changing_transaction(tuple);
 	heap_deform_tuple(tuple, desc, holding->values, holding->nulls);
 	for (int i = 0; i < Natts_lock; i++)
 	{
@@ -189,10 +230,10 @@ tfstate_delete_holding(const Holding *holding, bool wait)
 
 /*
  * Write a changed holding back to its row.  Returns false if somebody else has
- * changed or deleted the row since it was read.
+ * changed or deleted the row since it was read, or, without wait, is about to.
  */
 bool
-tfstate_update_holding(Holding *holding)
+tfstate_update_holding(Holding *holding, bool wait)
 {
 	Relation	rel = table_open(table_of(holding->durable), RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -201,7 +242,7 @@ tfstate_update_holding(Holding *holding)
 
 	result = table_tuple_lock(rel, &holding->tid, InvalidSnapshot, slot,
 							  GetCurrentCommandId(true), LockTupleNoKeyExclusive,
-							  LockWaitBlock, 0, &failure);
+							  wait ? LockWaitBlock : LockWaitSkip, 0, &failure);
 	ExecDropSingleTupleTableSlot(slot);
 	if (result == TM_Ok)
 	{

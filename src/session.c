@@ -57,7 +57,7 @@ tfstate_session_is_mine(int64 session)
 	LOCKTAG		tag = tfstate_session_tag(session);
 
 	return my_session_valid && session == my_session &&
-		compat_lock_held_by_me(&tag);
+		compat_lock_held_by_me(&tag, ExclusiveLock);
 }
 
 /* Has this session its S, so that all that it took since is still held? */

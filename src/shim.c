@@ -222,11 +222,11 @@ is_ours(const Holding *holding)
 
 /*
  * Release the holding of a lockid if it is ours and, where an ID is given, has
- * that.  Returns whether it was.  Error if somebody else holds the lock: ours
- * was lost, and Terraform has to say so.
+ * that.  Returns whether it was.  If somebody else holds the lock, ours was lost
+ * and Terraform has to say so, hence an error, unless lost_ok.
  */
 static bool
-shim_release(const char *lockid, const char *id)
+shim_release(const char *lockid, const char *id, bool lost_ok)
 {
 	Holding		holding;
 
@@ -237,11 +237,15 @@ shim_release(const char *lockid, const char *id)
 			return false;
 		if (!is_ours(&holding) ||
 			(id && strcmp(id, HOLDING_TEXT(&holding, id)) != 0))
+		{
+			if (lost_ok)
+				return false;
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("state lock \"%s\" is not held by this run but by %s",
 							tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
 							tfstate_describe_holding(&holding, false))));
+		}
 	} while (!tfstate_release(&holding, HOW_UNLOCK, NULL));
 	return true;
 }
@@ -264,7 +268,7 @@ release_remembered(int64 key)
 			continue;
 		shim_locks = foreach_delete_current(shim_locks, lc);
 		if (!lock->creation)
-			released |= shim_release(lock->lockid, lock->id);
+			released |= shim_release(lock->lockid, lock->id, key < 0);
 		forget_lock(lock);
 	}
 	return released;
@@ -282,8 +286,8 @@ release_creation(const char *lockid, int64 key)
 	Holding		holding;
 
 	if (tfstate_current_holding(lockid, &holding) && is_ours(&holding))
-		return shim_release(lockid, NULL);
-	if (compat_lock_held_by_me(&builtin))
+		return shim_release(lockid, NULL, true);
+	if (compat_lock_held_by_me(&builtin, ExclusiveLock))
 		return DatumGetBool(DirectFunctionCall1(pg_advisory_unlock_int8, Int64GetDatum(key)));
 	return true;
 }
@@ -308,7 +312,7 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 	if (lockid)
 		PG_RETURN_BOOL(release_creation(lockid, key));
 	lockid = tfstate_workspace_by_id(tables, key);
-	if (lockid && shim_release(lockid, NULL))
+	if (lockid && shim_release(lockid, NULL, false))
 		PG_RETURN_BOOL(true);
 	return pg_advisory_unlock_int8(fcinfo);
 }

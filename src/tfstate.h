@@ -13,6 +13,7 @@
 #ifndef TFSTATE_H
 #define TFSTATE_H
 
+#include "access/genam.h"
 #include "access/htup.h"
 #include "access/tupdesc.h"
 #include "datatype/timestamp.h"
@@ -80,6 +81,7 @@ typedef struct Holding
 {
 	bool		durable;		/* from tfstate_durable_lock? */
 	ItemPointerData tid;		/* where it lies */
+	TransactionId changing;		/* who is changing it in an open transaction */
 	Datum		values[Natts_lock];
 	bool		nulls[Natts_lock];
 } Holding;
@@ -157,6 +159,7 @@ extern LOCKTAG tfstate_key_tag(const char *lockid);
 extern LOCKTAG tfstate_waiting_tag(const LOCKTAG *key);
 extern LOCKTAG tfstate_session_tag(int64 session);
 extern LOCKTAG tfstate_builtin_tag(int64 key);
+extern LOCKMODE tfstate_tag_mode(const LOCKTAG *tag);
 extern bool tfstate_is_key(const LOCKTAG *tag);
 extern bool tfstate_is_waiting(const LOCKTAG *tag);
 extern uint64 tfstate_tag_number(const LOCKTAG *tag);
@@ -189,6 +192,7 @@ extern bool tfstate_backend_details(int pid, BackendDetails *details);
 extern int	tfstate_tag_holder(const LOCKTAG *tag);
 
 /* rows.c */
+extern HeapTuple tfstate_next_visible(SysScanDesc scan, Snapshot snapshot);
 extern bool tfstate_find_holding(const char *lockid, bool durable,
 								 Snapshot snapshot, Holding *holding);
 extern bool tfstate_current_holding(const char *lockid, Holding *holding);
@@ -196,7 +200,7 @@ extern void tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
 								 Holding *holding);
 extern void tfstate_insert_holding(Holding *holding);
 extern bool tfstate_delete_holding(const Holding *holding, bool wait);
-extern bool tfstate_update_holding(Holding *holding);
+extern bool tfstate_update_holding(Holding *holding, bool wait);
 extern bool tfstate_holding_expired(const Holding *holding);
 
 /* fence.c */
@@ -220,8 +224,13 @@ extern void tfstate_count_lock(void);
 extern bool tfstate_try_tag(const LOCKTAG *tag);
 extern bool tfstate_wait_tag(const LOCKTAG *tag, TimestampTz deadline);
 extern void tfstate_release_tag(const LOCKTAG *tag);
-extern void tfstate_sleep_as_head(const LOCKTAG *tag, TimestampTz until,
-								  TimestampTz lock_deadline);
+extern void tfstate_wait_as_head(const LOCKTAG *key, TransactionId changing,
+								 TimestampTz until, TimestampTz lock_deadline);
+
+/* builtin.c */
+extern void tfstate_keep_builtin(const Holding *holding);
+extern void tfstate_return_builtin(const Holding *holding);
+extern void tfstate_drop_stale_builtins(void);
 
 /* conflict.c */
 extern void tfstate_raise_conflict(const char *lockid,

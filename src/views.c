@@ -89,8 +89,8 @@ tfstate_session_locks(PG_FUNCTION_ARGS)
 	patterns = tfstate_privileges("view");
 	rel = table_open(tfstate_catalog()->session, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
+	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
 	{
 		Datum		values[Natts_lock];
 		bool		nulls[Natts_lock];

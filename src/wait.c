@@ -12,9 +12,9 @@
  *
  * A wake-up cannot be lost: the waiter has K before it looks at the row, and
  * who deletes the row looks for the owner of K after that is visible.  What
- * comes without a wake-up (COMMIT PREPARED, a lease that expires, a latch that
- * somebody else reset) is found by looking again each second; only the first
- * of the queue does that.
+ * comes without a wake-up (a lease that expires, a latch that somebody else
+ * reset) is found by looking again each second; only the first of the queue
+ * does that.
  *
  *-------------------------------------------------------------------------
  */
@@ -51,7 +51,7 @@ acquire_tag(const LOCKTAG *tag, bool wait)
 	LockAcquireResult result;
 
 	CurrentResourceOwner = CurTransactionResourceOwner;
-	result = LockAcquire(tag, ExclusiveLock, false, !wait);
+	result = LockAcquire(tag, tfstate_tag_mode(tag), false, !wait);
 	CurrentResourceOwner = old;
 	return result != LOCKACQUIRE_NOT_AVAIL;
 }
@@ -70,7 +70,7 @@ tfstate_release_tag(const LOCKTAG *tag)
 	ResourceOwner old = CurrentResourceOwner;
 
 	CurrentResourceOwner = CurTransactionResourceOwner;
-	(void) LockRelease(tag, ExclusiveLock, false);
+	(void) LockRelease(tag, tfstate_tag_mode(tag), false);
 	CurrentResourceOwner = old;
 }
 
@@ -185,16 +185,14 @@ tfstate_wait_tag(const LOCKTAG *tag, TimestampTz deadline)
 }
 
 /*
- * Sleep, with K of a lockid in hand, until its row may have changed, at most
- * until a point in time.  lock_deadline is where the user's lock_timeout ends;
- * the lock manager does not look after it here.
+ * Sleep on the latch until a point in time or for a second.  lock_deadline is
+ * where the user's lock_timeout ends; the lock manager does not look after it
+ * here.
  */
-void
-tfstate_sleep_as_head(const LOCKTAG *key, TimestampTz until,
-					  TimestampTz lock_deadline)
+static void
+sleep_on_latch(TimestampTz until, TimestampTz lock_deadline)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	LOCKTAG		waiting = tfstate_waiting_tag(key);
 	long		timeout;
 
 	if (lock_deadline <= now)
@@ -205,9 +203,34 @@ tfstate_sleep_as_head(const LOCKTAG *key, TimestampTz until,
 	timeout = TimestampDifferenceMilliseconds(now, Min(until, lock_deadline));
 	timeout = Min(timeout, HEAD_POLL_MS);
 	prepare_to_wait();
-	(void) tfstate_try_tag(&waiting);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 timeout, PG_WAIT_EXTENSION);
-	tfstate_release_tag(&waiting);
 	check_client();
+}
+
+/*
+ * Wait, with K of a lockid in hand, until its row may have changed, at most
+ * until a point in time.
+ *
+ * Where an open transaction is changing the row, wait for that transaction in
+ * the lock manager, which finds it out if that one waits for us.
+ */
+void
+tfstate_wait_as_head(const LOCKTAG *key, TransactionId changing,
+					 TimestampTz until, TimestampTz lock_deadline)
+{
+	LOCKTAG		waiting = tfstate_waiting_tag(key);
+
+	(void) tfstate_try_tag(&waiting);
+	if (TransactionIdIsValid(changing))
+	{
+		LOCKTAG		transaction;
+
+		SET_LOCKTAG_TRANSACTION(transaction, changing);
+		if (tfstate_wait_tag(&transaction, until))
+			tfstate_release_tag(&transaction);
+	}
+	else
+		sleep_on_latch(until, lock_deadline);
+	tfstate_release_tag(&waiting);
 }

@@ -35,10 +35,10 @@ tfstate_attached_tables(void)
 	List	   *tables = NIL;
 	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
 	HeapTuple	tuple;
 
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
 	{
 		bool		isnull;
 
@@ -120,8 +120,8 @@ find_row(Oid relid, const char *column, RegProcedure equal, Datum value,
 	ScanKeyEntryInitialize(&key, 0, column_number, BTEqualStrategyNumber,
 						   InvalidOid, TupleDescAttr(RelationGetDescr(rel), column_number - 1)->attcollation,
 						   equal, value);
-	scan = systable_beginscan(rel, index, OidIsValid(index), snapshot, 1, &key);
-	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	scan = systable_beginscan(rel, index, OidIsValid(index), SnapshotAny, 1, &key);
+	if (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
 	{
 		bool		isnull;
 

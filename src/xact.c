@@ -143,7 +143,7 @@ before_commit(void)
 		if (item->kind != PENDING_PROMOTE ||
 			!tfstate_session_is_mine(item->session))
 			continue;
-		(void) LockAcquire(&item->tag, ExclusiveLock, true, true);
+		(void) LockAcquire(&item->tag, tfstate_tag_mode(&item->tag), true, true);
 		item->done = true;
 	}
 	if (sync_at_commit)
@@ -194,7 +194,7 @@ after_commit(void)
 					break;
 				if (tfstate_is_key(&item->tag))
 					session_locks--;
-				(void) LockRelease(&item->tag, ExclusiveLock, true);
+				(void) LockRelease(&item->tag, tfstate_tag_mode(&item->tag), true);
 				break;
 			case PENDING_WAKE:
 				wake_owner(&item->tag);
@@ -213,7 +213,7 @@ after_abort(void)
 		Pending    *item = lfirst(lc);
 
 		if (item->done)
-			(void) LockRelease(&item->tag, ExclusiveLock, true);
+			(void) LockRelease(&item->tag, tfstate_tag_mode(&item->tag), true);
 	}
 }
 

@@ -1,0 +1,383 @@
+# test/lib/Terraform.pm
+#
+# Real runs of terraform against a test server.
+#
+# A project is a directory with a configuration of Terraform, for one schema of
+# the server and one person.  Its resource "network" is replaced when another
+# person applies than the last time, and that takes as long as the project's gate
+# is closed.
+package Terraform;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use File::Copy qw(copy);
+use POSIX ();
+use PostgreSQL::Test::Utils;
+use Test::More;
+use TfstateTest;
+
+our @EXPORT = qw(terraform_or_skip terraform_node attach state_of nothing_held);
+
+my $shim = 'tfstate_pg,pg_catalog,public';
+my $template;      # an initialized directory
+my $rounds = 0;    # how often a resource was to be replaced
+my %running;       # processes that were started, by their ids
+
+# Skips the whole file where terraform is not installed.
+sub terraform_or_skip
+{
+	plan skip_all => 'terraform is not installed'
+	  unless grep { -x "$_/terraform" } split(/:/, $ENV{PATH});
+
+	# What the caller has set for his own runs has no say here.
+	delete $ENV{$_} foreach grep { /^TF_/ } keys %ENV;
+	$ENV{HOME} = PostgreSQL::Test::Utils::tempdir();
+	$ENV{CHECKPOINT_DISABLE} = 1;
+	$ENV{TF_IN_AUTOMATION} = 1;
+	return;
+}
+
+# Returns a server that listens on 127.0.0.1, with the extension and a role
+# terraform that is no superuser.
+#
+# conf: more lines for postgresql.conf.
+sub terraform_node
+{
+	my ($name, %params) = @_;
+	my $node = tfstate_node($name,
+		conf => "listen_addresses = '127.0.0.1'\nfsync = off\n"
+		  . ($params{conf} || ''));
+
+	$node->safe_psql('postgres', 'CREATE ROLE terraform LOGIN');
+	return $node;
+}
+
+# Puts the states of a schema under tfstate, as the README tells.
+sub attach
+{
+	my ($node, $schema) = @_;
+
+	$node->safe_psql(
+		'postgres', qq(
+		SELECT tfstate_attach('$schema');
+		SELECT tfstate_grant('terraform', quote_ident('$schema') || '.states/*');
+		GRANT USAGE ON SCHEMA "$schema" TO terraform;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON "$schema".states TO terraform;
+		GRANT USAGE ON SEQUENCE public.global_states_id_seq TO terraform;
+	));
+	return;
+}
+
+# What is in the table of states about a workspace: its serial and the input of
+# the resource "network", an empty text if there is none.
+sub state_of
+{
+	my ($node, $schema, $workspace) = @_;
+
+	$workspace ||= 'default';
+	return $node->safe_psql(
+		'postgres', qq(
+		SELECT data::jsonb ->> 'serial',
+			   jsonb_path_query_first(data::jsonb,
+				   '\$.resources[*] ? (\@.name == "network").instances[0].attributes.input.value') #>> '{}'
+		  FROM "$schema".states WHERE name = '$workspace'));
+}
+
+# Tests that no lock is left, neither in the views nor in the lock manager, when
+# the sessions of all but the superuser have ended.
+sub nothing_held
+{
+	my ($node, $test) = @_;
+
+	wait_for(
+		'sessions to end',
+		sub {
+			$node->safe_psql('postgres',
+				'SELECT count(*) FROM pg_stat_activity WHERE usename <> current_user')
+			  == 0;
+		});
+	is( $node->safe_psql(
+			'postgres', q(
+			SELECT lockid FROM tfstate_holders
+			UNION ALL
+			SELECT format('%s, %s, %s', classid, objid, objsubid)
+			  FROM pg_locks WHERE locktype = 'advisory')),
+		'', $test);
+	return;
+}
+
+# Returns a project.
+#
+# schema: of the states; who: the person, as the lock info has it and as the
+# resource's input; options: more settings for PGOPTIONS, as a hash; stock: true
+# for no PGOPTIONS at all; role, database: where to connect; conn_options: more for
+# the end of the connection string; env: more environment variables, as a hash;
+# config: the text of main.tf; init: false if the test itself runs terraform init.
+sub new
+{
+	my ($class, $node, %params) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir('terraform');
+	my %options =
+	  $params{stock}
+	  ? ()
+	  : (
+		'search_path' => $shim,
+		'tfstate.who' => $params{who},
+		'tfstate.operation' => 'apply',
+		%{ $params{options} || {} });
+	my $role = $params{role} || 'terraform';
+	my $self = bless {
+		dir => $dir,
+		who => $params{who},
+		env => {
+			PG_CONN_STR => "postgres://$role\@127.0.0.1:"
+			  . $node->port
+			  . '/' . ($params{database} || 'postgres')
+			  . '?sslmode=disable' . ($params{conn_options} || ''),
+			PG_SCHEMA_NAME => $params{schema},
+			PGOPTIONS => join(' ', map { "-c $_=$options{$_}" } sort keys %options),
+			TF_VAR_by => $params{who},
+			TF_VAR_round => 0,
+			%{ $params{env} || {} }
+		},
+	  },
+	  $class;
+
+	$self->write_config($params{config} || pg_backend() . network());
+	$self->init if !exists $params{init} || $params{init};
+	return $self;
+}
+
+# The parts of a configuration.  A role that may not create anything in public
+# needs the three settings of the backend.
+sub pg_backend
+{
+	return backend('pg', map { "skip_${_}_creation = true" } qw(schema table index));
+}
+
+sub backend
+{
+	my ($type, @settings) = @_;
+	return join("\n",
+		'terraform {', qq(backend "$type" {), @settings, '}', '}', '');
+}
+
+sub network
+{
+	return <<'END';
+variable "by" {}
+
+variable "round" {}
+
+resource "terraform_data" "network" {
+  input            = var.by
+  triggers_replace = "${var.by} ${var.round}"
+
+  provisioner "local-exec" {
+    command = "echo ${var.by} >>applied; while [ -e gate ]; do sleep 0.05; done"
+  }
+}
+END
+}
+
+sub write_config
+{
+	my ($self, $config) = @_;
+
+	open(my $file, '>', "$self->{dir}/main.tf") or die "main.tf: $!";
+	print $file $config;
+	close($file) or die "main.tf: $!";
+	return;
+}
+
+# Runs terraform init, or copies what another project's init has left: it does
+# not depend on the schema or the person.
+sub init
+{
+	my ($self) = @_;
+	my $file = '.terraform/terraform.tfstate';
+
+	if ($template)
+	{
+		mkdir "$self->{dir}/.terraform" or die "mkdir: $!";
+		copy("$template/$file", "$self->{dir}/$file") or die "copy: $!";
+		return;
+	}
+	my ($status, $output) = $self->run('init');
+	die "terraform init failed: $output" if $status != 0;
+	$template = $self->{dir};
+	return;
+}
+
+# From now on an apply goes on until open_gate.
+sub close_gate
+{
+	my ($self) = @_;
+
+	unlink("$self->{dir}/applied");
+	open(my $file, '>', "$self->{dir}/gate") or die "gate: $!";
+	close($file);
+	return;
+}
+
+sub open_gate
+{
+	my ($self) = @_;
+
+	unlink("$self->{dir}/gate") or die "gate: $!";
+	return;
+}
+
+# Closes the gate, starts an apply that replaces the resource, and waits until it
+# is in the midst of that.
+sub start_slow_apply
+{
+	my ($self, @args) = @_;
+
+	$self->close_gate;
+	$self->{env}{TF_VAR_round} = ++$rounds;
+	my $run = $self->start('apply', '-auto-approve', @args);
+	wait_for(
+		"the apply by $self->{who}",
+		sub {
+			die "the apply by $self->{who} has ended: " . $run->output
+			  if $run->is_done;
+			return -s "$self->{dir}/applied";
+		});
+	return $run;
+}
+
+# Starts a command and returns the run.  The options for use in scripts are added
+# where the command has them.
+sub start
+{
+	my ($self, @args) = @_;
+	my $log = "$self->{dir}/" . ++$self->{runs} . '.log';
+	my @options = '-no-color';
+
+	push @options, '-input=false'
+	  if $args[0] =~ /^(init|plan|apply|destroy|refresh|import)$/;
+	# "workspace new", "state mv" and the like are two words
+	my @command = splice(@args, 0, $args[0] =~ /^(workspace|state)$/ ? 2 : 1);
+	@options = () if "@command" =~ /^(state|output|force-unlock|workspace select)/;
+
+	open(my $output, '>', $log) or die "$log: $!";
+	my $pid = fork();
+	die "fork: $!" unless defined $pid;
+	if ($pid == 0)
+	{
+		delete $ENV{PGOPTIONS};
+		$ENV{$_} = $self->{env}{$_} foreach keys %{ $self->{env} };
+		chdir($self->{dir})
+		  and open(STDIN, '<', '/dev/null')
+		  and open(STDOUT, '>&', $output)
+		  and open(STDERR, '>&', $output)
+		  and exec('terraform', @command, @options, @args);
+		POSIX::_exit(127);
+	}
+	$running{$pid} = 1;
+	return bless { pid => $pid, log => $log }, 'Terraform::Run';
+}
+
+# Runs a command and returns its exit status and what it said, as one line.
+sub run
+{
+	my ($self, @args) = @_;
+	return $self->start(@args)->finish;
+}
+
+# Runs a command that must not fail, as a test, and returns what it said.
+sub run_ok
+{
+	my ($self, $test, @args) = @_;
+	my ($status, $output) = $self->run(@args);
+
+	is($status, 0, $test) or diag($output);
+	return $output;
+}
+
+# Runs a command that must fail and say so, as a test.
+sub run_fails
+{
+	my ($self, $test, $expected, @args) = @_;
+	my ($status, $output) = $self->run(@args);
+
+	is($status, 1, "$test: fails");
+	like($output, $expected, "$test: and says why");
+	return $output;
+}
+
+sub apply_ok
+{
+	my ($self, $test) = @_;
+	return $self->run_ok($test, 'apply', '-auto-approve');
+}
+
+sub apply_fails
+{
+	my ($self, $test, $expected) = @_;
+	return $self->run_fails($test, $expected, 'apply', '-auto-approve');
+}
+
+END
+{
+	# Only what a test that died has left; the gates go with the directories.
+	my $status = $?;
+
+	kill('KILL', $_) && waitpid($_, 0) foreach keys %running;
+	$? = $status;
+}
+
+package Terraform::Run;
+
+use strict;
+use warnings;
+
+use POSIX qw(:sys_wait_h);
+use PostgreSQL::Test::Utils;
+use TfstateTest;
+
+# Has it ended?
+sub is_done
+{
+	my ($self) = @_;
+
+	return 1 if defined $self->{status};
+	return 0 if waitpid($self->{pid}, WNOHANG) == 0;
+	$self->{status} = $? & 127 ? "signal " . ($? & 127) : $? >> 8;
+	delete $running{ $self->{pid} };
+	return 1;
+}
+
+# What it has said so far, as one line: Terraform wraps its messages.
+sub output
+{
+	my ($self) = @_;
+	my $output = slurp_file($self->{log});
+
+	$output =~ s/[│╷╵]//g;
+	$output =~ s/\s+/ /g;
+	return $output;
+}
+
+# Waits for its end and returns its exit status and what it said.
+sub finish
+{
+	my ($self) = @_;
+
+	wait_for('terraform to end', sub { $self->is_done });
+	return ($self->{status}, $self->output);
+}
+
+# kill -9
+sub kill9
+{
+	my ($self) = @_;
+
+	kill('KILL', $self->{pid});
+	return $self->finish;
+}
+
+1;

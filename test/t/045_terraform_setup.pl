@@ -1,0 +1,258 @@
+# Set-ups of Terraform with tfstate: the right ones work, and the wrong ones end
+# in an error that says what is wrong, before anything is locked or written.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use Terraform;
+use Test::More;
+use TfstateTest;
+
+terraform_or_skip();
+
+my $node = terraform_node('setup');
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+sub project
+{
+	my ($schema, %params) = @_;
+	return Terraform->new(
+		$node,
+		schema => $schema,
+		who => 'alice',
+		%params);
+}
+
+# A table that tfstate_attach() has made, with an empty workspace "default": the
+# first apply locks the row's id, and never takes the key for creations.
+{
+	attach($node, 'fresh');
+	my $p = project('fresh', init => 0);
+
+	$p->run_ok('fresh table: init', 'init');
+	$p->run_ok('fresh table: plan', 'plan');
+	is(state_of($node, 'fresh'), '0|', 'fresh table: plan writes nothing');
+	my $run = $p->start_slow_apply;
+	is(sql('SELECT lockid FROM tfstate_holders'),
+		'fresh.states/default',
+		'fresh table: the first apply holds the workspace only');
+	$p->open_gate;
+	my ($status, $output) = $run->finish;
+	is($status, 0, 'fresh table: it succeeds') or diag($output);
+	is(state_of($node, 'fresh'), '1|alice', 'fresh table: and writes its state');
+	is(sql('SELECT DISTINCT lockid FROM tfstate_history'),
+		'fresh.states/default',
+		'fresh table: nobody ever had the key for creations');
+	nothing_held($node, 'fresh table: no lock is left');
+}
+
+# A table that Terraform itself has made is taken over with its states, and the
+# one that tfstate_attach() makes is the same.
+{
+	sql(q(
+		CREATE ROLE owner LOGIN;
+		GRANT CREATE ON DATABASE postgres TO owner;
+		GRANT CREATE ON SCHEMA public TO owner;
+		GRANT USAGE ON SEQUENCE public.global_states_id_seq TO owner;
+		SELECT tfstate_grant('owner', 'own.states/*');
+	));
+	my $skips_nothing = Terraform::backend('pg') . Terraform::network();
+	my $definition = q(
+		SELECT string_agg(line, E'\n' ORDER BY line) FROM (
+			SELECT concat_ws(' ', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)) AS line
+			  FROM pg_attribute a LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+			 WHERE a.attrelid = '%1$s.states'::regclass AND a.attnum > 0
+			UNION ALL
+			SELECT replace(indexdef, '%1$s.', '') FROM pg_indexes WHERE schemaname = '%1$s'
+			UNION ALL
+			SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+			 WHERE conrelid = '%1$s.states'::regclass AND contype <> 'n') d);
+	my $before = project('own',
+		role => 'owner', stock => 1, config => $skips_nothing, init => 0);
+	my $after = project('own',
+		role => 'owner', config => $skips_nothing, init => 0);
+
+	$before->run_ok("Terraform's table: init", 'init');
+	$before->apply_ok("Terraform's table: apply without tfstate");
+	is(sql(q(SELECT tableowner FROM pg_tables WHERE schemaname = 'own')),
+		'owner', "Terraform's table: was made by Terraform");
+	sql(q(SELECT tfstate_attach('own')));
+	is( sql(sprintf($definition, 'own')),
+		sql(sprintf($definition, 'fresh')),
+		"Terraform's table: is as tfstate_attach() makes it");
+	$after->run_ok("Terraform's table: init with tfstate", 'init');
+	like(
+		$after->apply_ok("Terraform's table: apply with tfstate"),
+		qr/No changes/,
+		"Terraform's table: the state is still there");
+	is(sql(q(SELECT lockid, role FROM tfstate_history('own.*'))),
+		'own.states/default|owner',
+		"Terraform's table: the run had the lock");
+	nothing_held($node, "Terraform's table: no lock is left");
+
+	# And back again.
+	sql(q(SELECT tfstate_detach('own')));
+	my $run = $after->start_slow_apply;
+	is(sql('SELECT count(*) FROM tfstate_holders'),
+		0, 'after tfstate_detach() tfstate knows nothing of a run');
+	$before->run_fails('after tfstate_detach(): a second run',
+		qr/Workspace is already locked: default/, 'plan');
+	$after->open_gate;
+	is(($run->finish)[0], 0, 'after tfstate_detach() Terraform works as before');
+	nothing_held($node, 'after tfstate_detach(): no lock is left');
+}
+
+# Settings can come from the role or the connection string as well.
+{
+	sql(q(
+		CREATE ROLE settings LOGIN IN ROLE terraform;
+		ALTER ROLE settings IN DATABASE postgres SET search_path = tfstate_pg, pg_catalog, public;
+		ALTER ROLE settings SET tfstate.who = 'named by the role';
+		ALTER ROLE settings SET tfstate.operation = 'nightly run';
+	));
+	my %ways = (
+		'named by the role' =>
+		  project('fresh', role => 'settings', stock => 1),
+		'named by the string' => project(
+			'fresh',
+			stock => 1,
+			conn_options =>
+			  '&search_path=tfstate_pg%2Cpg_catalog%2Cpublic&tfstate.who=named%20by%20the%20string&tfstate.operation=nightly%20run'
+		));
+
+	foreach my $who (sort keys %ways)
+	{
+		my $run = $ways{$who}->start_slow_apply;
+
+		project('fresh')->apply_fails($who,
+			qr/\Q"fresh.states\/default" is held by $who: nightly run since\E/);
+		$ways{$who}->open_gate;
+		is(($run->finish)[0], 0, "$who: the holder succeeds");
+		nothing_held($node, "$who: no lock is left");
+	}
+}
+
+# The extension's schema need not be one that the role may use.
+{
+	sql('CREATE DATABASE elsewhere');
+	$node->safe_psql(
+		'elsewhere', q(
+		CREATE SCHEMA locks;
+		CREATE EXTENSION tfstate SCHEMA locks;
+		SELECT locks.tfstate_attach('prod');
+		SELECT locks.tfstate_grant('terraform', 'prod.states/*');
+		GRANT USAGE ON SCHEMA prod TO terraform;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON prod.states TO terraform;
+		GRANT USAGE ON SEQUENCE public.global_states_id_seq TO terraform;
+	));
+	my $alice = project('prod', database => 'elsewhere');
+	my $bob = Terraform->new(
+		$node,
+		schema => 'prod',
+		who => 'bob',
+		database => 'elsewhere',
+		options => { 'tfstate.mode' => 'durable' });
+	my $run = $alice->start_slow_apply;
+
+	$bob->apply_fails('another schema',
+		qr/"prod\.states\/default" is held by alice: apply/);
+	$alice->open_gate;
+	is(($run->finish)[0], 0, 'another schema: the holder succeeds');
+	$bob->apply_ok('another schema: the other one, too');
+	$bob->run_ok('another schema: workspace new', 'workspace', 'new', 'stage');
+	$bob->run_ok('another schema: workspace select',
+		'workspace', 'select', 'default');
+	$bob->run_ok('another schema: workspace delete',
+		'workspace', 'delete', 'stage');
+	is( $node->safe_psql(
+			'elsewhere',
+			"SELECT string_agg(who || ' ' || lockid || ' ' || mode, ', ' ORDER BY fence) FROM locks.tfstate_history"
+		),
+		'alice prod.states/default session, bob prod.states/default durable, bob tfstate_pg/new workspace durable, bob prod.states/stage durable, bob prod.states/stage durable',
+		'another schema: all of them had their locks');
+	is($node->safe_psql('elsewhere', 'SELECT count(*) FROM locks.tfstate_holders'),
+		0, 'another schema: no lock is left');
+}
+
+# A role without a grant, or with one for something else.
+sql(q(
+	CREATE ROLE ungranted LOGIN;
+	CREATE ROLE viewer LOGIN;
+	CREATE ROLE neighbour LOGIN;
+	GRANT USAGE ON SCHEMA fresh TO ungranted, viewer, neighbour;
+	GRANT SELECT, INSERT, UPDATE, DELETE ON fresh.states TO ungranted, viewer, neighbour;
+	GRANT USAGE ON SEQUENCE public.global_states_id_seq TO ungranted, viewer, neighbour;
+	SELECT tfstate_grant('viewer', '*', 'view'), tfstate_grant('viewer', '*', 'force');
+	SELECT tfstate_grant('neighbour', 'fresh.states/stage');
+));
+my $state = sql('SELECT data FROM fresh.states');
+
+foreach my $role ('ungranted', 'viewer', 'neighbour')
+{
+	my $p = project('fresh', role => $role, env => { TF_VAR_round => 99 });
+
+	$p->apply_fails("role $role",
+		qr/Error acquiring the state lock Error message: pq: permission denied for state lock "fresh\.states\/default"/
+	);
+	$p->run_fails("role $role: workspace new",
+		qr/permission denied for state lock/,
+		'workspace', 'new', "of_$role")
+	  if $role ne 'neighbour';
+	is(sql('SELECT data FROM fresh.states'),
+		$state, "role $role: nothing is written");
+	nothing_held($node, "role $role: nothing is locked");
+}
+project(
+	'fresh',
+	role => 'neighbour',
+	env => { TF_WORKSPACE => 'stage' }
+)->apply_ok('role neighbour: the workspace that it has a grant for');
+sql(q(DELETE FROM fresh.states WHERE name = 'stage'));
+
+# Settings that are wrong are an error, and not the default.
+my %wrong = (
+	'tfstate.mode' => 'forever',
+	'tfstate.wait' => 'soon',
+	'tfstate.info' => '[1,2]',
+	'tfstate.who' => 'x' x 1025);
+
+foreach my $name (sort keys %wrong)
+{
+	my $p = project(
+		'fresh',
+		options => { $name => $wrong{$name} },
+		env => { TF_VAR_round => 99 });
+
+	$p->apply_fails("wrong $name",
+		qr/Error message: pq: invalid value for parameter "\Q$name": "$wrong{$name}\E"/);
+	$p->run_fails(
+		"wrong $name: workspace new",
+		qr/pq: invalid value for parameter "\Q$name\E"/,
+		'workspace', 'new', 'stage');
+	is(sql('SELECT string_agg(data, \'\') FROM fresh.states'),
+		$state, "wrong $name: nothing is written");
+	nothing_held($node, "wrong $name: nothing is locked");
+}
+
+# A session that may not write can't lock.
+foreach my $mode ('session', 'durable')
+{
+	project(
+		'fresh',
+		options => {
+			'tfstate.mode' => $mode,
+			'default_transaction_read_only' => 'on'
+		})->apply_fails(
+		"read-only, $mode mode",
+		qr/pq: cannot execute pg_try_advisory_lock\(\) in a read-only transaction/
+		);
+	nothing_held($node, "read-only, $mode mode: nothing is locked");
+}
+
+done_testing();
