@@ -118,7 +118,7 @@ case $kind in
 		;;
 esac
 
-prepare
+prepare pgbouncer
 heading 'Building tfstate'
 build COPT=-Werror
 start_server

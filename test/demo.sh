@@ -173,6 +173,7 @@ SELECT tfstate_grant('terraform', 'terraform_remote_state.states/*');"
 	apply_as bob@ci || die "Bob's second run failed"
 }
 
+# shellcheck disable=SC2119
 prepare
 heading 'Building tfstate and starting a server for this demo'
 # shellcheck disable=SC2119

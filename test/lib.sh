@@ -2,8 +2,9 @@
 #
 # What demo.sh and all.sh share: they source it, it is not run by itself.
 #
-# prepare	makes the private directory $work, installs what is missing and
-#			chooses a PostgreSQL ($PG_CONFIG, its programs are in $bindir)
+# prepare	makes the private directory $work, installs what is missing and the
+#			packages that are named, and chooses a PostgreSQL ($PG_CONFIG, its
+#			programs are in $bindir)
 # build		compiles a copy of the checkout in $source with "${make[@]}" and
 #			installs it
 # start_server	starts a server below $work and points libpq's variables at it
@@ -101,15 +102,19 @@ make_work_directory() {
 createcluster_conf=/etc/postgresql-common/createcluster.conf
 policy_rc_d=/usr/sbin/policy-rc.d
 
-# Keeps the PostgreSQL packages from making a cluster and from starting one,
-# until restore_system_files.
-hold_clusters() {
-	as_root cp -p "$createcluster_conf" "$work/createcluster.conf"
-	as_root sh -c "echo 'create_main_cluster = false' >>$createcluster_conf"
+# Keeps packages from starting a service, until restore_system_files.
+hold_services() {
 	if [[ ! -e $policy_rc_d ]]; then
 		touch "$work/policy-rc.d"
 		as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy_rc_d; chmod 755 $policy_rc_d"
 	fi
+}
+
+# Keeps the PostgreSQL packages from making a cluster, until
+# restore_system_files.
+hold_clusters() {
+	as_root cp -p "$createcluster_conf" "$work/createcluster.conf"
+	as_root sh -c "echo 'create_main_cluster = false' >>$createcluster_conf"
 }
 
 restore_system_files() {
@@ -162,11 +167,15 @@ install_postgresql() {
 	apt_install postgresql-common
 	hold_clusters
 	apt_install "postgresql-$major" "postgresql-server-dev-$major"
-	restore_system_files
 }
 
+# Installs what we need, and the packages that are named: each is there if the
+# system has a program of that name.
 install_missing() {
-	local packages=()
+	local packages=() package
+	for package in "$@"; do
+		[[ -n $(PATH=$PATH:/usr/sbin command -v "$package") ]] || packages+=("$package")
+	done
 	command -v gcc >/dev/null || packages+=(gcc libc6-dev)
 	command -v make >/dev/null || packages+=(make)
 	command -v prove >/dev/null || packages+=(perl)
@@ -179,16 +188,18 @@ install_missing() {
 	command -v apt-get >/dev/null || die "please install what these packages of Debian hold: ${packages[*]}"
 	heading "Installing ${packages[*]} (this takes a few minutes)"
 	as_root apt-get update >"$work/log" 2>&1 </dev/null || cat "$work/log" >&2
+	hold_services
 	if [[ ${packages[-1]} == postgresql ]]; then
 		install_postgresql
 		unset 'packages[-1]'
 	fi
 	((${#packages[@]} == 0)) || apt_install "${packages[@]}"
+	restore_system_files
 }
 
 prepare() {
 	make_work_directory
-	install_missing
+	install_missing "$@"
 	PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/$(buildable_majors | highest_major)/bin/pg_config}
 	bindir=$("$PG_CONFIG" --bindir) || die "cannot run $PG_CONFIG"
 	if ((EUID == 0)); then
