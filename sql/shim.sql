@@ -492,6 +492,21 @@ SELECT lockid FROM tfstate_holders;
 SELECT pg_advisory_unlock(id) FROM terraform.states;
 SELECT * FROM tags;
 
+-- A durable lock of a workspace can be prepared; the built-in lock that goes along
+-- with it ends with the transaction.
+BEGIN;
+SELECT id FROM tfstate_lock('terraform.states/default', '{"ID":"prepared"}');
+PREPARE TRANSACTION 'regress_tfstate';
+SELECT locked FROM tfstate_try_lock('terraform.states/default');
+COMMIT PREPARED 'regress_tfstate';
+SELECT lockid, id, mode FROM tfstate_holders;
+BEGIN;
+SELECT tfstate_unlock('terraform.states/default') ->> 'ID' AS unlocked;
+PREPARE TRANSACTION 'regress_tfstate';
+COMMIT PREPARED 'regress_tfstate';
+SELECT lockid, id, mode FROM tfstate_holders;
+SELECT * FROM tags;
+
 -- The extension goes, the states stay.
 RESET search_path;
 \set VERBOSITY sqlstate

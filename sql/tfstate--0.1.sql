@@ -3,8 +3,8 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION tfstate" to load this file. \quit
 
--- Everything below is schema-qualified; nothing is looked up in a schema that
--- another role may write to.
+-- What is not schema-qualified below is in pg_catalog; nothing is looked up in
+-- a schema that another role may write to.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
 --
@@ -19,7 +19,7 @@ COMMENT ON TABLE @extschema@.tfstate_installation IS
 'one row: the random seed of this installation''s lock-manager keys';
 REVOKE ALL ON @extschema@.tfstate_installation FROM PUBLIC;
 
--- Eight bytes of a version 4 UUID hold 60 random bits; two of them make 64.
+-- The last 32 bits of a version 4 UUID are random; two of them make 64.
 INSERT INTO @extschema@.tfstate_installation (seed)
 SELECT ('x' || right(replace(gen_random_uuid()::text, '-', ''), 8) ||
 		right(replace(gen_random_uuid()::text, '-', ''), 8))::bit(64)::bigint;

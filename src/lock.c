@@ -174,11 +174,11 @@ adopt(const LockRequest *request, Holding *holder)
 		tfstate_session_is_alive(HOLDING_INT64(holder, session)))
 		return false;
 	set_session(holder);
+	if (request->has_key)
+		set_value(holder, Anum_lock_key, Int64GetDatum(request->key));
 	if (!tfstate_update_holding(holder, false))
 		return false;
 	tfstate_sync_at_commit();
-	if (!HOLDING_NULL(holder, key))
-		tfstate_keep_builtin(holder);
 	return true;
 }
 
@@ -211,10 +211,9 @@ wait_until_free(const LockRequest *request, const LOCKTAG *key, bool had_key,
 	{
 		ResetLatch(MyLatch);
 		*adopted = false;
-		if (!is_held(request, had_key, conflict))
+		if (!is_held(request, had_key, conflict) ||
+			(*adopted = adopt(request, &conflict->holder)))
 			break;
-		if ((*adopted = adopt(request, &conflict->holder)))
-			return true;
 		if (request->wait == 0 || deadline <= GetCurrentTimestamp() ||
 			is_hopeless(conflict, deadline))
 			return false;
@@ -252,8 +251,6 @@ take(const LockRequest *request, const LOCKTAG *key, Holding *holding)
 		tfstate_sync_at_commit();
 	else
 		tfstate_promote_at_commit(key, HOLDING_INT64(holding, session));
-	if (request->has_key)
-		tfstate_keep_builtin(holding);
 	tfstate_count_lock();
 }
 
@@ -296,6 +293,8 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 		*holding = conflict->holder;
 	else
 		take(request, &key, holding);
+	if (request->has_key)
+		tfstate_keep_builtin(holding);
 	return true;
 }
 

@@ -143,7 +143,9 @@ before_commit(void)
 		if (item->kind != PENDING_PROMOTE ||
 			!tfstate_session_is_mine(item->session))
 			continue;
-		(void) LockAcquire(&item->tag, tfstate_tag_mode(&item->tag), true, true);
+		if (LockAcquire(&item->tag, tfstate_tag_mode(&item->tag), true, true) ==
+			LOCKACQUIRE_NOT_AVAIL)
+			elog(ERROR, "lock-manager tag to be kept is not held");
 		item->done = true;
 	}
 	if (sync_at_commit)
@@ -219,7 +221,8 @@ after_abort(void)
 
 /*
  * PREPARE TRANSACTION hands the transaction over to nobody in particular, and
- * then no session would have the lock.
+ * then no session would have a lock in session mode.  (Nor has one the built-in
+ * lock that goes along with a durable lock: that ends with the transaction.)
  */
 static void
 before_prepare(void)
@@ -230,7 +233,7 @@ before_prepare(void)
 	{
 		Pending    *item = lfirst(lc);
 
-		if (item->kind != PENDING_WAKE)
+		if (item->kind != PENDING_WAKE && tfstate_is_key(&item->tag))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has taken or released a state lock in session mode")));
