@@ -156,12 +156,15 @@ SET client_min_messages = error;
 SET tfstate.mode = 'shared';
 CALL fails($$SELECT tfstate_lock('s')$$);
 SELECT tfstate_unlock('s', '3')->>'ID' AS released;
--- A name that does not exist goes away with a warning.
+-- A name that does not exist goes away with a warning, and is an error at the
+-- lock too: it can be a misspelled one.
 \c -
 SET client_min_messages = warning;
 SET tfstate.nonsense = 1;
 SELECT tfstate_matches('load', 'the library') AS matches;
 CALL fails($$SHOW tfstate.nonsense$$);
+CALL fails($$SELECT tfstate_lock('s')$$);
+CALL fails($$SELECT tfstate_unlock('s')$$);
 
 -- What comes from the database or the connection string is handled alike.
 SELECT current_database() AS database \gset

@@ -16,6 +16,7 @@
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
 #include "utils/backend_status.h"
+#include "utils/guc_tables.h"
 
 #if PG_VERSION_NUM < 150000
 #error tfstate needs PostgreSQL 15 or later
@@ -70,6 +71,18 @@ compat_backend_status(int i)
 	local = pgstat_fetch_stat_local_beentry(i);
 #endif
 	return local ? &local->backendStatus : NULL;
+}
+
+/* All configuration parameters, and how many there are. */
+static inline struct config_generic **
+compat_parameters(int *count)
+{
+#if PG_VERSION_NUM >= 160000
+	return get_guc_variables(count);
+#else
+	*count = GetNumConfigOptions();
+	return get_guc_variables();
+#endif
 }
 
 /* Does the text parse as JSON?  Raises no error. */

@@ -5,9 +5,9 @@
  *
  * A parameter that PGOPTIONS or ALTER ROLE sets exists as a placeholder before
  * the library is loaded, and its value is checked only then.  The server
- * reports a bad value with a warning and goes on with the default, which a
- * Terraform user would never see.  So what was refused is remembered here, and
- * tfstate_check_settings() raises an error when a lock is asked for.
+ * reports a bad value or a misspelled name with a warning and goes on without,
+ * which a Terraform user would never see.  So what was refused is remembered
+ * here, and tfstate_check_settings() raises an error when a lock is asked for.
  *
  *-------------------------------------------------------------------------
  */
@@ -66,6 +66,9 @@ static struct
 	{"tfstate.history_age"},
 	{"tfstate.max_session_locks"},
 };
+
+/* A parameter of our prefix that was set before and does not exist, or NULL. */
+static char *unknown_parameter = NULL;
 
 /*
  * Check hook of the short texts: they end up in the lock info, which has to
@@ -171,6 +174,24 @@ define_administrator_settings(void)
 }
 
 /*
+ * Remember one of the placeholders that are left when all our parameters are
+ * defined.
+ */
+static void
+find_unknown_parameter(void)
+{
+	int			count;
+	struct config_generic **variables = compat_parameters(&count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if ((variables[i]->flags & GUC_CUSTOM_PLACEHOLDER) != 0 &&
+			strncmp(variables[i]->name, "tfstate.", strlen("tfstate.")) == 0)
+			unknown_parameter = MemoryContextStrdup(TopMemoryContext, variables[i]->name);
+	}
+}
+
+/*
  * Define the parameters, and remember which values that were set before had to
  * be refused.  A value that may not be set at all (the administrator's
  * parameters) was not accepted either, but that is the server's to say.
@@ -187,6 +208,7 @@ tfstate_define_settings(void)
 
 	define_user_settings();
 	define_administrator_settings();
+	find_unknown_parameter();
 	MarkGUCPrefixReserved("tfstate");
 
 	for (int i = 0; i < lengthof(parameters); i++)
@@ -225,11 +247,17 @@ is_default(const char *name)
 }
 
 /*
- * Raise an error where a value was refused at load and none was set since.
+ * Raise an error where a value was refused at load and none was set since, or
+ * where a parameter was set that does not exist.
  */
 void
 tfstate_check_settings(void)
 {
+	if (unknown_parameter)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("unrecognized configuration parameter \"%s\"", unknown_parameter),
+				 errhint("Correct its name where it is set, and connect again.")));
 	for (int i = 0; i < lengthof(parameters); i++)
 	{
 		if (parameters[i].refused != NULL && is_default(parameters[i].name))
