@@ -363,6 +363,28 @@ terminate_session(const Holding *holding)
 }
 
 /*
+ * Error where there is nothing to be released: nobody holds the lock, or a client
+ * without tfstate does.
+ */
+static void
+raise_nothing_to_release(const char *lockid)
+{
+	LockConflict conflict = {0};
+	int64		id;
+
+	if (tfstate_workspace_id(lockid, &id))
+	{
+		conflict.tag = tfstate_builtin_tag(id);
+		if (tfstate_tag_holder(&conflict.tag) != 0)
+			tfstate_raise_conflict(lockid, &conflict);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("state lock \"%s\" is not held",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
+}
+
+/*
  * Release a lock whoever holds it; with an ID, only that holding.  Returns its
  * info.
  *
@@ -382,9 +404,7 @@ tfstate_force_release(const char *lockid, const char *id, const char *reason,
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!tfstate_current_holding(lockid, &holding))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("state lock \"%s\" is not held", name)));
+			raise_nothing_to_release(lockid);
 		if (id && strcmp(id, HOLDING_TEXT(&holding, id)) != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
