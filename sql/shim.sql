@@ -91,13 +91,18 @@ SELECT tfstate_detach('terraform', 'states');
 CALL fails($$SELECT tfstate_attach('wrong', 'serials')$$);
 SELECT relid FROM tfstate_attached_table;
 SELECT count(*) FROM pg_trigger t JOIN pg_class c ON t.tgrelid = c.oid WHERE c.relnamespace = 'wrong'::regnamespace;
--- One that comes up later is an error when it is asked for.
+-- One that comes up later is an error where nothing tells which is meant.
+-- Terraform's statement does: it is the table that it reads.
 UPDATE wrong.serials SET id = -100;
 SELECT tfstate_attach('wrong', 'serials') IS NOT NULL AS attached;
 UPDATE wrong.serials SET id = :default_id;
 SET search_path = tfstate_pg, pg_catalog, public;
 PREPARE l AS SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1) FROM "terraform_remote_state".states WHERE states.name = $1;
-CALL fails($$EXECUTE l('default')$$);
+CALL fails(format('SELECT pg_try_advisory_lock(%s)', :default_id));
+SELECT * FROM tags;
+EXECUTE l('default');
+SELECT lockid FROM tfstate_holders;
+SELECT pg_advisory_unlock(:default_id);
 SELECT * FROM tags;
 RESET search_path;
 SELECT tfstate_detach('wrong', 'serials');

@@ -18,10 +18,13 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "executor/execdesc.h"
+#include "tcop/pquery.h"
 #include "tfstate.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/portal.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/varlena.h"
@@ -137,11 +140,30 @@ find_row(Oid relid, const char *column, RegProcedure equal, Datum value,
 }
 
 /*
- * The lockid of the workspace that has an id, NULL if none of the tables has
- * one.  Error if two have: then nobody can tell which one is meant.
+ * Those of the tables that the statement reads which the client is running.
  */
-char *
-tfstate_workspace_by_id(List *tables, int64 id)
+static List *
+statement_tables(List *tables)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (ActivePortal == NULL || ActivePortal->queryDesc == NULL)
+		return NIL;
+	foreach(lc, ActivePortal->queryDesc->plannedstmt->relationOids)
+	{
+		if (list_member_oid(tables, lfirst_oid(lc)))
+			result = list_append_unique_oid(result, lfirst_oid(lc));
+	}
+	return result;
+}
+
+/*
+ * The lockid of the workspace that has an id in one of the tables, NULL if none
+ * has.  Error if two have: then nobody can tell which one is meant.
+ */
+static char *
+workspace_in_tables(List *tables, int64 id)
 {
 	char	   *lockid = NULL;
 	ListCell   *lc;
@@ -163,6 +185,20 @@ tfstate_workspace_by_id(List *tables, int64 id)
 		lockid = other ? other : lockid;
 	}
 	return lockid;
+}
+
+/*
+ * The lockid of the workspace that has an id, NULL if none of the tables has
+ * it.  Terraform takes the id from the table that it reads in the same
+ * statement; the others are not opened then.  Error if two tables have the id
+ * and the statement reads none, or both.
+ */
+char *
+tfstate_workspace_by_id(List *tables, int64 id)
+{
+	char	   *lockid = workspace_in_tables(statement_tables(tables), id);
+
+	return lockid ? lockid : workspace_in_tables(tables, id);
 }
 
 /*
