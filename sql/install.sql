@@ -73,10 +73,9 @@ SELECT d.classid, d.objid, i.type, i.identity,
   FROM pg_depend d
 	   JOIN pg_extension e ON d.refobjid = e.oid AND d.refclassid = 'pg_extension'::regclass,
 	   pg_identify_object(d.classid, d.objid, 0) i
- WHERE e.extname = 'tfstate' AND d.deptype = 'e';
+ WHERE e.extname = 'tfstate' AND d.deptype = 'e' AND d.classid <> 'pg_type'::regclass;
 SELECT type, count(*) FROM members GROUP BY type ORDER BY type COLLATE "C";
-SELECT type, identity FROM members
- WHERE coalesce(comment, '') = '' AND type NOT IN ('type', 'composite type');
+SELECT type, identity FROM members WHERE coalesce(comment, '') = '';
 SELECT type, identity, comment FROM members
  WHERE type IN ('table', 'view', 'sequence', 'schema') ORDER BY type COLLATE "C", identity COLLATE "C";
 

@@ -221,7 +221,11 @@ tfstate_wait_as_head(const LOCKTAG *key, TransactionId changing,
 {
 	LOCKTAG		waiting = tfstate_waiting_tag(key);
 
-	(void) tfstate_try_tag(&waiting);
+	/*
+	 * Who still has W without K is being aborted: the server releases the one
+	 * after the other.
+	 */
+	(void) acquire_tag(&waiting, true);
 	if (TransactionIdIsValid(changing))
 	{
 		LOCKTAG		transaction;
