@@ -162,3 +162,15 @@ tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 					describe_tag_holder(&conflict->tag)),
 			 errhint("Try again when that transaction has ended.")));
 }
+
+/*
+ * Raise the error for a lock that is to be released and that nobody holds.
+ */
+void
+tfstate_raise_not_held(const char *lockid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("state lock \"%s\" is not held",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
+}

@@ -254,15 +254,6 @@ tfstate_wait_lock(PG_FUNCTION_ARGS)
 	return lock_or_raise(fcinfo, &request);
 }
 
-static void
-raise_not_held(const char *lockid)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("state lock \"%s\" is not held",
-					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
-}
-
 /*
  * Error unless the caller may unlock this holding: it shows the ID, or it is
  * the session that took the lock.
@@ -275,7 +266,7 @@ check_ownership(const char *lockid, const char *id, const Holding *holding)
 
 	if (id && strcmp(id, HOLDING_TEXT(holding, id)) != 0 &&
 		tfstate_holding_expired(holding))
-		raise_not_held(lockid);
+		tfstate_raise_not_held(lockid);
 	if (id && strcmp(id, HOLDING_TEXT(holding, id)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -316,7 +307,7 @@ tfstate_unlock(PG_FUNCTION_ARGS)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!tfstate_current_holding(lockid, &holding))
-			raise_not_held(lockid);
+			tfstate_raise_not_held(lockid);
 		check_ownership(lockid, id, &holding);
 	} while (!tfstate_release(&holding, HOW_UNLOCK, NULL));
 	PG_RETURN_DATUM(HOLDING_DATUM(&holding, info));

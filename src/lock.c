@@ -378,10 +378,7 @@ raise_nothing_to_release(const char *lockid)
 		if (tfstate_tag_holder(&conflict.tag) != 0)
 			tfstate_raise_conflict(lockid, &conflict);
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("state lock \"%s\" is not held",
-					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
+	tfstate_raise_not_held(lockid);
 }
 
 /*

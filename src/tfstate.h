@@ -235,6 +235,7 @@ extern void tfstate_drop_stale_builtins(void);
 /* conflict.c */
 extern void tfstate_raise_conflict(const char *lockid,
 								   const LockConflict *conflict);
+extern void tfstate_raise_not_held(const char *lockid);
 extern Jsonb *tfstate_conflict_info(const LockConflict *conflict);
 extern char *tfstate_describe_holding(const Holding *holding, bool own);
 extern char *tfstate_one_line(const char *text, int max_bytes);
