@@ -20,21 +20,12 @@ SELECT 'trigger', tgname FROM pg_trigger WHERE oid NOT IN (TABLE objects_before)
 INSERT INTO objects_before SELECT oid FROM pg_class WHERE relname IN ('objects_before', 'objects_left')
 UNION ALL SELECT oid FROM pg_type WHERE typname IN ('objects_before', '_objects_before', 'objects_left', '_objects_left');
 
--- Runs a statement and shows the error that it raises.
-CREATE PROCEDURE fails(statement text) LANGUAGE plpgsql AS $$
-DECLARE
-	detail text;
-	hint text;
-BEGIN
-	EXECUTE statement;
-	RAISE INFO 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RAISE INFO '%', concat_ws(E'\n', sqlstate || ': ' || sqlerrm,
-							  'DETAIL:  ' || nullif(detail, ''), 'HINT:  ' || nullif(hint, ''));
-END;
-$$;
-INSERT INTO objects_before VALUES ('fails(text)'::regprocedure);
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/test/regress_helpers.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
+INSERT INTO objects_before VALUES ('fails(text)'::regprocedure), ('masked(text)'::regprocedure);
 
 -- An ordinary role cannot create the extension.
 CREATE ROLE regress_tfstate_user;
@@ -199,5 +190,6 @@ REVOKE CREATE ON DATABASE :"database" FROM regress_tfstate_user;
 REVOKE CREATE ON SCHEMA public FROM regress_tfstate_user;
 DROP ROLE regress_tfstate_user;
 DROP PROCEDURE fails;
+DROP FUNCTION masked;
 DROP VIEW objects_left;
 DROP TABLE objects_before;

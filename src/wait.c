@@ -8,7 +8,8 @@
  * away.  The holder of a lock in session mode has K, so the queue moves on when
  * he releases it or dies.  The holder of a durable lock does not have K; the
  * first of the queue gets it, finds the row, and sleeps on its latch with K in
- * hand until the one who deletes the row wakes it (see xact.c).
+ * hand until the one who deletes the row wakes it (see xact.c).  Where an open
+ * transaction is deleting the row already, it waits for the end of that.
  *
  * A wake-up cannot be lost: the waiter has K before it looks at the row, and
  * who deletes the row looks for the owner of K after that is visible.  What

@@ -7,8 +7,9 @@
  * themselves if the transaction rolls back.  What has to outlive the
  * transaction, or must not happen before it is committed, is put on a list:
  *
- *	promote		a lock in session mode keeps its tags for the session
- *	release		its unlock gives them back
+ *	promote		a tag is kept for the session: K of a lock in session mode, and
+ *				the built-in lock of a workspace in any mode
+ *	release		the unlock gives it back
  *	wake		an unlock in durable mode wakes the one who waits with K
  *
  * Promotions are done before the commit, because they must not fail after it:
@@ -23,6 +24,10 @@
  * number whose S is gone is left alone: the lock is lost already.
  *
  * A savepoint's share of the list goes with the savepoint.
+ *
+ * COMMIT PREPARED does not come here.  It always flushes, but whether it waits
+ * for the synchronous standby is up to synchronous_commit of who calls it; who
+ * waits for the transaction is woken by its end in the lock manager.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,7 +61,7 @@ static bool sync_at_commit = false;
 
 /*
  * How many locks this session has in the lock manager: those in session mode
- * that are committed, and the calls of this transaction.
+ * that are committed, and those that this transaction took.
  */
 static int	session_locks = 0;
 static int	transaction_locks = 0;
