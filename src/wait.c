@@ -116,9 +116,9 @@ check_client(void)
 /*
  * Wait for a tag for some milliseconds, by the server's own lock_timeout.
  *
- * The server can report a time-out although the lock was granted in that very
- * moment.  The subtransaction takes care of that too: its abort releases what
- * it has.
+ * The time can be up in the very moment in which the lock is granted.  Then the
+ * server may report it only at the next check for interrupts, so there is one
+ * here; the abort of the subtransaction releases what was granted.
  */
 static bool
 wait_tag_timeout(const LOCKTAG *tag, int timeout)
@@ -133,6 +133,7 @@ wait_tag_timeout(const LOCKTAG *tag, int timeout)
 	{
 		LockTimeout = timeout;
 		(void) acquire_tag(tag, true);
+		CHECK_FOR_INTERRUPTS();
 		LockTimeout = user_timeout;
 		ReleaseCurrentSubTransaction();
 		granted = true;
