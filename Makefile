@@ -6,6 +6,7 @@ PGFILEDESC = "tfstate - state locks for Terraform, OpenTofu and SQL"
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 DATA = $(wildcard sql/tfstate--*.sql)
+SHLIB_LINK = -lzstd
 
 REGRESS = $(filter-out tfstate--%,$(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql))))
 ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))

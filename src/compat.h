@@ -85,19 +85,62 @@ compat_parameters(int *count)
 #endif
 }
 
+/* What the semantic actions of the JSON parser return. */
+#if PG_VERSION_NUM >= 160000
+typedef JsonParseErrorType compat_json_result;
+#define COMPAT_JSON_RETURN	return JSON_SUCCESS
+#else
+typedef void compat_json_result;
+#define COMPAT_JSON_RETURN	return
+#endif
+
+/* A lexer, and what is needed to switch the copying of strings off and on. */
+typedef struct CompatJsonLexer
+{
+	JsonLexContext *context;
+#if PG_VERSION_NUM < 180000
+	StringInfo	strval;
+#endif
+} CompatJsonLexer;
+
+/* Start to read a text of a number of bytes. */
+static inline void
+compat_json_open(CompatJsonLexer *lexer, const char *json, int len, int encoding)
+{
+#if PG_VERSION_NUM >= 170000
+	lexer->context = makeJsonLexContextCstringLen(NULL, json, len, encoding, true);
+#else
+	lexer->context = makeJsonLexContextCstringLen(unconstify(char *, json), len,
+												  encoding, true);
+#endif
+#if PG_VERSION_NUM < 180000
+	lexer->strval = lexer->context->strval;
+#endif
+}
+
+/*
+ * Are the strings that follow to be copied?  Without that an action gets NULL
+ * in their place.
+ */
+static inline void
+compat_json_set_escapes(CompatJsonLexer *lexer, bool on)
+{
+#if PG_VERSION_NUM >= 180000
+	lexer->context->need_escapes = on;
+#else
+	lexer->context->strval = on ? lexer->strval : NULL;
+#endif
+}
+
 /* Does the text parse as JSON?  Raises no error. */
 static inline bool
 compat_json_is_valid(const char *json, int encoding)
 {
-	JsonLexContext *lex;
+	CompatJsonLexer lexer;
 
-#if PG_VERSION_NUM >= 170000
-	lex = makeJsonLexContextCstringLen(NULL, json, strlen(json), encoding, false);
-#else
-	lex = makeJsonLexContextCstringLen(unconstify(char *, json), strlen(json),
-									   encoding, false);
-#endif
-	return pg_parse_json(lex, &nullSemAction) == JSON_SUCCESS;
+	compat_json_open(&lexer, json, strlen(json), encoding);
+	compat_json_set_escapes(&lexer, false);
+	return pg_parse_json(lexer.context, &nullSemAction) == JSON_SUCCESS;
 }
 
 #endif							/* TFSTATE_COMPAT_H */

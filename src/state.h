@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.h
+ *	  What is read from the text of a Terraform state.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_STATE_H
+#define TFSTATE_STATE_H
+
+typedef struct StateFacts
+{
+	bool		valid;			/* is it a JSON object? */
+	bool		is_object;		/* does it begin like one? */
+	bool		has_serial;		/* an integer from 0 to 2^63 - 1? */
+	int64		serial;
+	const char *serial_start;	/* where it stands in the text; NULL if nowhere */
+	const char *serial_end;
+	char	   *lineage;		/* NULL if there is none */
+	char	   *terraform_version;	/* NULL if there is none */
+	bool		encrypted;		/* by OpenTofu */
+	int			resources;		/* instances of resources */
+} StateFacts;
+
+extern void tfstate_read_facts(const char *text, int len, StateFacts *facts);
+extern void tfstate_read_head(const char *text, int len, StateFacts *facts);
+
+#endif							/* TFSTATE_STATE_H */
