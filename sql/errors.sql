@@ -290,12 +290,12 @@ SELECT count(*) FROM pg_namespace WHERE nspname = 'terraform_remote_state';
 
 -- The trigger function is one of a trigger of the right kind.
 CREATE TABLE triggered (id bigint, name text, data text);
-CREATE TRIGGER wrong BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION tfstate_workspace_created();
+CREATE TRIGGER wrong BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
 CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
 DROP TRIGGER wrong ON triggered;
-CREATE TRIGGER wrong AFTER INSERT ON triggered EXECUTE FUNCTION tfstate_workspace_created();
+CREATE TRIGGER wrong AFTER INSERT ON triggered EXECUTE FUNCTION tfstate_guard();
 CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
-CALL fails($$SELECT tfstate_workspace_created()$$);
+CALL fails($$SELECT tfstate_guard()$$);
 DROP TABLE triggered;
 
 -- A NULL pattern matches nothing.

@@ -87,25 +87,61 @@ CREATE TABLE @extschema@.tfstate_privilege (
 	role regrole NOT NULL,
 	pattern text COLLATE "C" NOT NULL,
 	privilege text COLLATE "C" NOT NULL
-		CHECK (privilege IN ('lock', 'view', 'force')),
+		CHECK (privilege IN ('lock', 'view', 'force', 'override')),
 	grantor text NOT NULL,
 	granted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (role, pattern, privilege)
 ) USING heap;
 COMMENT ON TABLE @extschema@.tfstate_privilege IS
-'who may lock, view or force which lockids';
+'who may lock, view, force or override which lockids';
 REVOKE ALL ON @extschema@.tfstate_privilege FROM PUBLIC;
 
 CREATE TABLE @extschema@.tfstate_attached_table (
 	relid regclass PRIMARY KEY,
 	attached_by text NOT NULL,
-	attached_at timestamptz NOT NULL DEFAULT clock_timestamp()
+	attached_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	guard text CHECK (guard IN ('on', 'require')),
+	keep_versions integer CHECK (keep_versions > 0),
+	keep_age interval CHECK (keep_age >= '0')
 ) USING heap;
 COMMENT ON TABLE @extschema@.tfstate_attached_table IS
-'the tables of Terraform states whose workspaces are locked through tfstate';
+'the tables of Terraform states whose workspaces are locked and guarded by tfstate';
 REVOKE ALL ON @extschema@.tfstate_attached_table FROM PUBLIC;
 
+-- content is compressed already
+CREATE TABLE @extschema@.tfstate_stored_version (
+	lockid text COLLATE "C" NOT NULL,
+	number bigint NOT NULL,
+	operation text NOT NULL CHECK (operation IN ('write', 'delete', 'found')),
+	serial bigint,
+	lineage text,
+	terraform_version text,
+	resources integer,
+	size bigint,
+	sha256 bytea,
+	md5 bytea,
+	created timestamptz NOT NULL,
+	who text,
+	role text,
+	application_name text,
+	client_addr inet,
+	lock_id text,
+	lock_who text,
+	lock_operation text,
+	fence bigint,
+	chain integer,
+	content bytea,
+	PRIMARY KEY (lockid, number)
+) USING heap;
+ALTER TABLE @extschema@.tfstate_stored_version ALTER COLUMN content SET STORAGE EXTERNAL;
+COMMENT ON TABLE @extschema@.tfstate_stored_version IS
+'the versions of the states in the attached tables, one row each';
+COMMENT ON COLUMN @extschema@.tfstate_stored_version.chain IS
+'0 if content stands for itself; else it is a delta to the version before, and so many versions lie between it and a full copy';
+REVOKE ALL ON @extschema@.tfstate_stored_version FROM PUBLIC;
+
 SELECT pg_extension_config_dump('@extschema@.tfstate_fence', '');
+SELECT pg_extension_config_dump('@extschema@.tfstate_stored_version', '');
 SELECT pg_extension_config_dump('@extschema@.tfstate_durable_lock', '');
 SELECT pg_extension_config_dump('@extschema@.tfstate_released_lock', '');
 -- What was dropped is not dumped: its bare OID could be another object's later.
@@ -205,7 +241,7 @@ SELECT CASE WHEN p.role = 0::oid THEN 'public'
   FROM @extschema@.tfstate_privilege p
   LEFT JOIN pg_roles r ON r.oid = p.role;
 COMMENT ON VIEW @extschema@.tfstate_grants IS
-'who may lock, view or force which lockids';
+'who may lock, view, force or override which lockids';
 REVOKE ALL ON @extschema@.tfstate_grants FROM PUBLIC;
 GRANT SELECT ON @extschema@.tfstate_grants TO PUBLIC;
 
@@ -219,10 +255,10 @@ BEGIN
 		RAISE EXCEPTION 'role, pattern and privilege must not be null'
 			USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	IF privilege NOT IN ('lock', 'view', 'force') THEN
+	IF privilege NOT IN ('lock', 'view', 'force', 'override') THEN
 		RAISE EXCEPTION 'unrecognized privilege: "%"', privilege
 			USING ERRCODE = 'invalid_parameter_value',
-				  HINT = 'Valid privileges are "lock", "view" and "force".';
+				  HINT = 'Valid privileges are "lock", "view", "force" and "override".';
 	END IF;
 	IF pattern = '' OR octet_length(pattern) > 1024 THEN
 		RAISE EXCEPTION 'pattern must have 1 to 1024 bytes'
@@ -260,7 +296,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_grant(name, text, text) IS
-'let a role lock, view or force the lockids that a pattern matches';
+'let a role lock, view, force or override the lockids that a pattern matches';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_grant(name, text, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_revoke(
@@ -296,7 +332,7 @@ RETURNS boolean
 AS 'MODULE_PATHNAME', 'tfstate_has_privilege'
 LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_has_privilege(text, text) IS
-'whether the current role may lock, view or force a lockid';
+'whether the current role may lock, view, force or override a lockid';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_has_privilege(text, text) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_matches(lockid text, pattern text)
@@ -469,13 +505,189 @@ COMMENT ON FUNCTION tfstate_pg.pg_advisory_unlock(bigint) IS
 'unlock the workspace that has this id, or as the built-in function does';
 GRANT EXECUTE ON FUNCTION tfstate_pg.pg_advisory_unlock(bigint) TO PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_workspace_created()
+--
+-- States
+--
+
+CREATE FUNCTION @extschema@.tfstate_guard()
 RETURNS trigger
-AS 'MODULE_PATHNAME', 'tfstate_workspace_created'
+AS 'MODULE_PATHNAME', 'tfstate_guard'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.tfstate_workspace_created() IS
-'trigger of an attached table: who creates a workspace under the creation key holds its lock';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_workspace_created() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.tfstate_guard() IS
+'trigger of an attached table: refuse writes against the lock, serial or lineage, and record versions';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_guard() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_states(
+	pattern text DEFAULT '*',
+	OUT workspace text,
+	OUT "table" regclass,
+	OUT id bigint,
+	OUT serial bigint,
+	OUT lineage text,
+	OUT terraform_version text,
+	OUT size bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tfstate_states'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.tfstate_states(text) IS
+'the states in the attached tables, as they are now, without their text';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_states(text) TO PUBLIC;
+
+CREATE VIEW @extschema@.tfstate_versions WITH (security_barrier) AS
+SELECT v.lockid AS workspace,
+	   v.number,
+	   v.operation,
+	   v.serial,
+	   v.created,
+	   v.who,
+	   v.lock_operation,
+	   v.resources,
+	   v.size,
+	   coalesce(octet_length(v.content), 0) AS stored,
+	   v.fence,
+	   v.lock_id,
+	   v.lock_who,
+	   v.terraform_version,
+	   v.lineage,
+	   encode(v.sha256, 'hex') AS sha256,
+	   encode(v.md5, 'hex') AS md5,
+	   v.role,
+	   v.application_name,
+	   v.client_addr
+  FROM @extschema@.tfstate_stored_version v
+ WHERE @extschema@.tfstate_has_privilege(v.lockid, 'view');
+COMMENT ON VIEW @extschema@.tfstate_versions IS
+'the recorded versions of states, one row each';
+REVOKE ALL ON @extschema@.tfstate_versions FROM PUBLIC;
+GRANT SELECT ON @extschema@.tfstate_versions TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_versions(pattern text)
+RETURNS SETOF @extschema@.tfstate_versions
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT v.* FROM @extschema@.tfstate_versions v
+	 WHERE strpos(pattern, '*') = 0 AND v.workspace = pattern COLLATE "C"
+	UNION ALL
+	SELECT v.* FROM @extschema@.tfstate_versions v
+	 WHERE strpos(pattern, '*') > 0 AND @extschema@.tfstate_matches(v.workspace, pattern);
+END;
+COMMENT ON FUNCTION @extschema@.tfstate_versions(text) IS
+'the recorded versions of the workspaces that match a pattern';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_versions(text) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_version(workspace text, number bigint)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tfstate_version'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.tfstate_version(text, bigint) IS
+'the text of a version, as it was written';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_version(text, bigint) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_rollback(workspace text, number bigint)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'tfstate_rollback'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_rollback(text, bigint) IS
+'write a version as the new state of its workspace, and return the number of the version that this makes';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_rollback(text, bigint) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_undelete(workspace text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'tfstate_undelete'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_undelete(text) IS
+'bring back a workspace that was deleted, and return the number of the version that this makes';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_undelete(text) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_verify_workspace(
+	workspace text,
+	versions boolean,
+	OUT version bigint,
+	OUT problem text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tfstate_verify_workspace'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.tfstate_verify_workspace(text, boolean) IS
+'part of tfstate_verify(): what is wrong with one workspace';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_verify_workspace(text, boolean) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_verify(
+	pattern text DEFAULT '*',
+	versions boolean DEFAULT false,
+	OUT workspace text,
+	OUT version bigint,
+	OUT problem text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT w.workspace, p.version, p.problem
+	  FROM (SELECT s.workspace FROM @extschema@.tfstate_states(tfstate_verify.pattern) s
+			 UNION
+			SELECT v.workspace FROM @extschema@.tfstate_versions(tfstate_verify.pattern) v) w
+	 CROSS JOIN LATERAL @extschema@.tfstate_verify_workspace(w.workspace, tfstate_verify.versions) p
+	 ORDER BY w.workspace COLLATE "C", p.version;
+END;
+COMMENT ON FUNCTION @extschema@.tfstate_verify(text, boolean) IS
+'what is wrong: states that are not the ones that were recorded and, if asked for, versions that are damaged';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_verify(text, boolean) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_repair(workspace text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'tfstate_repair'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_repair(text) IS
+'record what is in the table as the newest version if it is not, and return its number';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_repair(text) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_prune_workspace(workspace text, keep_versions integer, keep_age interval)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'tfstate_prune_workspace'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_prune_workspace(text, integer, interval) IS
+'part of tfstate_prune(): forget the old versions of one workspace';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_prune_workspace(text, integer, interval) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_prune(
+	pattern text DEFAULT '*',
+	keep_versions integer DEFAULT NULL,
+	keep_age interval DEFAULT NULL)
+RETURNS bigint
+LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+BEGIN ATOMIC
+	SELECT coalesce(sum(@extschema@.tfstate_prune_workspace(w.lockid, tfstate_prune.keep_versions, tfstate_prune.keep_age)), 0)::bigint
+	  FROM (SELECT DISTINCT v.lockid FROM @extschema@.tfstate_stored_version v) w
+	 WHERE @extschema@.tfstate_matches(w.lockid, tfstate_prune.pattern);
+END;
+COMMENT ON FUNCTION @extschema@.tfstate_prune(text, integer, interval) IS
+'forget the versions that need not be kept, and return how many there were';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_prune(text, integer, interval) FROM PUBLIC;
+
+CREATE VIEW @extschema@.tfstate_workspaces WITH (security_barrier) AS
+SELECT s.workspace,
+	   s.serial,
+	   v.resources,
+	   s.size,
+	   v.created AS written_at,
+	   v.who AS written_by,
+	   h.who AS locked_by,
+	   h.operation AS locked_for,
+	   h.created AS locked_at,
+	   s.terraform_version,
+	   s.lineage,
+	   v.number AS version,
+	   s."table",
+	   s.id
+  FROM @extschema@.tfstate_states('*') s
+  LEFT JOIN LATERAL (SELECT n.*
+					   FROM @extschema@.tfstate_stored_version n
+					  WHERE n.lockid = s.workspace COLLATE "C"
+					  ORDER BY n.number DESC
+					  LIMIT 1) v ON true
+  LEFT JOIN @extschema@.tfstate_holders h ON h.lockid = s.workspace COLLATE "C";
+COMMENT ON VIEW @extschema@.tfstate_workspaces IS
+'the workspaces of all attached tables, one row each';
+REVOKE ALL ON @extschema@.tfstate_workspaces FROM PUBLIC;
+GRANT SELECT ON @extschema@.tfstate_workspaces TO PUBLIC;
 
 --
 -- Tables of Terraform states
@@ -547,7 +759,9 @@ BEGIN
 
 	INSERT INTO @extschema@.tfstate_attached_table (relid, attached_by)
 	VALUES (rel, current_user) ON CONFLICT DO NOTHING;
-	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_workspace_created AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_workspace_created()', qualified);
+	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_guard()', qualified);
+	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.tfstate_guard()', qualified);
+	PERFORM @extschema@.tfstate_repair(s.workspace) FROM @extschema@.tfstate_states(qualified || '/*') s;
 
 	RETURN format($text$Terraform locks the workspaces of %1$s through tfstate if it runs with
   PGOPTIONS="-c search_path=tfstate_pg,pg_catalog,public"
@@ -583,7 +797,8 @@ BEGIN
 		RAISE EXCEPTION 'table "%" is not attached', qualified
 			USING ERRCODE = 'undefined_object';
 	END IF;
-	EXECUTE format('DROP TRIGGER tfstate_workspace_created ON %s', qualified);
+	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_row ON %s', qualified);
+	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_truncate ON %s', qualified);
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_detach(text, text) IS

@@ -34,6 +34,7 @@ forget_catalog(Datum arg, Oid relid)
 	if (relid == InvalidOid || relid == catalog.durable ||
 		relid == catalog.session || relid == catalog.released ||
 		relid == catalog.privilege || relid == catalog.attached ||
+		relid == catalog.version ||
 		relid == catalog.fence)
 		catalog_valid = false;
 }
@@ -145,9 +146,11 @@ tfstate_catalog(void)
 	catalog.released = own_relation(schema, "tfstate_released_lock");
 	catalog.privilege = own_relation(schema, "tfstate_privilege");
 	catalog.attached = own_relation(schema, "tfstate_attached_table");
+	catalog.version = own_relation(schema, "tfstate_stored_version");
 	catalog.fence = own_relation(schema, "tfstate_fence");
 	catalog.durable_index = own_relation(schema, "tfstate_durable_lock_pkey");
 	catalog.session_index = own_relation(schema, "tfstate_session_lock_pkey");
+	catalog.version_index = own_relation(schema, "tfstate_stored_version_pkey");
 	catalog.released_index = own_relation(schema, "tfstate_released_lock_pkey");
 	catalog.released_at_index = own_relation(schema, "tfstate_released_lock_released_at_idx");
 	catalog.owner = relation_owner(catalog.durable);

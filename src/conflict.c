@@ -43,8 +43,8 @@ tfstate_one_line(const char *text, int max_bytes)
 /*
  * A point in time to the second, in the session's time zone.
  */
-static char *
-format_time(TimestampTz time)
+char *
+tfstate_format_time(TimestampTz time)
 {
 	char		buffer[MAXDATELEN + 1];
 	struct pg_tm tm;
@@ -77,7 +77,7 @@ tfstate_describe_holding(const Holding *holding, bool own)
 	if (operation && *operation)
 		appendStringInfo(&line, ": %s", tfstate_one_line(operation, MAX_IN_MESSAGE));
 	appendStringInfo(&line, " since %s (ID %s",
-					 format_time(DatumGetTimestampTz(HOLDING_DATUM(holding, created))),
+					 tfstate_format_time(DatumGetTimestampTz(HOLDING_DATUM(holding, created))),
 					 tfstate_one_line(HOLDING_TEXT(holding, id), MAX_IN_MESSAGE));
 	if (note && *note)
 		appendStringInfo(&line, ", info \"%s\"", tfstate_one_line(note, MAX_IN_MESSAGE));
@@ -117,8 +117,9 @@ tfstate_conflict_info(const LockConflict *conflict)
 	return tfstate_who_info(describe_tag_holder(&conflict->tag));
 }
 
-static char *
-force_unlock_call(const char *lockid, const Holding *holder)
+/* The call that releases a holding. */
+char *
+tfstate_force_unlock_call(const char *lockid, const Holding *holder)
 {
 	return psprintf("SELECT tfstate_force_unlock(%s, %s%s);",
 					quote_literal_cstr(lockid),
@@ -146,7 +147,7 @@ tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 				 errdetail("Lock info: %s",
 						   JsonbToCString(NULL, &info->root, VARSIZE(info))),
 				 errhint("Ask who holds it, or release it with: %s",
-						 force_unlock_call(lockid, holder))));
+						 tfstate_force_unlock_call(lockid, holder))));
 	}
 	if (!tfstate_is_key(&conflict->tag))
 		ereport(ERROR,

@@ -30,8 +30,8 @@ PG_FUNCTION_INFO_V1(tfstate_force_unlock);
  * Error where nothing can be written: on a standby, in a read-only
  * transaction, in a parallel worker.
  */
-static void
-check_writable(const char *function)
+void
+tfstate_check_writable(const char *function)
 {
 	PreventCommandDuringRecovery(function);
 	PreventCommandIfReadOnly(function);
@@ -186,7 +186,7 @@ tfstate_lock(PG_FUNCTION_ARGS)
 {
 	LockRequest request;
 
-	check_writable("tfstate_lock()");
+	tfstate_check_writable("tfstate_lock()");
 	request_arguments(fcinfo, &request);
 	return lock_or_raise(fcinfo, &request);
 }
@@ -206,7 +206,7 @@ tfstate_try_lock(PG_FUNCTION_ARGS)
 	LockRequest request;
 	bool		locked;
 
-	check_writable("tfstate_try_lock()");
+	tfstate_check_writable("tfstate_try_lock()");
 	request_arguments(fcinfo, &request);
 	locked = tfstate_acquire(&request, &holding, &conflict);
 	row = locked ? &holding : &conflict.holder;
@@ -239,7 +239,7 @@ tfstate_wait_lock(PG_FUNCTION_ARGS)
 	CallContext *context = castNode(CallContext, fcinfo->context);
 	LockRequest request;
 
-	check_writable("tfstate_wait_lock()");
+	tfstate_check_writable("tfstate_wait_lock()");
 	if (context->atomic)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
@@ -297,7 +297,7 @@ tfstate_unlock(PG_FUNCTION_ARGS)
 	char	   *id;
 	Holding		holding;
 
-	check_writable("tfstate_unlock()");
+	tfstate_check_writable("tfstate_unlock()");
 	lockid = lockid_argument(fcinfo);
 	id = text_argument(fcinfo, 1);
 	if (id)
@@ -328,7 +328,7 @@ tfstate_renew(PG_FUNCTION_ARGS)
 	Interval   *ttl;
 	Holding		holding;
 
-	check_writable("tfstate_renew()");
+	tfstate_check_writable("tfstate_renew()");
 	lockid = lockid_argument(fcinfo);
 	name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
 	check_not_null(fcinfo, 1, "lock ID");
@@ -366,7 +366,7 @@ tfstate_force_unlock(PG_FUNCTION_ARGS)
 	char	   *lockid;
 	char	   *id;
 
-	check_writable("tfstate_force_unlock()");
+	tfstate_check_writable("tfstate_force_unlock()");
 	lockid = lockid_argument(fcinfo);
 	id = text_argument(fcinfo, 1);
 	if (id)

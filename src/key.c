@@ -12,8 +12,10 @@
  *		as the session lives.
  *	W	0x7468, one for each lockid.  Held by who has K and waits for the holder
  *		of a durable lock, so that tfstate_waiters can tell him from a holder.
+ *	V	0x7469, one for each lockid.  Held by a transaction that adds a version
+ *		of the workspace, or removes some.
  *
- * K and W carry a 64-bit hash of the lockid.  Two lockids with the same hash
+ * K, W and V carry a 64-bit hash of the lockid.  Two lockids with the same hash
  * only exclude each other in the short time that K is held; who owns a lock is
  * told by the rows, which have the whole text.  The hash is seeded with a
  * random number that users cannot read, so that nobody can make up a lockid
@@ -30,6 +32,7 @@
 #define KEY_FIELD4		0x7466
 #define SESSION_FIELD4	0x7467
 #define WAITING_FIELD4	0x7468
+#define VERSION_FIELD4	0x7469
 #define BUILTIN_FIELD4	1		/* bigint keys, see utils/adt/lockfuncs.c */
 
 /*
@@ -78,6 +81,15 @@ tfstate_waiting_tag(const LOCKTAG *key)
 	return make_tag(tfstate_tag_number(key), WAITING_FIELD4);
 }
 
+/* V of a lockid. */
+LOCKTAG
+tfstate_version_tag(const char *lockid)
+{
+	LOCKTAG		key = tfstate_key_tag(lockid);
+
+	return make_tag(tfstate_tag_number(&key), VERSION_FIELD4);
+}
+
 /* S of a session. */
 LOCKTAG
 tfstate_session_tag(int64 session)
@@ -108,7 +120,7 @@ LOCKMODE
 tfstate_tag_mode(const LOCKTAG *tag)
 {
 	if (has_field4(tag, KEY_FIELD4) || has_field4(tag, SESSION_FIELD4) ||
-		has_field4(tag, WAITING_FIELD4))
+		has_field4(tag, WAITING_FIELD4) || has_field4(tag, VERSION_FIELD4))
 		return ExclusiveLock;
 	return ShareLock;
 }

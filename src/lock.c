@@ -113,7 +113,7 @@ fill_holding(const LockRequest *request, Holding *holding)
 	if (request->ttl)
 		set_expiry(holding, request->ttl);
 	set_session(holding);
-	set_text(holding, Anum_lock_run_id, tfstate_run_id);
+	set_text(holding, Anum_lock_run_id, tfstate_my_run());
 	if (request->has_key)
 		set_value(holding, Anum_lock_key, Int64GetDatum(request->key));
 	set_value(holding, Anum_lock_info, JsonbPGetDatum(info));

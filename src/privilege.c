@@ -69,8 +69,8 @@ tfstate_pattern_matches(const char *lockid, const char *pattern)
 }
 
 /* Is the current role a superuser, or the extension's owner? */
-static bool
-is_owner(void)
+bool
+tfstate_is_owner(void)
 {
 	return superuser() || has_privs_of_role(GetUserId(), tfstate_catalog()->owner);
 }
@@ -88,7 +88,7 @@ tfstate_privileges(const char *privilege)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	if (is_owner())
+	if (tfstate_is_owner())
 		return list_make1("*");
 
 	rel = table_open(tfstate_catalog()->privilege, AccessShareLock);
@@ -132,7 +132,7 @@ tfstate_allowed(List *patterns, const char *lockid)
 void
 tfstate_check_privilege(const char *lockid, const char *privilege)
 {
-	if (is_owner() || tfstate_allowed(tfstate_privileges(privilege), lockid))
+	if (tfstate_is_owner() || tfstate_allowed(tfstate_privileges(privilege), lockid))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -188,11 +188,11 @@ tfstate_has_privilege(PG_FUNCTION_ARGS)
 	char	   *privilege = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
 	if (strcmp(privilege, "lock") != 0 && strcmp(privilege, "view") != 0 &&
-		strcmp(privilege, "force") != 0)
+		strcmp(privilege, "force") != 0 && strcmp(privilege, "override") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unrecognized privilege: \"%s\"", privilege),
-				 errhint("Valid privileges are \"lock\", \"view\" and \"force\".")));
+				 errhint("Valid privileges are \"lock\", \"view\", \"force\" and \"override\".")));
 	PG_RETURN_BOOL(tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, privilege), lockid));
 }
 

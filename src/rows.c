@@ -192,7 +192,7 @@ tfstate_current_holding(const char *lockid, Holding *holding)
 }
 
 /*
- * Add a row.  The caller has K of the lockid.
+ * Add a row, and set where it lies.  The caller has K of the lockid.
  */
 void
 tfstate_insert_holding(Holding *holding)
@@ -202,6 +202,8 @@ tfstate_insert_holding(Holding *holding)
 										holding->values, holding->nulls);
 
 	CatalogTupleInsert(rel, tuple);
+	holding->tid = tuple->t_self;
+	holding->changing = InvalidTransactionId;
 	heap_freetuple(tuple);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
@@ -254,6 +256,27 @@ tfstate_update_holding(Holding *holding, bool wait)
 		CommandCounterIncrement();
 	}
 	table_close(rel, RowExclusiveLock);
+	return result == TM_Ok;
+}
+
+/*
+ * Keep a row from being changed or deleted until the end of the transaction.
+ * Returns false if somebody else has changed or deleted it since it was read.
+ */
+bool
+tfstate_pin_holding(const Holding *holding)
+{
+	Relation	rel = table_open(table_of(holding->durable), RowShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ItemPointerData tid = holding->tid;
+	TM_FailureData failure;
+	TM_Result	result;
+
+	result = table_tuple_lock(rel, &tid, InvalidSnapshot, slot,
+							  GetCurrentCommandId(true), LockTupleShare,
+							  LockWaitBlock, 0, &failure);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, RowShareLock);
 	return result == TM_Ok;
 }
 

@@ -24,6 +24,7 @@
 #include "tfstate.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 static int64 my_session;
@@ -107,6 +108,40 @@ tfstate_session_pid(int64 session)
 	LOCKTAG		tag = tfstate_session_tag(session);
 
 	return tfstate_tag_holder(&tag);
+}
+
+/*
+ * The run that this session belongs to, NULL if it has no name.  %a stands for
+ * the session's application_name, which PgBouncer passes on where it refuses
+ * other settings.
+ */
+const char *
+tfstate_my_run(void)
+{
+	const char *run = tfstate_run_id;
+
+	if (run && strcmp(run, "%a") == 0)
+		run = application_name;
+	return (run && *run) ? run : NULL;
+}
+
+/*
+ * Does a holding belong to this session, or, in durable mode, to the same run,
+ * or to who shows its fence?
+ */
+bool
+tfstate_is_ours(const Holding *holding)
+{
+	const char *run = tfstate_my_run();
+
+	if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
+		return true;
+	if (!holding->durable)
+		return false;
+	if (tfstate_fence != 0 && tfstate_fence == HOLDING_INT64(holding, fence))
+		return true;
+	return run && !HOLDING_NULL(holding, run_id) &&
+		strcmp(run, HOLDING_TEXT(holding, run_id)) == 0;
 }
 
 /*

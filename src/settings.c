@@ -29,6 +29,8 @@ char	   *tfstate_who;
 char	   *tfstate_operation;
 char	   *tfstate_info;
 char	   *tfstate_run_id;
+int64		tfstate_fence;
+int			tfstate_guard_level;
 int			tfstate_mode;
 int			tfstate_wait;
 int			tfstate_history;
@@ -42,12 +44,21 @@ static const struct config_enum_entry mode_options[] = {
 	{NULL, 0, false}
 };
 
+static const struct config_enum_entry guard_options[] = {
+	{"off", GUARD_OFF, false},
+	{"on", GUARD_ON, false},
+	{"require", GUARD_REQUIRE, false},
+	{NULL, 0, false}
+};
+
 static const struct config_enum_entry history_options[] = {
 	{"none", HISTORY_NONE, false},
 	{"durable", HISTORY_DURABLE, false},
 	{"all", HISTORY_ALL, false},
 	{NULL, 0, false}
 };
+
+static char *fence_text;		/* tfstate.fence as it was given */
 
 /* The parameters, and the value of each that was refused at load. */
 static struct
@@ -61,6 +72,8 @@ static struct
 	{"tfstate.run_id"},
 	{"tfstate.mode"},
 	{"tfstate.wait"},
+	{"tfstate.fence"},
+	{"tfstate.guard"},
 	{"tfstate.history"},
 	{"tfstate.history_count"},
 	{"tfstate.history_age"},
@@ -111,6 +124,29 @@ check_info(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+/*
+ * Check and assign hooks of tfstate.fence: empty for none, or a fence.
+ */
+static bool
+check_fence(char **newval, void **extra, GucSource source)
+{
+	char	   *end;
+
+	if (*newval == NULL || **newval == '\0')
+		return true;
+	errno = 0;
+	if (strtoi64(*newval, &end, 10) > 0 && errno == 0 && *end == '\0')
+		return true;
+	GUC_check_errdetail("The value must be a fence, a number greater than zero.");
+	return false;
+}
+
+static void
+assign_fence(const char *newval, void *extra)
+{
+	tfstate_fence = (newval && *newval) ? strtoi64(newval, NULL, 10) : 0;
+}
+
 static void
 define_text(const char *name, const char *description, char **variable,
 			GucStringCheckHook check)
@@ -143,6 +179,16 @@ define_user_settings(void)
 							"0 does not wait, -1 waits for ever.",
 							&tfstate_wait, 0, -1, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("tfstate.fence",
+							   "The fence of the lock under which states are written.",
+							   "A state is refused if its workspace's lock has another fence, or none.",
+							   &fence_text, "", PGC_USERSET, 0,
+							   check_fence, assign_fence, NULL);
+	DefineCustomEnumVariable("tfstate.guard",
+							 "Which writes of states are refused.",
+							 "\"require\" also refuses those without a lock; \"off\" needs the privilege \"override\".",
+							 &tfstate_guard_level, GUARD_ON, guard_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
 /*

@@ -19,7 +19,7 @@
  * knows no finer way.  In L, behind the id of an existing workspace, it would
  * only make runs of different projects fail for each other, and protects
  * nothing: whoever creates a workspace gets its lock with the row (see
- * tfstate_workspace_created()).  So there it is granted and not taken.
+ * tfstate_exchange_creation_key()).  So there it is granted and not taken.
  *
  * All other keys go to the built-in functions.
  *
@@ -33,7 +33,6 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "commands/trigger.h"
 #include "compat.h"
 #include "miscadmin.h"
 #include "tfstate.h"
@@ -45,7 +44,6 @@
 
 PG_FUNCTION_INFO_V1(tfstate_pg_try_advisory_lock);
 PG_FUNCTION_INFO_V1(tfstate_pg_advisory_unlock);
-PG_FUNCTION_INFO_V1(tfstate_workspace_created);
 
 /* A lock that this session took for a key. */
 typedef struct ShimLock
@@ -57,6 +55,13 @@ typedef struct ShimLock
 } ShimLock;
 
 static List *shim_locks = NIL;	/* in TopMemoryContext */
+
+/* The last lock that this session released: Terraform's next word may be DELETE. */
+static struct
+{
+	char	   *lockid;			/* in TopMemoryContext; NULL for none */
+	int64		fence;
+}			last_release;
 
 /* What the last key of this statement was, to tell L from Lc. */
 typedef enum LastKey
@@ -127,13 +132,6 @@ remember_lock(int64 key, bool creation, const char *lockid, const char *id)
 	MemoryContextSwitchTo(old);
 }
 
-/* The run that this session belongs to, NULL if it has no name. */
-static const char *
-run_id(void)
-{
-	return (tfstate_run_id && *tfstate_run_id) ? tfstate_run_id : NULL;
-}
-
 /*
  * Take a lock as the settings say, or raise the conflict.  key is what Terraform
  * named, builtin the built-in lock that goes along.
@@ -145,9 +143,7 @@ shim_lock(const char *lockid, int64 key, int64 builtin)
 	LockConflict conflict;
 	Holding		holding;
 
-	PreventCommandDuringRecovery("pg_try_advisory_lock()");
-	PreventCommandIfReadOnly("pg_try_advisory_lock()");
-	PreventCommandIfParallelMode("pg_try_advisory_lock()");
+	tfstate_check_writable("pg_try_advisory_lock()");
 	tfstate_check_settings();
 	tfstate_check_lockid(lockid);
 	request.lockid = lockid;
@@ -155,7 +151,7 @@ shim_lock(const char *lockid, int64 key, int64 builtin)
 	request.wait = tfstate_wait < 0 ? -1 : tfstate_wait * INT64CONST(1000);
 	request.has_key = true;
 	request.key = builtin;
-	request.run_id = run_id();
+	request.run_id = tfstate_my_run();
 	if (!tfstate_acquire(&request, &holding, &conflict))
 		tfstate_raise_conflict(lockid, &conflict);
 	remember_lock(key, builtin < 0, lockid, HOLDING_TEXT(&holding, id));
@@ -207,20 +203,6 @@ tfstate_pg_try_advisory_lock(PG_FUNCTION_ARGS)
 }
 
 /*
- * May this session release a holding that Terraform's key stands for?  It is
- * the one that took it, or in durable mode another one of the same run.
- */
-static bool
-is_ours(const Holding *holding)
-{
-	char	   *run = HOLDING_NULL(holding, run_id) ? NULL : HOLDING_TEXT(holding, run_id);
-
-	if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
-		return true;
-	return holding->durable && run && run_id() && strcmp(run, run_id()) == 0;
-}
-
-/*
  * Release the holding of a lockid if it is ours and, where an ID is given, has
  * that.  Returns whether it was.  If somebody else holds the lock, ours was lost
  * and Terraform has to say so, hence an error, unless lost_ok.
@@ -235,7 +217,7 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 		CHECK_FOR_INTERRUPTS();
 		if (!tfstate_current_holding(lockid, &holding))
 			return false;
-		if (!is_ours(&holding) ||
+		if (!tfstate_is_ours(&holding) ||
 			(id && strcmp(id, HOLDING_TEXT(&holding, id)) != 0))
 		{
 			if (lost_ok)
@@ -247,6 +229,10 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 							tfstate_describe_holding(&holding, false))));
 		}
 	} while (!tfstate_release(&holding, HOW_UNLOCK, NULL));
+	if (last_release.lockid)
+		pfree(last_release.lockid);
+	last_release.lockid = MemoryContextStrdup(TopMemoryContext, lockid);
+	last_release.fence = HOLDING_INT64(&holding, fence);
 	return true;
 }
 
@@ -285,7 +271,7 @@ release_creation(const char *lockid, int64 key)
 	LOCKTAG		builtin = tfstate_builtin_tag(key);
 	Holding		holding;
 
-	if (tfstate_current_holding(lockid, &holding) && is_ours(&holding))
+	if (tfstate_current_holding(lockid, &holding) && tfstate_is_ours(&holding))
 		return shim_release(lockid, NULL, true);
 	if (compat_lock_held_by_me(&builtin, ExclusiveLock))
 		return DatumGetBool(DirectFunctionCall1(pg_advisory_unlock_int8, Int64GetDatum(key)));
@@ -323,9 +309,8 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
  * creation key without our knowing.
  */
 static bool
-lock_created_workspace(TriggerData *trigger, const ShimLock *creation)
+lock_created_workspace(Relation rel, HeapTuple tuple, const ShimLock *creation)
 {
-	Relation	rel = trigger->tg_relation;
 	TupleDesc	desc = RelationGetDescr(rel);
 	AttrNumber	id_column = get_attnum(RelationGetRelid(rel), "id");
 	AttrNumber	name_column = get_attnum(RelationGetRelid(rel), "name");
@@ -334,10 +319,10 @@ lock_created_workspace(TriggerData *trigger, const ShimLock *creation)
 	Datum		id;
 	Datum		name;
 
-	if (!tfstate_current_holding(creation->lockid, &holding) || !is_ours(&holding))
+	if (!tfstate_current_holding(creation->lockid, &holding) || !tfstate_is_ours(&holding))
 		return false;
-	id = heap_getattr(trigger->tg_trigtuple, id_column, desc, &isnull);
-	name = heap_getattr(trigger->tg_trigtuple, name_column, desc, &isnull);
+	id = heap_getattr(tuple, id_column, desc, &isnull);
+	name = heap_getattr(tuple, name_column, desc, &isnull);
 	if (isnull)
 		return true;
 	shim_lock(tfstate_workspace_lockid(RelationGetRelid(rel), TextDatumGetCString(name)),
@@ -347,31 +332,32 @@ lock_created_workspace(TriggerData *trigger, const ShimLock *creation)
 }
 
 /*
- * Trigger of an attached table, AFTER INSERT FOR EACH ROW: a session that has
- * the creation key exchanges it for the lock of the workspace that it creates.
- * Terraform, which does not know, releases that with the key.
+ * A row was inserted into an attached table: a session that has the creation key
+ * exchanges it for the lock of the workspace that it creates.  Terraform, which
+ * does not know, releases that with the key.
  */
-Datum
-tfstate_workspace_created(PG_FUNCTION_ARGS)
+void
+tfstate_exchange_creation_key(Relation rel, HeapTuple tuple)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	ListCell   *lc;
-
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be fired AFTER INSERT FOR EACH ROW",
-						"tfstate_workspace_created")));
 
 	foreach(lc, shim_locks)
 	{
 		ShimLock   *lock = lfirst(lc);
 
-		if (lock->creation && lock_created_workspace(trigger, lock))
+		if (lock->creation && lock_created_workspace(rel, tuple, lock))
 			break;
 	}
-	return PointerGetDatum(NULL);
+}
+
+/*
+ * The fence of the last lock that Terraform released in this session, if that was
+ * the lock of this workspace; else 0.
+ */
+int64
+tfstate_released_fence(const char *lockid)
+{
+	if (last_release.lockid == NULL || strcmp(last_release.lockid, lockid) != 0)
+		return 0;
+	return last_release.fence;
 }

@@ -21,9 +21,6 @@
 #include "json.h"
 #include "state.h"
 
-/* How much of a text is looked at first when only its head is wanted. */
-#define HEAD_BYTES	4096
-
 /* Where the instances of a resource stand: { [ { [ { */
 #define INSTANCE_DEPTH	5
 
@@ -95,19 +92,17 @@ tfstate_read_facts(const char *text, int len, StateFacts *facts)
 }
 
 /*
- * Read serial, lineage and version of a text, from its beginning alone if they
- * stand there.  What else is in facts is not to be relied on.
+ * Read serial, lineage and version of a text from its beginning, which may be all that
+ * the caller has.  Returns false if they do not stand there; then the whole text has to
+ * be read.  What else is in facts is not to be relied on.
  */
-void
+bool
 tfstate_read_head(const char *text, int len, StateFacts *facts)
 {
-	if (len > HEAD_BYTES)
-	{
-		tfstate_read_facts(text, HEAD_BYTES, facts);
-		/* a number at the very end may have been cut */
-		if (facts->has_serial && facts->serial_end < text + HEAD_BYTES &&
-			facts->lineage && facts->terraform_version)
-			return;
-	}
-	tfstate_read_facts(text, len, facts);
+	int			head = Min(len, TFSTATE_HEAD_BYTES);
+
+	tfstate_read_facts(text, head, facts);
+	/* a number at the very end may have been cut */
+	return facts->has_serial && facts->serial_end < text + head &&
+		facts->lineage && facts->terraform_version;
 }

@@ -8,6 +8,9 @@
 #ifndef TFSTATE_STATE_H
 #define TFSTATE_STATE_H
 
+/* How much of a text is looked at first when only its head is wanted. */
+#define TFSTATE_HEAD_BYTES	4096
+
 typedef struct StateFacts
 {
 	bool		valid;			/* is it a JSON object? */
@@ -23,6 +26,6 @@ typedef struct StateFacts
 } StateFacts;
 
 extern void tfstate_read_facts(const char *text, int len, StateFacts *facts);
-extern void tfstate_read_head(const char *text, int len, StateFacts *facts);
+extern bool tfstate_read_head(const char *text, int len, StateFacts *facts);
 
 #endif							/* TFSTATE_STATE_H */

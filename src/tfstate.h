@@ -71,6 +71,8 @@ typedef struct TfstateCatalog
 	Oid			released_at_index;	/* its index on released_at */
 	Oid			privilege;		/* tfstate_privilege */
 	Oid			attached;		/* tfstate_attached_table */
+	Oid			version;		/* tfstate_stored_version */
+	Oid			version_index;	/* its key (lockid, number) */
 	Oid			fence;			/* the sequence of fences */
 	Oid			owner;			/* who owns all of them */
 	uint64		seed;			/* of the lock-manager keys */
@@ -104,6 +106,16 @@ typedef struct LockRequest
 	const char *run_id;			/* adopt what this run holds; NULL for no run */
 } LockRequest;
 
+/* A row of tfstate_attached_table. */
+typedef struct AttachedTable
+{
+	Oid			relid;
+	int			guard;			/* the least GuardLevel */
+	int			keep_versions;	/* how many of a workspace; 0 for all */
+	bool		has_keep_age;
+	Interval	keep_age;		/* how long versions are kept */
+} AttachedTable;
+
 /* Why a request was not granted. */
 typedef struct LockConflict
 {
@@ -136,11 +148,21 @@ typedef enum HistoryKind
 	HISTORY_ALL
 } HistoryKind;
 
+/* Which writes of states are refused. */
+typedef enum GuardLevel
+{
+	GUARD_OFF,
+	GUARD_ON,
+	GUARD_REQUIRE
+} GuardLevel;
+
 /* settings.c */
 extern char *tfstate_who;
 extern char *tfstate_operation;
 extern char *tfstate_info;
 extern char *tfstate_run_id;
+extern int64 tfstate_fence;		/* 0 for none */
+extern int	tfstate_guard_level;	/* a GuardLevel */
 extern int	tfstate_mode;		/* is it durable? */
 extern int	tfstate_wait;		/* milliseconds, -1 for ever */
 extern int	tfstate_history;	/* a HistoryKind */
@@ -157,6 +179,7 @@ extern const TfstateCatalog *tfstate_catalog(void);
 extern void tfstate_check_lockid(const char *lockid);
 extern LOCKTAG tfstate_key_tag(const char *lockid);
 extern LOCKTAG tfstate_waiting_tag(const LOCKTAG *key);
+extern LOCKTAG tfstate_version_tag(const char *lockid);
 extern LOCKTAG tfstate_session_tag(int64 session);
 extern LOCKTAG tfstate_builtin_tag(int64 key);
 extern LOCKMODE tfstate_tag_mode(const LOCKTAG *tag);
@@ -179,6 +202,7 @@ extern List *tfstate_privileges(const char *privilege);
 extern List *tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege);
 extern bool tfstate_allowed(List *patterns, const char *lockid);
 extern void tfstate_check_privilege(const char *lockid, const char *privilege);
+extern bool tfstate_is_owner(void);
 extern bool tfstate_pattern_matches(const char *lockid, const char *pattern);
 
 /* session.c */
@@ -187,6 +211,8 @@ extern bool tfstate_session_is_mine(int64 session);
 extern bool tfstate_session_is_open(void);
 extern bool tfstate_session_is_alive(int64 session);
 extern int	tfstate_session_pid(int64 session);
+extern const char *tfstate_my_run(void);
+extern bool tfstate_is_ours(const Holding *holding);
 extern const char *tfstate_client_addr(void);
 extern bool tfstate_backend_details(int pid, BackendDetails *details);
 extern int	tfstate_tag_holder(const LOCKTAG *tag);
@@ -201,6 +227,7 @@ extern void tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
 extern void tfstate_insert_holding(Holding *holding);
 extern bool tfstate_delete_holding(const Holding *holding, bool wait);
 extern bool tfstate_update_holding(Holding *holding, bool wait);
+extern bool tfstate_pin_holding(const Holding *holding);
 extern bool tfstate_holding_expired(const Holding *holding);
 
 /* fence.c */
@@ -238,6 +265,8 @@ extern void tfstate_raise_conflict(const char *lockid,
 extern void tfstate_raise_not_held(const char *lockid);
 extern Jsonb *tfstate_conflict_info(const LockConflict *conflict);
 extern char *tfstate_describe_holding(const Holding *holding, bool own);
+extern char *tfstate_force_unlock_call(const char *lockid, const Holding *holder);
+extern char *tfstate_format_time(TimestampTz time);
 extern char *tfstate_one_line(const char *text, int max_bytes);
 
 /* lock.c */
@@ -251,9 +280,23 @@ extern Jsonb *tfstate_force_release(const char *lockid, const char *id,
 
 /* workspace.c */
 extern List *tfstate_attached_tables(void);
+extern bool tfstate_attached_table(Oid relid, AttachedTable *table);
 extern char *tfstate_workspace_lockid(Oid relid, const char *name);
 extern char *tfstate_workspace_by_id(List *tables, int64 id);
 extern bool tfstate_workspace_id(const char *lockid, int64 *id);
 extern char *tfstate_creation_lockid(List *tables, int64 key);
+extern Oid	tfstate_lockid_table(const char *lockid, const char **name);
+extern bool tfstate_workspace_text(Oid relid, const char *name, text **data);
+extern bool tfstate_may_read_states(Oid relid);
+
+/* functions.c */
+extern void tfstate_check_writable(const char *function);
+
+/* shim.c */
+extern void tfstate_exchange_creation_key(Relation rel, HeapTuple tuple);
+extern int64 tfstate_released_fence(const char *lockid);
+
+/* guard.c */
+extern bool tfstate_rolling_back;
 
 #endif							/* TFSTATE_H */

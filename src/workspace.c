@@ -19,8 +19,10 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/execdesc.h"
+#include "miscadmin.h"
 #include "tcop/pquery.h"
 #include "tfstate.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -28,6 +30,17 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/varlena.h"
+
+/* The columns of tfstate_attached_table. */
+enum
+{
+	Anum_attached_relid = 1,
+	Anum_attached_attached_by,
+	Anum_attached_attached_at,
+	Anum_attached_guard,
+	Anum_attached_keep_versions,
+	Anum_attached_keep_age
+};
 
 /*
  * The tables that are attached, as a list of OIDs.
@@ -45,12 +58,60 @@ tfstate_attached_tables(void)
 	{
 		bool		isnull;
 
-		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, 1, RelationGetDescr(rel), &isnull)));
+		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, Anum_attached_relid,
+															RelationGetDescr(rel), &isnull)));
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
 	return tables;
+}
+
+static int
+guard_of(const char *word)
+{
+	return strcmp(word, "require") == 0 ? GUARD_REQUIRE : GUARD_ON;
+}
+
+static void
+read_attached_table(HeapTuple tuple, TupleDesc desc, AttachedTable *table)
+{
+	bool		isnull;
+	Datum		value;
+
+	memset(table, 0, sizeof(AttachedTable));
+	table->relid = DatumGetObjectId(heap_getattr(tuple, Anum_attached_relid, desc, &isnull));
+	value = heap_getattr(tuple, Anum_attached_guard, desc, &isnull);
+	table->guard = isnull ? GUARD_ON : guard_of(TextDatumGetCString(value));
+	value = heap_getattr(tuple, Anum_attached_keep_versions, desc, &isnull);
+	table->keep_versions = isnull ? 0 : DatumGetInt32(value);
+	value = heap_getattr(tuple, Anum_attached_keep_age, desc, &isnull);
+	table->has_keep_age = !isnull;
+	if (!isnull)
+		table->keep_age = *DatumGetIntervalP(value);
+}
+
+/*
+ * What is set for an attached table.  Returns false if the table is not attached.
+ */
+bool
+tfstate_attached_table(Oid relid, AttachedTable *table)
+{
+	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
+	bool		found = false;
+	HeapTuple	tuple;
+
+	while (!found && HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	{
+		read_attached_table(tuple, RelationGetDescr(rel), table);
+		found = table->relid == relid;
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return found;
 }
 
 /*
@@ -205,8 +266,8 @@ tfstate_workspace_by_id(List *tables, int64 id)
  * The attached table that is named in front of the slash of a lockid, and the
  * name behind it.  InvalidOid if the lockid is not of that form.
  */
-static Oid
-lockid_table(const char *lockid, const char **name)
+Oid
+tfstate_lockid_table(const char *lockid, const char **name)
 {
 	const char *slash;
 	bool		quoted = false;
@@ -243,7 +304,7 @@ bool
 tfstate_workspace_id(const char *lockid, int64 *id)
 {
 	const char *name;
-	Oid			relid = lockid_table(lockid, &name);
+	Oid			relid = tfstate_lockid_table(lockid, &name);
 	Datum		value;
 
 	if (!OidIsValid(relid) ||
@@ -294,4 +355,32 @@ tfstate_creation_lockid(List *tables, int64 key)
 			return tfstate_workspace_lockid(lfirst_oid(lc), "");
 	}
 	return NULL;
+}
+
+/*
+ * The text of a workspace's state.  Returns false if there is no such workspace, or
+ * its state is null.
+ */
+bool
+tfstate_workspace_text(Oid relid, const char *name, text **data)
+{
+	Datum		value;
+
+	if (!find_row(relid, "name", F_TEXTEQ, CStringGetTextDatum(name), "data", &value))
+		return false;
+	*data = DatumGetTextPP(value);
+	return true;
+}
+
+/*
+ * May the current role read the states in a table?
+ */
+bool
+tfstate_may_read_states(Oid relid)
+{
+	AttrNumber	column = get_attnum(relid, "data");
+
+	return pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
+		(column != InvalidAttrNumber &&
+		 pg_attribute_aclcheck(relid, column, GetUserId(), ACL_SELECT) == ACLCHECK_OK);
 }

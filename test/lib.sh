@@ -178,6 +178,7 @@ install_missing() {
 	done
 	command -v gcc >/dev/null || packages+=(gcc libc6-dev)
 	command -v make >/dev/null || packages+=(make)
+	[[ -e /usr/include/zstd.h ]] || packages+=(libzstd-dev)
 	command -v prove >/dev/null || packages+=(perl)
 	perl -MIPC::Run -e 1 2>/dev/null || packages+=(libipc-run-perl)
 	if [[ -z $PG_CONFIG && -z $(buildable_majors | highest_major) ]]; then

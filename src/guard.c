@@ -1,0 +1,498 @@
+/*-------------------------------------------------------------------------
+ *
+ * guard.c
+ *	  The trigger that guards a table of states.
+ *
+ * It is fired after each row that is written or deleted, and before TRUNCATE.
+ * (Not before a write: an INSERT ... ON CONFLICT DO UPDATE, which is how
+ * Terraform writes, fires BEFORE INSERT triggers for an update too.)
+ *
+ *	1. Who creates a workspace under the creation key exchanges that for the
+ *	   workspace's lock (shim.c).
+ *	2. The workspace must not be locked by somebody else, now or until the
+ *	   commit.  If the lock is ours, a durable one's row is locked against
+ *	   changes.  If nobody has it, K is taken, and a share of the built-in lock
+ *	   of a Terraform without tfstate.
+ *	3. The text must be a state, its serial must grow and its lineage must stay.
+ *	4. The version is recorded (version.c).
+ *
+ * An error in any step undoes the write.  Terraform then keeps the state that
+ * it wanted to write in the file errored.tfstate, and shows the primary message,
+ * which therefore says what happened, who it was, and the way out.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "commands/trigger.h"
+#include "compat.h"
+#include "state.h"
+#include "tfstate.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "version.h"
+
+PG_FUNCTION_INFO_V1(tfstate_guard);
+
+/* One row of a table of states. */
+typedef struct StateRow
+{
+	char	   *lockid;
+	int64		id;
+	StateText	text;
+} StateRow;
+
+/* Is rollback.c at work?  It may go back to a version of another lineage. */
+bool		tfstate_rolling_back = false;
+
+/*
+ * The workspaces that this session was refused to write and has not locked since,
+ * by their lockids, in TopMemoryContext.
+ *
+ * A Terraform that lost its lock raises its serial with each attempt, and would
+ * get through with the second.
+ */
+static List *refused = NIL;
+
+static void
+remember_refusal(const char *lockid)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ListCell   *lc;
+
+	foreach(lc, refused)
+	{
+		if (strcmp(lfirst(lc), lockid) == 0)
+			break;
+	}
+	if (lc == NULL)
+		refused = lappend(refused, pstrdup(lockid));
+	MemoryContextSwitchTo(old);
+}
+
+/* Returns whether there was a refusal to be forgotten. */
+static bool
+forget_refusal(const char *lockid)
+{
+	ListCell   *lc;
+
+	foreach(lc, refused)
+	{
+		char	   *other = lfirst(lc);
+
+		if (strcmp(other, lockid) != 0)
+			continue;
+		refused = foreach_delete_current(refused, lc);
+		pfree(other);
+		return true;
+	}
+	return false;
+}
+
+static const char *
+shown(const char *lockid)
+{
+	return tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
+}
+
+static void
+refuse_held(const char *lockid, const Holding *holder)
+{
+	remember_refusal(lockid);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("state of workspace \"%s\" is not written: its lock is held by %s; ask them, or release the lock with tfstate_force_unlock(), then run again",
+					shown(lockid), tfstate_describe_holding(holder, false)),
+			 errhint("To release the lock: %s", tfstate_force_unlock_call(lockid, holder))));
+}
+
+static void
+refuse_fence(const char *lockid, const Holding *holder)
+{
+	remember_refusal(lockid);
+	if (holder)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("state of workspace \"%s\" is not written: the lock with fence %lld was lost, and the lock with fence %lld is held by %s",
+						shown(lockid), (long long) tfstate_fence,
+						(long long) HOLDING_INT64(holder, fence),
+						tfstate_describe_holding(holder, false))));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("state of workspace \"%s\" is not written: the lock with fence %lld is not held any more",
+					shown(lockid), (long long) tfstate_fence),
+			 errhint("Take the lock, read the state again and write under the new fence.")));
+}
+
+static void
+refuse_unlocked(const char *lockid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("state of workspace \"%s\" is not written: this session does not hold its lock, and tfstate.guard is \"require\"",
+					shown(lockid)),
+			 errhint("Take the lock first, or show the fence under which it is held in tfstate.fence.")));
+}
+
+/*
+ * Nobody holds the lock: keep it like that until the end of the transaction.
+ */
+static void
+keep_unlocked(const StateRow *row, const LOCKTAG *key)
+{
+	LockConflict conflict = {0};
+
+	tfstate_check_lock_count();
+	conflict.tag = *key;
+	if (tfstate_try_tag(&conflict.tag))
+	{
+		conflict.tag = tfstate_builtin_tag(row->id);
+		if (tfstate_try_tag(&conflict.tag))
+		{
+			tfstate_count_lock();
+			return;
+		}
+	}
+	remember_refusal(row->lockid);
+	tfstate_raise_conflict(row->lockid, &conflict);
+}
+
+/*
+ * Error if somebody else holds the lock of a workspace.  Returns whether we do, with
+ * the holding.  Either stays so until the end of the transaction.
+ */
+static bool
+check_lock(const StateRow *row, Holding *holding)
+{
+	LOCKTAG		key = tfstate_key_tag(row->lockid);
+	bool		kept = false;
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (tfstate_current_holding(row->lockid, holding) &&
+			!tfstate_holding_expired(holding))
+		{
+			if (tfstate_fence != 0 && tfstate_fence != HOLDING_INT64(holding, fence))
+				refuse_fence(row->lockid, holding);
+			if (!tfstate_is_ours(holding))
+				refuse_held(row->lockid, holding);
+			if (!holding->durable || tfstate_pin_holding(holding))
+				return true;
+		}
+		else if (kept)
+		{
+			if (tfstate_fence != 0)
+				refuse_fence(row->lockid, NULL);
+			return false;
+		}
+		else
+		{
+			/* somebody may have taken it before we had K: look again */
+			keep_unlocked(row, &key);
+			kept = true;
+		}
+	}
+}
+
+/* Has this session locked the id as a Terraform without tfstate does? */
+static bool
+has_builtin(int64 id)
+{
+	LOCKTAG		tag = tfstate_builtin_tag(id);
+
+	return compat_lock_held_by_me(&tag, ExclusiveLock);
+}
+
+/* Who wrote a version, and when. */
+static char *
+describe_writer(const Version *version)
+{
+	return psprintf("%s at %s",
+					VERSION_NULL(version, who) ? "somebody" :
+					tfstate_one_line(VERSION_TEXT(version, who), NAMEDATALEN),
+					tfstate_format_time(DatumGetTimestampTz(VERSION_DATUM(version, created))));
+}
+
+/*
+ * Terraform unlocks a workspace just before it deletes it.  Error if somebody has
+ * locked and written it in between; returns whether this session had the lock last.
+ */
+static bool
+check_deleter(const char *lockid)
+{
+	int64		fence = tfstate_released_fence(lockid);
+	Version		newest;
+
+	if (fence == 0)
+		return false;
+	if (tfstate_newest_version(lockid, &newest) && !VERSION_NULL(&newest, fence) &&
+		VERSION_INT64(&newest, fence) > fence)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("workspace \"%s\" is not deleted: its state was written by %s, after this run had unlocked it; look at it, then run again",
+						shown(lockid), describe_writer(&newest))));
+	return true;
+}
+
+/*
+ * Step 2.  Returns whether the lock is ours, with the holding.
+ */
+static bool
+guard_lock(const StateRow *row, GuardLevel level, bool deletion, Holding *holding)
+{
+	bool		ours = check_lock(row, holding);
+
+	if (ours)
+		(void) forget_refusal(row->lockid);
+	else if (!(deletion && check_deleter(row->lockid)) &&
+			 level == GUARD_REQUIRE && !has_builtin(row->id))
+		refuse_unlocked(row->lockid);
+	if (!ours && !deletion && forget_refusal(row->lockid))
+	{
+		remember_refusal(row->lockid);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("state of workspace \"%s\" is not written: this session was refused to write it before, and has not locked it since",
+						shown(row->lockid)),
+				 errhint("Take the lock, and read the state again.")));
+	}
+	return ours;
+}
+
+/*
+ * Error unless the text is a state.
+ */
+static void
+check_text(const char *lockid, const StateFacts *facts)
+{
+	if (!facts->valid)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_JSON_TEXT),
+				 errmsg("state of workspace \"%s\" is not written: it is not a JSON object",
+						shown(lockid))));
+	if (!facts->has_serial || facts->lineage == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_JSON_TEXT),
+				 errmsg("state of workspace \"%s\" is not written: it has no serial or no lineage",
+						shown(lockid)),
+				 errdetail("A state has the keys \"serial\", a number, and \"lineage\", a text.")));
+}
+
+static void
+refuse_serial(const char *lockid, int64 before, int64 after)
+{
+	Version		newest;
+	char	   *writer = "somebody";
+
+	if (tfstate_newest_version(lockid, &newest))
+		writer = describe_writer(&newest);
+	remember_refusal(lockid);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("state of workspace \"%s\" is not written: it has serial %lld, but serial %lld was written by %s; read the state again",
+					shown(lockid), (long long) after, (long long) before, writer),
+			 errhint("Compare the two, and push what is right under a higher serial.")));
+}
+
+/*
+ * Step 3: may the one text be replaced by the other?
+ */
+static void
+guard_text(const char *lockid, const StateText *before, const StateText *after)
+{
+	StateFacts	old;
+	StateFacts	new;
+
+	tfstate_read_facts(after->data, (int) after->len, &new);
+	check_text(lockid, &new);
+	if (before->data == NULL)
+		return;
+	if (!tfstate_read_head(before->data, (int) before->len, &old) || old.serial == 0)
+		tfstate_read_facts(before->data, (int) before->len, &old);
+	if (!old.has_serial || tfstate_rolling_back ||
+		(old.serial == 0 && old.valid && old.resources == 0 && !old.encrypted))
+		return;
+	if (old.lineage && *old.lineage && strcmp(old.lineage, new.lineage) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("state of workspace \"%s\" is not written: it has lineage \"%s\", but the workspace has lineage \"%s\"; to replace it on purpose, run with tfstate.guard=off",
+						shown(lockid), tfstate_one_line(new.lineage, NAMEDATALEN),
+						tfstate_one_line(old.lineage, NAMEDATALEN)),
+				 errhint("Only a role with the privilege \"override\" can set tfstate.guard to \"off\".")));
+	if (new.serial <= old.serial)
+		refuse_serial(lockid, old.serial, new.serial);
+}
+
+/*
+ * How strictly a workspace is guarded: as the session says, but not less than its
+ * table says.  Error if it says "off" and may not.
+ */
+static GuardLevel
+guard_level(const char *lockid, const AttachedTable *table)
+{
+	if (tfstate_guard_level != GUARD_OFF)
+		return Max(tfstate_guard_level, table->guard);
+	tfstate_check_privilege(lockid, "override");
+	return GUARD_OFF;
+}
+
+/*
+ * A workspace is written, from before, or deleted, if after is NULL.
+ */
+static void
+guard_change(const AttachedTable *table, const StateRow *before, const StateRow *after)
+{
+	static const StateText nothing = {0};
+	const StateRow *row = after ? after : before;
+	const StateText *old_text = before ? &before->text : &nothing;
+	const StateText *new_text = after ? &after->text : &nothing;
+	GuardLevel	level = guard_level(row->lockid, table);
+	Holding		holding;
+	bool		ours;
+
+	if (after && after->text.data == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("state of workspace \"%s\" must not be null", shown(row->lockid))));
+	if (level == GUARD_OFF)
+		ours = tfstate_current_holding(row->lockid, &holding) && tfstate_is_ours(&holding);
+	else
+		ours = guard_lock(row, level, after == NULL, &holding);
+	if (after && before && old_text->len == new_text->len && old_text->data &&
+		memcmp(old_text->data, new_text->data, new_text->len) == 0)
+		return;
+	if (after && level != GUARD_OFF)
+		guard_text(row->lockid, old_text, new_text);
+	tfstate_record_version(row->lockid, old_text, new_text, ours ? &holding : NULL);
+	tfstate_prune_in_passing(row->lockid, table);
+}
+
+/*
+ * The row in a tuple of a table of states.  Returns false if it has no name, and
+ * so is no workspace.
+ */
+static bool
+read_row(Relation rel, HeapTuple tuple, StateRow *row)
+{
+	Oid			relid = RelationGetRelid(rel);
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		isnull;
+	Datum		value;
+
+	memset(row, 0, sizeof(StateRow));
+	value = heap_getattr(tuple, get_attnum(relid, "name"), desc, &isnull);
+	if (isnull)
+		return false;
+	row->lockid = tfstate_workspace_lockid(relid, TextDatumGetCString(value));
+	tfstate_check_lockid(row->lockid);
+	row->id = DatumGetInt64(heap_getattr(tuple, get_attnum(relid, "id"), desc, &isnull));
+	value = heap_getattr(tuple, get_attnum(relid, "data"), desc, &isnull);
+	if (!isnull)
+	{
+		text	   *data = DatumGetTextPP(value);
+
+		row->text.data = VARDATA_ANY(data);
+		row->text.len = VARSIZE_ANY_EXHDR(data);
+	}
+	return true;
+}
+
+/*
+ * TRUNCATE deletes all workspaces.
+ */
+static void
+guard_truncate(Relation rel, const AttachedTable *table)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tfstate workspace",
+												  ALLOCSET_DEFAULT_SIZES);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
+	HeapTuple	tuple;
+	StateRow	row;
+
+	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		if (read_row(rel, tuple, &row))
+			guard_change(table, &row, NULL);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	systable_endscan(scan);
+	MemoryContextDelete(context);
+	UnregisterSnapshot(snapshot);
+}
+
+static void
+guard_row(TriggerData *trigger, const AttachedTable *table)
+{
+	Relation	rel = trigger->tg_relation;
+	HeapTuple	old = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? NULL : trigger->tg_trigtuple;
+	HeapTuple	new = TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? trigger->tg_trigtuple :
+		trigger->tg_newtuple;
+	bool		has_before;
+	bool		has_after;
+	StateRow	before;
+	StateRow	after;
+
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+		new = NULL;
+	has_before = old && read_row(rel, old, &before);
+	has_after = new && read_row(rel, new, &after);
+	if (has_before && has_after && strcmp(before.lockid, after.lockid) == 0)
+	{
+		guard_change(table, &before, &after);
+		return;
+	}
+	if (has_before)
+		guard_change(table, &before, NULL);
+	if (has_after)
+		guard_change(table, NULL, &after);
+}
+
+/*
+ * Trigger of an attached table: AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW, and
+ * BEFORE TRUNCATE FOR EACH STATEMENT.
+ */
+Datum
+tfstate_guard(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	AttachedTable table;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		(TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) ?
+		 !TRIGGER_FIRED_BEFORE(trigger->tg_event) :
+		 !(TRIGGER_FIRED_AFTER(trigger->tg_event) && TRIGGER_FIRED_FOR_ROW(trigger->tg_event))))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be fired AFTER a row or BEFORE TRUNCATE",
+						"tfstate_guard")));
+	if (!tfstate_attached_table(RelationGetRelid(trigger->tg_relation), &table))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not attached",
+						RelationGetRelationName(trigger->tg_relation)),
+				 errhint("Attach it with tfstate_attach(), or drop its trigger \"%s\".",
+						 trigger->tg_trigger->tgname)));
+	tfstate_check_settings();
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+		guard_truncate(trigger->tg_relation, &table);
+	else
+	{
+		if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+			tfstate_exchange_creation_key(trigger->tg_relation, trigger->tg_trigtuple);
+		guard_row(trigger, &table);
+	}
+	return PointerGetDatum(NULL);
+}

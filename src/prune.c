@@ -1,0 +1,230 @@
+/*-------------------------------------------------------------------------
+ *
+ * prune.c
+ *	  How old versions are forgotten.
+ *
+ * A version goes when it is neither among the newest that are to be kept nor
+ * young enough, of what is asked for.  The oldest one that stays can be a delta
+ * to one that goes: it becomes a full copy first, in the same transaction.
+ *
+ * The newest version always stays, and so does the one before it, for when the
+ * newest is the deletion of the workspace.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "compat.h"
+#include "delta.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "version.h"
+
+/* How many versions stay in any case. */
+#define MIN_VERSIONS	2
+
+/* A write prunes at each so many-th version, so that full copies stay rare. */
+#define PRUNE_EVERY		32
+
+PG_FUNCTION_INFO_V1(tfstate_prune_workspace);
+
+/*
+ * Versions below this number are too many, PG_INT64_MAX if none are.
+ */
+static int64
+count_limit(const Version *newest, const AttachedTable *table)
+{
+	int			keep = table->keep_versions;
+
+	if (keep == 0)
+		keep = table->has_keep_age ? MIN_VERSIONS : INT_MAX;
+	return VERSION_INT64(newest, number) - Max(keep, MIN_VERSIONS) + 1;
+}
+
+/* Versions that are older than this are too old. */
+static TimestampTz
+age_limit(const AttachedTable *table)
+{
+	if (!table->has_keep_age)
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+												   TimestampTzGetDatum(GetCurrentTimestamp()),
+												   IntervalPGetDatum(&table->keep_age)));
+}
+
+/*
+ * A scan of the versions of a workspace in their order.
+ */
+static SysScanDesc
+scan_versions(Relation rel, Relation index, const char *lockid, Snapshot snapshot)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, Anum_version_lockid, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(lockid));
+	return systable_beginscan_ordered(rel, index, snapshot, 1, &key);
+}
+
+/*
+ * Find the oldest version that stays.  Returns how many are older.
+ */
+static int64
+find_oldest(Relation rel, Relation index, const char *lockid, Snapshot snapshot,
+			const AttachedTable *table, const Version *newest, Version *oldest)
+{
+	int64		below = count_limit(newest, table);
+	TimestampTz before = age_limit(table);
+	SysScanDesc scan = scan_versions(rel, index, lockid, snapshot);
+	int64		older = 0;
+	HeapTuple	tuple;
+
+	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		tfstate_read_version(tuple, RelationGetDescr(rel), false, oldest);
+		if (VERSION_INT64(oldest, number) >= below ||
+			DatumGetTimestampTz(VERSION_DATUM(oldest, created)) >= before)
+			break;
+		older++;
+	}
+	systable_endscan_ordered(scan);
+	return older;
+}
+
+/*
+ * Make a version independent of those before it.  Returns false if its text is
+ * damaged.
+ */
+static bool
+make_full(Relation rel, const char *lockid, const Version *version)
+{
+	StateText	text;
+	HeapTuple	tuple;
+	Version		full = *version;
+
+	if (VERSION_NULL(version, chain) || DatumGetInt32(VERSION_DATUM(version, chain)) == 0)
+		return true;
+	if (!tfstate_restore_version(lockid, VERSION_INT64(version, number), &text))
+		return false;
+	full.values[Anum_version_chain - 1] = Int32GetDatum(0);
+	full.values[Anum_version_content - 1] = PointerGetDatum(tfstate_compress(text.data, text.len, NULL, 0));
+	full.nulls[Anum_version_content - 1] = false;
+	tuple = heap_form_tuple(RelationGetDescr(rel), full.values, full.nulls);
+	CatalogTupleUpdate(rel, &full.tid, tuple);
+	CommandCounterIncrement();
+	return true;
+}
+
+static void
+delete_older(Relation rel, Relation index, const char *lockid, Snapshot snapshot, int64 count)
+{
+	SysScanDesc scan = scan_versions(rel, index, lockid, snapshot);
+	HeapTuple	tuple;
+
+	while (count-- > 0 &&
+		   (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		CatalogTupleDelete(rel, &tuple->t_self);
+	}
+	systable_endscan_ordered(scan);
+	CommandCounterIncrement();
+}
+
+/*
+ * Forget the versions of a workspace that need not be kept.  The caller has V of
+ * the lockid.  Returns how many went: none if
+ * the oldest one that stays is damaged, because it may be mended from those.
+ */
+static int64
+prune(const char *lockid, const AttachedTable *table)
+{
+	Relation	rel = table_open(tfstate_catalog()->version, RowExclusiveLock);
+	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		count = 0;
+	Version		newest;
+	Version		oldest;
+
+	if (tfstate_newest_version(lockid, &newest))
+		count = find_oldest(rel, index, lockid, snapshot, table, &newest, &oldest);
+	if (count > 0 && !make_full(rel, lockid, &oldest))
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("versions of workspace \"%s\" are not pruned: version %lld is damaged",
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+						(long long) VERSION_INT64(&oldest, number))));
+		count = 0;
+	}
+	if (count > 0)
+		delete_older(rel, index, lockid, snapshot, count);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, RowExclusiveLock);
+	return count;
+}
+
+/*
+ * What a write does about old versions, now and then, if its table says how many are
+ * to be kept.
+ */
+void
+tfstate_prune_in_passing(const char *lockid, const AttachedTable *table)
+{
+	Version		newest;
+
+	if ((table->keep_versions == 0 && !table->has_keep_age) ||
+		!tfstate_newest_version(lockid, &newest) ||
+		VERSION_INT64(&newest, number) % PRUNE_EVERY != 0 ||
+		!tfstate_lock_versions(lockid, false))
+		return;
+	(void) prune(lockid, table);
+}
+
+/*
+ * tfstate_prune_workspace(workspace text, keep_versions integer, keep_age interval)
+ * returns bigint
+ *
+ * With NULL for both, what the workspace's table says; nothing if that is nothing.
+ */
+Datum
+tfstate_prune_workspace(PG_FUNCTION_ARGS)
+{
+	AttachedTable table = {0};
+	const char *name;
+	char	   *lockid;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	tfstate_check_writable("tfstate_prune()");
+	if (!PG_ARGISNULL(1))
+		table.keep_versions = PG_GETARG_INT32(1);
+	if (table.keep_versions < 0 || (!PG_ARGISNULL(1) && table.keep_versions == 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("number of versions to keep must be greater than zero")));
+	if (!PG_ARGISNULL(2))
+	{
+		table.has_keep_age = true;
+		table.keep_age = *PG_GETARG_INTERVAL_P(2);
+	}
+	if (PG_ARGISNULL(1) && PG_ARGISNULL(2))
+		(void) tfstate_attached_table(tfstate_lockid_table(lockid, &name), &table);
+	if (table.keep_versions == 0 && !table.has_keep_age)
+		PG_RETURN_INT64(0);
+	(void) tfstate_lock_versions(lockid, true);
+	PG_RETURN_INT64(prune(lockid, &table));
+}

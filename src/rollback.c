@@ -1,0 +1,203 @@
+/*-------------------------------------------------------------------------
+ *
+ * rollback.c
+ *	  Back to an earlier version of a state.
+ *
+ * The text of that version is written as a new state, under the workspace's lock
+ * and with the next serial: Terraform itself does not take a state for newer than
+ * another one with a higher serial.  Nothing else in the text is changed.  (A state
+ * that OpenTofu has encrypted repeats its serial in what is encrypted, so such a
+ * one is written as it was.)
+ *
+ * The write is an ordinary INSERT by the current role, with its privileges and
+ * with the triggers of the table, which record it as any other.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "state.h"
+#include "states.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "version.h"
+
+PG_FUNCTION_INFO_V1(tfstate_rollback);
+PG_FUNCTION_INFO_V1(tfstate_undelete);
+
+/*
+ * Take the lock of a workspace for the rest of the transaction, unless it is ours
+ * already.  Returns whether it was taken, with the holding.
+ */
+static bool
+lock_workspace(const char *lockid, Holding *holding)
+{
+	LockRequest request = {0};
+	LockConflict conflict;
+
+	if (tfstate_current_holding(lockid, holding) && tfstate_is_ours(holding) &&
+		!tfstate_holding_expired(holding))
+		return false;
+	request.lockid = lockid;
+	request.info = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+													  CStringGetDatum("{\"Operation\": \"rollback\"}")));
+	request.has_key = tfstate_workspace_id(lockid, &request.key);
+	if (!tfstate_acquire(&request, holding, &conflict))
+		tfstate_raise_conflict(lockid, &conflict);
+	return true;
+}
+
+/*
+ * The serial that a new state of a workspace is to have: one more than all that are
+ * or were there.
+ */
+static int64
+next_serial(const char *lockid, Oid relid, const char *name, const Version *newest)
+{
+	int64		serial = VERSION_NULL(newest, serial) ? 0 : VERSION_INT64(newest, serial);
+	StateFacts	facts;
+	text	   *data;
+
+	if (tfstate_workspace_text(relid, name, &data))
+	{
+		tfstate_read_facts(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data), &facts);
+		if (facts.has_serial)
+			serial = Max(serial, facts.serial);
+	}
+	if (serial == PG_INT64_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("workspace \"%s\" has the greatest serial that there is",
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
+	return serial + 1;
+}
+
+/*
+ * The text of a version with another serial.
+ */
+static Datum
+with_serial(const char *lockid, int64 number, int64 serial)
+{
+	size_t		len;
+	char	   *state = tfstate_version_text(lockid, number, &len);
+	StateFacts	facts;
+	StringInfoData changed;
+
+	tfstate_read_facts(state, (int) len, &facts);
+	if (!facts.valid || !facts.has_serial)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_JSON_TEXT),
+				 errmsg("version %lld of workspace \"%s\" is no state that Terraform could read",
+						(long long) number, tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
+	if (facts.encrypted)
+		return PointerGetDatum(cstring_to_text_with_len(state, (int) len));
+	initStringInfo(&changed);
+	appendBinaryStringInfo(&changed, state, (int) (facts.serial_start - state));
+	appendStringInfo(&changed, "%lld", (long long) serial);
+	appendBinaryStringInfo(&changed, facts.serial_end,
+						   (int) (state + len - facts.serial_end));
+	return PointerGetDatum(cstring_to_text_with_len(changed.data, changed.len));
+}
+
+/*
+ * Write a state as Terraform does.
+ */
+static void
+write_state(Oid relid, const char *name, Datum state)
+{
+	char	   *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+												   get_rel_name(relid));
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name), state};
+
+	SPI_connect();
+	tfstate_rolling_back = true;
+	PG_TRY();
+	{
+		if (SPI_execute_with_args(psprintf("INSERT INTO %s (name, data) VALUES ($1, $2)"
+										   " ON CONFLICT (name) DO UPDATE SET data = $2", table),
+								  2, types, values, NULL, false, 0) != SPI_OK_INSERT)
+			elog(ERROR, "could not write a state");
+	}
+	PG_FINALLY();
+	{
+		tfstate_rolling_back = false;
+	}
+	PG_END_TRY();
+	SPI_finish();
+}
+
+/*
+ * Write a version of a workspace as its new state.  Returns the number of the version
+ * that this makes.
+ */
+static int64
+roll_back(const char *lockid, int64 number)
+{
+	const char *name;
+	Oid			relid = tfstate_lockid_table(lockid, &name);
+	Holding		holding;
+	Version		newest;
+	bool		taken;
+
+	if (!OidIsValid(relid) || !tfstate_newest_version(lockid, &newest))
+		tfstate_raise_no_workspace(lockid);
+	taken = lock_workspace(lockid, &holding);
+	(void) tfstate_newest_version(lockid, &newest);
+	write_state(relid, name,
+				with_serial(lockid, number, next_serial(lockid, relid, name, &newest)));
+	if (taken)
+		(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
+	(void) tfstate_newest_version(lockid, &newest);
+	return VERSION_INT64(&newest, number);
+}
+
+/* The checks that both functions begin with; returns the workspace's lockid. */
+static char *
+workspace_argument(FunctionCallInfo fcinfo, const char *function)
+{
+	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	tfstate_check_writable(function);
+	tfstate_check_lockid(lockid);
+	tfstate_check_settings();
+	tfstate_check_privilege(lockid, "lock");
+	tfstate_check_read(lockid);
+	return lockid;
+}
+
+/*
+ * tfstate_rollback(workspace text, number bigint) returns bigint
+ */
+Datum
+tfstate_rollback(PG_FUNCTION_ARGS)
+{
+	char	   *lockid = workspace_argument(fcinfo, "tfstate_rollback()");
+
+	PG_RETURN_INT64(roll_back(lockid, PG_GETARG_INT64(1)));
+}
+
+/*
+ * tfstate_undelete(workspace text) returns bigint
+ */
+Datum
+tfstate_undelete(PG_FUNCTION_ARGS)
+{
+	char	   *lockid = workspace_argument(fcinfo, "tfstate_undelete()");
+	Version		newest;
+
+	if (!tfstate_newest_version(lockid, &newest))
+		tfstate_raise_no_workspace(lockid);
+	if (!VERSION_NULL(&newest, size))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("workspace \"%s\" is not deleted",
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
+				 errhint("To go back to an earlier version, call tfstate_rollback().")));
+	PG_RETURN_INT64(roll_back(lockid, VERSION_INT64(&newest, number) - 1));
+}

@@ -1,0 +1,316 @@
+/*-------------------------------------------------------------------------
+ *
+ * states.c
+ *	  SQL functions that list, read and check the states in the attached tables.
+ *
+ * A role sees the workspaces for which it has the privilege "view".  The text of
+ * a state can hold secrets: to read that, it must also have SELECT on the table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "compat.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "state.h"
+#include "states.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "version.h"
+
+PG_FUNCTION_INFO_V1(tfstate_states);
+PG_FUNCTION_INFO_V1(tfstate_version);
+PG_FUNCTION_INFO_V1(tfstate_verify_workspace);
+PG_FUNCTION_INFO_V1(tfstate_repair);
+
+/*
+ * Visit the workspaces of one table.
+ */
+static void
+visit_table(Oid relid, const char *pattern, List *privileges,
+			WorkspaceVisitor visit, void *arg)
+{
+	AttrNumber	columns[] = {get_attnum(relid, "id"), get_attnum(relid, "name"), get_attnum(relid, "data")};
+	Relation	rel = try_table_open(relid, AccessShareLock);
+	MemoryContext context;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+
+	if (rel == NULL)
+		return;
+	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate workspace",
+									ALLOCSET_DEFAULT_SIZES);
+	slot = table_slot_create(rel, NULL);
+	scan = table_beginscan(rel, GetActiveSnapshot(), 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		Workspace	workspace = {0};
+		bool		isnull;
+		Datum		name;
+
+		CHECK_FOR_INTERRUPTS();
+		name = slot_getattr(slot, columns[1], &isnull);
+		if (!isnull)
+		{
+			workspace.relid = relid;
+			workspace.lockid = tfstate_workspace_lockid(relid, TextDatumGetCString(name));
+			workspace.id = DatumGetInt64(slot_getattr(slot, columns[0], &isnull));
+			workspace.data = slot_getattr(slot, columns[2], &workspace.is_null);
+			if (tfstate_pattern_matches(workspace.lockid, pattern) &&
+				tfstate_allowed(privileges, workspace.lockid))
+				visit(&workspace, arg);
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextDelete(context);
+	table_close(rel, AccessShareLock);
+}
+
+/*
+ * Visit all workspaces whose lockid matches a pattern and which the current role may
+ * view, as of the statement's snapshot.  What a visit allocates is freed after it.
+ */
+void
+tfstate_visit_workspaces(const char *pattern, WorkspaceVisitor visit, void *arg)
+{
+	List	   *privileges = tfstate_privileges("view");
+	ListCell   *lc;
+
+	foreach(lc, tfstate_attached_tables())
+		visit_table(lfirst_oid(lc), pattern, privileges, visit, arg);
+}
+
+/*
+ * Read serial, lineage and version of a stored text, without reading it whole if they
+ * stand at its beginning.
+ */
+static void
+read_stored_head(Datum data, StateFacts *facts)
+{
+	text	   *head = DatumGetTextPSlice(data, 0, TFSTATE_HEAD_BYTES);
+
+	if (!tfstate_read_head(VARDATA_ANY(head), VARSIZE_ANY_EXHDR(head), facts))
+	{
+		text	   *all = DatumGetTextPP(data);
+
+		tfstate_read_facts(VARDATA_ANY(all), VARSIZE_ANY_EXHDR(all), facts);
+	}
+}
+
+static void
+put_text(Datum *values, bool *nulls, int column, const char *text)
+{
+	nulls[column] = (text == NULL);
+	if (text)
+		values[column] = CStringGetTextDatum(text);
+}
+
+static void
+put_state(const Workspace *workspace, void *arg)
+{
+	ReturnSetInfo *result = arg;
+	StateFacts	facts = {0};
+	Datum		values[7];
+	bool		nulls[7] = {0};
+
+	if (!workspace->is_null)
+		read_stored_head(workspace->data, &facts);
+	put_text(values, nulls, 0, workspace->lockid);
+	values[1] = ObjectIdGetDatum(workspace->relid);
+	values[2] = Int64GetDatum(workspace->id);
+	values[3] = Int64GetDatum(facts.serial);
+	nulls[3] = !facts.has_serial;
+	put_text(values, nulls, 4, facts.lineage);
+	put_text(values, nulls, 5, facts.terraform_version);
+	nulls[6] = workspace->is_null;
+	if (!nulls[6])
+		values[6] = Int64GetDatum((int64) toast_raw_datum_size(workspace->data) - VARHDRSZ);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * tfstate_states(pattern text)
+ * returns setof (workspace text, "table" regclass, id bigint, serial bigint,
+ *				  lineage text, terraform_version text, size bigint)
+ */
+Datum
+tfstate_states(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	tfstate_visit_workspaces(text_to_cstring(PG_GETARG_TEXT_PP(0)), put_state, fcinfo->resultinfo);
+	PG_RETURN_NULL();
+}
+
+/*
+ * Error unless the current role may read the texts of a workspace's states.
+ */
+void
+tfstate_check_read(const char *lockid)
+{
+	const char *name;
+	Oid			relid = tfstate_lockid_table(lockid, &name);
+
+	tfstate_check_privilege(lockid, "view");
+	if (OidIsValid(relid) ? !tfstate_may_read_states(relid) : !tfstate_is_owner())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for the states of workspace \"%s\"",
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
+				 errdetail("To read them, a role needs SELECT on the table; where there is none any more, only the owner of the extension can.")));
+}
+
+/*
+ * tfstate_version(workspace text, number bigint) returns text
+ */
+Datum
+tfstate_version(PG_FUNCTION_ARGS)
+{
+	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *text;
+	size_t		len;
+
+	tfstate_check_lockid(lockid);
+	tfstate_check_read(lockid);
+	text = tfstate_version_text(lockid, PG_GETARG_INT64(1), &len);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(text, (int) len));
+}
+
+static void
+put_problem(ReturnSetInfo *result, const Version *version, const char *problem)
+{
+	Datum		values[2];
+	bool		nulls[2] = {0};
+
+	nulls[0] = (version == NULL);
+	if (version)
+		values[0] = VERSION_DATUM(version, number);
+	values[1] = CStringGetTextDatum(problem);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * The text that is in the table; none if there is no such workspace.
+ */
+static StateText
+current_text(const char *lockid, Oid relid, const char *name)
+{
+	StateText	current = {0};
+	text	   *data;
+
+	if (OidIsValid(relid) && tfstate_workspace_text(relid, name, &data))
+	{
+		current.data = VARDATA_ANY(data);
+		current.len = VARSIZE_ANY_EXHDR(data);
+	}
+	return current;
+}
+
+/*
+ * Compare what is in the table with the newest version.
+ */
+static void
+verify_current(ReturnSetInfo *result, const char *lockid)
+{
+	const char *name;
+	Oid			relid = tfstate_lockid_table(lockid, &name);
+	StateText	current = current_text(lockid, relid, name);
+	Version		newest;
+
+	if (!tfstate_newest_version(lockid, &newest))
+	{
+		if (current.data)
+			put_problem(result, NULL, "the state was never recorded");
+	}
+	else if (!OidIsValid(relid))
+		put_problem(result, &newest, "the table of the workspace is not attached or has another name");
+	else if (!tfstate_version_is(&newest, &current))
+		put_problem(result, &newest,
+					current.data == NULL ? "the workspace was deleted without being recorded" :
+					VERSION_NULL(&newest, size) ? "the workspace was created without being recorded" :
+					"the state in the table is not the one that was recorded");
+}
+
+static void
+verify_versions(ReturnSetInfo *result, const char *lockid)
+{
+	VersionReader reader;
+	bool		intact;
+
+	tfstate_open_versions(&reader, lockid, 0);
+	reader.verify = true;
+	while (tfstate_next_version(&reader, &intact))
+	{
+		if (!intact)
+			put_problem(result, &reader.version, "the version is damaged, or one that it depends on");
+	}
+	tfstate_close_versions(&reader);
+}
+
+/*
+ * tfstate_verify_workspace(workspace text, versions boolean)
+ * returns setof (version bigint, problem text)
+ */
+Datum
+tfstate_verify_workspace(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	InitMaterializedSRF(fcinfo, 0);
+	tfstate_check_privilege(lockid, "view");
+	verify_current(result, lockid);
+	if (PG_GETARG_BOOL(1))
+		verify_versions(result, lockid);
+	PG_RETURN_NULL();
+}
+
+/*
+ * tfstate_repair(workspace text) returns bigint
+ */
+Datum
+tfstate_repair(PG_FUNCTION_ARGS)
+{
+	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	const char *name;
+	StateText	current;
+	Version		newest;
+	Oid			relid;
+
+	tfstate_check_writable("tfstate_repair()");
+	tfstate_check_lockid(lockid);
+	tfstate_check_privilege(lockid, "override");
+	relid = tfstate_lockid_table(lockid, &name);
+	if (!OidIsValid(relid))
+		tfstate_raise_no_workspace(lockid);
+	(void) tfstate_lock_versions(lockid, true);
+	current = current_text(lockid, relid, name);
+	(void) tfstate_record_found(lockid, &current);
+	if (!tfstate_newest_version(lockid, &newest))
+		tfstate_raise_no_workspace(lockid);
+	PG_RETURN_DATUM(VERSION_DATUM(&newest, number));
+}
+
+/*
+ * Raise the error for a workspace that does not exist.
+ */
+void
+tfstate_raise_no_workspace(const char *lockid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("workspace \"%s\" does not exist",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
+			 errhint("A workspace is named schema.table/name, and its table is attached with tfstate_attach().")));
+}

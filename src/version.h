@@ -1,0 +1,94 @@
+/*-------------------------------------------------------------------------
+ *
+ * version.h
+ *	  The recorded versions of states.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_VERSION_H
+#define TFSTATE_VERSION_H
+
+#include "tfstate.h"
+
+/* The columns of tfstate_stored_version. */
+enum
+{
+	Anum_version_lockid = 1,
+	Anum_version_number,
+	Anum_version_operation,
+	Anum_version_serial,
+	Anum_version_lineage,
+	Anum_version_terraform_version,
+	Anum_version_resources,
+	Anum_version_size,
+	Anum_version_sha256,
+	Anum_version_md5,
+	Anum_version_created,
+	Anum_version_who,
+	Anum_version_role,
+	Anum_version_application_name,
+	Anum_version_client_addr,
+	Anum_version_lock_id,
+	Anum_version_lock_who,
+	Anum_version_lock_operation,
+	Anum_version_fence,
+	Anum_version_chain,
+	Anum_version_content,
+	Natts_version = Anum_version_content
+};
+
+/* What a version records. */
+#define OPERATION_WRITE		"write"
+#define OPERATION_DELETE	"delete"
+#define OPERATION_FOUND		"found"
+
+/* One row of tfstate_stored_version, copied out of it. */
+typedef struct Version
+{
+	ItemPointerData tid;		/* where it lies */
+	Datum		values[Natts_version];
+	bool		nulls[Natts_version];
+} Version;
+
+#define VERSION_NULL(v, col)	((v)->nulls[Anum_version_##col - 1])
+#define VERSION_DATUM(v, col)	((v)->values[Anum_version_##col - 1])
+#define VERSION_INT64(v, col)	DatumGetInt64(VERSION_DATUM(v, col))
+#define VERSION_TEXT(v, col)	TextDatumGetCString(VERSION_DATUM(v, col))
+
+/* The text of a state, in the table or on its way there. */
+typedef struct StateText
+{
+	const char *data;			/* NULL for none; not terminated by a zero */
+	size_t		len;			/* in bytes */
+} StateText;
+
+/* Reads the texts of consecutive versions of a workspace. */
+typedef struct VersionReader
+{
+	const char *lockid;
+	Relation	rel;
+	Relation	index;
+	SysScanDesc scan;
+	Snapshot	snapshot;
+	bool		verify;			/* compare each text with its digest? */
+	Version		version;		/* the last one that was read, content included */
+	StateText	text;			/* of that; none for a deletion */
+} VersionReader;
+
+extern void tfstate_read_version(HeapTuple tuple, TupleDesc desc, bool with_content,
+								 Version *version);
+extern bool tfstate_newest_version(const char *lockid, Version *version);
+extern bool tfstate_find_version(const char *lockid, int64 number, Version *version);
+extern bool tfstate_version_is(const Version *version, const StateText *text);
+extern void tfstate_record_version(const char *lockid, const StateText *before,
+								   const StateText *after, const Holding *holding);
+extern bool tfstate_lock_versions(const char *lockid, bool wait);
+extern bool tfstate_record_found(const char *lockid, const StateText *found);
+extern bool tfstate_restore_version(const char *lockid, int64 number, StateText *text);
+extern char *tfstate_version_text(const char *lockid, int64 number, size_t *len);
+extern void tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first);
+extern bool tfstate_next_version(VersionReader *reader, bool *intact);
+extern void tfstate_close_versions(VersionReader *reader);
+extern void tfstate_prune_in_passing(const char *lockid, const AttachedTable *table);
+
+#endif							/* TFSTATE_VERSION_H */
