@@ -112,6 +112,7 @@ tfstate_decompress(const bytea *compressed, size_t len, const char *prefix, size
 	if (len >= MaxAllocSize || ZSTD_getFrameContentSize(source, size) != len)
 		return NULL;
 	text = palloc(len + 1);
+
 	context = ZSTD_createDCtx();
 	if (context == NULL)
 		ereport(ERROR,
@@ -128,7 +129,7 @@ tfstate_decompress(const bytea *compressed, size_t len, const char *prefix, size
 		pfree(text);
 		return NULL;
 	}
-	text[len] = '\0';
+	text[		len] = '\0';
 	return text;
 }
 

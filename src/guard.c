@@ -47,7 +47,7 @@ typedef struct StateRow
 {
 	char	   *lockid;
 	int64		id;
-	StateText	text;
+	StateText text;
 } StateRow;
 
 /* Is rollback.c at work?  It may go back to a version of another lineage. */

@@ -16,8 +16,8 @@
 typedef struct JsonStream
 {
 	/*
-	 * Set by the caller.  Containers (objects and arrays) have the depths 1, 2
-	 * and so on.  start and end are called for all of them, scalar and the
+	 * Set by the caller.  Containers (objects and arrays) have the depths 1,
+	 * 2 and so on.  start and end are called for all of them, scalar and the
 	 * keys are there down to max_depth, which start and end may change: what
 	 * they leave is valid for what follows.
 	 */

@@ -109,7 +109,7 @@ find_oldest(Relation rel, Relation index, const char *lockid, Snapshot snapshot,
 static bool
 make_full(Relation rel, const char *lockid, const Version *version)
 {
-	StateText	text;
+	StateText text;
 	HeapTuple	tuple;
 	Version		full = *version;
 

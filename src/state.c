@@ -103,6 +103,6 @@ tfstate_read_head(const char *text, int len, StateFacts *facts)
 
 	tfstate_read_facts(text, head, facts);
 	/* a number at the very end may have been cut */
-	return facts->has_serial && facts->serial_end < text + head &&
-		facts->lineage && facts->terraform_version;
+	return facts->has_serial && facts->serial_end < text +head &&
+				facts->lineage && facts->terraform_version;
 }

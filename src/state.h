@@ -17,7 +17,8 @@ typedef struct StateFacts
 	bool		is_object;		/* does it begin like one? */
 	bool		has_serial;		/* an integer from 0 to 2^63 - 1? */
 	int64		serial;
-	const char *serial_start;	/* where it stands in the text; NULL if nowhere */
+	const char *serial_start;	/* where it stands in the text; NULL if
+								 * nowhere */
 	const char *serial_end;
 	char	   *lineage;		/* NULL if there is none */
 	char	   *terraform_version;	/* NULL if there is none */

@@ -184,6 +184,7 @@ tfstate_version(PG_FUNCTION_ARGS)
 	tfstate_check_lockid(lockid);
 	tfstate_check_read(lockid);
 	text = tfstate_version_text(lockid, PG_GETARG_INT64(1), &len);
+
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(text, (int) len));
 }
 

@@ -68,7 +68,7 @@ set_value(Version *version, int column, Datum value)
 static void
 set_text(Version *version, int column, const char *text)
 {
-	if (text && *text)
+	if (text &&*text)
 		set_value(version, column, CStringGetTextDatum(text));
 }
 
@@ -167,8 +167,8 @@ tfstate_version_is(const Version *version, const StateText *text)
 	if (text->data == NULL || VERSION_NULL(version, size))
 		return text->data == NULL && VERSION_NULL(version, size);
 	return VERSION_INT64(version, size) == text->len && !VERSION_NULL(version, sha256) &&
-		datumIsEqual(VERSION_DATUM(version, sha256),
-					 PointerGetDatum(tfstate_sha256(text->data, text->len)), false, -1);
+				datumIsEqual(VERSION_DATUM(version, sha256),
+							 PointerGetDatum(tfstate_sha256(text->data, text->len)), false, -1);
 }
 
 /*
@@ -463,7 +463,7 @@ tfstate_restore_version(const char *lockid, int64 number, StateText *text)
 	tfstate_open_versions(&reader, lockid, number);
 	while (tfstate_next_version(&reader, &intact) && intact &&
 		   VERSION_INT64(&reader.version, number) < number)
-		/* the next one is a delta to it */ ;
+		 /* the next one is a delta to it */ ;
 	tfstate_close_versions(&reader);
 	*text = reader.text;
 	return intact && text->data && VERSION_INT64(&reader.version, number) == number &&
@@ -478,7 +478,7 @@ char *
 tfstate_version_text(const char *lockid, int64 number, size_t *len)
 {
 	const char *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
-	StateText	text;
+	StateText text;
 	Version		version;
 
 	if (!tfstate_find_version(lockid, number, &version))
@@ -495,5 +495,6 @@ tfstate_version_text(const char *lockid, int64 number, size_t *len)
 						(long long) number, name),
 				 errhint("tfstate_verify() lists the versions that are damaged.")));
 	*len = text.len;
+
 	return unconstify(char *, text.data);
 }

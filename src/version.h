@@ -71,8 +71,9 @@ typedef struct VersionReader
 	SysScanDesc scan;
 	Snapshot	snapshot;
 	bool		verify;			/* compare each text with its digest? */
-	Version		version;		/* the last one that was read, content included */
-	StateText	text;			/* of that; none for a deletion */
+	Version		version;		/* the last one that was read, content
+								 * included */
+	StateText text;				/* of that; none for a deletion */
 } VersionReader;
 
 extern void tfstate_read_version(HeapTuple tuple, TupleDesc desc, bool with_content,

@@ -59,7 +59,7 @@ tfstate_attached_tables(void)
 		bool		isnull;
 
 		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, Anum_attached_relid,
-															RelationGetDescr(rel), &isnull)));
+																   RelationGetDescr(rel), &isnull)));
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
