@@ -655,8 +655,10 @@ RETURNS bigint
 LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 BEGIN ATOMIC
 	SELECT coalesce(sum(@extschema@.tfstate_prune_workspace(w.lockid, tfstate_prune.keep_versions, tfstate_prune.keep_age)), 0)::bigint
-	  FROM (SELECT DISTINCT v.lockid FROM @extschema@.tfstate_stored_version v) w
-	 WHERE @extschema@.tfstate_matches(w.lockid, tfstate_prune.pattern);
+	  FROM (SELECT DISTINCT v.lockid
+			  FROM @extschema@.tfstate_stored_version v
+			 WHERE @extschema@.tfstate_matches(v.lockid, tfstate_prune.pattern)
+			 ORDER BY v.lockid) w;
 END;
 COMMENT ON FUNCTION @extschema@.tfstate_prune(text, integer, interval) IS
 'forget the versions that need not be kept, and return how many there were';

@@ -30,10 +30,8 @@
 #include "access/tableam.h"
 #include "commands/trigger.h"
 #include "compat.h"
-#include "state.h"
 #include "tfstate.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -41,6 +39,9 @@
 #include "version.h"
 
 PG_FUNCTION_INFO_V1(tfstate_guard);
+
+/* How long somebody else may be about to take the lock. */
+#define MAX_WAIT_USECS	USECS_PER_SEC
 
 /* One row of a table of states. */
 typedef struct StateRow
@@ -109,7 +110,7 @@ refuse_held(const char *lockid, const Holding *holder)
 	remember_refusal(lockid);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("state of workspace \"%s\" is not written: its lock is held by %s; ask them, or release the lock with tfstate_force_unlock(), then run again",
+			 errmsg("cannot change the state of workspace \"%s\": its lock is held by %s; ask them, or release the lock with tfstate_force_unlock(), then run again",
 					shown(lockid), tfstate_describe_holding(holder, false)),
 			 errhint("To release the lock: %s", tfstate_force_unlock_call(lockid, holder))));
 }
@@ -121,13 +122,13 @@ refuse_fence(const char *lockid, const Holding *holder)
 	if (holder)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("state of workspace \"%s\" is not written: the lock with fence %lld was lost, and the lock with fence %lld is held by %s",
+				 errmsg("cannot change the state of workspace \"%s\": the lock with fence %lld was lost, and the lock with fence %lld is held by %s",
 						shown(lockid), (long long) tfstate_fence,
 						(long long) HOLDING_INT64(holder, fence),
 						tfstate_describe_holding(holder, false))));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("state of workspace \"%s\" is not written: the lock with fence %lld is not held any more",
+			 errmsg("cannot change the state of workspace \"%s\": the lock with fence %lld is not held any more",
 					shown(lockid), (long long) tfstate_fence),
 			 errhint("Take the lock, read the state again and write under the new fence.")));
 }
@@ -137,13 +138,15 @@ refuse_unlocked(const char *lockid)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("state of workspace \"%s\" is not written: this session does not hold its lock, and tfstate.guard is \"require\"",
+			 errmsg("cannot change the state of workspace \"%s\": this session does not hold its lock, and tfstate.guard is \"require\"",
 					shown(lockid)),
 			 errhint("Take the lock first, or show the fence under which it is held in tfstate.fence.")));
 }
 
 /*
- * Nobody holds the lock: keep it like that until the end of the transaction.
+ * Have this transaction be the only one that could take the lock.  Others have K for
+ * a moment while they try to; that moment is waited for.  Error if it gets long, or if a
+ * Terraform without tfstate has the lock.
  */
 static void
 keep_unlocked(const StateRow *row, const LOCKTAG *key)
@@ -152,7 +155,8 @@ keep_unlocked(const StateRow *row, const LOCKTAG *key)
 
 	tfstate_check_lock_count();
 	conflict.tag = *key;
-	if (tfstate_try_tag(&conflict.tag))
+	if (tfstate_try_tag(key) ||
+		tfstate_wait_tag(key, GetCurrentTimestamp() + MAX_WAIT_USECS))
 	{
 		conflict.tag = tfstate_builtin_tag(row->id);
 		if (tfstate_try_tag(&conflict.tag))
@@ -238,7 +242,7 @@ check_deleter(const char *lockid)
 		VERSION_INT64(&newest, fence) > fence)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("workspace \"%s\" is not deleted: its state was written by %s, after this run had unlocked it; look at it, then run again",
+				 errmsg("cannot delete workspace \"%s\": its state was written by %s, after this run had unlocked it; look at it, then run again",
 						shown(lockid), describe_writer(&newest))));
 	return true;
 }
@@ -261,7 +265,7 @@ guard_lock(const StateRow *row, GuardLevel level, bool deletion, Holding *holdin
 		remember_refusal(row->lockid);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("state of workspace \"%s\" is not written: this session was refused to write it before, and has not locked it since",
+				 errmsg("cannot change the state of workspace \"%s\": this session was refused that before, and has not locked the workspace since",
 						shown(row->lockid)),
 				 errhint("Take the lock, and read the state again.")));
 	}
@@ -277,12 +281,12 @@ check_text(const char *lockid, const StateFacts *facts)
 	if (!facts->valid)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_JSON_TEXT),
-				 errmsg("state of workspace \"%s\" is not written: it is not a JSON object",
+				 errmsg("cannot change the state of workspace \"%s\": the new one is not a JSON object",
 						shown(lockid))));
 	if (!facts->has_serial || facts->lineage == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_JSON_TEXT),
-				 errmsg("state of workspace \"%s\" is not written: it has no serial or no lineage",
+				 errmsg("cannot change the state of workspace \"%s\": the new one has no serial or no lineage",
 						shown(lockid)),
 				 errdetail("A state has the keys \"serial\", a number, and \"lineage\", a text.")));
 }
@@ -298,22 +302,20 @@ refuse_serial(const char *lockid, int64 before, int64 after)
 	remember_refusal(lockid);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("state of workspace \"%s\" is not written: it has serial %lld, but serial %lld was written by %s; read the state again",
+			 errmsg("cannot change the state of workspace \"%s\": the new one has serial %lld, but serial %lld was written by %s; read the state again",
 					shown(lockid), (long long) after, (long long) before, writer),
 			 errhint("Compare the two, and push what is right under a higher serial.")));
 }
 
 /*
- * Step 3: may the one text be replaced by the other?
+ * Step 3: may the one text be replaced by one of which this is known?
  */
 static void
-guard_text(const char *lockid, const StateText *before, const StateText *after)
+guard_text(const char *lockid, const StateText *before, const StateFacts *new)
 {
 	StateFacts	old;
-	StateFacts	new;
 
-	tfstate_read_facts(after->data, (int) after->len, &new);
-	check_text(lockid, &new);
+	check_text(lockid, new);
 	if (before->data == NULL)
 		return;
 	if (!tfstate_read_head(before->data, (int) before->len, &old) || old.serial == 0)
@@ -321,15 +323,15 @@ guard_text(const char *lockid, const StateText *before, const StateText *after)
 	if (!old.has_serial || tfstate_rolling_back ||
 		(old.serial == 0 && old.valid && old.resources == 0 && !old.encrypted))
 		return;
-	if (old.lineage && *old.lineage && strcmp(old.lineage, new.lineage) != 0)
+	if (old.lineage && *old.lineage && strcmp(old.lineage, new->lineage) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("state of workspace \"%s\" is not written: it has lineage \"%s\", but the workspace has lineage \"%s\"; to replace it on purpose, run with tfstate.guard=off",
-						shown(lockid), tfstate_one_line(new.lineage, NAMEDATALEN),
+				 errmsg("cannot change the state of workspace \"%s\": the new one has lineage \"%s\", but the workspace has lineage \"%s\"; to replace it on purpose, run with tfstate.guard=off",
+						shown(lockid), tfstate_one_line(new->lineage, NAMEDATALEN),
 						tfstate_one_line(old.lineage, NAMEDATALEN)),
 				 errhint("Only a role with the privilege \"override\" can set tfstate.guard to \"off\".")));
-	if (new.serial <= old.serial)
-		refuse_serial(lockid, old.serial, new.serial);
+	if (new->serial <= old.serial)
+		refuse_serial(lockid, old.serial, new->serial);
 }
 
 /*
@@ -356,13 +358,14 @@ guard_change(const AttachedTable *table, const StateRow *before, const StateRow 
 	const StateText *old_text = before ? &before->text : &nothing;
 	const StateText *new_text = after ? &after->text : &nothing;
 	GuardLevel	level = guard_level(row->lockid, table);
+	StateFacts	facts;
 	Holding		holding;
 	bool		ours;
 
 	if (after && after->text.data == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("state of workspace \"%s\" must not be null", shown(row->lockid))));
+				 errmsg("cannot change the state of workspace \"%s\": the new one is null", shown(row->lockid))));
 	if (level == GUARD_OFF)
 		ours = tfstate_current_holding(row->lockid, &holding) && tfstate_is_ours(&holding);
 	else
@@ -370,32 +373,40 @@ guard_change(const AttachedTable *table, const StateRow *before, const StateRow 
 	if (after && before && old_text->len == new_text->len && old_text->data &&
 		memcmp(old_text->data, new_text->data, new_text->len) == 0)
 		return;
+	tfstate_read_facts(after ? new_text->data : old_text->data,
+					   (int) (after ? new_text->len : old_text->len), &facts);
 	if (after && level != GUARD_OFF)
-		guard_text(row->lockid, old_text, new_text);
-	tfstate_record_version(row->lockid, old_text, new_text, ours ? &holding : NULL);
+		guard_text(row->lockid, old_text, &facts);
+	tfstate_record_version(row->lockid, old_text, new_text, &facts, ours ? &holding : NULL);
 	tfstate_prune_in_passing(row->lockid, table);
 }
 
 /*
  * The row in a tuple of a table of states.  Returns false if it has no name, and
- * so is no workspace.
+ * so is no workspace.  Error if the table has other columns by now.
  */
 static bool
 read_row(Relation rel, HeapTuple tuple, StateRow *row)
 {
-	Oid			relid = RelationGetRelid(rel);
 	TupleDesc	desc = RelationGetDescr(rel);
+	AttrNumber	columns[NUM_STATE_COLUMNS];
 	bool		isnull;
 	Datum		value;
 
+	if (!tfstate_state_columns(desc, columns))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table of Terraform states any more",
+						RelationGetRelationName(rel)),
+				 errdetail("Such a table has the columns id bigint, name text and data text.")));
 	memset(row, 0, sizeof(StateRow));
-	value = heap_getattr(tuple, get_attnum(relid, "name"), desc, &isnull);
+	value = heap_getattr(tuple, columns[STATE_NAME], desc, &isnull);
 	if (isnull)
 		return false;
-	row->lockid = tfstate_workspace_lockid(relid, TextDatumGetCString(value));
+	row->lockid = tfstate_workspace_lockid(RelationGetRelid(rel), TextDatumGetCString(value));
 	tfstate_check_lockid(row->lockid);
-	row->id = DatumGetInt64(heap_getattr(tuple, get_attnum(relid, "id"), desc, &isnull));
-	value = heap_getattr(tuple, get_attnum(relid, "data"), desc, &isnull);
+	row->id = DatumGetInt64(heap_getattr(tuple, columns[STATE_ID], desc, &isnull));
+	value = heap_getattr(tuple, columns[STATE_DATA], desc, &isnull);
 	if (!isnull)
 	{
 		text	   *data = DatumGetTextPP(value);
@@ -449,6 +460,8 @@ guard_row(TriggerData *trigger, const AttachedTable *table)
 		new = NULL;
 	has_before = old && read_row(rel, old, &before);
 	has_after = new && read_row(rel, new, &after);
+	if (has_after && TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		tfstate_exchange_creation_key(after.lockid, after.id);
 	if (has_before && has_after && strcmp(before.lockid, after.lockid) == 0)
 	{
 		guard_change(table, &before, &after);
@@ -489,10 +502,6 @@ tfstate_guard(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 		guard_truncate(trigger->tg_relation, &table);
 	else
-	{
-		if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-			tfstate_exchange_creation_key(trigger->tg_relation, trigger->tg_trigtuple);
 		guard_row(trigger, &table);
-	}
 	return PointerGetDatum(NULL);
 }

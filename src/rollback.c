@@ -20,7 +20,6 @@
 #include "compat.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
-#include "state.h"
 #include "states.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"

@@ -304,49 +304,27 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 }
 
 /*
- * Take the lock of a new row's workspace, to be released with the creation key,
- * and let others create workspaces.  Returns false if this session has lost the
- * creation key without our knowing.
- */
-static bool
-lock_created_workspace(Relation rel, HeapTuple tuple, const ShimLock *creation)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	AttrNumber	id_column = get_attnum(RelationGetRelid(rel), "id");
-	AttrNumber	name_column = get_attnum(RelationGetRelid(rel), "name");
-	Holding		holding;
-	bool		isnull;
-	Datum		id;
-	Datum		name;
-
-	if (!tfstate_current_holding(creation->lockid, &holding) || !tfstate_is_ours(&holding))
-		return false;
-	id = heap_getattr(tuple, id_column, desc, &isnull);
-	name = heap_getattr(tuple, name_column, desc, &isnull);
-	if (isnull)
-		return true;
-	shim_lock(tfstate_workspace_lockid(RelationGetRelid(rel), TextDatumGetCString(name)),
-			  creation->key, DatumGetInt64(id));
-	(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
-	return true;
-}
-
-/*
- * A row was inserted into an attached table: a session that has the creation key
- * exchanges it for the lock of the workspace that it creates.  Terraform, which
- * does not know, releases that with the key.
+ * A workspace was created: if this session has the creation key, exchange that for the
+ * lock of the workspace, to be released with the key, and let others create workspaces.
+ * Terraform, which does not know, releases the lock with the key.
  */
 void
-tfstate_exchange_creation_key(Relation rel, HeapTuple tuple)
+tfstate_exchange_creation_key(const char *lockid, int64 id)
 {
 	ListCell   *lc;
+	Holding		holding;
 
 	foreach(lc, shim_locks)
 	{
 		ShimLock   *lock = lfirst(lc);
 
-		if (lock->creation && lock_created_workspace(rel, tuple, lock))
-			break;
+		/* the key may have been lost without our knowing */
+		if (!lock->creation || !tfstate_current_holding(lock->lockid, &holding) ||
+			!tfstate_is_ours(&holding))
+			continue;
+		shim_lock(lockid, lock->key, id);
+		(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
+		break;
 	}
 }
 

@@ -17,10 +17,8 @@
 #include "compat.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "state.h"
 #include "states.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -38,7 +36,7 @@ static void
 visit_table(Oid relid, const char *pattern, List *privileges,
 			WorkspaceVisitor visit, void *arg)
 {
-	AttrNumber	columns[] = {get_attnum(relid, "id"), get_attnum(relid, "name"), get_attnum(relid, "data")};
+	AttrNumber	columns[NUM_STATE_COLUMNS];
 	Relation	rel = try_table_open(relid, AccessShareLock);
 	MemoryContext context;
 	TableScanDesc scan;
@@ -46,6 +44,11 @@ visit_table(Oid relid, const char *pattern, List *privileges,
 
 	if (rel == NULL)
 		return;
+	if (!tfstate_state_columns(RelationGetDescr(rel), columns))
+	{
+		table_close(rel, AccessShareLock);
+		return;
+	}
 	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate workspace",
 									ALLOCSET_DEFAULT_SIZES);
 	slot = table_slot_create(rel, NULL);
@@ -58,13 +61,13 @@ visit_table(Oid relid, const char *pattern, List *privileges,
 		Datum		name;
 
 		CHECK_FOR_INTERRUPTS();
-		name = slot_getattr(slot, columns[1], &isnull);
+		name = slot_getattr(slot, columns[STATE_NAME], &isnull);
 		if (!isnull)
 		{
 			workspace.relid = relid;
 			workspace.lockid = tfstate_workspace_lockid(relid, TextDatumGetCString(name));
-			workspace.id = DatumGetInt64(slot_getattr(slot, columns[0], &isnull));
-			workspace.data = slot_getattr(slot, columns[2], &workspace.is_null);
+			workspace.id = DatumGetInt64(slot_getattr(slot, columns[STATE_ID], &isnull));
+			workspace.data = slot_getattr(slot, columns[STATE_DATA], &workspace.is_null);
 			if (tfstate_pattern_matches(workspace.lockid, pattern) &&
 				tfstate_allowed(privileges, workspace.lockid))
 				visit(&workspace, arg);

@@ -116,6 +116,16 @@ typedef struct AttachedTable
 	Interval	keep_age;		/* how long versions are kept */
 } AttachedTable;
 
+/* The columns of a table of states. */
+typedef enum StateColumn
+{
+	STATE_ID,					/* bigint */
+	STATE_NAME,					/* text */
+	STATE_DATA					/* text */
+} StateColumn;
+
+#define NUM_STATE_COLUMNS	(STATE_DATA + 1)
+
 /* Why a request was not granted. */
 typedef struct LockConflict
 {
@@ -279,6 +289,7 @@ extern Jsonb *tfstate_force_release(const char *lockid, const char *id,
 									const char *reason, bool terminate);
 
 /* workspace.c */
+extern bool tfstate_state_columns(TupleDesc desc, AttrNumber *columns);
 extern List *tfstate_attached_tables(void);
 extern bool tfstate_attached_table(Oid relid, AttachedTable *table);
 extern char *tfstate_workspace_lockid(Oid relid, const char *name);
@@ -293,7 +304,7 @@ extern bool tfstate_may_read_states(Oid relid);
 extern void tfstate_check_writable(const char *function);
 
 /* shim.c */
-extern void tfstate_exchange_creation_key(Relation rel, HeapTuple tuple);
+extern void tfstate_exchange_creation_key(const char *lockid, int64 id);
 extern int64 tfstate_released_fence(const char *lockid);
 
 /* guard.c */

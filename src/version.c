@@ -37,7 +37,6 @@
 #include "compat.h"
 #include "delta.h"
 #include "miscadmin.h"
-#include "state.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -183,21 +182,15 @@ tfstate_lock_versions(const char *lockid, bool wait)
 	return tfstate_try_tag(&tag) || (wait && tfstate_wait_tag(&tag, DT_NOEND));
 }
 
-/*
- * Put down what there is to know of a text.
- */
 static void
-set_facts(Version *version, const StateText *text)
+set_facts(Version *version, const StateFacts *facts)
 {
-	StateFacts	facts;
-
-	tfstate_read_facts(text->data, (int) text->len, &facts);
-	if (facts.has_serial)
-		set_value(version, Anum_version_serial, Int64GetDatum(facts.serial));
-	set_text(version, Anum_version_lineage, facts.lineage);
-	set_text(version, Anum_version_terraform_version, facts.terraform_version);
-	if (facts.valid && !facts.encrypted)
-		set_value(version, Anum_version_resources, Int32GetDatum(facts.resources));
+	if (facts->has_serial)
+		set_value(version, Anum_version_serial, Int64GetDatum(facts->serial));
+	set_text(version, Anum_version_lineage, facts->lineage);
+	set_text(version, Anum_version_terraform_version, facts->terraform_version);
+	if (facts->valid && !facts->encrypted)
+		set_value(version, Anum_version_resources, Int32GetDatum(facts->resources));
 }
 
 /*
@@ -296,7 +289,10 @@ tfstate_record_found(const char *lockid, const StateText *found)
 				  found->data ? OPERATION_FOUND : OPERATION_DELETE);
 	if (found->data)
 	{
-		set_facts(&version, found);
+		StateFacts	facts;
+
+		tfstate_read_facts(found->data, (int) found->len, &facts);
+		set_facts(&version, &facts);
 		set_content(&version, found, NULL, 0);
 	}
 	insert_version(&version);
@@ -305,13 +301,14 @@ tfstate_record_found(const char *lockid, const StateText *found)
 
 /*
  * Record that a workspace is being written or, where after has no text, deleted.
- * before is what was in the table; holding is the lock under which that happens,
- * or NULL.  A text that does not change leaves no version.  A deletion has the serial
- * and lineage of what was deleted.
+ * before is what was in the table, facts is what is known of after or, for a deletion,
+ * of before; holding is the lock under which that happens, or NULL.  A text that does
+ * not change leaves no version.
  */
 void
 tfstate_record_version(const char *lockid, const StateText *before,
-					   const StateText *after, const Holding *holding)
+					   const StateText *after, const StateFacts *facts,
+					   const Holding *holding)
 {
 	Version		newest;
 	Version		version;
@@ -332,7 +329,7 @@ tfstate_record_version(const char *lockid, const StateText *before,
 	}
 	start_version(&version, lockid, number,
 				  after->data ? OPERATION_WRITE : OPERATION_DELETE);
-	set_facts(&version, after->data ? after : before);
+	set_facts(&version, facts);
 	if (after->data)
 		set_content(&version, after, before->data ? before : NULL, chain);
 	set_writer(&version, holding);

@@ -8,6 +8,7 @@
 #ifndef TFSTATE_VERSION_H
 #define TFSTATE_VERSION_H
 
+#include "state.h"
 #include "tfstate.h"
 
 /* The columns of tfstate_stored_version. */
@@ -82,7 +83,8 @@ extern bool tfstate_newest_version(const char *lockid, Version *version);
 extern bool tfstate_find_version(const char *lockid, int64 number, Version *version);
 extern bool tfstate_version_is(const Version *version, const StateText *text);
 extern void tfstate_record_version(const char *lockid, const StateText *before,
-								   const StateText *after, const Holding *holding);
+								   const StateText *after, const StateFacts *facts,
+								   const Holding *holding);
 extern bool tfstate_lock_versions(const char *lockid, bool wait);
 extern bool tfstate_record_found(const char *lockid, const StateText *found);
 extern bool tfstate_restore_version(const char *lockid, int64 number, StateText *text);

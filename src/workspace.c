@@ -67,6 +67,35 @@ tfstate_attached_tables(void)
 	return tables;
 }
 
+static AttrNumber
+find_column(TupleDesc desc, const char *name, Oid type)
+{
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (!attr->attisdropped && attr->atttypid == type &&
+			strcmp(NameStr(attr->attname), name) == 0)
+			return attr->attnum;
+	}
+	return InvalidAttrNumber;
+}
+
+/*
+ * Find the columns of a table of states, by StateColumn.  Returns false if one is not
+ * there, or has another type: the owner of an attached table can change it.
+ */
+bool
+tfstate_state_columns(TupleDesc desc, AttrNumber *columns)
+{
+	columns[STATE_ID] = find_column(desc, "id", INT8OID);
+	columns[STATE_NAME] = find_column(desc, "name", TEXTOID);
+	columns[STATE_DATA] = find_column(desc, "data", TEXTOID);
+	return columns[STATE_ID] != InvalidAttrNumber &&
+		columns[STATE_NAME] != InvalidAttrNumber &&
+		columns[STATE_DATA] != InvalidAttrNumber;
+}
+
 static int
 guard_of(const char *word)
 {
@@ -154,48 +183,51 @@ index_on(Relation rel, AttrNumber column)
 }
 
 /*
- * Find the row of a table of states in which one column has a value, and return
- * another column of it in *result.  Returns false if there is none, or if the
- * table is gone or has no such columns.
+ * Find the row that has a value in a column of an open table of states, and return a copy
+ * of what it has in another one.  Returns false if there is no such row, or it has
+ * nothing there.
  */
 static bool
-find_row(Oid relid, const char *column, RegProcedure equal, Datum value,
-		 const char *wanted, Datum *result)
+find_in_table(Relation rel, AttrNumber column, RegProcedure equal, Datum value,
+			  AttrNumber wanted, Datum *result)
 {
-	AttrNumber	column_number = get_attnum(relid, column);
-	AttrNumber	wanted_number = get_attnum(relid, wanted);
-	bool		found = false;
-	Relation	rel = try_table_open(relid, AccessShareLock);
-	Snapshot	snapshot;
+	TupleDesc	desc = RelationGetDescr(rel);
+	Oid			index = index_on(rel, column);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		isnull = true;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	Oid			index;
+
+	ScanKeyEntryInitialize(&key, 0, column, BTEqualStrategyNumber, InvalidOid,
+						   TupleDescAttr(desc, column - 1)->attcollation, equal, value);
+	scan = systable_beginscan(rel, index, OidIsValid(index), SnapshotAny, 1, &key);
+	tuple = tfstate_next_visible(scan, snapshot);
+	if (HeapTupleIsValid(tuple))
+		*result = heap_getattr(tuple, wanted, desc, &isnull);
+	if (!isnull && TupleDescAttr(desc, wanted - 1)->attlen == -1)
+		*result = PointerGetDatum(PG_DETOAST_DATUM_COPY(*result));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return !isnull;
+}
+
+/*
+ * The same in a table that may be gone, or be no table of states any more: then there is
+ * no such row.  The column is id or name, and value of its type.
+ */
+static bool
+find_row(Oid relid, StateColumn column, Datum value, StateColumn wanted, Datum *result)
+{
+	Relation	rel = try_table_open(relid, AccessShareLock);
+	AttrNumber	columns[NUM_STATE_COLUMNS];
+	bool		found;
 
 	if (rel == NULL)
 		return false;
-	if (column_number == InvalidAttrNumber || wanted_number == InvalidAttrNumber)
-	{
-		table_close(rel, AccessShareLock);
-		return false;
-	}
-	index = index_on(rel, column_number);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ScanKeyEntryInitialize(&key, 0, column_number, BTEqualStrategyNumber,
-						   InvalidOid, TupleDescAttr(RelationGetDescr(rel), column_number - 1)->attcollation,
-						   equal, value);
-	scan = systable_beginscan(rel, index, OidIsValid(index), SnapshotAny, 1, &key);
-	if (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
-	{
-		bool		isnull;
-
-		*result = heap_getattr(tuple, wanted_number, RelationGetDescr(rel), &isnull);
-		found = !isnull;
-		if (found && TupleDescAttr(RelationGetDescr(rel), wanted_number - 1)->atttypid == TEXTOID)
-			*result = PointerGetDatum(PG_DETOAST_DATUM_COPY(*result));
-	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	found = tfstate_state_columns(RelationGetDescr(rel), columns) &&
+		find_in_table(rel, columns[column], column == STATE_ID ? F_INT8EQ : F_TEXTEQ, value,
+					  columns[wanted], result);
 	table_close(rel, AccessShareLock);
 	return found;
 }
@@ -234,7 +266,7 @@ workspace_in_tables(List *tables, int64 id)
 		char	   *other;
 		Datum		name;
 
-		if (!find_row(lfirst_oid(lc), "id", F_INT8EQ, Int64GetDatum(id), "name", &name))
+		if (!find_row(lfirst_oid(lc), STATE_ID, Int64GetDatum(id), STATE_NAME, &name))
 			continue;
 		other = tfstate_workspace_lockid(lfirst_oid(lc), TextDatumGetCString(name));
 		if (lockid && other)
@@ -308,7 +340,7 @@ tfstate_workspace_id(const char *lockid, int64 *id)
 	Datum		value;
 
 	if (!OidIsValid(relid) ||
-		!find_row(relid, "name", F_TEXTEQ, CStringGetTextDatum(name), "id", &value))
+		!find_row(relid, STATE_NAME, CStringGetTextDatum(name), STATE_ID, &value))
 		return false;
 	*id = DatumGetInt64(value);
 	return true;
@@ -366,7 +398,7 @@ tfstate_workspace_text(Oid relid, const char *name, text **data)
 {
 	Datum		value;
 
-	if (!find_row(relid, "name", F_TEXTEQ, CStringGetTextDatum(name), "data", &value))
+	if (!find_row(relid, STATE_NAME, CStringGetTextDatum(name), STATE_DATA, &value))
 		return false;
 	*data = DatumGetTextPP(value);
 	return true;
