@@ -51,8 +51,8 @@ typedef struct StateRow
 	StateText text;
 } StateRow;
 
-/* Is rollback.c at work?  It may go back to a version of another lineage. */
-bool		tfstate_rolling_back = false;
+/* The workspace that rollback.c writes, which may go back in serial and lineage. */
+const char *tfstate_rolling_back = NULL;
 
 /*
  * The workspaces that this session was refused to write and has not locked since,
@@ -320,7 +320,8 @@ guard_text(const char *lockid, const StateText *before, const StateFacts *new)
 		return;
 	if (!tfstate_read_head(before->data, (int) before->len, &old) || old.serial == 0)
 		tfstate_read_facts(before->data, (int) before->len, &old);
-	if (!old.has_serial || tfstate_rolling_back ||
+	if (!old.has_serial ||
+		(tfstate_rolling_back && strcmp(tfstate_rolling_back, lockid) == 0) ||
 		(old.serial == 0 && old.valid && old.resources == 0 && !old.encrypted))
 		return;
 	if (old.lineage && *old.lineage && strcmp(old.lineage, new->lineage) != 0)

@@ -107,7 +107,7 @@ with_serial(const char *lockid, int64 number, int64 serial)
  * Write a state as Terraform does.
  */
 static void
-write_state(Oid relid, const char *name, Datum state)
+write_state(const char *lockid, Oid relid, const char *name, Datum state)
 {
 	char	   *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 												   get_rel_name(relid));
@@ -115,7 +115,7 @@ write_state(Oid relid, const char *name, Datum state)
 	Datum		values[] = {CStringGetTextDatum(name), state};
 
 	SPI_connect();
-	tfstate_rolling_back = true;
+	tfstate_rolling_back = lockid;
 	PG_TRY();
 	{
 		if (SPI_execute_with_args(psprintf("INSERT INTO %s (name, data) VALUES ($1, $2)"
@@ -125,7 +125,7 @@ write_state(Oid relid, const char *name, Datum state)
 	}
 	PG_FINALLY();
 	{
-		tfstate_rolling_back = false;
+		tfstate_rolling_back = NULL;
 	}
 	PG_END_TRY();
 	SPI_finish();
@@ -148,7 +148,7 @@ roll_back(const char *lockid, int64 number)
 		tfstate_raise_no_workspace(lockid);
 	taken = lock_workspace(lockid, &holding);
 	(void) tfstate_newest_version(lockid, &newest);
-	write_state(relid, name,
+	write_state(lockid, relid, name,
 				with_serial(lockid, number, next_serial(lockid, relid, name, &newest)));
 	if (taken)
 		(void) tfstate_release(&holding, HOW_UNLOCK, NULL);

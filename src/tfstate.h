@@ -308,6 +308,6 @@ extern void tfstate_exchange_creation_key(const char *lockid, int64 id);
 extern int64 tfstate_released_fence(const char *lockid);
 
 /* guard.c */
-extern bool tfstate_rolling_back;
+extern const char *tfstate_rolling_back;
 
 #endif							/* TFSTATE_H */
