@@ -118,7 +118,7 @@ case $kind in
 		;;
 esac
 
-prepare pgbouncer
+prepare pgbouncer jq
 heading 'Building tfstate'
 build COPT=-Werror
 start_server
