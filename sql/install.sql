@@ -116,7 +116,7 @@ SELECT c.relname, string_agg(a.attname, ' ' ORDER BY a.attnum) AS columns
 SELECT conrelid::regclass AS "table", contype AS type, pg_get_constraintdef(oid) AS constraint
   FROM pg_constraint
  WHERE conrelid IN (SELECT objid FROM members WHERE type = 'table') AND contype IN ('p', 'c')
- ORDER BY conrelid::regclass::text COLLATE "C", contype;
+ ORDER BY conrelid::regclass::text COLLATE "C", contype, pg_get_constraintdef(oid) COLLATE "C";
 
 -- What pg_dump takes along.
 SELECT c.relname FROM pg_extension e, unnest(e.extconfig) u JOIN pg_class c ON c.oid = u

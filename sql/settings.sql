@@ -16,6 +16,8 @@ SHOW tfstate.info;
 SHOW tfstate.run_id;
 SHOW tfstate.mode;
 SHOW tfstate.wait;
+SHOW tfstate.fence;
+SHOW tfstate.guard;
 SHOW tfstate.history;
 SHOW tfstate.history_count;
 SHOW tfstate.history_age;
@@ -46,12 +48,22 @@ SET tfstate.info = '{}';
 SET tfstate.info = ' {"a": [1, {"b": null}]} ';
 SHOW tfstate.info;
 SET tfstate.max_session_locks = 1;
+SET tfstate.fence = '';
+SET tfstate.fence = 1;
+SET tfstate.fence = '9223372036854775807';
+SHOW tfstate.fence;
+SET tfstate.guard = require;
+SET tfstate.guard = off;
+SET tfstate.guard = 'ON';
+SHOW tfstate.guard;
 RESET ALL;
 SET client_min_messages = warning;
 
 -- Bad values: refused at once.
 CALL fails($$SET tfstate.mode = 'shared'$$);
 CALL fails($$SET tfstate.mode = ''$$);
+CALL fails($$SET tfstate.guard = 'strict'$$);
+CALL fails($$SET tfstate.guard = ''$$);
 CALL fails($$SET tfstate.history = 'some'$$);
 CALL fails($$SET tfstate.info = 'no json'$$);
 CALL fails($$SET tfstate.info = '[]'$$);
@@ -59,6 +71,13 @@ CALL fails($$SET tfstate.info = '"text"'$$);
 CALL fails($$SET tfstate.info = '{"a": 1'$$);
 CALL fails($$SET tfstate.info = '{"a": 1} {}'$$);
 \set VERBOSITY sqlstate
+SET tfstate.fence = 0;
+SET tfstate.fence = -1;
+SET tfstate.fence = '1x';
+SET tfstate.fence = '1.5';
+SET tfstate.fence = ' ';
+SET tfstate.fence = '9223372036854775808';
+SET tfstate.fence = 'none';
 SET tfstate.wait = -2;
 SET tfstate.wait = '1 fortnight';
 SET tfstate.history_count = -2;
@@ -104,6 +123,8 @@ SET tfstate.who = 'user';
 SET tfstate.operation = 'plan';
 SET tfstate.info = '{}';
 SET tfstate.run_id = '1';
+SET tfstate.fence = 1;
+SET tfstate.guard = 'off';
 SET tfstate.mode = 'durable';
 SET tfstate.wait = '1s';
 RESET ROLE;
@@ -165,6 +186,26 @@ SELECT tfstate_matches('load', 'the library') AS matches;
 CALL fails($$SHOW tfstate.nonsense$$);
 CALL fails($$SELECT tfstate_lock('s')$$);
 CALL fails($$SELECT tfstate_unlock('s')$$);
+-- And at a write, which may come without a lock.
+\c -
+SET client_min_messages = warning;
+SELECT tfstate_attach() IS NOT NULL AS attached;
+\c -
+SET client_min_messages = error;
+SET tfstate.guard = 'strict';
+CALL fails($$UPDATE terraform_remote_state.states SET data = '{"serial": 1, "lineage": "a"}'$$);
+CALL fails($$DELETE FROM terraform_remote_state.states$$);
+CALL fails($$TRUNCATE terraform_remote_state.states$$);
+CALL fails($$SELECT tfstate_rollback('terraform_remote_state.states/default', 1)$$);
+SET tfstate.guard = 'on';
+UPDATE terraform_remote_state.states SET data = '{"serial": 1, "lineage": "a"}';
+\c -
+SET client_min_messages = error;
+SET tfstate.gaurd = 'require';
+CALL fails($$UPDATE terraform_remote_state.states SET data = '{"serial": 2, "lineage": "a"}'$$);
+DROP SCHEMA terraform_remote_state CASCADE;
+DROP SEQUENCE public.global_states_id_seq;
+\c -
 
 -- What comes from the database or the connection string is handled alike.
 SELECT current_database() AS database \gset

@@ -131,7 +131,7 @@ SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
 SELECT pg_advisory_unlock(-1);
 SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
 PREPARE p AS INSERT INTO "terraform_remote_state".states (name, data) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET data = $2 WHERE states.name = $1;
-EXECUTE p('default', '{"serial": 1}');
+EXECUTE p('default', '{"serial": 1, "lineage": "a"}');
 SELECT pg_advisory_unlock(:default_id);
 SELECT count(*) FROM tfstate_holders;
 SELECT * FROM tags;
@@ -185,10 +185,10 @@ SELECT got($$EXECUTE l('default')$$);
 SELECT pg_advisory_unlock(:default_id);
 SELECT lockid FROM tfstate_holders;
 -- With its row the new workspace is locked, until the creation key is released.
-EXECUTE p('new', '{"serial": 0}');
+EXECUTE p('new', '{"serial": 0, "lineage": "a"}');
 SELECT lockid, mode FROM tfstate_holders ORDER BY lockid;
 CALL fails($$EXECUTE l('new')$$);
-EXECUTE p('new', '{"serial": 1}');
+EXECUTE p('new', '{"serial": 1, "lineage": "a"}');
 SELECT count(*) FROM tfstate_holders;
 SELECT pg_advisory_unlock(-1);
 SELECT count(*) FROM tfstate_holders;
@@ -197,14 +197,14 @@ SELECT id AS new_id FROM terraform_remote_state.states WHERE name = 'new' \gset
 SELECT got($$EXECUTE l('new')$$);
 SELECT pg_advisory_unlock(:new_id);
 -- Without the creation key an insert locks nothing.
-INSERT INTO terraform_remote_state.states (name) VALUES ('loaded');
+INSERT INTO terraform_remote_state.states (name, data) VALUES ('loaded', '{"serial": 1, "lineage": "a"}');
 SELECT count(*) FROM tfstate_holders;
 DELETE FROM terraform_remote_state.states WHERE name = 'loaded';
 
 -- A workspace whose lockid is held cannot be created.
 SELECT id FROM tfstate_lock('terraform_remote_state.states/taken', '{"ID": "3", "Who": "alice@laptop"}');
 SELECT pg_try_advisory_lock(-1);
-CALL fails($$EXECUTE p('taken', '')$$);
+CALL fails($$EXECUTE p('taken', '{"serial": 1, "lineage": "a"}')$$);
 SELECT count(*) FROM terraform_remote_state.states WHERE name = 'taken';
 SELECT pg_advisory_unlock(-1);
 SELECT tfstate_unlock('terraform_remote_state.states/taken', '3') IS NOT NULL AS released;
@@ -218,11 +218,11 @@ DELETE FROM "terraform_remote_state".states WHERE name = 'new';
 SELECT * FROM tags;
 -- The lock is on the name: delete and re-create the row, and there is still
 -- one holder, who can release it by the id that he knows.
-EXECUTE p('new', '');
+EXECUTE p('new', '{"serial": 1, "lineage": "a"}');
 SELECT id AS old_id FROM terraform_remote_state.states WHERE name = 'new' \gset
 SELECT got($$EXECUTE l('new')$$);
 DELETE FROM "terraform_remote_state".states WHERE name = 'new';
-EXECUTE p('new', '');
+EXECUTE p('new', '{"serial": 1, "lineage": "a"}');
 SELECT id AS new_id, id <> :old_id AS another FROM terraform_remote_state.states WHERE name = 'new' \gset
 SELECT :'another' AS another;
 CALL fails($$EXECUTE l('new')$$);
@@ -297,7 +297,7 @@ CALL fails($$EXECUTE tofu_lc('-3797183428')$$);
 SELECT pg_try_advisory_lock(-1);
 SELECT lockid FROM tfstate_holders ORDER BY lockid;
 SELECT pg_advisory_unlock(-1);
-EXECUTE p('tofu', '');
+EXECUTE p('tofu', '{"serial": 1, "lineage": "a"}');
 SELECT lockid FROM tfstate_holders ORDER BY lockid;
 EXECUTE tofu_u('-3797183428');
 SELECT count(*) FROM tfstate_holders;
@@ -308,7 +308,7 @@ BEGIN;
 SELECT pg_try_advisory_lock(-1);
 ROLLBACK;
 EXECUTE tofu_lc('-3797183428');
-EXECUTE p('tofu2', '');
+EXECUTE p('tofu2', '{"serial": 1, "lineage": "a"}');
 SELECT lockid FROM tfstate_holders;
 EXECUTE tofu_u('-3797183428');
 SELECT count(*) FROM tfstate_holders;
@@ -338,7 +338,7 @@ SELECT * FROM tags;
 -- Names that need quotes
 --
 SELECT tfstate_attach('Odd schema', 'My "states"');
-INSERT INTO "Odd schema"."My ""states""" (name) VALUES ('a/b "c" ü''');
+INSERT INTO "Odd schema"."My ""states""" (name, data) VALUES ('a/b "c" ü''', '{"serial": 1, "lineage": "a"}');
 SELECT name, pg_try_advisory_lock(id) FROM "Odd schema"."My ""states""" ORDER BY name;
 SELECT lockid FROM tfstate_holders ORDER BY lockid;
 CALL fails($$SELECT tfstate_lock('"Odd schema"."My ""states"""/a/b "c" ü''')$$);
@@ -435,7 +435,7 @@ RESET ROLE;
 SELECT tfstate_grant('regress_tfstate_user', 'terraform_remote_state.states/*');
 SET ROLE regress_tfstate_user;
 SELECT pg_try_advisory_lock(-3797183428);
-EXECUTE p('mine', '');
+EXECUTE p('mine', '{"serial": 1, "lineage": "a"}');
 SELECT pg_advisory_unlock(-3797183428);
 SELECT got($$EXECUTE l('mine')$$);
 RESET ROLE;

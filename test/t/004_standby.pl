@@ -66,6 +66,11 @@ $holder->query_safe("SELECT tfstate_unlock('standby/finished')");
 $waiter->send("SELECT tfstate_lock('standby/durable', wait => NULL)");
 wait_for('the waiter',
 	sub { waiting_pids($primary, 'standby/durable') eq $waiter->{pid} });
+$holder->query_safe("SELECT tfstate_attach('standby', 'states')");
+$holder->query_safe(
+	q(INSERT INTO standby.states (name, data) VALUES ('prod', '{"serial": 1, "lineage": "a"}')));
+$holder->query_safe(
+	q(UPDATE standby.states SET data = '{"serial": 2, "lineage": "a"}' WHERE name = 'prod'));
 
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 
@@ -99,6 +104,23 @@ is( $standby->safe_psql(
 	'standby/durable',
 	'and they count there');
 
+# The states
+is( $standby->safe_psql(
+		'postgres',
+		"SELECT workspace, serial, locked_by FROM tfstate_workspaces WHERE workspace ~ 'prod'"
+	),
+	'standby.states/prod|2|',
+	'tfstate_workspaces shows the workspaces');
+is( $standby->safe_psql(
+		'postgres',
+		"SELECT number, tfstate_version(workspace, number) FROM tfstate_versions('*/prod') ORDER BY number"
+	),
+	qq(1|{"serial": 1, "lineage": "a"}\n2|{"serial": 2, "lineage": "a"}),
+	'versions are there');
+is( $standby->safe_psql('postgres',
+		'SELECT count(*) FROM tfstate_verify(versions => true)'),
+	0, 'and verify');
+
 # What would write
 my $reader = session($standby);
 foreach my $call (
@@ -113,6 +135,10 @@ foreach my $call (
 	"SELECT tfstate_force_unlock('standby/durable', terminate => true)",
 	"SELECT tfstate_grant('lock_viewer')",
 	"SELECT tfstate_revoke('lock_viewer', 'standby/durable', 'view')",
+	"SELECT tfstate_rollback('standby.states/prod', 1)",
+	"SELECT tfstate_undelete('standby.states/prod')",
+	"SELECT tfstate_repair('standby.states/prod')",
+	'SELECT tfstate_prune(keep_versions => 1)',
 	"SELECT tfstate_attach('tf', 'states')",
 	"SELECT tfstate_detach('tf', 'states')")
 {

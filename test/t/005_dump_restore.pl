@@ -50,6 +50,8 @@ my %contents = (
 	'attached tables' =>
 	  'SELECT relid, attached_by, attached_at FROM %1$s.tfstate_attached_table ORDER BY 1',
 	states => 'SELECT id, name, data FROM tf.states ORDER BY 1',
+	versions =>
+	  'SELECT v.*, %1$s.tfstate_version(workspace, number) FROM %1$s.tfstate_versions v ORDER BY workspace, number',
 	triggers =>
 	  'SELECT tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2',
 	'last fence' => 'SELECT last_value FROM %1$s.tfstate_fence');
@@ -112,6 +114,12 @@ sub check_works
 		"$db: and is one on the workspace's lockid");
 	$session->query_safe("SELECT tfstate_pg.pg_advisory_unlock($id)");
 
+	# The versions: all is as it was recorded, and the next one follows.
+	is($session->query_safe("SELECT count(*) FROM tfstate_verify('tf.states/*', true)"),
+		'0', "$db: the states and their versions verify");
+	is($session->query_safe("SELECT tfstate_rollback('tf.states/prod', 1)"),
+		'3', "$db: and one can be gone back to");
+
 	# The grant
 	my $user = session($node, dbname => $db, user => 'dump_locker');
 	$user->query_safe("SET search_path = $schema, public");
@@ -144,7 +152,10 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	$holder->query_safe("SELECT tfstate_attach('tf', 'states')");
 	$holder->query_safe("SELECT tfstate_attach('tf', 'gone')");
 	$holder->query_safe("SELECT tfstate_detach('tf', 'gone')");
-	$holder->query_safe("INSERT INTO tf.states (name, data) VALUES ('prod', '{}')");
+	$holder->query_safe(
+		q(INSERT INTO tf.states (name, data) VALUES ('prod', '{"serial":1,"lineage":"a"}')));
+	$holder->query_safe(
+		q(UPDATE tf.states SET data = '{"serial":2,"lineage":"a"}' WHERE name = 'prod'));
 	$holder->query_safe(
 		q(SELECT tfstate_lock('prod/durable', '{"ID": "durable-id", "Who": "alice@laptop", "Operation": "apply", "other": [1]}'))
 	);
@@ -181,7 +192,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	$holder->quit;
 }
 
-# The table of an attached schema alone: its trigger belongs to it, and restores
+# The table of an attached schema alone: its triggers belong to it, and restore
 # where the extension is, attached or not.
 {
 	my $file = "$dir/table.sql";
@@ -200,15 +211,22 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 		'restores cleanly');
 	is(sql('table_only', "SELECT count(*) FROM tf.states"),
 		2, 'with its workspaces');
-	sql('table_only', "INSERT INTO tf.states (id, name, data) VALUES (100, 'new', '{}')");
 
-	# The trigger came along, and must not be in the way.
+	# The triggers came along, and must not be in the way of attaching it.
 	my $session = session($node, dbname => 'table_only');
+	my $insert =
+	  q(INSERT INTO tf.states (id, name, data) VALUES (100, 'new', '{"serial":1,"lineage":"a"}'));
+	$session->query($insert);
+	is($session->sqlstate, '55000', 'but nothing is written unguarded');
 	$session->query("SELECT tfstate_attach('tf', 'states')");
-	is($session->{err}, '', 'and can be attached');
-	$session->quit;
-	is(sql('table_only', "SELECT relid FROM tfstate_attached_table"),
+	is($session->{err}, '', 'until it is attached');
+	is($session->query_safe('SELECT relid FROM tfstate_attached_table'),
 		'tf.states', 'and then is');
+	$session->query_safe($insert);
+	is( $session->query_safe('SELECT workspace, number, operation FROM tfstate_versions ORDER BY 1'),
+		"tf.states/default|1|found\ntf.states/new|1|write\ntf.states/prod|1|found",
+		'and has versions from then on');
+	$session->quit;
 }
 
 done_testing();
