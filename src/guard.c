@@ -143,6 +143,15 @@ refuse_unlocked(const char *lockid)
 			 errhint("Take the lock first, or show the fence under which it is held in tfstate.fence.")));
 }
 
+/* Has this session locked the id as a Terraform without tfstate does? */
+static bool
+has_builtin(int64 id)
+{
+	LOCKTAG		tag = tfstate_builtin_tag(id);
+
+	return compat_lock_held_by_me(&tag, ExclusiveLock);
+}
+
 /*
  * Have this transaction be the only one that could take the lock.  Others have K for
  * a moment while they try to; that moment is waited for.  Error if it gets long, or if a
@@ -192,8 +201,9 @@ check_lock(const StateRow *row, Holding *holding)
 			if (!holding->durable || tfstate_pin_holding(holding))
 				return true;
 		}
-		else if (kept)
+		else if (kept || has_builtin(row->id))
 		{
+			/* who waits for the built-in lock has K, and gets no further */
 			if (tfstate_fence != 0)
 				refuse_fence(row->lockid, NULL);
 			return false;
@@ -205,15 +215,6 @@ check_lock(const StateRow *row, Holding *holding)
 			kept = true;
 		}
 	}
-}
-
-/* Has this session locked the id as a Terraform without tfstate does? */
-static bool
-has_builtin(int64 id)
-{
-	LOCKTAG		tag = tfstate_builtin_tag(id);
-
-	return compat_lock_held_by_me(&tag, ExclusiveLock);
 }
 
 /* Who wrote a version, and when. */
