@@ -13,7 +13,8 @@
  *	   commit.  If the lock is ours, a durable one's row is locked against
  *	   changes.  If nobody has it, K is taken, and a share of the built-in lock
  *	   of a Terraform without tfstate.
- *	3. The text must be a state, its serial must grow and its lineage must stay.
+ *	3. The text must be a state, its serial must grow and its lineage must stay,
+ *	   unless it replaces an empty one.
  *	4. The version is recorded (version.c).
  *
  * An error in any step undoes the write.  Terraform then keeps the state that
@@ -309,23 +310,41 @@ refuse_serial(const char *lockid, int64 before, int64 after)
 }
 
 /*
+ * Is there nothing in a state?  Terraform puts one like that into a workspace that it
+ * creates, at serial 1, and may move a state of another lineage there at once.
+ */
+static bool
+is_empty(const StateText *text)
+{
+	StateFacts	facts;
+
+	tfstate_read_facts(text->data, (int) text->len, &facts);
+	return facts.valid && !facts.encrypted &&
+		facts.resources == 0 && facts.outputs == 0;
+}
+
+/*
  * Step 3: may the one text be replaced by one of which this is known?
  */
 static void
 guard_text(const char *lockid, const StateText *before, const StateFacts *new)
 {
 	StateFacts	old;
+	bool		same_lineage;
 
 	check_text(lockid, new);
 	if (before->data == NULL)
 		return;
-	if (!tfstate_read_head(before->data, (int) before->len, &old) || old.serial == 0)
+	if (!tfstate_read_head(before->data, (int) before->len, &old))
 		tfstate_read_facts(before->data, (int) before->len, &old);
 	if (!old.has_serial ||
-		(tfstate_rolling_back && strcmp(tfstate_rolling_back, lockid) == 0) ||
-		(old.serial == 0 && old.valid && old.resources == 0 && !old.encrypted))
+		(tfstate_rolling_back && strcmp(tfstate_rolling_back, lockid) == 0))
 		return;
-	if (old.lineage && *old.lineage && strcmp(old.lineage, new->lineage) != 0)
+	same_lineage = old.lineage == NULL || *old.lineage == '\0' ||
+		strcmp(old.lineage, new->lineage) == 0;
+	if ((old.serial == 0 || !same_lineage) && is_empty(before))
+		return;
+	if (!same_lineage)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot change the state of workspace \"%s\": the new one has lineage \"%s\", but the workspace has lineage \"%s\"; to replace it on purpose, run with tfstate.guard=off",

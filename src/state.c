@@ -21,8 +21,9 @@
 #include "json.h"
 #include "state.h"
 
-/* Where the instances of a resource stand: { [ { [ { */
+/* Where the instances of a resource stand: { [ { [ {, and outputs: { { { */
 #define INSTANCE_DEPTH	5
+#define OUTPUT_DEPTH	3
 
 static int64
 parse_serial(const char *digits, bool *valid)
@@ -63,15 +64,17 @@ read_fact(JsonStream *stream, const char *value, JsonTokenType type)
 }
 
 static void
-count_instance(JsonStream *stream)
+count_objects(JsonStream *stream)
 {
 	StateFacts *facts = stream->arg;
+	const char *key = stream->keys[1] ? stream->keys[1] : "";
 
 	if (stream->depth == 1)
 		facts->is_object = *stream->starts[1] == '{';
-	else if (stream->depth == INSTANCE_DEPTH && stream->keys[1] &&
-			 strcmp(stream->keys[1], "resources") == 0)
+	else if (stream->depth == INSTANCE_DEPTH && strcmp(key, "resources") == 0)
 		facts->resources++;
+	else if (stream->depth == OUTPUT_DEPTH && strcmp(key, "outputs") == 0)
+		facts->outputs++;
 }
 
 /*
@@ -85,7 +88,7 @@ tfstate_read_facts(const char *text, int len, StateFacts *facts)
 
 	memset(facts, 0, sizeof(StateFacts));
 	stream.max_depth = 1;
-	stream.start = count_instance;
+	stream.start = count_objects;
 	stream.scalar = read_fact;
 	stream.arg = facts;
 	facts->valid = tfstate_read_json(text, len, &stream) && facts->is_object;

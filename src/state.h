@@ -24,6 +24,7 @@ typedef struct StateFacts
 	char	   *terraform_version;	/* NULL if there is none */
 	bool		encrypted;		/* by OpenTofu */
 	int			resources;		/* instances of resources */
+	int			outputs;
 } StateFacts;
 
 extern void tfstate_read_facts(const char *text, int len, StateFacts *facts);
