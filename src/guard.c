@@ -64,39 +64,40 @@ const char *tfstate_rolling_back = NULL;
  */
 static List *refused = NIL;
 
-static void
-remember_refusal(const char *lockid)
+/* The entry of a workspace, NULL if there is none. */
+static ListCell *
+find_refusal(const char *lockid)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	ListCell   *lc;
 
 	foreach(lc, refused)
 	{
 		if (strcmp(lfirst(lc), lockid) == 0)
-			break;
+			return lc;
 	}
-	if (lc == NULL)
+	return NULL;
+}
+
+static void
+remember_refusal(const char *lockid)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	if (find_refusal(lockid) == NULL)
 		refused = lappend(refused, pstrdup(lockid));
 	MemoryContextSwitchTo(old);
 }
 
-/* Returns whether there was a refusal to be forgotten. */
-static bool
+static void
 forget_refusal(const char *lockid)
 {
-	ListCell   *lc;
+	ListCell   *lc = find_refusal(lockid);
 
-	foreach(lc, refused)
+	if (lc)
 	{
-		char	   *other = lfirst(lc);
-
-		if (strcmp(other, lockid) != 0)
-			continue;
-		refused = foreach_delete_current(refused, lc);
-		pfree(other);
-		return true;
+		pfree(lfirst(lc));
+		refused = list_delete_cell(refused, lc);
 	}
-	return false;
 }
 
 static const char *
@@ -255,23 +256,22 @@ check_deleter(const char *lockid)
 static bool
 guard_lock(const StateRow *row, GuardLevel level, bool deletion, Holding *holding)
 {
-	bool		ours = check_lock(row, holding);
-
-	if (ours)
-		(void) forget_refusal(row->lockid);
-	else if (!(deletion && check_deleter(row->lockid)) &&
-			 level == GUARD_REQUIRE && !has_builtin(row->id))
-		refuse_unlocked(row->lockid);
-	if (!ours && !deletion && forget_refusal(row->lockid))
+	if (check_lock(row, holding))
 	{
-		remember_refusal(row->lockid);
+		forget_refusal(row->lockid);
+		return true;
+	}
+	if (deletion && check_deleter(row->lockid))
+		return false;
+	if (level == GUARD_REQUIRE && !has_builtin(row->id))
+		refuse_unlocked(row->lockid);
+	if (!deletion && find_refusal(row->lockid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot change the state of workspace \"%s\": this session was refused that before, and has not locked the workspace since",
 						shown(row->lockid)),
 				 errhint("Take the lock, and read the state again.")));
-	}
-	return ours;
+	return false;
 }
 
 /*
