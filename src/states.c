@@ -11,14 +11,16 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
+#include "catalog/pg_class.h"
 #include "compat.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "states.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -29,70 +31,110 @@ PG_FUNCTION_INFO_V1(tfstate_version);
 PG_FUNCTION_INFO_V1(tfstate_verify_workspace);
 PG_FUNCTION_INFO_V1(tfstate_repair);
 
+/* Who visits which workspaces. */
+typedef struct Visit
+{
+	const char *pattern;		/* of their lockids */
+	List	   *privileges;		/* the patterns that may be viewed */
+	WorkspaceVisitor visitor;
+	void	   *arg;			/* the visitor's */
+} Visit;
+
 /*
- * Visit the workspaces of one table.
+ * Visit the workspace of a row, unless it is left out.
  */
 static void
-visit_table(Oid relid, const char *pattern, List *privileges,
-			WorkspaceVisitor visit, void *arg)
+visit_row(const Visit *visit, Relation rel, const AttrNumber *columns, HeapTuple tuple)
 {
-	AttrNumber	columns[NUM_STATE_COLUMNS];
-	Relation	rel = try_table_open(relid, AccessShareLock);
-	MemoryContext context;
-	TableScanDesc scan;
-	TupleTableSlot *slot;
+	TupleDesc	desc = RelationGetDescr(rel);
+	Workspace	workspace = {RelationGetRelid(rel)};
+	bool		isnull;
+	Datum		name = heap_getattr(tuple, columns[STATE_NAME], desc, &isnull);
 
-	if (rel == NULL)
+	if (isnull)
 		return;
-	if (!tfstate_state_columns(RelationGetDescr(rel), columns))
-	{
-		table_close(rel, AccessShareLock);
+	workspace.lockid = tfstate_workspace_lockid(workspace.relid, TextDatumGetCString(name));
+	if (workspace.lockid == NULL || !tfstate_pattern_matches(workspace.lockid, visit->pattern) ||
+		!tfstate_allowed(visit->privileges, workspace.lockid))
 		return;
-	}
-	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate workspace",
-									ALLOCSET_DEFAULT_SIZES);
-	slot = table_slot_create(rel, NULL);
-	scan = table_beginscan(rel, GetActiveSnapshot(), 0, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	workspace.id = DatumGetInt64(heap_getattr(tuple, columns[STATE_ID], desc, &isnull));
+	workspace.data = heap_getattr(tuple, columns[STATE_DATA], desc, &workspace.is_null);
+	visit->visitor(&workspace, visit->arg);
+}
+
+/*
+ * Visit the rows of a table, or the one that has a name.
+ */
+static void
+visit_rows(const Visit *visit, Relation rel, const AttrNumber *columns, const char *name)
+{
+	AttrNumber	column = columns[STATE_NAME];
+	Oid			index = name ? tfstate_index_on(rel, column) : InvalidOid;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tfstate workspace",
+												  ALLOCSET_DEFAULT_SIZES);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (name)
+		ScanKeyEntryInitialize(&key, 0, column, BTEqualStrategyNumber, InvalidOid,
+							   TupleDescAttr(RelationGetDescr(rel), column - 1)->attcollation,
+							   F_TEXTEQ, CStringGetTextDatum(name));
+	scan = systable_beginscan(rel, index, OidIsValid(index), GetActiveSnapshot(),
+							  name ? 1 : 0, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		Workspace	workspace = {0};
-		bool		isnull;
-		Datum		name;
 
 		CHECK_FOR_INTERRUPTS();
-		name = slot_getattr(slot, columns[STATE_NAME], &isnull);
-		if (!isnull)
-		{
-			workspace.relid = relid;
-			workspace.lockid = tfstate_workspace_lockid(relid, TextDatumGetCString(name));
-			workspace.id = DatumGetInt64(slot_getattr(slot, columns[STATE_ID], &isnull));
-			workspace.data = slot_getattr(slot, columns[STATE_DATA], &workspace.is_null);
-			if (tfstate_pattern_matches(workspace.lockid, pattern) &&
-				tfstate_allowed(privileges, workspace.lockid))
-				visit(&workspace, arg);
-		}
+		visit_row(visit, rel, columns, tuple);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
+	systable_endscan(scan);
 	MemoryContextDelete(context);
+}
+
+/*
+ * Visit the workspaces of a table, or the one that has a name.  What is gone, or no
+ * table of states any more, has none.
+ */
+static void
+visit_table(const Visit *visit, Oid relid, const char *name)
+{
+	Relation	rel = try_table_open(relid, AccessShareLock);
+	AttrNumber	columns[NUM_STATE_COLUMNS];
+
+	if (rel == NULL)
+		return;
+	if (rel->rd_rel->relkind == RELKIND_RELATION &&
+		tfstate_state_columns(RelationGetDescr(rel), columns))
+		visit_rows(visit, rel, columns, name);
 	table_close(rel, AccessShareLock);
 }
 
 /*
  * Visit all workspaces whose lockid matches a pattern and which the current role may
- * view, as of the statement's snapshot.  What a visit allocates is freed after it.
+ * view, as of the statement's snapshot: what a query finds here fits what it finds in
+ * the tables themselves.  What a visit allocates is freed after it.
  */
 void
-tfstate_visit_workspaces(const char *pattern, WorkspaceVisitor visit, void *arg)
+tfstate_visit_workspaces(const char *pattern, WorkspaceVisitor visitor, void *arg)
 {
-	List	   *privileges = tfstate_privileges("view");
+	Visit		visit = {pattern, tfstate_privileges("view"), visitor, arg};
 	ListCell   *lc;
 
+	if (strchr(pattern, '*') == NULL)
+	{
+		const char *name;
+		Oid			relid = tfstate_lockid_table(pattern, &name);
+
+		if (OidIsValid(relid))
+			visit_table(&visit, relid, name);
+		return;
+	}
 	foreach(lc, tfstate_attached_tables())
-		visit_table(lfirst_oid(lc), pattern, privileges, visit, arg);
+		visit_table(&visit, lfirst_oid(lc), NULL);
 }
 
 /*

@@ -293,6 +293,7 @@ extern bool tfstate_state_columns(TupleDesc desc, AttrNumber *columns);
 extern List *tfstate_attached_tables(void);
 extern bool tfstate_attached_table(Oid relid, AttachedTable *table);
 extern char *tfstate_workspace_lockid(Oid relid, const char *name);
+extern Oid	tfstate_index_on(Relation rel, AttrNumber column);
 extern char *tfstate_workspace_by_id(List *tables, int64 id);
 extern bool tfstate_workspace_id(const char *lockid, int64 *id);
 extern char *tfstate_creation_lockid(List *tables, int64 key);

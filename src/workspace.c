@@ -28,6 +28,7 @@
 #include "utils/lsyscache.h"
 #include "utils/portal.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/varlena.h"
 
@@ -160,8 +161,8 @@ tfstate_workspace_lockid(Oid relid, const char *name)
 /*
  * An index whose first column is the given one; InvalidOid if there is none.
  */
-static Oid
-index_on(Relation rel, AttrNumber column)
+Oid
+tfstate_index_on(Relation rel, AttrNumber column)
 {
 	List	   *indexes = RelationGetIndexList(rel);
 	Oid			result = InvalidOid;
@@ -192,7 +193,7 @@ find_in_table(Relation rel, AttrNumber column, RegProcedure equal, Datum value,
 			  AttrNumber wanted, Datum *result)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
-	Oid			index = index_on(rel, column);
+	Oid			index = tfstate_index_on(rel, column);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		isnull = true;
 	ScanKeyData key;
@@ -405,13 +406,15 @@ tfstate_workspace_text(Oid relid, const char *name, text **data)
 }
 
 /*
- * May the current role read the states in a table?
+ * May the current role read the states in a table, in all its rows?
  */
 bool
 tfstate_may_read_states(Oid relid)
 {
 	AttrNumber	column = get_attnum(relid, "data");
 
+	if (check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
+		return false;
 	return pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
 		(column != InvalidAttrNumber &&
 		 pg_attribute_aclcheck(relid, column, GetUserId(), ACL_SELECT) == ACLCHECK_OK);
