@@ -42,11 +42,12 @@ sub terraform_or_skip
 # Returns a server that listens on 127.0.0.1, with the extension and a role
 # terraform that is no superuser.
 #
-# conf: more lines for postgresql.conf.
+# conf: more lines for postgresql.conf; init: arguments of init().
 sub terraform_node
 {
 	my ($name, %params) = @_;
 	my $node = tfstate_node($name,
+		init => $params{init},
 		conf => "listen_addresses = '127.0.0.1'\nfsync = off\n"
 		  . ($params{conf} || ''));
 
