@@ -175,7 +175,7 @@ SELECT "Odd schema".tfstate_grant('regress_tfstate_user', 'b');
 SELECT role, pattern, privilege FROM "Odd schema".tfstate_grants;
 SELECT "Odd schema".tfstate_revoke('regress_tfstate_user', 'b');
 BEGIN;
-SELECT "Odd schema".tfstate_attach('regress_tfstate', 'states') ~ 'regress_tfstate.states' AS attached;
+SELECT "Odd schema".tfstate_attach('regress_tfstate', 'states') ~ 'schema_name += "regress_tfstate"' AS attached;
 SELECT tfstate_pg.pg_try_advisory_lock(id) FROM regress_tfstate.states;
 SELECT lockid, mode FROM "Odd schema".tfstate_holders;
 SELECT tfstate_pg.pg_advisory_unlock(id) FROM regress_tfstate.states;

@@ -42,7 +42,8 @@ DECLARE
 	command text;
 BEGIN
 	FOREACH rel IN ARRAY ARRAY['tfstate_installation', 'tfstate_durable_lock', 'tfstate_session_lock',
-		'tfstate_released_lock', 'tfstate_privilege', 'tfstate_attached_table', 'tfstate_stored_version', 'tfstate_fence'] LOOP
+		'tfstate_released_lock', 'tfstate_privilege', 'tfstate_attached_table', 'tfstate_attached_role',
+		'tfstate_stored_version', 'tfstate_fence'] LOOP
 		FOREACH command IN ARRAY ARRAY['TABLE %s', 'DELETE FROM %s', 'TRUNCATE %s', 'LOCK %s IN ACCESS SHARE MODE',
 			'CREATE TRIGGER t AFTER INSERT ON %s EXECUTE FUNCTION tfstate_guard()', 'SELECT nextval(%L)'] LOOP
 			BEGIN
@@ -67,6 +68,7 @@ CALL fails($$SELECT tfstate_grant('regress_tfstate_alice')$$);
 CALL fails($$SELECT tfstate_revoke('regress_tfstate_alice')$$);
 CALL fails($$SELECT tfstate_attach()$$);
 CALL fails($$SELECT tfstate_detach()$$);
+CALL fails($$SELECT tfstate_check()$$);
 CALL fails($$SELECT tfstate_check_grant('public', '*', 'lock')$$);
 RESET ROLE;
 

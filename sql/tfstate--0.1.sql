@@ -102,11 +102,32 @@ CREATE TABLE @extschema@.tfstate_attached_table (
 	attached_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	guard text CHECK (guard IN ('on', 'require')),
 	keep_versions integer CHECK (keep_versions > 0),
-	keep_age interval CHECK (keep_age >= '0')
+	keep_age interval CHECK (keep_age >= '0'),
+	name text NOT NULL
 ) USING heap;
 COMMENT ON TABLE @extschema@.tfstate_attached_table IS
 'the tables of Terraform states whose workspaces are locked and guarded by tfstate';
+COMMENT ON COLUMN @extschema@.tfstate_attached_table.guard IS
+'what tfstate.guard is at least for writes to this table';
+COMMENT ON COLUMN @extschema@.tfstate_attached_table.keep_versions IS
+'how many versions of a state are kept; NULL keeps all';
+COMMENT ON COLUMN @extschema@.tfstate_attached_table.keep_age IS
+'for how long versions of a state are kept; NULL keeps them for ever';
+COMMENT ON COLUMN @extschema@.tfstate_attached_table.name IS
+'the name that the table was attached under, with which its lockids begin';
 REVOKE ALL ON @extschema@.tfstate_attached_table FROM PUBLIC;
+
+CREATE TABLE @extschema@.tfstate_attached_role (
+	relid regclass,
+	role regrole,
+	settings text[] NOT NULL DEFAULT '{}',
+	PRIMARY KEY (relid, role)
+) USING heap;
+COMMENT ON TABLE @extschema@.tfstate_attached_role IS
+'the roles that tfstate_attach() has made ready for Terraform';
+COMMENT ON COLUMN @extschema@.tfstate_attached_role.settings IS
+'what it has set for the role in this database, the same in all rows of a role';
+REVOKE ALL ON @extschema@.tfstate_attached_role FROM PUBLIC;
 
 -- content is compressed already
 CREATE TABLE @extschema@.tfstate_stored_version (
@@ -149,6 +170,9 @@ SELECT pg_extension_config_dump('@extschema@.tfstate_privilege',
 	'WHERE role = 0 OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
 SELECT pg_extension_config_dump('@extschema@.tfstate_attached_table',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid)');
+SELECT pg_extension_config_dump('@extschema@.tfstate_attached_role',
+	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid)
+	   AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
 
 --
 -- Locks
@@ -692,93 +716,703 @@ REVOKE ALL ON @extschema@.tfstate_workspaces FROM PUBLIC;
 GRANT SELECT ON @extschema@.tfstate_workspaces TO PUBLIC;
 
 --
--- Tables of Terraform states
+-- Tables of Terraform states.  tfstate_attach() works on tables that other roles
+-- own, mostly as a superuser, so nothing that the owner of a table wrote may run
+-- in it: see tfstate_attach_obstacles().  SQL reads the table that is being
+-- attached only, while tfstate_lock_table() holds its name and definition.
 --
 
-CREATE FUNCTION @extschema@.tfstate_attach(
-	schema text DEFAULT 'terraform_remote_state',
-	"table" text DEFAULT 'states')
-RETURNS text
-LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+CREATE FUNCTION @extschema@.tfstate_unique_index(rel regclass, "column" name)
+RETURNS regclass
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT i.indexrelid::regclass
+  FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+ WHERE i.indrelid = rel AND a.attname = "column" AND i.indnkeyatts = 1
+   AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+ ORDER BY EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid), i.indexrelid
+ LIMIT 1
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_unique_index(regclass, name) IS
+'an index that keeps the values of a column apart, one of no constraint if there is a choice';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_unique_index(regclass, name) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_takes_shared_ids(rel regclass)
+RETURNS boolean
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+				WHERE a.attrelid = rel AND a.attname = 'id'
+				  AND pg_get_expr(d.adbin, d.adrelid) = 'nextval(''public.global_states_id_seq''::regclass)')
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_takes_shared_ids(regclass) IS
+'whether the ids of a table come from the sequence that all tables of states share';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_takes_shared_ids(regclass) FROM PUBLIC;
+
+-- What the owner of a table can have attached to it to run in the session of
+-- whoever writes to it.
+CREATE FUNCTION @extschema@.tfstate_foreign_code(rel regclass)
+RETURNS SETOF text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pg_describe_object(o.classid, o.objid, 0)
+  FROM (SELECT 'pg_trigger'::regclass AS classid, t.oid AS objid FROM pg_trigger t
+		 WHERE t.tgrelid = rel AND NOT t.tgisinternal
+		   AND t.tgfoid <> '@extschema@.tfstate_guard()'::regprocedure
+		UNION ALL
+		SELECT 'pg_rewrite'::regclass, r.oid FROM pg_rewrite r WHERE r.ev_class = rel
+		UNION ALL
+		SELECT 'pg_constraint'::regclass, c.oid FROM pg_constraint c WHERE c.conrelid = rel AND c.contype = 'c'
+		UNION ALL
+		SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index i
+		 WHERE i.indrelid = rel AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+		UNION ALL
+		SELECT 'pg_attrdef'::regclass, d.oid
+		  FROM pg_attrdef d JOIN pg_attribute a ON (a.attrelid, a.attnum) = (d.adrelid, d.adnum)
+		 WHERE d.adrelid = rel AND a.attname <> 'id'
+		UNION ALL
+		SELECT 'pg_type'::regclass, t.oid FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+		 WHERE a.attrelid = rel AND t.typtype = 'd') o
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_foreign_code(regclass) IS
+'what of others would run in the session of whoever writes to a table';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_foreign_code(regclass) FROM PUBLIC;
+
+-- The code of a superuser, or of the caller, is no obstacle.
+CREATE FUNCTION @extschema@.tfstate_attach_obstacles(
+	rel regclass,
+	OUT sqlstate text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT o.sqlstate, o.problem, o.remedy
+  FROM pg_class c JOIN pg_roles owner ON owner.oid = c.relowner,
+	   LATERAL (VALUES
+		(c.relkind <> 'r', '42809', format('"%s" is not an ordinary table', rel), NULL),
+		(c.relpersistence = 't', '42809', format('table "%s" is temporary', rel), NULL),
+		(c.relpersistence = 'u', '55000', format('table "%s" is unlogged: a crash empties it', rel),
+		 format('ALTER TABLE %s SET LOGGED', rel)),
+		(EXISTS (SELECT FROM pg_inherits i WHERE rel IN (i.inhrelid, i.inhparent)), '42809',
+		 format('table "%s" is a partition, or inherits from another or the other way round', rel), NULL),
+		(EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = rel AND d.deptype = 'e'), '42809',
+		 format('table "%s" belongs to an extension', rel), NULL),
+		(c.relrowsecurity, '55000', format('table "%s" has row-level security, which hides states', rel),
+		 format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', rel)),
+		(3 <> (SELECT count(*) FROM pg_attribute a
+				WHERE a.attrelid = rel AND NOT a.attisdropped AND a.attgenerated = ''
+				  AND (a.attname, a.atttypid) IN (('id', 'bigint'::regtype), ('id', 'integer'::regtype),
+												  ('name', 'text'::regtype), ('data', 'text'::regtype))), '42809',
+		 format('table "%s" does not have the columns id bigint, name text and data text', rel), NULL),
+		(NOT owner.rolsuper AND owner.rolname <> current_user AND EXISTS (SELECT FROM @extschema@.tfstate_foreign_code(rel)), '55000',
+		 format('table "%s" has code of role "%s", which would run as "%s": %s', rel, owner.rolname, current_user,
+				(SELECT string_agg(code, ', ' ORDER BY code) FROM @extschema@.tfstate_foreign_code(rel) code)),
+		 NULL)
+	   ) o(applies, sqlstate, problem, remedy)
+ WHERE c.oid = rel AND o.applies
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_attach_obstacles(regclass) IS
+'why a table cannot be one of Terraform states that tfstate looks after';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_obstacles(regclass) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_raise_obstacle(rel regclass)
+RETURNS void
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	qualified text := quote_ident(schema) || '.' || quote_ident("table");
-	rel regclass;
-	other regclass;
-	id bigint;
+	obstacle record;
+BEGIN
+	SELECT * INTO obstacle FROM @extschema@.tfstate_attach_obstacles(rel) LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION '%', obstacle.problem
+			USING ERRCODE = obstacle.sqlstate,
+				  HINT = CASE WHEN obstacle.remedy IS NULL THEN 'States are kept in a table as Terraform creates it.'
+							  ELSE format('Run: %s', obstacle.remedy) END;
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_raise_obstacle(regclass) IS
+'part of tfstate_attach(): refuse a table that tfstate cannot look after';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_raise_obstacle(regclass) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_check_table_name(schema text, "table" text)
+RETURNS void
+LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
 BEGIN
 	IF schema IS NULL OR "table" IS NULL THEN
 		RAISE EXCEPTION 'schema and table must not be null'
 			USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	IF schema = '' OR "table" = '' THEN
-		RAISE EXCEPTION 'schema and table must not be empty'
+	IF schema = '' OR "table" = '' OR octet_length(schema) > 63 OR octet_length("table") > 63 THEN
+		RAISE EXCEPTION 'schema and table must have 1 to 63 bytes'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	DELETE FROM @extschema@.tfstate_attached_table t
-	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid);
+	-- A check behind a lock has to see what was there when the lock was granted.
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		RAISE EXCEPTION 'tables can be attached and detached in a READ COMMITTED transaction only'
+			USING ERRCODE = 'invalid_transaction_state',
+				  HINT = 'Begin it with: BEGIN ISOLATION LEVEL READ COMMITTED';
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_table_name(text, text) IS
+'part of tfstate_attach() and tfstate_detach(): check the arguments that name the table';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_table_name(text, text) FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.tfstate_check_attach(
+	role name,
+	mode text,
+	wait interval,
+	guard text,
+	keep_versions integer,
+	keep_age interval)
+RETURNS void
+LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	wrong record;
+BEGIN
+	SELECT * INTO wrong
+	  FROM (VALUES
+		(role = 'public', 'cannot make everybody ready for Terraform', 'Name a role that Terraform connects as.'),
+		(role IS NULL AND (mode IS NOT NULL OR wait IS NOT NULL), 'mode and wait are settings of a role', 'Name it with role => .'),
+		(mode NOT IN ('session', 'durable'), format('unrecognized mode: "%s"', mode), 'Valid modes are "session" and "durable".'),
+		(wait < '0' OR wait > '24 days', 'wait is out of range', 'It can be 0 to 24 days.'),
+		(guard NOT IN ('off', 'on', 'require'), format('unrecognized guard: "%s"', guard), 'Valid values are "off", "on" and "require".'),
+		(keep_versions < 1 AND keep_versions <> -1, 'keep_versions must be 1 or more', '-1 keeps all versions.'),
+		(keep_age < '0' AND keep_age <> '-1', 'keep_age must not be negative', '-1 keeps versions for ever.')
+	  ) w(applies, message, hint)
+	 WHERE applies LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION '%', wrong.message
+			USING ERRCODE = 'invalid_parameter_value', HINT = wrong.hint;
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_roles r WHERE role IS NULL OR r.rolname = role) THEN
+		RAISE EXCEPTION 'role "%" does not exist', role
+			USING ERRCODE = 'undefined_object', HINT = format('Create it with: CREATE ROLE %I LOGIN PASSWORD ...', role);
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_attach(name, text, interval, text, integer, interval) IS
+'part of tfstate_attach(): check the other arguments';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_attach(name, text, interval, text, integer, interval) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_lock_table(schema text, "table" text)
+RETURNS regclass
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	qualified text := format('%I.%I', schema, "table");
+BEGIN
 	-- What Terraform would create, and in its words.
 	IF to_regnamespace(quote_ident(schema)) IS NULL THEN
 		EXECUTE format('CREATE SCHEMA %I', schema);
 	END IF;
+	IF to_regclass('public.global_states_id_seq') IS NULL THEN
+		CREATE SEQUENCE public.global_states_id_seq AS bigint;
+	END IF;
 	IF to_regclass(qualified) IS NULL THEN
-		IF to_regclass('public.global_states_id_seq') IS NULL THEN
-			CREATE SEQUENCE public.global_states_id_seq AS bigint;
-		END IF;
 		EXECUTE format('CREATE TABLE %s (id bigint NOT NULL DEFAULT nextval(''public.global_states_id_seq'') PRIMARY KEY, name text UNIQUE, data text)', qualified);
 		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
 					   CASE WHEN "table" = 'states' THEN 'states_by_name' ELSE '' END, qualified);
 	END IF;
-	rel := to_regclass(qualified);
 
-	IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = rel AND c.relkind = 'r')
-	   OR 3 <> (SELECT count(*) FROM pg_attribute a
-				 WHERE a.attrelid = rel AND NOT a.attisdropped
-				   AND (a.attname, a.atttypid) IN (('id', 'bigint'::regtype), ('name', 'text'::regtype), ('data', 'text'::regtype)))
-	THEN
-		RAISE EXCEPTION '"%" is not a table of Terraform states', qualified
-			USING ERRCODE = 'wrong_object_type',
-				  DETAIL = 'Such a table has the columns id bigint, name text and data text.';
+	-- From here on neither the schema nor the table can get another name, so that
+	-- all that follows is about this table; and its rows stay as they are.  The
+	-- owner of the schema has the privilege anyway: it is for the lock of its row.
+	EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema,
+				   (SELECT pg_get_userbyid(n.nspowner) FROM pg_namespace n WHERE n.nspname = schema));
+	IF EXISTS (SELECT FROM pg_class c WHERE c.oid = to_regclass(qualified) AND c.relkind = 'r') THEN
+		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', qualified);
 	END IF;
-
-	-- Nobody may add a workspace while its id is compared.
-	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', qualified);
-	FOR other IN SELECT t.relid FROM @extschema@.tfstate_attached_table t WHERE t.relid <> rel LOOP
-		EXECUTE format('SELECT a.id FROM %s a JOIN %s b ON a.id = b.id LIMIT 1', rel, other) INTO id;
-		IF id IS NOT NULL THEN
-			RAISE EXCEPTION 'id % belongs to a workspace of "%" and to one of "%"', id, rel, other
-				USING ERRCODE = 'object_not_in_prerequisite_state',
-					  HINT = 'Let both tables take their ids from public.global_states_id_seq, and give the rows of one of them new ids.';
-		END IF;
-	END LOOP;
-
-	-- With a row for it, the first apply locks the workspace and not the key
-	-- under which workspaces are created.
-	EXECUTE format('INSERT INTO %s (name, data) SELECT ''default'', $1 WHERE NOT EXISTS (SELECT FROM %s WHERE name = ''default'')', qualified, qualified)
-		USING format('{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s","outputs":{},"resources":[],"check_results":null}', gen_random_uuid());
-
-	INSERT INTO @extschema@.tfstate_attached_table (relid, attached_by)
-	VALUES (rel, current_user) ON CONFLICT DO NOTHING;
-	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_guard()', qualified);
-	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.tfstate_guard()', qualified);
-	PERFORM @extschema@.tfstate_repair(s.workspace) FROM @extschema@.tfstate_states(qualified || '/*') s;
-
-	RETURN format($text$Terraform locks the workspaces of %1$s through tfstate if it runs with
-  PGOPTIONS="-c search_path=tfstate_pg,pg_catalog,public"
-A role that is not a superuser needs
-  SELECT tfstate_grant('ROLE', %2$L);
-  GRANT USAGE ON SCHEMA %3$I TO ROLE;
-  GRANT SELECT, INSERT, UPDATE, DELETE ON %1$s TO ROLE;
-  GRANT USAGE ON SEQUENCE %4$s TO ROLE;$text$,
-				  qualified, qualified || '/*', schema,
-				  coalesce(pg_get_serial_sequence(qualified, 'id'), 'public.global_states_id_seq'));
+	RETURN to_regclass(qualified);
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_attach(text, text) IS
-'put a table of Terraform states under tfstate, and create it where it is missing';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.tfstate_lock_table(text, text) IS
+'part of tfstate_attach(): create a table of states where it is missing, and lock it';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_lock_table(text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_adopt_columns(rel regclass)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id record;
+BEGIN
+	SELECT a.atttypid, a.attidentity INTO id FROM pg_attribute a WHERE a.attrelid = rel AND a.attname = 'id';
+	IF id.attidentity <> '' THEN
+		EXECUTE format('ALTER TABLE %s ALTER id DROP IDENTITY', rel);
+	END IF;
+	IF id.atttypid <> 'bigint'::regtype THEN
+		EXECUTE format('ALTER TABLE %s ALTER id DROP DEFAULT, ALTER id TYPE bigint', rel);
+	END IF;
+	IF NOT @extschema@.tfstate_takes_shared_ids(rel) THEN
+		EXECUTE format('ALTER TABLE %s ALTER id SET DEFAULT nextval(''public.global_states_id_seq'')', rel);
+	END IF;
+	IF @extschema@.tfstate_unique_index(rel, 'id') IS NULL THEN
+		EXECUTE format(CASE WHEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = rel AND i.indisprimary)
+							THEN 'CREATE UNIQUE INDEX ON %s (id)' ELSE 'ALTER TABLE %s ADD PRIMARY KEY (id)' END, rel);
+	END IF;
+	IF @extschema@.tfstate_unique_index(rel, 'name') IS NULL THEN
+		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
+					   CASE WHEN (SELECT c.relname FROM pg_class c WHERE c.oid = rel) = 'states' THEN 'states_by_name' ELSE '' END, rel);
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_adopt_columns(regclass) IS
+'part of tfstate_attach(): give an existing table the ids and indexes that Terraform makes now';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_adopt_columns(regclass) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_colliding_ids()
+RETURNS SETOF text
+LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH s AS MATERIALIZED (SELECT * FROM @extschema@.tfstate_states())
+SELECT format('id %s belongs to workspace "%s" and to "%s"', a.id, a.workspace, b.workspace)
+  FROM s a JOIN s b ON a.id = b.id AND a."table"::oid < b."table"::oid
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_colliding_ids() IS
+'the ids that workspaces of two attached tables have, so that nobody can tell which one Terraform locks';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_colliding_ids() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_row_obstacles(rel regclass)
+RETURNS SETOF text
+LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN QUERY EXECUTE format($query$
+		SELECT format('table "%%s" has a row without a name', $1) FROM %1$s WHERE name IS NULL
+		UNION
+		SELECT format('table "%%s" has several rows of the name "%%s"', $1, name) FROM %1$s GROUP BY name HAVING count(name) > 1
+		UNION
+		SELECT format('table "%%s" has a row without an id', $1) FROM %1$s WHERE id IS NULL
+		UNION
+		SELECT format('table "%%s" has several rows of the id %%s', $1, id) FROM %1$s GROUP BY id HAVING count(id) > 1
+		UNION
+		SELECT format('id %%s of a workspace of "%%s" is less than 1', id, $1) FROM %1$s WHERE id < 1$query$, rel) USING rel;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_row_obstacles(regclass) IS
+'part of tfstate_attach(): why the rows of a table cannot be workspaces';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_row_obstacles(regclass) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_raise_row_obstacle(rel regclass)
+RETURNS void
+LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	problem text;
+BEGIN
+	SELECT p INTO problem
+	  FROM (SELECT * FROM @extschema@.tfstate_row_obstacles(rel)
+			UNION ALL SELECT * FROM @extschema@.tfstate_colliding_ids()) o(p) ORDER BY p LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION '%', problem
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  HINT = 'While nothing runs, correct or delete the row; a new id is had with nextval(''public.global_states_id_seq'').';
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_raise_row_obstacle(regclass) IS
+'part of tfstate_attach(): refuse a table whose workspaces cannot be told apart';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_raise_row_obstacle(regclass) FROM PUBLIC;
+
+-- A sequence that ALTER SEQUENCE has touched gives out no value to others before
+-- the end of the transaction, and then none that they have cached.
+CREATE FUNCTION @extschema@.tfstate_advance_sequence(rel regclass)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	newest bigint;
+BEGIN
+	EXECUTE format('SELECT max(id) FROM %s', rel) INTO newest;
+	IF newest > coalesce(pg_sequence_last_value('public.global_states_id_seq'), 0) THEN
+		ALTER SEQUENCE public.global_states_id_seq NO CYCLE;
+		EXECUTE format('ALTER SEQUENCE public.global_states_id_seq RESTART WITH %s',
+					   greatest(newest, pg_sequence_last_value('public.global_states_id_seq')));
+		PERFORM nextval('public.global_states_id_seq');
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_advance_sequence(regclass) IS
+'part of tfstate_attach(): let the shared sequence go on behind the ids that a table has';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_advance_sequence(regclass) FROM PUBLIC;
+
+-- With a row for it, the first apply locks the workspace and not the key under
+-- which workspaces are created.
+CREATE FUNCTION @extschema@.tfstate_create_default(rel regclass)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	lockid text := rel || '/default';
+	guarded boolean := EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = rel AND g.tgname = 'tfstate_guard_row');
+	missing boolean;
+BEGIN
+	EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s WHERE name = ''default'')', rel) INTO missing;
+	IF NOT missing THEN
+		RETURN;
+	END IF;
+	IF guarded THEN
+		PERFORM @extschema@.tfstate_lock(lockid, '{"Operation": "tfstate_attach()"}', 'session');
+	END IF;
+	EXECUTE format('INSERT INTO %s (id, name, data) VALUES (nextval(''public.global_states_id_seq''), ''default'', $1)', rel)
+		USING format('{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s","outputs":{},"resources":[],"check_results":null}', gen_random_uuid());
+	IF guarded THEN
+		PERFORM @extschema@.tfstate_unlock(lockid);
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_create_default(regclass) IS
+'part of tfstate_attach(): create the workspace "default", with an empty state, where it is missing';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_create_default(regclass) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_record_table(
+	rel regclass,
+	guard text,
+	keep_versions integer,
+	keep_age interval)
+RETURNS void
+LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+	-- Under another name, the roles need other grants.
+	WITH old AS (
+		DELETE FROM @extschema@.tfstate_privilege p
+		 USING @extschema@.tfstate_attached_table t JOIN @extschema@.tfstate_attached_role r ON r.relid = t.relid
+		 WHERE t.relid = rel AND t.name <> rel::text
+		   AND (p.role, p.pattern, p.privilege) = (r.role, t.name || '/*', 'lock')
+		RETURNING p.role)
+	INSERT INTO @extschema@.tfstate_privilege (role, pattern, privilege, grantor)
+	SELECT old.role, rel || '/*', 'lock', current_user FROM old
+	ON CONFLICT DO NOTHING;
+
+	INSERT INTO @extschema@.tfstate_attached_table (relid, attached_by, name) VALUES (rel, current_user, rel::text)
+	ON CONFLICT (relid) DO UPDATE SET name = excluded.name;
+	UPDATE @extschema@.tfstate_attached_table t
+	   SET guard = nullif(coalesce(tfstate_record_table.guard, t.guard), 'off'),
+		   keep_versions = nullif(coalesce(tfstate_record_table.keep_versions, t.keep_versions), -1),
+		   keep_age = nullif(coalesce(tfstate_record_table.keep_age, t.keep_age), '-1')
+	 WHERE t.relid = rel;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_record_table(regclass, text, integer, interval) IS
+'part of tfstate_attach(): enter a table into tfstate_attached_table';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_record_table(regclass, text, integer, interval) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_guard_table(rel regclass)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_guard()', rel);
+	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.tfstate_guard()', rel);
+	PERFORM @extschema@.tfstate_repair(s.workspace) FROM @extschema@.tfstate_states() s
+	  WHERE s."table" = rel AND s.size IS NOT NULL;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_guard_table(regclass) IS
+'part of tfstate_attach(): put the triggers on a table and record its states';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_guard_table(regclass) FROM PUBLIC;
+
+-- What Terraform's statements need, and no more: it never changes an id or a name.
+-- The default of id needs the sequence.
+CREATE FUNCTION @extschema@.tfstate_needed_grants(rel regclass, OUT owner oid, OUT privileges text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT c.relowner, format('SELECT, INSERT (name, data), UPDATE (data), DELETE ON TABLE %s', rel)
+  FROM pg_class c WHERE c.oid = rel
+UNION ALL
+SELECT n.nspowner, format('USAGE ON SCHEMA %I', n.nspname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = rel
+UNION ALL
+SELECT c.relowner, 'USAGE ON SEQUENCE public.global_states_id_seq'
+  FROM pg_class c WHERE c.oid = to_regclass('public.global_states_id_seq')
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_needed_grants(regclass) IS
+'the privileges that Terraform needs for a table of states, and who has them anyway';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_needed_grants(regclass) FROM PUBLIC;
+
+-- The server closes the connection of a client that does not answer after ten
+-- seconds, and no other sooner.  Parameters, which states are, stay out of the log.
+CREATE FUNCTION @extschema@.tfstate_needed_settings(mode text, wait interval, OUT name text, OUT value text)
+RETURNS SETOF record
+LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT n.name, n.value
+  FROM (VALUES
+		('search_path', 'tfstate_pg, pg_catalog, public'),
+		('tcp_keepalives_idle', '5'),
+		('tcp_keepalives_interval', '2'),
+		('tcp_keepalives_count', '2'),
+		('tcp_user_timeout', '10000'),
+		('idle_session_timeout', '0'),
+		('log_parameter_max_length', '0'),
+		('log_parameter_max_length_on_error', '0'),
+		('tfstate.mode', mode),
+		('tfstate.run_id', CASE mode WHEN 'durable' THEN '''%a''' END),
+		('tfstate.wait', (extract(epoch FROM wait) * 1000)::bigint::text),
+		('statement_timeout', CASE WHEN wait > '0' THEN '0' END),
+		('lock_timeout', CASE WHEN wait > '0' THEN '0' END),
+		('transaction_timeout', CASE WHEN wait > '0' THEN '0' END)
+	   ) n(name, value) JOIN pg_settings s ON s.name = n.name
+ WHERE n.value IS NOT NULL
+   AND (s.context = 'user' OR has_parameter_privilege(current_user, n.name, 'SET'))
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_needed_settings(text, interval) IS
+'the settings of a role of Terraform that this server has and the caller may give';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_needed_settings(text, interval) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_attach_role(rel regclass, role name, mode text, wait interval)
+RETURNS void
+LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	roleid oid := (SELECT r.oid FROM pg_roles r WHERE r.rolname = tfstate_attach_role.role);
+	command text;
+	missing text;
+BEGIN
+	IF rel::text LIKE '%*%' THEN
+		RAISE EXCEPTION 'cannot grant the locks of table "%" alone, because a star in a pattern stands for any text', rel
+			USING ERRCODE = 'feature_not_supported';
+	END IF;
+	PERFORM @extschema@.tfstate_matches('', '');	-- loads the library, which has the settings tfstate.*
+	FOR command IN
+		SELECT format('GRANT %s TO %I', g.privileges, tfstate_attach_role.role)
+		  FROM @extschema@.tfstate_needed_grants(rel) g WHERE g.owner <> roleid
+		UNION ALL
+		SELECT format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), tfstate_attach_role.role)
+		 WHERE NOT has_database_privilege(roleid, current_database(), 'CONNECT')
+		UNION ALL
+		SELECT format('GRANT USAGE ON SCHEMA tfstate_pg TO %I', tfstate_attach_role.role)
+		 WHERE NOT has_schema_privilege(roleid, to_regnamespace('tfstate_pg'), 'USAGE')
+		UNION ALL
+		SELECT format('ALTER ROLE %I IN DATABASE %I SET %s = %s', tfstate_attach_role.role, current_database(), s.name, s.value)
+		  FROM @extschema@.tfstate_needed_settings(mode, wait) s
+	LOOP
+		EXECUTE command;
+	END LOOP;
+	PERFORM @extschema@.tfstate_grant(tfstate_attach_role.role, rel || '/*');
+
+	INSERT INTO @extschema@.tfstate_attached_role (relid, role) VALUES (rel, roleid) ON CONFLICT DO NOTHING;
+	UPDATE @extschema@.tfstate_attached_role a
+	   SET settings = ARRAY(
+			SELECT c FROM @extschema@.tfstate_role_config(roleid) c
+			 WHERE split_part(c, '=', 1) IN (SELECT s.name FROM @extschema@.tfstate_needed_settings(mode, wait) s)
+				OR c IN (SELECT unnest(b.settings) FROM @extschema@.tfstate_attached_role b WHERE b.role = roleid))
+	 WHERE a.role = roleid;
+
+	missing := @extschema@.tfstate_missing_privileges(rel, roleid);
+	IF missing IS NOT NULL THEN
+		RAISE EXCEPTION 'could not give role "%" all that Terraform needs for table "%": it lacks %', tfstate_attach_role.role, rel, missing
+			USING ERRCODE = 'insufficient_privilege',
+				  HINT = 'Let a superuser call tfstate_attach().';
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_attach_role(regclass, name, text, interval) IS
+'part of tfstate_attach(): give a role the privileges and settings that Terraform needs';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_role(regclass, name, text, interval) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_role_config(roleid oid)
+RETURNS SETOF text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT unnest(s.setconfig) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+ WHERE s.setrole = roleid AND d.datname = current_database()
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_role_config(oid) IS
+'what is set for a role in this database, each as name=value';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_role_config(oid) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_quote_hcl(value text)
+RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $sql$
+SELECT '"' || replace(replace(replace(replace(replace(value, E'\\', E'\\\\'), '"', E'\\"'), E'\n', E'\\n'), '${', '$${'), '%{', '%%{') || '"'
+$sql$;
+COMMENT ON FUNCTION @extschema@.tfstate_quote_hcl(text) IS
+'a text as a string of Terraform''s configuration';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_quote_hcl(text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_quote_url(value text)
+RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT string_agg(CASE WHEN c COLLATE "C" ~ '^[A-Za-z0-9._~-]$' THEN c
+					   ELSE upper(regexp_replace(encode(convert_to(c, 'UTF8'), 'hex'), '(..)', '%\1', 'g')) END, '' ORDER BY n)
+  FROM regexp_split_to_table(value, '') WITH ORDINALITY t(c, n)
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_quote_url(text) IS
+'a text as a part of a URL';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_quote_url(text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_backend_block(rel regclass)
+RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT concat_ws(E'\n',
+	'terraform {',
+	'  backend "pg" {',
+	'    schema_name          = ' || @extschema@.tfstate_quote_hcl(n.nspname),
+	CASE WHEN c.relname <> 'states' THEN	-- OpenTofu 1.10 and later
+		'    table_name           = ' || @extschema@.tfstate_quote_hcl(c.relname) || E'\n' ||
+		'    index_name           = ' || @extschema@.tfstate_quote_hcl((SELECT i.relname FROM pg_class i WHERE i.oid = @extschema@.tfstate_unique_index(rel, 'name'))) END,
+	'    skip_schema_creation = true',
+	'    skip_table_creation  = true',
+	'    skip_index_creation  = true',
+	'  }',
+	'}')
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = rel
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_backend_block(regclass) IS
+'part of tfstate_attach(): the configuration of Terraform for a table of states';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_backend_block(regclass) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_attach_text(rel regclass, role name)
+RETURNS text
+LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT concat_ws(E'\n',
+	@extschema@.tfstate_backend_block(rel),
+	CASE WHEN tfstate_attach_text.role IS NULL THEN
+		format(E'# A role is made ready for Terraform with\n# SELECT @extschema@.tfstate_attach(%L, %L, role => ''...'');', n.nspname, c.relname)
+	END,
+	format('export PG_CONN_STR="postgres://%s@HOST:PORT/%s"',
+		   coalesce(@extschema@.tfstate_quote_url(tfstate_attach_text.role), 'ROLE'), @extschema@.tfstate_quote_url(current_database())),
+	format('export PGOPTIONS="%s-c tfstate.who=$USER@$HOSTNAME -c tfstate.operation=apply"',
+		   CASE WHEN tfstate_attach_text.role IS NULL THEN '-c search_path=tfstate_pg,pg_catalog,public ' END),
+	CASE WHEN 'tfstate.run_id=%a' = ANY (a.settings) THEN
+		'export PGAPPNAME=...   # another name for each run, a job number say: it owns the locks'
+	END,
+	CASE WHEN NOT r.rolcanlogin THEN
+		format('# "%s" cannot log in, and its members do not inherit its settings: call tfstate_attach() for them.', tfstate_attach_text.role)
+	END,
+	CASE WHEN tfstate_attach_text.role IS NOT NULL AND NOT has_parameter_privilege(current_user, 'log_parameter_max_length', 'SET') THEN
+		format(E'# To keep states out of the server log, a superuser runs\n# ALTER ROLE %I IN DATABASE %I SET log_parameter_max_length = 0;',
+			   tfstate_attach_text.role, current_database())
+	END)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	   LEFT JOIN pg_roles r ON r.rolname = tfstate_attach_text.role
+	   LEFT JOIN @extschema@.tfstate_attached_role a ON (a.relid, a.role) = (c.oid, r.oid)
+ WHERE c.oid = rel
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_attach_text(regclass, name) IS
+'part of tfstate_attach(): what to paste into the configuration and the environment of Terraform';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_text(regclass, name) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_attach(
+	schema text DEFAULT 'terraform_remote_state',
+	"table" text DEFAULT 'states',
+	role name DEFAULT NULL,
+	mode text DEFAULT NULL,
+	wait interval DEFAULT NULL,
+	guard text DEFAULT NULL,
+	keep_versions integer DEFAULT NULL,
+	keep_age interval DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+	rel regclass;
+BEGIN
+	PERFORM @extschema@.tfstate_check_table_name(schema, "table");
+	PERFORM @extschema@.tfstate_check_attach(role, mode, wait, guard, keep_versions, keep_age);
+
+	-- One at a time, for ids that collide are looked for in attached tables.
+	LOCK TABLE @extschema@.tfstate_attached_table IN SHARE ROW EXCLUSIVE MODE;
+	DELETE FROM @extschema@.tfstate_attached_role a
+	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = a.relid) OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.role);
+	DELETE FROM @extschema@.tfstate_attached_table t
+	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid);
+
+	rel := @extschema@.tfstate_lock_table(schema, "table");
+	PERFORM @extschema@.tfstate_raise_obstacle(rel);
+	PERFORM @extschema@.tfstate_record_table(rel, guard, keep_versions, keep_age);
+	PERFORM @extschema@.tfstate_adopt_columns(rel);
+	PERFORM @extschema@.tfstate_raise_row_obstacle(rel);
+	PERFORM @extschema@.tfstate_advance_sequence(rel);
+	PERFORM @extschema@.tfstate_create_default(rel);
+	PERFORM @extschema@.tfstate_guard_table(rel);
+	IF role IS NOT NULL THEN
+		PERFORM @extschema@.tfstate_attach_role(rel, role, mode, wait);
+	END IF;
+	RETURN @extschema@.tfstate_attach_text(rel, role);
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval) IS
+'put a table of Terraform states under tfstate, creating it where it is missing, and make a role ready to use it';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval) FROM PUBLIC;
+
+-- What other attached tables need is kept.
+CREATE FUNCTION @extschema@.tfstate_detach_role(rel regclass, roleid oid)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	rolename name := (SELECT r.rolname FROM pg_roles r WHERE r.oid = roleid);
+	set_by_us text[];
+	command text;
+BEGIN
+	DELETE FROM @extschema@.tfstate_privilege p
+	 WHERE (p.role, p.pattern, p.privilege) = (roleid, rel || '/*', 'lock');
+	DELETE FROM @extschema@.tfstate_attached_role a
+	 WHERE a.relid = rel AND a.role = roleid RETURNING a.settings INTO set_by_us;
+	IF rolename IS NULL THEN
+		RETURN;
+	END IF;
+	FOR command IN
+		SELECT format('REVOKE %s FROM %I', g.privileges, rolename)
+		  FROM @extschema@.tfstate_needed_grants(rel) g
+		 WHERE g.owner <> roleid AND NOT EXISTS (
+			SELECT FROM @extschema@.tfstate_attached_role a JOIN @extschema@.tfstate_needed_grants(a.relid) o ON o = g
+			 WHERE a.role = roleid)
+		UNION ALL
+		SELECT format('ALTER ROLE %I IN DATABASE %I RESET %s', rolename, current_database(), split_part(c, '=', 1))
+		  FROM @extschema@.tfstate_role_config(roleid) c
+		 WHERE c = ANY (set_by_us) AND NOT EXISTS (SELECT FROM @extschema@.tfstate_attached_role a WHERE a.role = roleid)
+	LOOP
+		EXECUTE command;
+	END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_detach_role(regclass, oid) IS
+'part of tfstate_detach(): take back what tfstate_attach_role() gave';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_detach_role(regclass, oid) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_detach(
 	schema text DEFAULT 'terraform_remote_state',
@@ -788,24 +1422,381 @@ LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	qualified text := quote_ident(schema) || '.' || quote_ident("table");
+	rel regclass;
 BEGIN
-	IF schema IS NULL OR "table" IS NULL THEN
-		RAISE EXCEPTION 'schema and table must not be null'
-			USING ERRCODE = 'null_value_not_allowed';
-	END IF;
-	DELETE FROM @extschema@.tfstate_attached_table t WHERE t.relid = to_regclass(qualified);
+	PERFORM @extschema@.tfstate_check_table_name(schema, "table");
+	rel := to_regclass(format('%I.%I', schema, "table"));
+	LOCK TABLE @extschema@.tfstate_attached_table IN SHARE ROW EXCLUSIVE MODE;
+	DELETE FROM @extschema@.tfstate_attached_table t WHERE t.relid = rel;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION 'table "%" is not attached', qualified
+		RAISE EXCEPTION 'table "%" is not attached', format('%I.%I', schema, "table")
 			USING ERRCODE = 'undefined_object';
 	END IF;
-	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_row ON %s', qualified);
-	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_truncate ON %s', qualified);
+	PERFORM @extschema@.tfstate_detach_role(a.relid, a.role) FROM @extschema@.tfstate_attached_role a
+	  WHERE a.relid = rel;
+	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_row ON %s', rel);
+	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_truncate ON %s', rel);
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_detach(text, text) IS
-'undo tfstate_attach(); the table and its states stay';
+'undo tfstate_attach(); the table and its states stay, and so do their versions';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_detach(text, text) FROM PUBLIC;
+
+--
+-- What is wrong with a set-up
+--
+
+-- A session gets the first of what is set for its role in this database, for its
+-- role, for this database, for everybody, and in the server.  The last is as far as
+-- the session that asks can tell: its own PGOPTIONS hide it.
+CREATE FUNCTION @extschema@.tfstate_role_setting(roleid oid, parameter text)
+RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT coalesce(
+	(SELECT substr(c, length(parameter) + 2)
+	   FROM pg_db_role_setting s, unnest(s.setconfig) c
+	  WHERE s.setrole IN (roleid, 0) AND starts_with(lower(c), parameter || '=')
+		AND s.setdatabase IN ((SELECT d.oid FROM pg_database d WHERE d.datname = current_database()), 0)
+	  ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1),
+	(SELECT s.reset_val FROM pg_settings s WHERE s.name = parameter))
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_role_setting(oid, text) IS
+'the value of a setting in a new session of a role in this database; NULL where the server has no such setting';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_role_setting(oid, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_role_seconds(roleid oid, parameter text)
+RETURNS numeric
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT extract(epoch FROM concat(v[1], ' ', coalesce(v[2], s.unit))::interval)
+  FROM pg_settings s,
+	   regexp_match(@extschema@.tfstate_role_setting(roleid, parameter), '^\s*(-?[0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|h|d)?\s*$') v
+ WHERE s.name = parameter
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_role_seconds(oid, text) IS
+'tfstate_role_setting() of a time, in seconds';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_role_seconds(oid, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_path_has_shim(path text)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT coalesce(array_position(schemas, 'tfstate_pg') < array_position(schemas, 'pg_catalog'), false)
+  FROM (SELECT array_agg(btrim(schema, ' "') ORDER BY n) FROM string_to_table(path, ',') WITH ORDINALITY t(schema, n)) p(schemas)
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_path_has_shim(text) IS
+'whether a search_path finds the functions of tfstate_pg before the built-in ones';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_path_has_shim(text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_attach_command(rel regclass, role name DEFAULT NULL)
+RETURNS text
+LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT format('SELECT @extschema@.tfstate_attach(%L, %L%s)', n.nspname, c.relname, ', role => ' || quote_literal(role))
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = rel
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_attach_command(regclass, name) IS
+'part of tfstate_check(): the call that attaches a table, or makes a role ready for it';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_command(regclass, name) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_check_table(
+	rel regclass,
+	OUT severity text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT 'error', o.problem, o.remedy FROM @extschema@.tfstate_attach_obstacles(rel) o
+UNION ALL
+SELECT v.severity, v.problem, coalesce(v.remedy, @extschema@.tfstate_attach_command(rel))
+  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid JOIN pg_roles owner ON owner.oid = c.relowner,
+	   LATERAL (VALUES
+		(t.name <> rel::text, 'error',
+		 format('the table was attached as "%s" and renamed: what is locked and recorded under the old name is not found', t.name), NULL),
+		(NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = rel AND g.tgname = 'tfstate_guard_row' AND g.tgenabled IN ('O', 'A')), 'error',
+		 'the trigger tfstate_guard_row is missing or disabled: writes are neither guarded nor recorded', NULL),
+		(NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = rel AND g.tgname = 'tfstate_guard_truncate' AND g.tgenabled IN ('O', 'A')), 'error',
+		 'the trigger tfstate_guard_truncate is missing or disabled: the table can be emptied against the locks', NULL),
+		(NOT @extschema@.tfstate_takes_shared_ids(rel), 'error',
+		 'new ids do not come from public.global_states_id_seq, so that they collide with those of other tables', NULL),
+		(@extschema@.tfstate_unique_index(rel, 'id') IS NULL, 'error',
+		 'no unique index keeps the ids apart', NULL),
+		(@extschema@.tfstate_unique_index(rel, 'name') IS NULL, 'error',
+		 'there is no unique index on name: Terraform cannot write', NULL),
+		(owner.rolcanlogin AND NOT owner.rolsuper, 'warning',
+		 format('the table belongs to role "%s", which can drop the triggers and change everything', owner.rolname),
+		 format('ALTER TABLE %s OWNER TO %I', rel, current_user))
+	   ) v(applies, severity, problem, remedy)
+ WHERE t.relid = rel AND v.applies
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_table(regclass) IS
+'part of tfstate_check(): what is wrong with the definition of an attached table';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_table(regclass) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_check_rows(
+	OUT severity text,
+	OUT object text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT v.severity, t.relid::text, v.problem, @extschema@.tfstate_attach_command(t.relid)
+  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
+	   LEFT JOIN (SELECT s."table", max(s.id), bool_or(s.workspace = s."table" || '/default')
+					FROM @extschema@.tfstate_states() s GROUP BY s."table") w(rel, newest, has_default) ON w.rel = t.relid,
+	   LATERAL (VALUES
+		(w.has_default IS NOT TRUE, 'warning',
+		 'there is no workspace "default": the first run in it keeps all others from creating workspaces'),
+		(w.newest > coalesce(pg_sequence_last_value(to_regclass('public.global_states_id_seq')), 0), 'error',
+		 'public.global_states_id_seq will come to an id that the table already has')
+	   ) v(applies, severity, problem)
+ WHERE v.applies AND NOT EXISTS (SELECT FROM @extschema@.tfstate_attach_obstacles(t.relid))
+UNION ALL
+SELECT 'error', NULL, c, NULL FROM @extschema@.tfstate_colliding_ids() c
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_rows() IS
+'part of tfstate_check(): what is wrong with the rows of the attached tables';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_rows() FROM PUBLIC;
+
+-- A grant of locks to everybody, or of all locks, makes no role one of Terraform.
+CREATE FUNCTION @extschema@.tfstate_terraform_roles(OUT rel regclass, OUT roleid oid)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT t.relid, r.oid
+  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid, pg_roles r
+ WHERE r.rolcanlogin AND NOT r.rolsuper
+   AND (has_any_column_privilege(r.oid, t.relid, 'INSERT, UPDATE') OR has_table_privilege(r.oid, t.relid, 'DELETE')
+		OR EXISTS (SELECT FROM @extschema@.tfstate_attached_role a
+					WHERE a.relid = t.relid AND pg_has_role(r.oid, a.role, 'USAGE'))
+		OR EXISTS (SELECT FROM @extschema@.tfstate_privilege p
+					WHERE p.role <> 0 AND p.privilege = 'lock' AND starts_with(p.pattern, t.relid || '/')
+					  AND pg_has_role(r.oid, p.role, 'USAGE')))
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_terraform_roles() IS
+'the roles that log in and may write an attached table or lock its workspaces, but superusers';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_terraform_roles() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_may_lock(rel regclass, roleid oid)
+RETURNS boolean
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT EXISTS (SELECT FROM @extschema@.tfstate_privilege p
+				WHERE p.privilege = 'lock' AND (p.role = 0 OR pg_has_role(roleid, p.role, 'USAGE'))
+				  AND (starts_with(p.pattern, rel || '/') OR @extschema@.tfstate_matches(rel || '/default', p.pattern)))
+	OR pg_has_role(roleid, (SELECT c.relowner FROM pg_class c WHERE c.oid = '@extschema@.tfstate_privilege'::regclass), 'USAGE')
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_may_lock(regclass, oid) IS
+'whether a role may lock a workspace of a table';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_may_lock(regclass, oid) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_missing_privileges(rel regclass, roleid oid)
+RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT string_agg(m.privilege, ', ' ORDER BY m.n)
+  FROM pg_class c,
+	   LATERAL (SELECT coalesce(bool_and(has_column_privilege(roleid, rel, a.attnum, 'SELECT')), false) AS "select",
+					   coalesce(bool_and(a.attname = 'id' OR has_column_privilege(roleid, rel, a.attnum, 'INSERT')), false) AS "insert",
+					   coalesce(bool_and(a.attname <> 'data' OR has_column_privilege(roleid, rel, a.attnum, 'UPDATE')), false) AS "update"
+				  FROM pg_attribute a
+				 WHERE a.attrelid = rel AND a.attname IN ('id', 'name', 'data')) may,
+	   LATERAL (VALUES
+		(1, has_database_privilege(roleid, current_database(), 'CONNECT'), 'CONNECT on the database'),
+		(2, has_schema_privilege(roleid, c.relnamespace, 'USAGE'), 'USAGE on the schema'),
+		(3, may."select", 'SELECT'),
+		(4, may."insert", 'INSERT'),
+		(5, may."update", 'UPDATE'),
+		(6, has_table_privilege(roleid, rel, 'DELETE'), 'DELETE'),
+		(7, has_sequence_privilege(roleid, to_regclass('public.global_states_id_seq'), 'USAGE, UPDATE'), 'USAGE on the sequence'),
+		(8, has_schema_privilege(roleid, to_regnamespace('tfstate_pg'), 'USAGE'), 'USAGE on schema tfstate_pg'),
+		(9, @extschema@.tfstate_may_lock(rel, roleid), 'the privilege "lock"')
+	   ) m(n, granted, privilege)
+ WHERE c.oid = rel AND NOT m.granted
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_missing_privileges(regclass, oid) IS
+'part of tfstate_check(): what a role lacks to use a table of states with Terraform; NULL for nothing';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_missing_privileges(regclass, oid) FROM PUBLIC;
+
+-- What the clients of a role set for themselves cannot be known here.  setting is
+-- what would help where tfstate_attach() does not.
+CREATE FUNCTION @extschema@.tfstate_check_role(
+	roleid oid,
+	OUT severity text,
+	OUT problem text,
+	OUT setting text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH s AS (
+	SELECT @extschema@.tfstate_role_setting(roleid, 'search_path') AS path,
+		   coalesce(nullif(@extschema@.tfstate_role_seconds(roleid, 'tcp_keepalives_idle'), 0), 7200) +
+		   coalesce(nullif(@extschema@.tfstate_role_seconds(roleid, 'tcp_keepalives_interval'), 0), 75) *
+		   coalesce(nullif(@extschema@.tfstate_role_setting(roleid, 'tcp_keepalives_count')::integer, 0), 9) AS noticed,
+		   @extschema@.tfstate_role_seconds(roleid, 'idle_session_timeout') AS idle,
+		   @extschema@.tfstate_role_seconds(roleid, 'tfstate.wait') AS wait,
+		   @extschema@.tfstate_role_setting(roleid, 'default_transaction_read_only')::boolean AS read_only)
+SELECT v.severity, v.problem, v.setting
+  FROM s, LATERAL (VALUES
+	(NOT @extschema@.tfstate_path_has_shim(s.path), 'error',
+	 format('Terraform does not lock through tfstate, unless it sets search_path itself: tfstate_pg does not stand before pg_catalog in %s', s.path),
+	 NULL),
+	(s.noticed > 120, 'warning',
+	 format('a client that vanishes keeps its session lock for %s: that is when TCP keepalives tell', make_interval(secs => s.noticed::float8)),
+	 NULL),
+	(s.idle > 0, 'error',
+	 format('idle_session_timeout ends a run that is busy elsewhere for %s', make_interval(secs => s.idle::float8)),
+	 NULL),
+	(s.read_only, 'error', 'default_transaction_read_only lets it neither lock nor write',
+	 'default_transaction_read_only = off')
+	) v(applies, severity, problem, setting)
+ WHERE v.applies
+UNION ALL
+SELECT 'error', format('%s ends a wait for a lock after %s, which tfstate.wait lets go on longer', n.name, make_interval(secs => t.seconds::float8)),
+	   n.name || ' = 0'
+  FROM s, unnest(ARRAY['statement_timeout', 'lock_timeout', 'transaction_timeout']) n(name),
+	   @extschema@.tfstate_role_seconds(roleid, n.name) t(seconds)
+ WHERE t.seconds > 0 AND (s.wait < 0 OR s.wait > t.seconds)
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_role(oid) IS
+'part of tfstate_check(): settings of a role that are wrong for Terraform';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_role(oid) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_check_log(roleid oid)
+RETURNS SETOF text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT v.setting
+  FROM (SELECT @extschema@.tfstate_role_setting(roleid, 'log_statement') IN ('mod', 'all')
+			OR @extschema@.tfstate_role_setting(roleid, 'log_min_duration_statement') <> '-1'
+			OR @extschema@.tfstate_role_setting(roleid, 'log_min_duration_sample') <> '-1'
+			OR @extschema@.tfstate_role_setting(roleid, 'log_transaction_sample_rate')::float8 > 0) log(statements),
+	   LATERAL (VALUES
+		(log.statements, 'log_parameter_max_length'),
+		(true, 'log_parameter_max_length_on_error'),
+		(@extschema@.tfstate_role_setting(roleid, 'auto_explain.log_min_duration') <> '-1', 'auto_explain.log_parameter_max_length')
+	   ) v(logs, setting)
+ WHERE v.logs AND @extschema@.tfstate_role_setting(roleid, v.setting) <> '0'
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_log(oid) IS
+'part of tfstate_check(): settings that put the states which a role writes into the server log';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_log(oid) FROM PUBLIC;
+
+-- A value that was set before the library was loaded was accepted as it was.
+CREATE FUNCTION @extschema@.tfstate_check_own_settings(
+	OUT role text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT r.rolname::text,
+	   CASE WHEN g.name IS NULL THEN format('there is no setting %s: every lock is refused', n.name)
+			ELSE format('"%s" is no value of %s: every lock is refused', n.value, n.name) END,
+	   format(CASE WHEN r.rolname IS NULL AND d.datname IS NULL THEN 'ALTER ROLE ALL RESET %3$s'
+				   WHEN r.rolname IS NULL THEN 'ALTER DATABASE %2$I RESET %3$s'
+				   WHEN d.datname IS NULL THEN 'ALTER ROLE %1$I RESET %3$s'
+				   ELSE 'ALTER ROLE %1$I IN DATABASE %2$I RESET %3$s' END,
+			  coalesce(r.rolname, ''), coalesce(d.datname, ''), n.name)
+  FROM pg_db_role_setting s
+	   LEFT JOIN pg_roles r ON r.oid = s.setrole
+	   LEFT JOIN pg_database d ON d.oid = s.setdatabase,
+	   unnest(s.setconfig) c,
+	   LATERAL (SELECT split_part(c, '=', 1), substr(c, strpos(c, '=') + 1)) n(name, value)
+	   LEFT JOIN pg_settings g ON g.name = lower(n.name)
+ WHERE starts_with(lower(n.name), 'tfstate.') AND (s.setdatabase = 0 OR d.datname = current_database())
+   AND (g.name IS NULL
+		OR g.vartype = 'enum' AND lower(n.value) <> ALL (g.enumvals)
+		OR g.vartype = 'integer' AND n.value !~ '^\s*-?[0-9]+(\.[0-9]+)?\s*(us|ms|s|min|h|d)?\s*$')
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_own_settings() IS
+'part of tfstate_check(): settings tfstate.* of roles and of the database that do not exist or have a wrong value';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_own_settings() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_check_roles(
+	OUT severity text,
+	OUT role text,
+	OUT object text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT 'error', r.rolname::text, t.rel::text, 'the role lacks ' || m.missing,
+	   @extschema@.tfstate_attach_command(t.rel, r.rolname)
+  FROM @extschema@.tfstate_terraform_roles() t JOIN pg_roles r ON r.oid = t.roleid,
+	   @extschema@.tfstate_missing_privileges(t.rel, t.roleid) m(missing)
+ WHERE m.missing IS NOT NULL
+UNION ALL
+SELECT p.severity, r.rolname::text, NULL, p.problem,
+	   coalesce(format('ALTER ROLE %I IN DATABASE %I SET ', r.rolname, current_database()) || p.setting,
+				@extschema@.tfstate_attach_command(t.rel, r.rolname))
+  FROM (SELECT roleid, min(rel::oid)::regclass AS rel FROM @extschema@.tfstate_terraform_roles() GROUP BY roleid) t
+	   JOIN pg_roles r ON r.oid = t.roleid,
+	   LATERAL (SELECT * FROM @extschema@.tfstate_check_role(t.roleid)) p
+UNION ALL
+SELECT 'warning', r.rolname::text, NULL, format('%s lets states that the role writes into the server log', l.setting),
+	   format('ALTER ROLE %I IN DATABASE %I SET %s = 0', r.rolname, current_database(), l.setting)
+  FROM (SELECT DISTINCT roleid FROM @extschema@.tfstate_terraform_roles()) t JOIN pg_roles r ON r.oid = t.roleid,
+	   @extschema@.tfstate_check_log(t.roleid) l(setting)
+UNION ALL
+SELECT 'error', o.role, NULL, o.problem, o.remedy FROM @extschema@.tfstate_check_own_settings() o
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_roles() IS
+'part of tfstate_check(): what is wrong with the roles of Terraform';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_roles() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_check(
+	OUT severity text,
+	OUT role text,
+	OUT object text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM @extschema@.tfstate_matches('', '');	-- loads the library, which has the settings tfstate.*
+	RETURN QUERY
+	SELECT p.severity, p.role, p.object, p.problem, p.remedy
+	  FROM (SELECT 'error', NULL, 'server', format('%s is off: a crash loses or corrupts locks and states', s.name),
+				   format('ALTER SYSTEM SET %s = on', s.name)
+			  FROM pg_settings s WHERE s.name IN ('fsync', 'full_page_writes') AND s.setting = 'off'
+			UNION ALL
+			SELECT 'warning', NULL, t.name, 'the attached table was dropped',
+				   format('DELETE FROM @extschema@.tfstate_attached_table WHERE relid = %s', t.relid::oid)
+			  FROM @extschema@.tfstate_attached_table t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid)
+			UNION ALL
+			SELECT c.severity, NULL, t.relid::text, c.problem, c.remedy
+			  FROM @extschema@.tfstate_attached_table t, @extschema@.tfstate_check_table(t.relid) c
+			UNION ALL
+			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM @extschema@.tfstate_check_rows() c
+			UNION ALL
+			SELECT * FROM @extschema@.tfstate_check_roles()) p(severity, role, object, problem, remedy)
+	 ORDER BY p.object COLLATE "C", p.role COLLATE "C", p.problem COLLATE "C";
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check() IS
+'what is wrong with the attached tables, the roles of Terraform and the server, and what to do about it; no row if nothing is';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check() FROM PUBLIC;
 
 --
 -- What the states have

@@ -51,7 +51,7 @@ set_environment() {
 		"PG_SKIP_SCHEMA_CREATION=true"
 		"PG_SKIP_TABLE_CREATION=true"
 		"PG_SKIP_INDEX_CREATION=true"
-		"PGOPTIONS=-c search_path=tfstate_pg,pg_catalog,public -c tfstate.who=$1 -c tfstate.operation=apply"
+		"PGOPTIONS=-c tfstate.who=$1 -c tfstate.operation=apply"
 	)
 }
 
@@ -132,13 +132,9 @@ demo_psql() {
 demo_terraform() {
 	local environment alice status=0
 	heading 'A table for the states of Terraform, and a role that may use it'
-	ask admin 'SELECT tfstate_attach();'
-	ask admin "CREATE ROLE terraform LOGIN PASSWORD 'secret';
-GRANT USAGE ON SCHEMA terraform_remote_state TO terraform;
-GRANT SELECT, INSERT, UPDATE, DELETE ON terraform_remote_state.states TO terraform;
-GRANT USAGE ON SEQUENCE public.global_states_id_seq TO terraform;
-SELECT tfstate_grant('terraform', 'terraform_remote_state.states/*');"
-	expect '*(1 row)*'
+	ask admin "CREATE ROLE terraform LOGIN PASSWORD 'secret';"
+	ask admin "SELECT tfstate_attach(role => 'terraform');"
+	expect '*backend "pg"*(1 row)*'
 	init_as alice@laptop
 	init_as bob@ci
 

@@ -55,20 +55,13 @@ sub terraform_node
 	return $node;
 }
 
-# Puts the states of a schema under tfstate, as the README tells.
+# Puts the states of a schema under tfstate and makes the role ready, as the README
+# tells.  Returns what is to be pasted.
 sub attach
 {
 	my ($node, $schema) = @_;
-
-	$node->safe_psql(
-		'postgres', qq(
-		SELECT tfstate_attach('$schema');
-		SELECT tfstate_grant('terraform', quote_ident('$schema') || '.states/*');
-		GRANT USAGE ON SCHEMA "$schema" TO terraform;
-		GRANT SELECT, INSERT, UPDATE, DELETE ON "$schema".states TO terraform;
-		GRANT USAGE ON SEQUENCE public.global_states_id_seq TO terraform;
-	));
-	return;
+	return $node->safe_psql('postgres',
+		"SELECT tfstate_attach('$schema', role => 'terraform')");
 }
 
 # What is in the table of states about a workspace: its serial and the input of
@@ -113,18 +106,20 @@ sub nothing_held
 #
 # schema: of the states; who: the person, as the lock info has it and as the
 # resource's input; options: more settings for PGOPTIONS, as a hash; stock: true
-# for no PGOPTIONS at all; role, database: where to connect; conn_options: more for
-# the end of the connection string; env: more environment variables, as a hash;
-# config: the text of main.tf; init: false if the test itself runs terraform init.
+# for a Terraform without tfstate; bare: true for no PGOPTIONS at all; role, database:
+# where to connect, by default as the role that attach() has made ready; conn_options:
+# more for the end of the connection string; env: more environment variables, as a
+# hash; config: the text of main.tf; init: false if the test itself runs terraform
+# init.
 sub new
 {
 	my ($class, $node, %params) = @_;
 	my $dir = PostgreSQL::Test::Utils::tempdir('terraform');
 	my %options =
-	  $params{stock}
-	  ? ()
+	    $params{bare} ? ()
+	  : $params{stock} ? ('search_path' => 'public')
 	  : (
-		'search_path' => $shim,
+		$params{role} ? ('search_path' => $shim) : (),
 		'tfstate.who' => $params{who},
 		'tfstate.operation' => 'apply',
 		%{ $params{options} || {} });

@@ -29,11 +29,39 @@ sub project
 		%params);
 }
 
-# A table that tfstate_attach() has made, with an empty workspace "default": the
-# first apply locks the row's id, and never takes the key for creations.
+# The part of what tfstate_attach() returned that goes into main.tf, and the
+# environment variables that it names.
+sub backend_block
 {
-	attach($node, 'fresh');
-	my $p = project('fresh', init => 0);
+	my ($text) = @_;
+
+	$text =~ /^(terraform \{\n.*?^\}\n)/ms or die "no backend block in: $text";
+	return $1;
+}
+
+sub exported
+{
+	my ($text) = @_;
+	my %variables = $text =~ /^export (\w+)="(.*)"$/mg;
+	return \%variables;
+}
+
+# A table that tfstate_attach() has made, with an empty workspace "default": the
+# first apply locks the row's id, and never takes the key for creations.  What it
+# returns is pasted as it is, and all that the role has is from that one call.
+{
+	my $text = attach($node, 'fresh');
+	my $exported = exported($text);
+	my $port = $node->port;
+	$exported->{PG_CONN_STR} =~ s/HOST:PORT/127.0.0.1:$port/;
+	$exported->{PG_CONN_STR} .= '?sslmode=disable';
+	$exported->{PGOPTIONS} =~ s/\$USER\@\$HOSTNAME/alice/;
+	my $p = project(
+		'fresh',
+		init => 0,
+		config => backend_block($text) . Terraform::network(),
+		env => $exported);
+	delete $p->{env}{PG_SCHEMA_NAME};
 
 	$p->run_ok('fresh table: init', 'init');
 	$p->run_ok('fresh table: plan', 'plan');
@@ -42,6 +70,8 @@ sub project
 	is(sql('SELECT lockid FROM tfstate_holders'),
 		'fresh.states/default',
 		'fresh table: the first apply holds the workspace only');
+	is(sql('SELECT who, operation, role FROM tfstate_holders'),
+		'alice|apply|terraform', 'fresh table: as the printed environment says');
 	$p->open_gate;
 	my ($status, $output) = $run->finish;
 	is($status, 0, 'fresh table: it succeeds') or diag($output);
@@ -74,7 +104,7 @@ sub project
 			SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
 			 WHERE conrelid = '%1$s.states'::regclass AND contype <> 'n') d);
 	my $before = project('own',
-		role => 'owner', stock => 1, config => $skips_nothing, init => 0);
+		role => 'owner', bare => 1, config => $skips_nothing, init => 0);
 	my $after = project('own',
 		role => 'owner', config => $skips_nothing, init => 0);
 
@@ -118,10 +148,11 @@ sub project
 	));
 	my %ways = (
 		'named by the role' =>
-		  project('fresh', role => 'settings', stock => 1),
+		  project('fresh', role => 'settings', bare => 1),
 		'named by the string' => project(
 			'fresh',
-			stock => 1,
+			role => 'settings',
+			bare => 1,
 			conn_options =>
 			  '&search_path=tfstate_pg%2Cpg_catalog%2Cpublic&tfstate.who=named%20by%20the%20string&tfstate.operation=nightly%20run'
 		));
@@ -145,11 +176,7 @@ sub project
 		'elsewhere', q(
 		CREATE SCHEMA locks;
 		CREATE EXTENSION tfstate SCHEMA locks;
-		SELECT locks.tfstate_attach('prod');
-		SELECT locks.tfstate_grant('terraform', 'prod.states/*');
-		GRANT USAGE ON SCHEMA prod TO terraform;
-		GRANT SELECT, INSERT, UPDATE, DELETE ON prod.states TO terraform;
-		GRANT USAGE ON SEQUENCE public.global_states_id_seq TO terraform;
+		SELECT locks.tfstate_attach('prod', role => 'terraform');
 	));
 	my $alice = project('prod', database => 'elsewhere');
 	my $bob = Terraform->new(
@@ -253,6 +280,63 @@ foreach my $mode ('session', 'durable')
 		qr/pq: cannot execute pg_try_advisory_lock\(\) in a read-only transaction/
 		);
 	nothing_held($node, "read-only, $mode mode: nothing is locked");
+}
+
+# A role that tfstate_attach() makes ready for durable locks: PGAPPNAME names the run,
+# and what it waits for it gets.  tfstate_check() has nothing to say of the set-up.
+{
+	sql('CREATE ROLE durable LOGIN');
+	like( sql(
+			q(SELECT tfstate_attach('durable', role => 'durable', mode => 'durable', wait => '2 min'))
+		),
+		qr/^export PGAPPNAME=/m,
+		'durable role: the run is to be named');
+	my ($alice, $bob) = map {
+		project(
+			'durable',
+			role => 'durable',
+			bare => 1,
+			env => { PGAPPNAME => "job of $_" })
+	} qw(alice bob);
+
+	is(sql(q(SELECT role, problem FROM tfstate_check() WHERE role = 'durable')),
+		'', 'durable role: nothing is wrong');
+	my $run = $alice->start_slow_apply;
+	is( sql('SELECT mode, application_name, role FROM tfstate_holders'),
+		'durable|job of alice|durable',
+		'durable role: takes durable locks');
+	is(sql('SELECT run_id FROM tfstate_durable_lock'),
+		'job of alice', 'durable role: the run has the name in PGAPPNAME');
+	my $second = $bob->start('apply', '-auto-approve');
+	wait_for('the waiter', sub { waiting_pids($node, 'durable.states/default') });
+	$alice->open_gate;
+	is(($run->finish)[0], 0, 'durable role: the holder succeeds');
+	is(($second->finish)[0], 0, 'durable role: and then the one that waited');
+
+	# The states are not in the server log, whatever that shows.
+	sql('ALTER DATABASE postgres SET log_statement = "all"');
+	my $offset = -s $node->logfile;
+	$run = $alice->start_slow_apply;
+	$alice->open_gate;
+	is(($run->finish)[0], 0, 'durable role: a run with log_statement = all');
+	my $log = slurp_file($node->logfile, $offset);
+	like($log, qr/INSERT INTO "?durable"?/, 'durable role: the log has the write');
+	unlike($log, qr/lineage/, 'durable role: and no state');
+	sql('ALTER DATABASE postgres RESET log_statement');
+}
+
+# tfstate_check() knows the server, too.
+{
+	is(sql(q(SELECT severity, problem, remedy FROM tfstate_check() WHERE object = 'server')),
+		'error|fsync is off: a crash loses or corrupts locks and states|ALTER SYSTEM SET fsync = on',
+		'tfstate_check(): fsync');
+	sql('ALTER SYSTEM SET fsync = on');
+	sql('ALTER SYSTEM SET full_page_writes = off');
+	$node->reload;
+	like(sql(q(SELECT problem FROM tfstate_check() WHERE object = 'server')),
+		qr/^full_page_writes is off/, 'tfstate_check(): full_page_writes');
+	sql('ALTER SYSTEM RESET ALL');
+	$node->reload;
 }
 
 done_testing();

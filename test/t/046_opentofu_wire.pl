@@ -26,16 +26,7 @@ foreach my $table (
 	[ 'terraform_remote_state', 'states' ],
 	[ 'Infra Prod', 'My "States"' ])
 {
-	my $schema = quote_identifier($table->[0]);
-	my $name = "$schema." . quote_identifier($table->[1]);
-
-	sql(qq(
-		SELECT tfstate_attach('$table->[0]', '$table->[1]');
-		SELECT tfstate_grant('terraform', format('%I.%I/*', '$table->[0]', '$table->[1]'));
-		GRANT USAGE ON SCHEMA $schema TO terraform;
-		GRANT SELECT, INSERT, UPDATE, DELETE ON $name TO terraform;
-		GRANT USAGE ON SEQUENCE public.global_states_id_seq TO terraform;
-	));
+	sql("SELECT tfstate_attach('$table->[0]', '$table->[1]', role => 'terraform')");
 }
 
 sub quote_identifier
