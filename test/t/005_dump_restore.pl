@@ -49,6 +49,8 @@ my %contents = (
 	  'SELECT role, pattern, privilege, grantor, granted_at FROM %1$s.tfstate_grants ORDER BY 1, 2, 3',
 	'attached tables' =>
 	  'SELECT relid, attached_by, attached_at FROM %1$s.tfstate_attached_table ORDER BY 1',
+	'attached roles' =>
+	  'SELECT relid, role, settings FROM %1$s.tfstate_attached_role ORDER BY 1',
 	states => 'SELECT id, name, data FROM tf.states ORDER BY 1',
 	versions =>
 	  'SELECT v.*, %1$s.tfstate_version(workspace, number) FROM %1$s.tfstate_versions v ORDER BY workspace, number',
@@ -149,7 +151,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 
 	my $holder = session($node, dbname => $db, name => 'holder');
 	$holder->query_safe("SET search_path = $schema, public");
-	$holder->query_safe("SELECT tfstate_attach('tf', 'states')");
+	$holder->query_safe("SELECT tfstate_attach('tf', 'states', role => 'dump_locker')");
 	$holder->query_safe("SELECT tfstate_attach('tf', 'gone')");
 	$holder->query_safe("SELECT tfstate_detach('tf', 'gone')");
 	$holder->query_safe(
