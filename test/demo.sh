@@ -167,6 +167,12 @@ demo_terraform() {
 	heading 'Bob runs terraform apply again, and gets the lock'
 	printf 'bob$ terraform apply -auto-approve\n\n'
 	apply_as bob@ci || die "Bob's second run failed"
+
+	heading 'Every state that they wrote is kept'
+	ask admin 'SELECT number, operation, serial, who, lock_operation, resources FROM tfstate_versions;'
+	expect '*alice@laptop*bob@ci*'
+	ask admin "SELECT tfstate_rollback('terraform_remote_state.states/default', 2) AS new_version;"
+	expect '*(1 row)*'
 }
 
 # shellcheck disable=SC2119
