@@ -1,0 +1,611 @@
+-- Guarded writes: what the triggers of an attached table refuse.
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+CREATE EXTENSION tfstate;
+SET tfstate.who = 'me';
+
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/test/regress_helpers.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
+
+-- A small state.
+CREATE FUNCTION state(serial bigint, lineage text DEFAULT 'a', content text DEFAULT 'x') RETURNS text LANGUAGE sql
+RETURN format('{"version": 4, "serial": %s, "lineage": %s, "outputs": {"o": {"value": %s}}, "resources": []}',
+			  serial, to_json(lineage), to_json(content));
+-- What is in the table, and its newest version.
+CREATE FUNCTION now_in(workspace text) RETURNS TABLE (serial bigint, version bigint, operation text, lock_id text) LANGUAGE sql AS $$
+SELECT s.serial, v.number, v.operation, v.lock_id
+  FROM tfstate_versions(workspace) v
+  LEFT JOIN tfstate_states(workspace) s ON true
+ ORDER BY v.number DESC LIMIT 1
+$$;
+SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+INSERT INTO tf.states (name, data) VALUES ('a', state(1)), ('b', state(1));
+
+--
+-- The text
+--
+
+-- It must be a JSON object with an integer serial and a lineage.
+CREATE PROCEDURE writes(texts text[]) LANGUAGE plpgsql AS $$
+DECLARE
+	t text;
+BEGIN
+	FOREACH t IN ARRAY texts LOOP
+		RAISE INFO '> %', left(t, 90);
+		CALL fails(format('UPDATE tf.states SET data = %L WHERE name = ''a''', t));
+	END LOOP;
+END;
+$$;
+CALL writes(ARRAY['', ' ', 'x', '[]', '[{"serial": 2, "lineage": "a"}]', '"serial"', 'null', '7', '{', '{}',
+	'{"serial": 2, "lineage": "a"', '{"serial": 2, "lineage": "a"} {}', '{"serial": 2, "lineage": "a",}']);
+CALL writes(ARRAY['{"serial": 2}', '{"lineage": "a"}', '{"serial": "2", "lineage": "a"}', '{"serial": -2, "lineage": "a"}',
+	'{"serial": 2.5, "lineage": "a"}', '{"serial": 2e1, "lineage": "a"}', '{"serial": null, "lineage": "a"}',
+	'{"serial": [2], "lineage": "a"}', '{"serial": 2, "lineage": null}', '{"serial": 2, "lineage": 7}',
+	'{"serial": 2, "lineage": {"lineage": "a"}}', '{"state": {"serial": 2, "lineage": "a"}}',
+	'{"serial": 9223372036854775808, "lineage": "a"}', '{"serial": 99999999999999999999999999, "lineage": "a"}']);
+CALL fails($$UPDATE tf.states SET data = NULL WHERE name = 'a'$$);
+CALL fails($$INSERT INTO tf.states (name) VALUES ('c')$$);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('c', '{}')$$);
+-- A character that the server cannot store is no matter where nobody reads it.
+CALL writes(ARRAY['{"serial": 2, "lineage": "a\u0000"}', '{"serial": 2, "lineage": "\ud800"}']);
+UPDATE tf.states SET data = '{"serial": 2, "lineage": "a", "outputs": {"\u0000": {"value": "\u0000 \ud800"}}}' WHERE name = 'a';
+-- Nesting has the limit that the server has.
+\set VERBOSITY sqlstate
+UPDATE tf.states SET data = '{"serial": 3, "lineage": "a", "x": ' || repeat('[', 1000000) || repeat(']', 1000000) || '}' WHERE name = 'a';
+\set VERBOSITY default
+UPDATE tf.states SET data = '{"serial": 3, "lineage": "a", "x": ' || repeat('[', 1000) || repeat(']', 1000) || '}' WHERE name = 'a';
+SELECT * FROM now_in('tf.states/a');
+
+--
+-- Serial and lineage
+--
+
+-- The serial grows, by one or by more.
+UPDATE tf.states SET data = state(4) WHERE name = 'a';
+UPDATE tf.states SET data = state(70) WHERE name = 'a';
+CALL fails($$UPDATE tf.states SET data = state(70, content => 'y') WHERE name = 'a'$$);
+SELECT * FROM now_in('tf.states/a');
+-- Who was refused has lost his footing: he raises the serial with each attempt, and has to lock the
+-- workspace before another one.
+CALL fails($$UPDATE tf.states SET data = state(71, content => 'y') WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(72, content => 'y') WHERE name = 'a'$$);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('a', state(73)) ON CONFLICT (name) DO UPDATE SET data = EXCLUDED.data$$);
+UPDATE tf.states SET data = state(2) WHERE name = 'b';
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "1"}');
+UPDATE tf.states SET data = state(71, content => 'y') WHERE name = 'a';
+SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
+UPDATE tf.states SET data = state(72) WHERE name = 'a';
+-- With the lock in hand he may try again as often as he likes.
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "1"}');
+CALL fails($$UPDATE tf.states SET data = state(71) WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(0) WHERE name = 'a'$$);
+UPDATE tf.states SET data = state(73) WHERE name = 'a';
+SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
+
+-- The same text again is no change: no error, and no version.
+SELECT version AS before FROM now_in('tf.states/a') \gset
+UPDATE tf.states SET data = data;
+UPDATE tf.states SET data = state(73) WHERE name = 'a';
+SELECT version = :before AS same FROM now_in('tf.states/a');
+
+-- The lineage stays.
+CALL fails($$UPDATE tf.states SET data = state(74, 'b') WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(74, 'A') WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(74, '') WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(74, repeat('x', 1000)) WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(74, E'a\nERROR: all is well') WHERE name = 'a'$$);
+-- It is the text that counts, however it is written.
+UPDATE tf.states SET data = '{"serial": 74, "lineage": "\u0061", "outputs": {"o": {}}}' WHERE name = 'a';
+
+-- The first state of a workspace can have any serial, 0 and the greatest, too.
+INSERT INTO tf.states (name, data) VALUES ('s0', state(0)), ('s9', state(9223372036854775807));
+UPDATE tf.states SET data = state(1) WHERE name = 's0';
+CALL fails($$UPDATE tf.states SET data = state(9223372036854775807, content => 'y') WHERE name = 's9'$$);
+CALL fails($$SELECT tfstate_rollback('tf.states/s9', 1)$$);
+DELETE FROM tf.states WHERE name IN ('s0', 's9');
+
+-- An empty state gives way to one of another lineage, and at serial 0 to any.
+CREATE FUNCTION empty(serial bigint, lineage text) RETURNS text LANGUAGE sql
+RETURN format('{"version": 4, "terraform_version": "1.0.0", "serial": %s, "lineage": "%s", "outputs": {}, "resources": [], "check_results": null}', serial, lineage);
+INSERT INTO tf.states (name, data) VALUES ('e', empty(0, 'a'));
+UPDATE tf.states SET data = empty(0, 'b') WHERE name = 'e';
+UPDATE tf.states SET data = empty(1, 'c') WHERE name = 'e';
+CALL fails($$UPDATE tf.states SET data = empty(1, 'c') || ' ' WHERE name = 'e'$$);
+SELECT id FROM tfstate_lock('tf.states/e', '{"ID": "1"}');
+UPDATE tf.states SET data = state(1, 'd') WHERE name = 'e';
+SELECT tfstate_unlock('tf.states/e') ->> 'ID' AS unlocked;
+-- One with an output is not empty, nor is one with a resource, or one that is encrypted.
+CALL fails($$UPDATE tf.states SET data = empty(2, 'e') WHERE name = 'e'$$);
+UPDATE tf.states SET data = '{"serial": 2, "lineage": "d", "resources": [{"instances": [{}, {}]}]}' WHERE name = 'e';
+CALL fails($$UPDATE tf.states SET data = empty(3, 'e') WHERE name = 'e'$$);
+UPDATE tf.states SET data = '{"serial": 3, "lineage": "d", "encrypted_data": "eHh4", "encryption_version": "v0"}' WHERE name = 'e';
+CALL fails($$UPDATE tf.states SET data = empty(4, 'e') WHERE name = 'e'$$);
+SELECT serial, resources FROM tfstate_versions('tf.states/e') ORDER BY number;
+DELETE FROM tf.states WHERE name = 'e';
+
+-- Of two keys of one name the last counts, as it does for Terraform.
+UPDATE tf.states SET data = '{"serial": 1, "serial": 75, "lineage": "b", "lineage": "a", "outputs": {"o": {}}}' WHERE name = 'a';
+SELECT serial FROM tfstate_states('tf.states/a');
+
+-- Serial and lineage may stand anywhere in a text of any length.
+CREATE FUNCTION long_state(serial bigint, before integer, after integer DEFAULT 5000) RETURNS text LANGUAGE sql
+RETURN format('{"outputs": {"o": {"value": "%s"}}, "serial": %s, "lineage": "a", "terraform_version": "1", "x": "%s"}',
+			  repeat('x', before), serial, repeat('y', after));
+DO $$
+DECLARE
+	s bigint := 100;
+	before integer;
+BEGIN
+	-- across the end of the part that is read first, at each of its bytes
+	FOR before IN 3950..4100 LOOP
+		UPDATE tf.states SET data = long_state(s, before) WHERE name = 'a';
+		ASSERT (SELECT serial FROM tfstate_states('tf.states/a')) = s;
+		BEGIN
+			UPDATE tf.states SET data = long_state(s, before, 5001) WHERE name = 'a';
+			ASSERT false, before;
+		EXCEPTION WHEN object_not_in_prerequisite_state THEN
+			ASSERT sqlerrm LIKE format('%%has serial %s, but serial %s was written%%', s, s), sqlerrm;
+		END;
+		PERFORM tfstate_lock('tf.states/a');
+		UPDATE tf.states SET data = long_state(s + 1, before, 0) WHERE name = 'a';
+		PERFORM tfstate_unlock('tf.states/a');
+		s := s + 10;
+	END LOOP;
+	-- at the end of a long one that is compressed or stored out of line
+	FOR i IN 1..3 LOOP
+		UPDATE tf.states SET data = long_state(s, 1000000) WHERE name = 'a';
+		s := s + 1;
+	END LOOP;
+	ALTER TABLE tf.states ALTER COLUMN data SET STORAGE EXTERNAL;
+	FOR i IN 1..3 LOOP
+		UPDATE tf.states SET data = long_state(s, 1000000) WHERE name = 'a';
+		s := s + 1;
+	END LOOP;
+END;
+$$;
+SELECT serial, size, lineage, terraform_version FROM tfstate_states('tf.states/a');
+
+--
+-- Locks
+--
+
+-- What somebody else has locked is not written, not deleted and not renamed.
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "1", "Who": "alice@laptop", "Operation": "apply", "Info": "https://ci.example/job/4711"}');
+SELECT pg_advisory_unlock_all();
+CALL fails($$UPDATE tf.states SET data = state(10000) WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = data WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET id = -1 WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET name = 'c' WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET name = NULL WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET name = 'a' WHERE name = 'b'$$);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('a', state(10000)) ON CONFLICT (name) DO UPDATE SET data = EXCLUDED.data WHERE states.name = 'a'$$);
+CALL fails($$DELETE FROM tf.states WHERE name = 'a'$$);
+CALL fails($$DELETE FROM tf.states$$);
+CALL fails($$TRUNCATE tf.states$$);
+CALL fails($$MERGE INTO tf.states USING (VALUES (1)) v ON name = 'a' WHEN MATCHED THEN UPDATE SET data = state(10000)$$);
+CALL fails($$MERGE INTO tf.states USING (VALUES (1)) v ON name = 'a' WHEN MATCHED THEN DELETE$$);
+\set VERBOSITY sqlstate
+BEGIN;
+DECLARE c CURSOR FOR SELECT name FROM tf.states WHERE name = 'a' FOR UPDATE;
+FETCH c;
+DELETE FROM tf.states WHERE CURRENT OF c;
+ROLLBACK;
+-- Nor is one that does not exist yet.
+SELECT id FROM tfstate_lock('tf.states/c', '{"ID": "c"}');
+SELECT pg_advisory_unlock_all();
+INSERT INTO tf.states (name, data) VALUES ('c', state(1));
+COPY tf.states (name, data) FROM stdin WITH (DELIMITER '|');
+c|{"serial": 1, "lineage": "a"}
+\.
+UPDATE tf.states SET name = 'c' WHERE name = 'b';
+\set VERBOSITY default
+SELECT tfstate_unlock('tf.states/c', 'c') ->> 'ID' AS unlocked;
+-- The other workspaces are not concerned, and of all that nothing is left.
+UPDATE tf.states SET data = state(3) WHERE name = 'b';
+SELECT workspace, serial FROM tfstate_workspaces ORDER BY 1;
+SELECT count(*) FROM tfstate_verify(versions => true);
+SELECT count(*) AS locks FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
+
+-- In durable mode the lock is ours in the session that took it ...
+SELECT tfstate_unlock('tf.states/a', '1') ->> 'ID' AS unlocked;
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "2", "Who": "alice@laptop"}');
+UPDATE tf.states SET data = state(10001) WHERE name = 'a';
+SELECT * FROM now_in('tf.states/a');
+-- ... and for who shows its fence.
+SELECT pg_advisory_unlock_all();
+SELECT fence, fence - 1 AS stale, fence + 1 AS future FROM tfstate_holders('tf.states/a') \gset
+SET tfstate.fence = :stale;
+CALL fails($$UPDATE tf.states SET data = state(10002) WHERE name = 'a'$$);
+SET tfstate.fence = :future;
+CALL fails($$UPDATE tf.states SET data = state(10002) WHERE name = 'a'$$);
+SET tfstate.fence = :fence;
+UPDATE tf.states SET data = state(10002) WHERE name = 'a';
+SELECT * FROM now_in('tf.states/a');
+-- It is that lock's, and of no use for another workspace.
+CALL fails($$UPDATE tf.states SET data = state(4) WHERE name = 'b'$$);
+CALL fails($$DELETE FROM tf.states WHERE name = 'b'$$);
+RESET tfstate.fence;
+CALL fails($$UPDATE tf.states SET data = state(10003) WHERE name = 'a'$$);
+-- When the lock is gone, so is the right to write.
+SELECT tfstate_force_unlock('tf.states/a') ->> 'ID' AS released;
+SET tfstate.fence = :fence;
+CALL fails($$UPDATE tf.states SET data = state(10003) WHERE name = 'a'$$);
+RESET tfstate.fence;
+-- A run has it in any session.
+SET tfstate.run_id = 'job 1';
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "3"}');
+SELECT pg_advisory_unlock_all();
+UPDATE tf.states SET data = state(10003) WHERE name = 'a';
+SET tfstate.run_id = 'job 2';
+CALL fails($$UPDATE tf.states SET data = state(10004) WHERE name = 'a'$$);
+-- Named by its application, too.
+SET tfstate.run_id = '%a';
+CALL fails($$UPDATE tf.states SET data = state(10004) WHERE name = 'a'$$);
+SELECT current_setting('application_name') AS name \gset
+SET application_name = 'job 1';
+UPDATE tf.states SET data = state(10004) WHERE name = 'a';
+SELECT tfstate_unlock('tf.states/a', '3') ->> 'ID' AS unlocked;
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "4"}');
+SELECT pg_advisory_unlock_all();
+SET application_name = '';
+CALL fails($$UPDATE tf.states SET data = state(10005) WHERE name = 'a'$$);
+SET application_name = 'job 1';
+UPDATE tf.states SET data = state(10005) WHERE name = 'a';
+SELECT tfstate_unlock('tf.states/a', '4') ->> 'ID' AS unlocked;
+RESET tfstate.run_id;
+SET application_name = :'name';
+
+-- In session mode the lock is the session's alone.
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "5"}', 'session');
+UPDATE tf.states SET data = state(10006) WHERE name = 'a';
+SELECT * FROM now_in('tf.states/a');
+SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
+-- What a session left that is gone is in nobody's way.
+SELECT id, fence AS gone FROM tfstate_lock('tf.states/a', '{"ID": "6"}', 'session') \gset
+SELECT pg_advisory_unlock_all();
+UPDATE tf.states SET data = state(10007) WHERE name = 'a';
+SELECT * FROM now_in('tf.states/a');
+SET tfstate.fence = :gone;
+CALL fails($$UPDATE tf.states SET data = state(10008) WHERE name = 'a'$$);
+RESET tfstate.fence;
+
+-- A lease protects until it expires; then its holder writes as anybody does.
+SELECT id FROM tfstate_lock('tf.states/default', '{"ID": "7"}', ttl => '1 h');
+SELECT pg_advisory_unlock_all();
+CALL fails($$UPDATE tf.states SET data = state(1) WHERE name = 'default'$$);
+SELECT tfstate_unlock('tf.states/default', '7') ->> 'ID' AS unlocked;
+SELECT fence AS lease FROM tfstate_lock('tf.states/b', '{"ID": "8"}', ttl => '1 h') \gset
+UPDATE tf.states SET data = state(4) WHERE name = 'b';
+SELECT * FROM now_in('tf.states/b');
+SELECT tfstate_renew('tf.states/b', '8', '1 ms') IS NOT NULL AS renewed;
+SELECT pg_sleep(0.01);
+UPDATE tf.states SET data = state(5) WHERE name = 'b';
+SELECT * FROM now_in('tf.states/b');
+SET tfstate.fence = :lease;
+CALL fails($$UPDATE tf.states SET data = state(6) WHERE name = 'b'$$);
+RESET tfstate.fence;
+
+-- A lock that is taken in the same transaction, and one that is rolled back.
+BEGIN;
+SELECT id FROM tfstate_lock('tf.states/b', '{"ID": "9"}');
+UPDATE tf.states SET data = state(6) WHERE name = 'b';
+SELECT tfstate_unlock('tf.states/b') ->> 'ID' AS unlocked;
+UPDATE tf.states SET data = state(7) WHERE name = 'b';
+COMMIT;
+SELECT number, serial, lock_id FROM tfstate_versions('tf.states/b') ORDER BY number DESC LIMIT 2;
+BEGIN;
+SAVEPOINT s;
+SELECT id FROM tfstate_lock('tf.states/b', '{"ID": "10"}', 'session');
+UPDATE tf.states SET data = state(8) WHERE name = 'b';
+ROLLBACK TO s;
+SELECT * FROM now_in('tf.states/b');
+UPDATE tf.states SET data = state(9) WHERE name = 'b';
+SAVEPOINT s;
+UPDATE tf.states SET data = state(10) WHERE name = 'b';
+ROLLBACK TO s;
+UPDATE tf.states SET data = state(11) WHERE name = 'b';
+COMMIT;
+SELECT number, serial, lock_id FROM tfstate_versions('tf.states/b') ORDER BY number DESC LIMIT 3;
+SELECT count(*) AS locks FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
+
+-- A write can be prepared; until the end of that nobody else writes or locks the workspace.
+INSERT INTO tf.states (name, data) VALUES ('p', state(1));
+BEGIN;
+UPDATE tf.states SET data = state(2) WHERE name = 'p';
+PREPARE TRANSACTION 'regress_tfstate';
+CALL fails($$SELECT tfstate_lock('tf.states/p')$$);
+COMMIT PREPARED 'regress_tfstate';
+SELECT * FROM now_in('tf.states/p');
+BEGIN;
+UPDATE tf.states SET data = state(3) WHERE name = 'p';
+PREPARE TRANSACTION 'regress_tfstate';
+ROLLBACK PREPARED 'regress_tfstate';
+SELECT * FROM now_in('tf.states/p');
+UPDATE tf.states SET data = state(3) WHERE name = 'p';
+DELETE FROM tf.states WHERE name = 'p';
+
+--
+-- Terraform's order of things
+--
+
+-- workspace delete: the lock is released just before the DELETE, which is the session's even so ...
+SET search_path = tfstate_pg, pg_catalog, public;
+INSERT INTO tf.states (name, data) VALUES ('d', state(1));
+SET tfstate.guard = require;
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+SELECT pg_try_advisory_lock(id), pg_try_advisory_lock(-1) FROM tf.states WHERE name = 'd';
+SELECT pg_advisory_unlock(-1);
+SELECT pg_advisory_unlock(id) FROM tf.states WHERE name = 'd';
+DELETE FROM tf.states WHERE name = 'd';
+SELECT number, operation, serial, lock_id FROM tfstate_versions('tf.states/d') ORDER BY number;
+-- ... unless somebody has locked and written in between.
+SET tfstate.guard = on;
+INSERT INTO tf.states (name, data) VALUES ('d', state(1));
+SELECT pg_try_advisory_lock(id) FROM tf.states WHERE name = 'd';
+SELECT pg_advisory_unlock(id) FROM tf.states WHERE name = 'd';
+SELECT id FROM tfstate_lock('tf.states/d', '{"ID": "11"}');
+SET tfstate.who = 'bob@laptop';
+UPDATE tf.states SET data = state(2) WHERE name = 'd';
+SET tfstate.who = 'me';
+SELECT tfstate_unlock('tf.states/d') ->> 'ID' AS unlocked;
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+SELECT pg_try_advisory_lock(id) FROM tf.states WHERE name = 'd';
+SELECT pg_advisory_unlock(id) FROM tf.states WHERE name = 'd';
+DELETE FROM tf.states WHERE name = 'd';
+
+-- workspace new under require: the creation key is exchanged for the lock.
+SET tfstate.guard = require;
+SELECT pg_try_advisory_lock(-1);
+INSERT INTO tf.states (name, data) VALUES ('n', empty(0, 'n'));
+SELECT lockid FROM tfstate_holders;
+UPDATE tf.states SET data = state(1, 'n') WHERE name = 'n';
+SELECT pg_advisory_unlock(-1);
+CALL fails($$UPDATE tf.states SET data = state(2, 'n') WHERE name = 'n'$$);
+SELECT number, serial, fence IS NOT NULL AS locked FROM tfstate_versions('tf.states/n') ORDER BY number;
+-- A manual lock on what does not exist yet stops its creation, with its reason.
+SELECT id FROM tfstate_lock('tf.states/frozen', '{"ID": "12", "Info": "frozen for the audit"}');
+SELECT pg_try_advisory_lock(-1);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('frozen', empty(0, 'f'))$$);
+SELECT pg_advisory_unlock(-1);
+SELECT tfstate_unlock('tf.states/frozen', '12') ->> 'ID' AS unlocked;
+RESET search_path;
+
+-- A Terraform without tfstate has the built-in lock of the row, which will do.
+SELECT pg_try_advisory_lock(id) FROM tf.states WHERE name = 'n';
+UPDATE tf.states SET data = state(2, 'n') WHERE name = 'n';
+SELECT pg_advisory_unlock(id) FROM tf.states WHERE name = 'n';
+CALL fails($$UPDATE tf.states SET data = state(3, 'n') WHERE name = 'n'$$);
+RESET tfstate.guard;
+
+--
+-- tfstate.guard
+--
+
+-- require: no write, no deletion without the lock.
+SET tfstate.guard = require;
+CALL fails($$UPDATE tf.states SET data = state(14) WHERE name = 'b'$$);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('r', state(1))$$);
+CALL fails($$DELETE FROM tf.states WHERE name = 'b'$$);
+CALL fails($$TRUNCATE tf.states$$);
+SELECT id FROM tfstate_lock('tf.states/b', '{"ID": "13"}');
+UPDATE tf.states SET data = state(14) WHERE name = 'b';
+-- Both names' lock is needed to rename a workspace.
+CALL fails($$UPDATE tf.states SET name = 'r' WHERE name = 'b'$$);
+SELECT id FROM tfstate_lock('tf.states/r', '{"ID": "14"}');
+UPDATE tf.states SET name = 'r' WHERE name = 'b';
+UPDATE tf.states SET name = 'b' WHERE name = 'r';
+SELECT number, operation, serial FROM tfstate_versions('tf.states/r') ORDER BY number;
+SELECT count(tfstate_unlock(lockid)) AS unlocked FROM tfstate_holders;
+RESET tfstate.guard;
+-- A table can ask for it; a session can ask for more than the table, and not for less.
+UPDATE tfstate_attached_table SET guard = 'require';
+CALL fails($$UPDATE tf.states SET data = state(15) WHERE name = 'b'$$);
+UPDATE tfstate_attached_table SET guard = 'on';
+SET tfstate.guard = require;
+CALL fails($$UPDATE tf.states SET data = state(15) WHERE name = 'b'$$);
+RESET tfstate.guard;
+UPDATE tfstate_attached_table SET guard = NULL;
+UPDATE tf.states SET data = state(15) WHERE name = 'b';
+
+-- off needs the privilege "override" for the workspace.
+CREATE ROLE regress_tfstate_user;
+CREATE ROLE regress_tfstate_admin;
+GRANT USAGE ON SCHEMA tf TO regress_tfstate_user, regress_tfstate_admin;
+GRANT ALL ON tf.states TO regress_tfstate_user, regress_tfstate_admin;
+GRANT USAGE ON SEQUENCE public.global_states_id_seq TO regress_tfstate_user, regress_tfstate_admin;
+SELECT tfstate_grant('regress_tfstate_user', 'tf.states/*'), tfstate_grant('regress_tfstate_user', 'tf.states/*', 'force');
+SELECT tfstate_grant('regress_tfstate_admin', 'tf.other/*', 'override'), tfstate_grant('regress_tfstate_admin', 'tf.states/b', 'override');
+SELECT tfstate_has_privilege('tf.states/b', 'override') AS superuser;
+SET tfstate.guard = off;
+SET ROLE regress_tfstate_user;
+SELECT tfstate_has_privilege('tf.states/b', 'override') AS override;
+CALL fails($$UPDATE tf.states SET data = state(1) WHERE name = 'b'$$);
+CALL fails($$UPDATE tf.states SET data = data WHERE name = 'b'$$);
+CALL fails($$DELETE FROM tf.states WHERE name = 'b'$$);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('o', state(1))$$);
+CALL fails($$TRUNCATE tf.states$$);
+SET ROLE regress_tfstate_admin;
+SELECT tfstate_has_privilege('tf.states/b', 'override') AS override;
+CALL fails($$UPDATE tf.states SET data = state(1) WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET name = 'o' WHERE name = 'b'$$);
+CALL fails($$TRUNCATE tf.states$$);
+UPDATE tf.states SET data = state(1, 'z') WHERE name = 'b';
+UPDATE tf.states SET data = 'no state at all' WHERE name = 'b';
+CALL fails($$UPDATE tf.states SET data = NULL WHERE name = 'b'$$);
+-- Writing needs no privilege of the extension but that: the table has its own.
+SET tfstate.guard = on;
+UPDATE tf.states SET data = state(2, 'y') WHERE name = 'b';
+RESET ROLE;
+SELECT number, operation, serial, lineage, size, role, lock_id FROM tfstate_versions('tf.states/b') ORDER BY number DESC LIMIT 3;
+-- Against somebody's lock, too; that is recorded as what it is.
+SELECT id FROM tfstate_lock('tf.states/b', '{"ID": "15", "Who": "alice@laptop"}');
+SELECT pg_advisory_unlock_all();
+SET ROLE regress_tfstate_admin;
+SET tfstate.guard = off;
+UPDATE tf.states SET data = state(3, 'y') WHERE name = 'b';
+DELETE FROM tf.states WHERE name = 'b';
+INSERT INTO tf.states (name, data) VALUES ('b', state(1, 'x'));
+RESET tfstate.guard;
+RESET ROLE;
+SELECT number, operation, serial, role, lock_id FROM tfstate_versions('tf.states/b') ORDER BY number DESC LIMIT 3;
+SELECT tfstate_unlock('tf.states/b', '15') ->> 'ID' AS unlocked;
+
+--
+-- Kinds of statements
+--
+
+-- Several rows: each is guarded by itself, and one refusal undoes all.
+INSERT INTO tf.states (name, data) SELECT 'm' || i, state(i) FROM generate_series(1, 5) i;
+UPDATE tf.states SET data = state(10) WHERE name LIKE 'm_';
+CALL fails($$UPDATE tf.states SET data = state(CASE name WHEN 'm3' THEN 9 ELSE 11 END) WHERE name LIKE 'm_'$$);
+SELECT workspace, serial FROM tfstate_states('tf.states/m*') ORDER BY 1;
+-- COPY, and MERGE.
+COPY tf.states (name, data) FROM stdin WITH (DELIMITER '|');
+c1|{"serial": 1, "lineage": "a"}
+c2|{"serial": 2, "lineage": "a"}
+\.
+\set VERBOSITY terse
+COPY tf.states (name, data) FROM stdin WITH (DELIMITER '|');
+c3|{"serial": 1, "lineage": "a"}
+c4|{"serial": 2}
+\.
+\set VERBOSITY default
+MERGE INTO tf.states t USING (VALUES ('c1', 5), ('c2', 5), ('c3', 5)) v (name, serial) ON t.name = v.name
+ WHEN MATCHED AND v.name = 'c2' THEN DELETE
+ WHEN MATCHED THEN UPDATE SET data = state(v.serial)
+ WHEN NOT MATCHED THEN INSERT (name, data) VALUES (v.name, state(v.serial));
+SELECT workspace, number, operation, serial FROM tfstate_versions('tf.states/c*') ORDER BY 1, 2;
+-- A row without a name is no workspace.
+INSERT INTO tf.states (data) VALUES ('nameless');
+UPDATE tf.states SET data = NULL WHERE name IS NULL;
+UPDATE tf.states SET name = 'c4', data = state(1) WHERE name IS NULL;
+UPDATE tf.states SET name = NULL WHERE name = 'c4';
+DELETE FROM tf.states WHERE name IS NULL;
+SELECT number, operation FROM tfstate_versions('tf.states/c4') ORDER BY 1;
+-- A name may be empty, and not too long for a lockid.
+INSERT INTO tf.states (name, data) VALUES ('', state(1));
+SELECT number, operation FROM tfstate_versions('tf.states/') ORDER BY 1;
+CALL fails($$INSERT INTO tf.states (name, data) VALUES (repeat('x', 1024), state(1))$$);
+INSERT INTO tf.states (name, data) VALUES (repeat('x', 1014), state(1));
+-- A new id alone is no new version.
+UPDATE tf.states SET id = -7 WHERE name = 'c1';
+SELECT number, operation FROM tfstate_versions('tf.states/c1') ORDER BY 1;
+-- TRUNCATE deletes all.
+SELECT count(*) AS workspaces FROM tf.states \gset
+SELECT number AS versions FROM tfstate_versions('tf.states/m3') ORDER BY 1 DESC LIMIT 1 \gset
+BEGIN;
+TRUNCATE tf.states;
+SELECT count(*) FROM tfstate_workspaces;
+ROLLBACK;
+SELECT count(*) = :workspaces AS back FROM tfstate_workspaces;
+SELECT count(*) FROM tfstate_verify(versions => true);
+TRUNCATE tf.states;
+SELECT number, operation, serial FROM tfstate_versions('tf.states/m3') WHERE number > :versions;
+SELECT count(*) FROM tfstate_verify(versions => true);
+
+--
+-- Triggers
+--
+
+-- Those of the owner come first, and what they make of a state is guarded.
+CREATE FUNCTION tf.change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	new.data := replace(new.data, '"serial": 1', '"serial": 2');
+	RETURN new;
+END; $$;
+CREATE TRIGGER change BEFORE INSERT OR UPDATE ON tf.states FOR EACH ROW EXECUTE FUNCTION tf.change();
+INSERT INTO tf.states (name, data) VALUES ('t', state(1));
+CALL fails($$UPDATE tf.states SET data = state(1, content => 'y') WHERE name = 't'$$);
+SELECT serial, version FROM tfstate_workspaces;
+DROP TRIGGER change ON tf.states;
+-- One that writes again, behind ours: two versions.
+CREATE FUNCTION tf.again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	UPDATE tf.states SET data = state(4) WHERE name = new.name AND data = state(3);
+	RETURN NULL;
+END; $$;
+CREATE TRIGGER zz_again AFTER UPDATE ON tf.states FOR EACH ROW EXECUTE FUNCTION tf.again();
+SELECT id FROM tfstate_lock('tf.states/t', '{"ID": "16"}');
+UPDATE tf.states SET data = state(3) WHERE name = 't';
+SELECT number, operation, serial FROM tfstate_versions('tf.states/t') ORDER BY 1 DESC LIMIT 2;
+SELECT * FROM tfstate_verify();
+SELECT tfstate_unlock('tf.states/t') ->> 'ID' AS unlocked;
+DROP TRIGGER zz_again ON tf.states;
+
+-- The trigger function is of use on attached tables only, and in its two places.
+CREATE TABLE tf.other (id bigint, name text, data text);
+CREATE TRIGGER t AFTER INSERT ON tf.other FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
+CREATE TRIGGER u BEFORE TRUNCATE ON tf.other EXECUTE FUNCTION tfstate_guard();
+CALL fails($$INSERT INTO tf.other VALUES (1, 'a', '')$$);
+CALL fails($$TRUNCATE tf.other$$);
+DROP TRIGGER t ON tf.other;
+DROP TRIGGER u ON tf.other;
+CREATE TRIGGER t AFTER TRUNCATE ON tf.other EXECUTE FUNCTION tfstate_guard();
+CALL fails($$TRUNCATE tf.other$$);
+DROP TABLE tf.other;
+SET ROLE regress_tfstate_user;
+CREATE TEMP TABLE other (id bigint, name text, data text);
+CALL fails($$CREATE TRIGGER t AFTER INSERT ON other FOR EACH ROW EXECUTE FUNCTION tfstate_guard()$$);
+DROP TABLE other;
+RESET ROLE;
+
+-- A table that its owner has altered is guarded as long as it has the columns.
+ALTER TABLE tf.states ADD COLUMN note text;
+ALTER TABLE tf.states DROP COLUMN note, ADD COLUMN extra text DEFAULT 'e',
+	ADD COLUMN serial bigint GENERATED ALWAYS AS (substring(data FROM '"serial": (\d+)')::bigint) STORED;
+UPDATE tf.states SET data = state(5) WHERE name = 't';
+SELECT serial, extra FROM tf.states;
+SELECT serial, version FROM tfstate_workspaces;
+SELECT tfstate_rollback('tf.states/t', 1);
+SELECT serial, extra FROM tf.states;
+VACUUM FULL tf.states;
+CLUSTER tf.states USING states_by_name;
+SELECT * FROM tfstate_verify(versions => true);
+-- And when it has not, nothing is written.
+ALTER TABLE tf.states DROP COLUMN serial;
+ALTER TABLE tf.states RENAME COLUMN data TO content;
+CALL fails($$UPDATE tf.states SET content = state(9)$$);
+CALL fails($$DELETE FROM tf.states$$);
+CALL fails($$TRUNCATE tf.states$$);
+SELECT * FROM tfstate_states();
+SELECT * FROM tfstate_verify();
+ALTER TABLE tf.states RENAME COLUMN content TO data;
+ALTER TABLE tf.states ALTER COLUMN name TYPE bigint USING 1;
+CALL fails($$UPDATE tf.states SET data = state(9)$$);
+SELECT * FROM tfstate_states();
+SELECT tfstate_pg.pg_try_advisory_lock(id) FROM tf.states;
+SELECT tfstate_pg.pg_advisory_unlock(id) FROM tf.states;
+DROP TABLE tf.states;
+
+--
+-- Tables whose columns stand in another order, with dropped ones between, in another collation
+--
+CREATE TABLE tf.odd (x integer, data text, y text, name text COLLATE "C", z integer, id bigint PRIMARY KEY DEFAULT 1);
+ALTER TABLE tf.odd DROP COLUMN x, DROP COLUMN y, DROP COLUMN z;
+CREATE UNIQUE INDEX ON tf.odd (name);
+ALTER TABLE tf.odd ALTER COLUMN id SET DEFAULT nextval('public.global_states_id_seq');
+SELECT tfstate_attach('tf', 'odd') IS NOT NULL AS attached;
+INSERT INTO tf.odd (name, data) VALUES ('p', state(1));
+UPDATE tf.odd SET data = state(2) WHERE name = 'p';
+CALL fails($$UPDATE tf.odd SET data = state(1) WHERE name = 'p'$$);
+SELECT number, serial FROM tfstate_versions('tf.odd/p') ORDER BY 1;
+SELECT tfstate_rollback('tf.odd/p', 1);
+SELECT workspace, serial, version FROM tfstate_workspaces ORDER BY 1;
+
+-- With session_replication_role = replica, as in logical replication, nobody guards; that is found.
+SET session_replication_role = replica;
+UPDATE tf.odd SET data = state(1) WHERE name = 'p';
+RESET session_replication_role;
+SELECT * FROM tfstate_verify('tf.odd/*');
+SELECT tfstate_repair('tf.odd/p');
+SELECT * FROM tfstate_verify('tf.odd/*');
+
+DROP EXTENSION tfstate CASCADE;
+DROP SCHEMA tf CASCADE;
+DROP SEQUENCE public.global_states_id_seq;
+DROP ROLE regress_tfstate_user, regress_tfstate_admin;
+DROP FUNCTION now_in, state(bigint, text, text), empty, long_state;
+DROP PROCEDURE fails;
+DROP PROCEDURE writes;
+DROP FUNCTION masked;
