@@ -485,6 +485,15 @@ UPDATE tf.states SET name = 'c4', data = state(1) WHERE name IS NULL;
 UPDATE tf.states SET name = NULL WHERE name = 'c4';
 DELETE FROM tf.states WHERE name IS NULL;
 SELECT number, operation FROM tfstate_versions('tf.states/c4') ORDER BY 1;
+-- Many writes of one workspace in a transaction are no more locks than one.
+SET tfstate.max_session_locks = 3;
+DO $$ BEGIN
+	FOR i IN 1..10 LOOP
+		UPDATE tf.states SET data = state(i + 5) WHERE name = 'c3';
+	END LOOP;
+END; $$;
+CALL fails($$UPDATE tf.states SET data = state(100) WHERE name LIKE 'm_' AND name <> 'm3'$$);
+RESET tfstate.max_session_locks;
 -- A name may be empty, and not too long for a lockid.
 INSERT INTO tf.states (name, data) VALUES ('', state(1));
 SELECT number, operation FROM tfstate_versions('tf.states/') ORDER BY 1;

@@ -162,9 +162,11 @@ has_builtin(int64 id)
 static void
 keep_unlocked(const StateRow *row, const LOCKTAG *key)
 {
+	bool		had_key = compat_lock_held_by_me(key, ExclusiveLock);
 	LockConflict conflict = {0};
 
-	tfstate_check_lock_count();
+	if (!had_key)
+		tfstate_check_lock_count();
 	conflict.tag = *key;
 	if (tfstate_try_tag(key) ||
 		tfstate_wait_tag(key, GetCurrentTimestamp() + MAX_WAIT_USECS))
@@ -172,7 +174,8 @@ keep_unlocked(const StateRow *row, const LOCKTAG *key)
 		conflict.tag = tfstate_builtin_tag(row->id);
 		if (tfstate_try_tag(&conflict.tag))
 		{
-			tfstate_count_lock();
+			if (!had_key)
+				tfstate_count_lock();
 			return;
 		}
 	}
