@@ -52,11 +52,10 @@ lock_workspace(const char *lockid, Holding *holding)
 }
 
 /*
- * The serial that a new state of a workspace is to have: one more than all that are
- * or were there.
+ * The greatest serial that a workspace has or had last.
  */
 static int64
-next_serial(const char *lockid, Oid relid, const char *name, const Version *newest)
+last_serial(Oid relid, const char *name, const Version *newest)
 {
 	int64		serial = VERSION_NULL(newest, serial) ? 0 : VERSION_INT64(newest, serial);
 	StateFacts	facts;
@@ -68,19 +67,14 @@ next_serial(const char *lockid, Oid relid, const char *name, const Version *newe
 		if (facts.has_serial)
 			serial = Max(serial, facts.serial);
 	}
-	if (serial == PG_INT64_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("workspace \"%s\" has the greatest serial that there is",
-						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
-	return serial + 1;
+	return serial;
 }
 
 /*
- * The text of a version with another serial.
+ * The text of a version with the serial that comes after its own and after another one.
  */
 static Datum
-with_serial(const char *lockid, int64 number, int64 serial)
+with_serial_after(const char *lockid, int64 number, int64 serial)
 {
 	size_t		len;
 	char	   *state = tfstate_version_text(lockid, number, &len);
@@ -95,9 +89,15 @@ with_serial(const char *lockid, int64 number, int64 serial)
 						(long long) number, tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
 	if (facts.encrypted)
 		return PointerGetDatum(cstring_to_text_with_len(state, (int) len));
+	serial = Max(serial, facts.serial);
+	if (serial == PG_INT64_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("workspace \"%s\" has the greatest serial that there is",
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
 	initStringInfo(&changed);
 	appendBinaryStringInfo(&changed, state, (int) (facts.serial_start - state));
-	appendStringInfo(&changed, "%lld", (long long) serial);
+	appendStringInfo(&changed, "%lld", (long long) serial + 1);
 	appendBinaryStringInfo(&changed, facts.serial_end,
 						   (int) (state + len - facts.serial_end));
 	return PointerGetDatum(cstring_to_text_with_len(changed.data, changed.len));
@@ -120,8 +120,13 @@ write_state(const char *lockid, Oid relid, const char *name, Datum state)
 	{
 		if (SPI_execute_with_args(psprintf("INSERT INTO %s (name, data) VALUES ($1, $2)"
 										   " ON CONFLICT (name) DO UPDATE SET data = $2", table),
-								  2, types, values, NULL, false, 0) != SPI_OK_INSERT)
-			elog(ERROR, "could not write a state");
+								  2, types, values, NULL, false, 0) != SPI_OK_INSERT ||
+			SPI_processed != 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+					 errmsg("state of workspace \"%s\" was not written",
+							tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
+					 errdetail("A trigger or a rule of table %s has prevented it.", table)));
 	}
 	PG_FINALLY();
 	{
@@ -149,7 +154,7 @@ roll_back(const char *lockid, int64 number)
 	taken = lock_workspace(lockid, &holding);
 	(void) tfstate_newest_version(lockid, &newest);
 	write_state(lockid, relid, name,
-				with_serial(lockid, number, next_serial(lockid, relid, name, &newest)));
+				with_serial_after(lockid, number, last_serial(relid, name, &newest)));
 	if (taken)
 		(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
 	(void) tfstate_newest_version(lockid, &newest);
