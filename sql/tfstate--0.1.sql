@@ -660,7 +660,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'tfstate_repair'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_repair(text) IS
-'record what is in the table as the newest version if it is not, and return its number';
+'record what is in the table as the newest version if that is another one or damaged, and return its number';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_repair(text) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_prune_workspace(workspace text, keep_versions integer, keep_age interval)

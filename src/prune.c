@@ -21,7 +21,6 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "compat.h"
-#include "delta.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -52,12 +51,20 @@ count_limit(const Version *newest, const AttachedTable *table)
 	return VERSION_INT64(newest, number) - Max(keep, MIN_VERSIONS) + 1;
 }
 
-/* Versions that are older than this are too old. */
+/*
+ * Versions that are older than this are too old.  None is so after a thousand years:
+ * how long an interval may be depends on the date.
+ */
 static TimestampTz
 age_limit(const AttachedTable *table)
 {
+	Interval	longest = {.month = 1000 * MONTHS_PER_YEAR};
+
 	if (!table->has_keep_age)
 		return DT_NOEND;
+	if (DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(&table->keep_age),
+										 IntervalPGetDatum(&longest))))
+		return DT_NOBEGIN;
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 												   TimestampTzGetDatum(GetCurrentTimestamp()),
 												   IntervalPGetDatum(&table->keep_age)));
@@ -107,22 +114,15 @@ find_oldest(Relation rel, Relation index, const char *lockid, Snapshot snapshot,
  * damaged.
  */
 static bool
-make_full(Relation rel, const char *lockid, const Version *version)
+make_full(const char *lockid, const Version *version)
 {
 	StateText text;
-	HeapTuple	tuple;
-	Version		full = *version;
 
 	if (VERSION_NULL(version, chain) || DatumGetInt32(VERSION_DATUM(version, chain)) == 0)
 		return true;
 	if (!tfstate_restore_version(lockid, VERSION_INT64(version, number), &text))
 		return false;
-	full.values[Anum_version_chain - 1] = Int32GetDatum(0);
-	full.values[Anum_version_content - 1] = PointerGetDatum(tfstate_compress(text.data, text.len, NULL, 0));
-	full.nulls[Anum_version_content - 1] = false;
-	tuple = heap_form_tuple(RelationGetDescr(rel), full.values, full.nulls);
-	CatalogTupleUpdate(rel, &full.tid, tuple);
-	CommandCounterIncrement();
+	tfstate_make_full(version, &text);
 	return true;
 }
 
@@ -144,8 +144,8 @@ delete_older(Relation rel, Relation index, const char *lockid, Snapshot snapshot
 
 /*
  * Forget the versions of a workspace that need not be kept.  The caller has V of
- * the lockid.  Returns how many went: none if
- * the oldest one that stays is damaged, because it may be mended from those.
+ * the lockid.  Returns how many went: none if the oldest one that stays is damaged,
+ * because it may be mended from those.
  */
 static int64
 prune(const char *lockid, const AttachedTable *table)
@@ -159,7 +159,7 @@ prune(const char *lockid, const AttachedTable *table)
 
 	if (tfstate_newest_version(lockid, &newest))
 		count = find_oldest(rel, index, lockid, snapshot, table, &newest, &oldest);
-	if (count > 0 && !make_full(rel, lockid, &oldest))
+	if (count > 0 && !make_full(lockid, &oldest))
 	{
 		ereport(WARNING,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -218,8 +218,15 @@ tfstate_prune_workspace(PG_FUNCTION_ARGS)
 				 errmsg("number of versions to keep must be greater than zero")));
 	if (!PG_ARGISNULL(2))
 	{
+		Interval	zero = {0};
+
 		table.has_keep_age = true;
 		table.keep_age = *PG_GETARG_INTERVAL_P(2);
+		if (DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(&table.keep_age),
+											 IntervalPGetDatum(&zero))))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("age of versions to keep must not be negative")));
 	}
 	if (PG_ARGISNULL(1) && PG_ARGISNULL(2))
 		(void) tfstate_attached_table(tfstate_lockid_table(lockid, &name), &table);

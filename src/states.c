@@ -292,14 +292,20 @@ static void
 verify_versions(ReturnSetInfo *result, const char *lockid)
 {
 	VersionReader reader;
+	int64		previous = 0;
 	bool		intact;
 
 	tfstate_open_versions(&reader, lockid, 0);
 	reader.verify = true;
 	while (tfstate_next_version(&reader, &intact))
 	{
+		int64		number = VERSION_INT64(&reader.version, number);
+
+		if (previous != 0 && number != previous + 1)
+			put_problem(result, &reader.version, "the version before it is missing");
 		if (!intact)
 			put_problem(result, &reader.version, "the version is damaged, or one that it depends on");
+		previous = number;
 	}
 	tfstate_close_versions(&reader);
 }
@@ -323,7 +329,24 @@ tfstate_verify_workspace(PG_FUNCTION_ARGS)
 }
 
 /*
+ * If the newest version, whose text is in the table, cannot be restored, those to come
+ * must not depend on it.
+ */
+static void
+mend_newest(const char *lockid, const Version *newest, const StateText *current)
+{
+	StateText	restored;
+
+	if (current->data &&
+		!tfstate_restore_version(lockid, VERSION_INT64(newest, number), &restored))
+		tfstate_make_full(newest, current);
+}
+
+/*
  * tfstate_repair(workspace text) returns bigint
+ *
+ * The number of the newest version; NULL if there is none, the state having been NULL
+ * all the time.
  */
 Datum
 tfstate_repair(PG_FUNCTION_ARGS)
@@ -333,6 +356,7 @@ tfstate_repair(PG_FUNCTION_ARGS)
 	StateText	current;
 	Version		newest;
 	Oid			relid;
+	int64		id;
 
 	tfstate_check_writable("tfstate_repair()");
 	tfstate_check_lockid(lockid);
@@ -344,7 +368,12 @@ tfstate_repair(PG_FUNCTION_ARGS)
 	current = current_text(lockid, relid, name);
 	(void) tfstate_record_found(lockid, &current);
 	if (!tfstate_newest_version(lockid, &newest))
-		tfstate_raise_no_workspace(lockid);
+	{
+		if (!tfstate_workspace_id(lockid, &id))
+			tfstate_raise_no_workspace(lockid);
+		PG_RETURN_NULL();
+	}
+	mend_newest(lockid, &newest, &current);
 	PG_RETURN_DATUM(VERSION_DATUM(&newest, number));
 }
 

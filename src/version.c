@@ -206,7 +206,7 @@ set_content(Version *version, const StateText *text, const StateText *base, int 
 	set_bytea(version, Anum_version_sha256, tfstate_sha256(text->data, text->len));
 	set_bytea(version, Anum_version_md5, tfstate_md5(text->data, text->len));
 
-	if (base && chain <= MAX_CHAIN && (int64) text->len * chain <= MAX_CHAIN_BYTES)
+	if (base && chain > 0 && chain <= MAX_CHAIN && (int64) text->len * chain <= MAX_CHAIN_BYTES)
 		content = tfstate_compress(text->data, text->len, base->data, base->len);
 	if (content == NULL || VARSIZE(content) > text->len / GOOD_RATIO)
 	{
@@ -271,6 +271,19 @@ insert_version(Version *version)
 }
 
 /*
+ * Put down of a deletion what there is to know of the version that was deleted.
+ */
+static void
+copy_facts(Version *version, const Version *deleted)
+{
+	for (int i = Anum_version_serial - 1; i < Anum_version_resources; i++)
+	{
+		version->values[i] = deleted->values[i];
+		version->nulls[i] = deleted->nulls[i];
+	}
+}
+
+/*
  * Record what is in the table if it is not the newest version.  Returns whether
  * that was so.
  */
@@ -295,6 +308,8 @@ tfstate_record_found(const char *lockid, const StateText *found)
 		set_facts(&version, &facts);
 		set_content(&version, found, NULL, 0);
 	}
+	else
+		copy_facts(&version, &newest);
 	insert_version(&version);
 	return true;
 }
@@ -350,7 +365,7 @@ tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first)
 	while (find_up_to(lockid, first, &version) &&
 		   VERSION_INT64(&version, number) == first &&
 		   !VERSION_NULL(&version, chain) &&
-		   DatumGetInt32(VERSION_DATUM(&version, chain)) > 0)
+		   DatumGetInt32(VERSION_DATUM(&version, chain)) != 0)
 		first--;
 
 	memset(reader, 0, sizeof(VersionReader));
@@ -406,16 +421,23 @@ forget_version(VersionReader *reader)
 	reader->text.len = 0;
 }
 
+static bool
+is_deletion(const Version *version)
+{
+	return strcmp(VERSION_TEXT(version, operation), OPERATION_DELETE) == 0;
+}
+
 /*
  * Read the next version.  Returns false if there is none.  *intact tells whether
  * its text could be restored and, with reader->verify, is the one that was written.
- * A deletion has no text, and is intact.
+ * A deletion has no text.
  */
 bool
 tfstate_next_version(VersionReader *reader, bool *intact)
 {
 	HeapTuple	tuple;
 	Version		version;
+	StateText	previous = {0};
 	StateText	restored = {0};
 
 	do
@@ -427,11 +449,15 @@ tfstate_next_version(VersionReader *reader, bool *intact)
 	} while (!table_tuple_satisfies_snapshot(reader->rel, reader->scan->slot,
 											 reader->snapshot));
 	tfstate_read_version(tuple, RelationGetDescr(reader->rel), true, &version);
-	restored.data = restore(&version, &reader->text);
+	if (VERSION_INT64(&version, number) - 1 == VERSION_INT64(&reader->version, number))
+		previous = reader->text;
+	restored.data = restore(&version, &previous);
 	restored.len = restored.data ? VERSION_INT64(&version, size) : 0;
 	forget_version(reader);
-	*intact = strcmp(VERSION_TEXT(&version, operation), OPERATION_DELETE) == 0 ||
-		(restored.data && (!reader->verify || tfstate_version_is(&version, &restored)));
+	if (is_deletion(&version))
+		*intact = VERSION_NULL(&version, size);
+	else
+		*intact = restored.data && (!reader->verify || tfstate_version_is(&version, &restored));
 	reader->version = version;
 	reader->text = restored;
 	return true;
@@ -454,17 +480,35 @@ raise_no_version(const char *lockid, int64 number)
 bool
 tfstate_restore_version(const char *lockid, int64 number, StateText *text)
 {
-	bool		intact = false;
 	VersionReader reader;
+	bool		intact;
 
 	tfstate_open_versions(&reader, lockid, number);
-	while (tfstate_next_version(&reader, &intact) && intact &&
+	while (tfstate_next_version(&reader, &intact) &&
 		   VERSION_INT64(&reader.version, number) < number)
 		 /* the next one is a delta to it */ ;
 	tfstate_close_versions(&reader);
 	*text = reader.text;
-	return intact && text->data && VERSION_INT64(&reader.version, number) == number &&
+	return text->data && VERSION_INT64(&reader.version, number) == number &&
 		tfstate_version_is(&reader.version, text);
+}
+
+/*
+ * Make a version, of which this is the text, independent of those before it.  The caller
+ * has V of its lockid.
+ */
+void
+tfstate_make_full(const Version *version, const StateText *text)
+{
+	Relation	rel = table_open(tfstate_catalog()->version, RowExclusiveLock);
+	Version		full = *version;
+
+	set_value(&full, Anum_version_chain, Int32GetDatum(0));
+	set_bytea(&full, Anum_version_content, tfstate_compress(text->data, text->len, NULL, 0));
+	CatalogTupleUpdate(rel, &full.tid,
+					   heap_form_tuple(RelationGetDescr(rel), full.values, full.nulls));
+	table_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
 }
 
 /*
@@ -480,7 +524,7 @@ tfstate_version_text(const char *lockid, int64 number, size_t *len)
 
 	if (!tfstate_find_version(lockid, number, &version))
 		raise_no_version(lockid, number);
-	if (VERSION_NULL(&version, size))
+	if (is_deletion(&version))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("version %lld of workspace \"%s\" is its deletion and has no text",

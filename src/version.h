@@ -88,6 +88,7 @@ extern void tfstate_record_version(const char *lockid, const StateText *before,
 extern bool tfstate_lock_versions(const char *lockid, bool wait);
 extern bool tfstate_record_found(const char *lockid, const StateText *found);
 extern bool tfstate_restore_version(const char *lockid, int64 number, StateText *text);
+extern void tfstate_make_full(const Version *version, const StateText *text);
 extern char *tfstate_version_text(const char *lockid, int64 number, size_t *len);
 extern void tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first);
 extern bool tfstate_next_version(VersionReader *reader, bool *intact);
