@@ -1,0 +1,405 @@
+-- Recorded versions: reading, roll back, undelete, verify, repair, prune.
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+CREATE EXTENSION tfstate;
+SET tfstate.who = 'me';
+
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/test/regress_helpers.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
+
+-- A state, of some size if that is asked for.
+CREATE FUNCTION state(serial bigint, content text DEFAULT 'x', kilobytes integer DEFAULT 0) RETURNS text LANGUAGE sql AS $$
+SELECT format('{"version": 4, "terraform_version": "1.11.4", "serial": %s, "lineage": "a", "outputs": {"o": {"value": %s}}, "resources": [%s]}',
+			  serial, to_json(content), (SELECT string_agg(format('{"instances": [{"attributes": {"id": "%s"}}]}', repeat(md5(i::text), 30)), ', ')
+										   FROM generate_series(1, kilobytes) i))
+$$;
+SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+
+--
+-- What is recorded
+--
+
+-- A workspace that exists is found when its table is attached.
+SELECT number, operation, serial, resources, size > 100 AS size, stored > 0 AS stored, created <= clock_timestamp() AS created, who, role, lock_id, fence
+  FROM tfstate_versions;
+SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+SELECT count(*) FROM tfstate_versions;
+
+-- Each write and each deletion is one, with who did it under which lock.
+SELECT fence FROM tfstate_lock('tf.states/prod', '{"ID": "1", "Operation": "apply", "Who": "alice@laptop"}') \gset
+SET application_name = 'regress';
+INSERT INTO tf.states (name, data) VALUES ('prod', state(1, kilobytes => 2));
+SELECT tfstate_unlock('tf.states/prod') ->> 'ID' AS unlocked;
+UPDATE tf.states SET data = state(3) WHERE name = 'prod';
+DELETE FROM tf.states WHERE name = 'prod';
+INSERT INTO tf.states (name, data) VALUES ('prod', state(2));
+\x
+SELECT workspace, number, operation, serial, lineage, terraform_version, resources, size, stored > 0 AS stored, created <= clock_timestamp() AS created,
+	   masked(who) AS who, role = current_user AS role, application_name, client_addr, lock_id, lock_who, lock_operation, fence = :fence AS fence
+  FROM tfstate_versions('tf.states/prod') ORDER BY number;
+\x
+-- The digests are those of the text.
+SELECT sha256 = encode(sha256(convert_to(data, 'UTF8')), 'hex') AS sha256, md5 = md5(data) AS md5, size = octet_length(data) AS size
+  FROM tf.states, tfstate_versions('tf.states/prod') WHERE name = 'prod' AND number = 4;
+SELECT sha256, md5, size, stored FROM tfstate_versions('tf.states/prod') WHERE operation = 'delete';
+SELECT number, tfstate_version('tf.states/prod', number) = state(serial, kilobytes => CASE number WHEN 1 THEN 2 ELSE 0 END) AS text
+  FROM tfstate_versions('tf.states/prod') WHERE operation <> 'delete' ORDER BY number;
+CALL fails($$SELECT tfstate_version('tf.states/prod', 3)$$);
+CALL fails($$SELECT tfstate_version('tf.states/prod', 5)$$);
+CALL fails($$SELECT tfstate_version('tf.states/prod', 0)$$);
+CALL fails($$SELECT tfstate_version('tf.states/prod', -9223372036854775808)$$);
+CALL fails($$SELECT tfstate_version('tf.states/nowhere', 1)$$);
+CALL fails($$SELECT tfstate_version('nowhere', 1)$$);
+CALL fails($$SELECT tfstate_version('', 1)$$);
+SELECT tfstate_version(NULL, 1) IS NULL AND tfstate_version('tf.states/prod', NULL) IS NULL AS nulls;
+-- The view's twin, and the view of the workspaces.
+SELECT count(*) FROM tfstate_versions('*/pr*');
+SELECT count(*) FROM tfstate_versions('nowhere');
+SELECT count(*) FROM tfstate_versions(NULL);
+SELECT workspace, serial, resources, size, written_by, locked_by, version, "table" FROM tfstate_workspaces ORDER BY 1;
+
+-- A change of a large state costs little: a delta, and now and then a full copy.
+INSERT INTO tf.states (name, data) VALUES ('big', state(1, kilobytes => 200));
+DO $$ BEGIN
+	FOR i IN 2..600 LOOP
+		UPDATE tf.states SET data = state(i, 'change ' || i, 200 + i % 3) WHERE name = 'big';
+	END LOOP;
+END; $$;
+SELECT count(*) AS versions, sum(size) / sum(stored) > 100 AS small, max(stored) < 20000 AS full, min(stored) < 200 AS delta FROM tfstate_versions('tf.states/big');
+SELECT number, chain FROM tfstate_stored_version WHERE lockid = 'tf.states/big' AND (chain = 0 OR chain > 255 OR number > 598) ORDER BY number;
+SELECT count(*) FILTER (WHERE tfstate_version('tf.states/big', i) = state(i, CASE i WHEN 1 THEN 'x' ELSE 'change ' || i END, 200 + CASE i WHEN 1 THEN 0 ELSE i % 3 END)) AS equal
+  FROM generate_series(1, 600) i;
+SELECT * FROM tfstate_verify(versions => true);
+-- What cannot be compressed against the one before is stored in full.
+CREATE FUNCTION encrypted(serial bigint) RETURNS text LANGUAGE sql AS $$
+SELECT format('{"serial": %s, "lineage": "a", "encrypted_data": "%s"}', serial,
+			  (SELECT string_agg(encode(sha256(convert_to(serial || ' ' || i, 'UTF8')), 'base64'), '') FROM generate_series(1, 200) i))
+$$;
+INSERT INTO tf.states (name, data) VALUES ('enc', encrypted(1));
+UPDATE tf.states SET data = encrypted(2) WHERE name = 'enc';
+UPDATE tf.states SET data = encrypted(3) WHERE name = 'enc';
+SELECT number, chain, v.serial, v.resources, v.stored > 6000 AS stored, tfstate_version(workspace, v.number) = encrypted(v.serial) AS equal
+  FROM tfstate_versions('tf.states/enc') v JOIN tfstate_stored_version USING (number) WHERE lockid = workspace ORDER BY number;
+-- The first version after a deletion stands for itself, and so does one after a text that was found.
+SELECT number, operation, chain FROM tfstate_stored_version WHERE lockid = 'tf.states/prod' ORDER BY number;
+
+--
+-- Roll back and undelete
+--
+
+-- Under the caller's lock, or under one for the moment.
+SELECT tfstate_rollback('tf.states/big', 2);
+SELECT data = replace(state(2, 'change 2', 202), '"serial": 2,', '"serial": 601,') AS equal FROM tf.states WHERE name = 'big';
+SELECT number, operation, serial, lock_id IS NOT NULL AS locked, lock_operation, lock_who FROM tfstate_versions('tf.states/big') ORDER BY number DESC LIMIT 1;
+SELECT count(*) FROM tfstate_holders;
+SELECT count(*) AS locks FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 29798;
+SELECT id FROM tfstate_lock('tf.states/big', '{"ID": "2", "Operation": "by hand"}');
+SELECT tfstate_rollback('tf.states/big', 3);
+SELECT number, serial, lock_id, lock_operation FROM tfstate_versions('tf.states/big') ORDER BY number DESC LIMIT 1;
+SELECT id FROM tfstate_holders;
+-- Not under somebody else's; the message is the lock's.
+SELECT pg_advisory_unlock_all();
+CALL fails($$SELECT tfstate_rollback('tf.states/big', 4)$$);
+SELECT tfstate_force_unlock('tf.states/big') ->> 'ID' AS released;
+-- To the one that is there: another serial is another state.
+SELECT tfstate_rollback('tf.states/big', 602);
+SELECT number, serial FROM tfstate_versions('tf.states/big') ORDER BY number DESC LIMIT 1;
+-- In a transaction that is rolled back nothing has happened.
+BEGIN;
+SELECT tfstate_rollback('tf.states/big', 1);
+SELECT tfstate_rollback('tf.states/big', 2);
+SELECT number, serial FROM tfstate_versions('tf.states/big') ORDER BY number DESC LIMIT 2;
+ROLLBACK;
+SELECT number, serial FROM tfstate_versions('tf.states/big') ORDER BY number DESC LIMIT 1;
+CALL fails($$SELECT tfstate_rollback('tf.states/big', 604)$$);
+CALL fails($$SELECT tfstate_rollback('tf.states/big', 0)$$);
+CALL fails($$SELECT tfstate_rollback('tf.states/nowhere', 1)$$);
+CALL fails($$SELECT tfstate_rollback('nowhere', 1)$$);
+CALL fails($$SELECT tfstate_rollback('', 1)$$);
+BEGIN READ ONLY;
+CALL fails($$SELECT tfstate_rollback('tf.states/big', 1)$$);
+ROLLBACK;
+SELECT tfstate_rollback(NULL, 1) IS NULL AND tfstate_rollback('tf.states/big', NULL) IS NULL AS nulls;
+-- tfstate.guard and tfstate.fence count here, too.
+SET tfstate.fence = 1;
+CALL fails($$SELECT tfstate_rollback('tf.states/big', 1)$$);
+RESET tfstate.fence;
+SET tfstate.guard = require;
+SELECT tfstate_rollback('tf.states/big', 1);
+RESET tfstate.guard;
+-- An encrypted state stays as it is: its serial is encrypted with it.
+SELECT tfstate_rollback('tf.states/enc', 1);
+SELECT data = encrypted(1) AS equal FROM tf.states WHERE name = 'enc';
+SELECT number, serial FROM tfstate_versions('tf.states/enc') ORDER BY number DESC LIMIT 1;
+-- It keeps the lineage that the version has.
+SET tfstate.guard = off;
+UPDATE tf.states SET data = '{"serial": 1, "lineage": "b"}' WHERE name = 'enc';
+UPDATE tf.states SET data = 'garbage' WHERE name = 'enc';
+RESET tfstate.guard;
+SELECT tfstate_rollback('tf.states/enc', 2);
+SELECT tfstate_rollback('tf.states/enc', 5);
+SELECT name, data FROM tf.states WHERE name = 'enc';
+-- No state, no way back to it.
+CALL fails($$SELECT tfstate_rollback('tf.states/enc', 6)$$);
+-- Only the serial is changed, wherever it stands.
+INSERT INTO tf.states (name, data) VALUES ('odd', E'{"x": {"serial": 1},\n "lineage" : "a", "serial"\t:\n7  }\n');
+UPDATE tf.states SET data = state(8) WHERE name = 'odd';
+SELECT tfstate_rollback('tf.states/odd', 1);
+SELECT to_json(data) FROM tf.states WHERE name = 'odd';
+
+-- A deleted workspace comes back, with another id.
+CALL fails($$SELECT tfstate_undelete('tf.states/odd')$$);
+SELECT id AS old_id FROM tf.states WHERE name = 'odd' \gset
+DELETE FROM tf.states WHERE name = 'odd';
+CALL fails($$SELECT tfstate_rollback('tf.states/odd', 4)$$);
+SELECT tfstate_undelete('tf.states/odd');
+SELECT id <> :old_id AS new_id, to_json(data) FROM tf.states WHERE name = 'odd';
+CALL fails($$SELECT tfstate_undelete('tf.states/odd')$$);
+CALL fails($$SELECT tfstate_undelete('tf.states/nowhere')$$);
+SELECT tfstate_undelete(NULL) IS NULL AS nulls;
+-- Or goes back to any earlier version at once.
+DELETE FROM tf.states WHERE name = 'odd';
+SELECT tfstate_rollback('tf.states/odd', 2);
+SELECT number, operation, serial FROM tfstate_versions('tf.states/odd') ORDER BY number;
+-- It is not made while somebody has its lock.
+DELETE FROM tf.states WHERE name = 'odd';
+SELECT id FROM tfstate_lock('tf.states/odd', '{"ID": "3", "Info": "frozen for the audit"}');
+SELECT pg_advisory_unlock_all();
+CALL fails($$SELECT tfstate_undelete('tf.states/odd')$$);
+SELECT tfstate_unlock('tf.states/odd', '3') ->> 'ID' AS unlocked;
+
+-- A trigger of the table's owner that keeps the row from being written is not passed over in silence.
+CREATE FUNCTION tf.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER nothing BEFORE INSERT OR UPDATE ON tf.states FOR EACH ROW EXECUTE FUNCTION tf.nothing();
+CALL fails($$SELECT tfstate_undelete('tf.states/odd')$$);
+CALL fails($$SELECT tfstate_rollback('tf.states/big', 1)$$);
+SELECT count(*) FROM tfstate_holders;
+DROP TRIGGER nothing ON tf.states;
+
+--
+-- Verify and repair
+--
+CREATE PROCEDURE behind_the_back(statement text) LANGUAGE plpgsql AS $$
+BEGIN
+	ALTER TABLE tf.states DISABLE TRIGGER USER;
+	EXECUTE statement;
+	ALTER TABLE tf.states ENABLE TRIGGER USER;
+END;
+$$;
+SELECT * FROM tfstate_verify(versions => true);
+CALL behind_the_back($$UPDATE tf.states SET data = state(50) WHERE name = 'prod'$$);
+CALL behind_the_back($$UPDATE tf.states SET data = overlay(data PLACING 'y' FROM 100) WHERE name = 'big'$$);
+CALL behind_the_back($$DELETE FROM tf.states WHERE name = 'enc'$$);
+CALL behind_the_back($$INSERT INTO tf.states (name, data) VALUES ('odd', state(1)), ('new', state(1)), ('null', NULL)$$);
+SELECT * FROM tfstate_verify();
+SELECT * FROM tfstate_verify('*/prod', true);
+SELECT * FROM tfstate_verify('tf.states/nowhere');
+SELECT * FROM tfstate_verify(NULL);
+-- The next write records what it found before ...
+UPDATE tf.states SET data = state(51) WHERE name = 'prod';
+SELECT number, operation, serial, who, chain FROM tfstate_stored_version WHERE lockid = 'tf.states/prod' ORDER BY number DESC LIMIT 3;
+-- ... and so does repair; it says which version is the newest then.
+SELECT tfstate_repair('tf.states/prod');
+SELECT tfstate_repair('tf.states/big');
+SELECT tfstate_repair('tf.states/big');
+SELECT tfstate_repair('tf.states/enc');
+SELECT tfstate_repair('tf.states/odd');
+SELECT tfstate_repair('tf.states/new');
+SELECT tfstate_repair('tf.states/null');
+SELECT * FROM tfstate_verify(versions => true);
+SELECT DISTINCT ON (workspace) workspace, number, operation, serial FROM tfstate_versions ORDER BY workspace, number DESC;
+-- A state that is null can be attached, replaced and deleted.
+SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+UPDATE tf.states SET data = state(1) WHERE name = 'null';
+SELECT number, operation, serial FROM tfstate_versions('tf.states/null') ORDER BY number;
+CALL behind_the_back($$UPDATE tf.states SET data = NULL WHERE name = 'null'$$);
+SELECT * FROM tfstate_verify();
+DELETE FROM tf.states WHERE name = 'null';
+SELECT number, operation, serial FROM tfstate_versions('tf.states/null') ORDER BY number;
+SELECT tfstate_undelete('tf.states/null');
+-- What was deleted so can be undeleted.
+SELECT tfstate_undelete('tf.states/enc');
+CALL fails($$SELECT tfstate_repair('tf.states/nowhere')$$);
+CALL fails($$SELECT tfstate_repair('nowhere')$$);
+CALL fails($$SELECT tfstate_repair('')$$);
+SELECT tfstate_repair(NULL) IS NULL AS nulls;
+BEGIN READ ONLY;
+CALL fails($$SELECT tfstate_repair('tf.states/prod')$$);
+ROLLBACK;
+-- A table that has another name, or is not attached any more.
+ALTER TABLE tf.states RENAME TO renamed;
+SELECT DISTINCT workspace ~ '^tf.states/' AS old, version IS NULL AS never, problem FROM tfstate_verify() ORDER BY 1, 2;
+ALTER TABLE tf.renamed RENAME TO states;
+SELECT * FROM tfstate_verify(versions => true);
+
+--
+-- Prune
+--
+CREATE FUNCTION kept(workspace text) RETURNS text LANGUAGE sql AS $$
+SELECT format('%s to %s: %s', min(number), max(number), count(*)) FROM tfstate_versions(workspace) $$;
+-- By count: the newest n, and never the last two.
+SELECT kept('tf.states/big');
+SELECT tfstate_prune('tf.states/big', 400);
+SELECT kept('tf.states/big');
+SELECT tfstate_prune('tf.states/big', 400);
+SELECT number, chain FROM tfstate_stored_version WHERE lockid = 'tf.states/big' AND (chain = 0 OR number = (SELECT min(number) FROM tfstate_stored_version WHERE lockid = 'tf.states/big'));
+SELECT * FROM tfstate_verify('tf.states/big', true);
+SELECT tfstate_version('tf.states/big', 500) = state(500, 'change 500', 202) AS equal;
+CALL fails($$SELECT tfstate_version('tf.states/big', 100)$$);
+CALL fails($$SELECT tfstate_rollback('tf.states/big', 100)$$);
+SELECT tfstate_prune('tf.states/big', 1);
+SELECT kept('tf.states/big');
+SELECT * FROM tfstate_verify('tf.states/big', true);
+UPDATE tf.states SET data = state(1000) WHERE name = 'big';
+SELECT kept('tf.states/big');
+-- By age: what is older, but for the last two.
+UPDATE tfstate_stored_version SET created = created - interval '10 days' * (10 - number) WHERE lockid = 'tf.states/prod';
+SELECT kept('tf.states/prod');
+SELECT tfstate_prune('tf.states/prod', keep_age => '65 days');
+SELECT kept('tf.states/prod');
+-- By both: what neither asks to keep.
+SELECT tfstate_prune('tf.states/prod', 3, '55 days');
+SELECT kept('tf.states/prod');
+SELECT tfstate_prune('tf.states/prod', 3, '0');
+SELECT kept('tf.states/prod');
+SELECT tfstate_prune('tf.states/prod', keep_age => '0');
+SELECT kept('tf.states/prod');
+SELECT * FROM tfstate_verify(versions => true);
+-- A deleted workspace keeps what it takes to bring it back.
+INSERT INTO tf.states (name, data) SELECT 'gone', state(1);
+DO $$ BEGIN FOR i IN 2..20 LOOP UPDATE tf.states SET data = state(i) WHERE name = 'gone'; END LOOP; END; $$;
+DELETE FROM tf.states WHERE name = 'gone';
+SELECT tfstate_prune('tf.states/gone', 1);
+SELECT kept('tf.states/gone');
+SELECT tfstate_undelete('tf.states/gone');
+-- All tables at once, as each of them says; nothing where none is said.
+SELECT tfstate_prune();
+SELECT tfstate_prune('*', 2) > 0 AS pruned;
+SELECT workspace, count(*) FROM tfstate_versions GROUP BY 1 HAVING count(*) > 2;
+SELECT tfstate_prune(NULL, 2);
+CALL fails($$SELECT tfstate_prune('*', 0)$$);
+CALL fails($$SELECT tfstate_prune('*', -1)$$);
+CALL fails($$SELECT tfstate_prune('*', keep_age => '-1 day')$$);
+CALL fails($$SELECT tfstate_prune('*', keep_age => '300000 years')$$);
+-- In passing, now and then, as the table says.
+UPDATE tfstate_attached_table SET keep_versions = 5;
+INSERT INTO tf.states (name, data) SELECT 'passing', state(1);
+CREATE PROCEDURE write_on(n integer) LANGUAGE plpgsql AS $$
+DECLARE
+	s bigint;
+BEGIN
+	FOR i IN 1..n LOOP
+		SELECT serial INTO s FROM tfstate_states('tf.states/passing');
+		UPDATE tf.states SET data = state(s + 1, kilobytes => 10) WHERE name = 'passing';
+	END LOOP;
+END;
+$$;
+CALL write_on(30);
+SELECT kept('tf.states/passing');
+CALL write_on(1);
+SELECT kept('tf.states/passing');
+CALL write_on(100);
+SELECT kept('tf.states/passing');
+SELECT tfstate_prune('tf.states/passing');
+SELECT kept('tf.states/passing');
+UPDATE tfstate_attached_table SET keep_versions = NULL, keep_age = '300000 years';
+CALL write_on(64);
+SELECT kept('tf.states/passing');
+UPDATE tfstate_attached_table SET keep_versions = NULL, keep_age = '0';
+CALL write_on(32);
+SELECT kept('tf.states/passing');
+UPDATE tfstate_attached_table SET keep_age = NULL;
+CALL write_on(64);
+SELECT kept('tf.states/passing');
+SELECT * FROM tfstate_verify(versions => true);
+
+--
+-- Privileges
+--
+CREATE ROLE regress_tfstate_viewer;
+CREATE ROLE regress_tfstate_reader;
+CREATE ROLE regress_tfstate_writer;
+GRANT USAGE ON SCHEMA tf TO regress_tfstate_viewer, regress_tfstate_reader, regress_tfstate_writer;
+GRANT SELECT ON tf.states TO regress_tfstate_reader, regress_tfstate_writer;
+SELECT tfstate_grant('regress_tfstate_viewer', 'tf.states/p*', 'view'), tfstate_grant('regress_tfstate_writer', 'tf.states/p*', 'view');
+-- SELECT without view: nothing.
+SET ROLE regress_tfstate_reader;
+SELECT count(*) FROM tfstate_versions;
+SELECT count(*) FROM tfstate_workspaces;
+SELECT count(*) FROM tfstate_states();
+SELECT count(*) FROM tfstate_verify(versions => true);
+CALL fails($$SELECT tfstate_version('tf.states/prod', 1)$$);
+CALL fails($$SELECT tfstate_verify_workspace('tf.states/prod', true)$$);
+CALL fails($$SELECT tfstate_rollback('tf.states/prod', 1)$$);
+CALL fails($$SELECT tfstate_undelete('tf.states/prod')$$);
+CALL fails($$SELECT tfstate_repair('tf.states/prod')$$);
+CALL fails($$SELECT tfstate_prune('tf.states/prod', 2)$$);
+CALL fails($$SELECT tfstate_prune_workspace('tf.states/prod', 2, NULL)$$);
+CALL fails($$SELECT * FROM tfstate_stored_version$$);
+-- view without SELECT: all but the texts.
+SET ROLE regress_tfstate_viewer;
+SELECT DISTINCT workspace FROM tfstate_versions ORDER BY 1;
+SELECT workspace FROM tfstate_workspaces ORDER BY 1;
+SELECT count(*) FROM tfstate_verify(versions => true);
+CALL fails($$SELECT tfstate_version('tf.states/prod', 1)$$);
+CALL fails($$SELECT tfstate_version('tf.states/nowhere', 1)$$);
+RESET ROLE;
+GRANT SELECT (id, name) ON tf.states TO regress_tfstate_viewer;
+SET ROLE regress_tfstate_viewer;
+CALL fails($$SELECT tfstate_version('tf.states/prod', 1)$$);
+RESET ROLE;
+GRANT SELECT (data) ON tf.states TO regress_tfstate_viewer;
+SELECT max(number) AS newest FROM tfstate_versions('tf.states/prod') \gset
+SET ROLE regress_tfstate_viewer;
+SELECT tfstate_version('tf.states/prod', :newest) = state(51) AS text;
+CALL fails($$SELECT tfstate_version('tf.states/big', 1)$$);
+-- What a view hides does not leak through a cheap function.
+CREATE FUNCTION pg_temp.leak(t text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
+$$ BEGIN RAISE INFO 'leak %', t; RETURN true; END; $$;
+SELECT count(*) FROM tfstate_versions WHERE pg_temp.leak(workspace) AND workspace <> 'tf.states/passing' AND workspace <> 'tf.states/prod';
+SELECT workspace FROM tfstate_workspaces WHERE pg_temp.leak(workspace) ORDER BY 1;
+DROP FUNCTION pg_temp.leak;
+-- A roll back needs the privilege lock, and what the table itself asks for.
+CALL fails($$SELECT tfstate_rollback('tf.states/prod', 1)$$);
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_writer', 'tf.states/p*');
+SET ROLE regress_tfstate_writer;
+CALL fails($$SELECT tfstate_rollback('tf.states/prod', 1)$$);
+SELECT set_config('regress.newest', :'newest', false) <> '' AS set;
+CALL fails($$SELECT tfstate_rollback('tf.states/prod', current_setting('regress.newest')::bigint)$$);
+SELECT count(*) FROM tfstate_holders;
+RESET ROLE;
+GRANT INSERT, UPDATE ON tf.states TO regress_tfstate_writer;
+GRANT USAGE ON SEQUENCE public.global_states_id_seq TO regress_tfstate_writer;
+SET ROLE regress_tfstate_writer;
+SELECT tfstate_rollback('tf.states/prod', :newest) - :newest AS later;
+CALL fails($$SELECT tfstate_repair('tf.states/prod')$$);
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_writer', 'tf.states/prod', 'override');
+SET ROLE regress_tfstate_writer;
+SELECT tfstate_repair('tf.states/prod') - :newest AS later;
+RESET ROLE;
+-- With its table the rights are gone, but for the owner of the extension.
+CREATE TABLE tf.copy AS TABLE tf.states;
+DROP TABLE tf.states;
+SET ROLE regress_tfstate_viewer;
+SELECT count(*) > 0 AS versions FROM tfstate_versions;
+SELECT set_config('regress.newest', :'newest', false) <> '' AS set;
+CALL fails($$SELECT tfstate_version('tf.states/prod', current_setting('regress.newest')::bigint)$$);
+RESET ROLE;
+SELECT tfstate_version('tf.states/prod', :newest) = state(51) AS text;
+CALL fails($$SELECT tfstate_rollback('tf.states/prod', current_setting('regress.newest')::bigint)$$);
+SELECT problem, count(*) > 3 AS count FROM tfstate_verify(versions => true) GROUP BY 1;
+
+DROP EXTENSION tfstate CASCADE;
+DROP SCHEMA tf CASCADE;
+DROP SEQUENCE public.global_states_id_seq;
+DROP ROLE regress_tfstate_viewer, regress_tfstate_reader, regress_tfstate_writer;
+DROP FUNCTION state, encrypted, kept;
+DROP PROCEDURE behind_the_back;
+DROP PROCEDURE write_on;
+DROP PROCEDURE fails;
+DROP FUNCTION masked;
