@@ -104,13 +104,13 @@ sub nothing_held
 
 # Returns a project.
 #
-# schema: of the states; who: the person, as the lock info has it and as the
-# resource's input; options: more settings for PGOPTIONS, as a hash; stock: true
-# for a Terraform without tfstate; bare: true for no PGOPTIONS at all; role, database:
-# where to connect, by default as the role that attach() has made ready; conn_options:
-# more for the end of the connection string; env: more environment variables, as a
-# hash; config: the text of main.tf; init: false if the test itself runs terraform
-# init.
+# schema: of the states; who: the person, as the lock info and the application_name
+# have it and as the resource's input; options: more settings for PGOPTIONS, as a
+# hash; stock: true for a Terraform without tfstate; bare: true for no PGOPTIONS at
+# all; role, database: where to connect, by default as the role that attach() has made
+# ready; conn_options: more for the end of the connection string; env: more environment
+# variables, as a hash; config: the text of main.tf; init: false if the test itself
+# runs terraform init.
 sub new
 {
 	my ($class, $node, %params) = @_;
@@ -125,6 +125,7 @@ sub new
 		%{ $params{options} || {} });
 	my $role = $params{role} || 'terraform';
 	my $self = bless {
+		node => $node,
 		dir => $dir,
 		who => $params{who},
 		env => {
@@ -133,7 +134,10 @@ sub new
 			  . '/' . ($params{database} || 'postgres')
 			  . '?sslmode=disable' . ($params{conn_options} || ''),
 			PG_SCHEMA_NAME => $params{schema},
-			PGOPTIONS => join(' ', map { "-c $_=$options{$_}" } sort keys %options),
+			PGAPPNAME => $params{who},
+			(%options
+				? (PGOPTIONS => join(' ', map { "-c $_=$options{$_}" } sort keys %options))
+				: ()),
 			TF_VAR_by => $params{who},
 			TF_VAR_round => 0,
 			%{ $params{env} || {} }
@@ -245,6 +249,32 @@ sub start_slow_apply
 	return $run;
 }
 
+# Ends the sessions of the project's runs; the runs go on, and connect anew.
+sub terminate_sessions
+{
+	my ($self) = @_;
+	my $ended = $self->{node}->safe_psql('postgres',
+		"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = '$self->{who}'"
+	);
+
+	die "no session of $self->{who} is terminated" if $ended !~ /^(t\n?)+$/;
+	return;
+}
+
+# The state that a run could not write and left in a file, as state_of has it; an
+# empty text if there is none.
+sub errored_state
+{
+	my ($self) = @_;
+	my $file = "$self->{dir}/errored.tfstate";
+
+	return '' unless -e $file;
+	my $state = slurp_file($file);
+	my ($serial) = $state =~ /"serial": (\d+)/;
+	my ($value) = $state =~ /"input": \{\s*"value": "(.*?)"/;
+	return "$serial|" . ($value || '');
+}
+
 # Starts a command and returns the run.  The options for use in scripts are added
 # where the command has them.
 sub start
@@ -288,21 +318,14 @@ sub run
 sub run_ok
 {
 	my ($self, $test, @args) = @_;
-	my ($status, $output) = $self->run(@args);
-
-	is($status, 0, $test) or diag($output);
-	return $output;
+	return $self->start(@args)->succeeds_ok($test);
 }
 
 # Runs a command that must fail and say so, as a test.
 sub run_fails
 {
 	my ($self, $test, $expected, @args) = @_;
-	my ($status, $output) = $self->run(@args);
-
-	is($status, 1, "$test: fails");
-	like($output, $expected, "$test: and says why");
-	return $output;
+	return $self->start(@args)->fails_ok($test, $expected);
 }
 
 sub apply_ok
@@ -333,6 +356,7 @@ use warnings;
 
 use POSIX qw(:sys_wait_h);
 use PostgreSQL::Test::Utils;
+use Test::More;
 use TfstateTest;
 
 # Has it ended?
@@ -365,6 +389,36 @@ sub finish
 
 	wait_for('terraform to end', sub { $self->is_done });
 	return ($self->{status}, $self->output);
+}
+
+# Tests that it has not succeeded, and says why.
+sub fails_ok
+{
+	my ($self, $test, $expected) = @_;
+	my ($status, $output) = $self->finish;
+
+	is($status, 1, "$test: fails");
+	like($output, $expected, "$test: and says why");
+	return $output;
+}
+
+# Tests that it succeeds.
+sub succeeds_ok
+{
+	my ($self, $test) = @_;
+	my ($status, $output) = $self->finish;
+
+	is($status, 0, $test) or diag($output);
+	return $output;
+}
+
+# Asks it to stop, as Ctrl-C does.
+sub interrupt
+{
+	my ($self) = @_;
+
+	kill('INT', $self->{pid});
+	return;
 }
 
 # kill -9
