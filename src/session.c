@@ -126,22 +126,21 @@ tfstate_my_run(void)
 }
 
 /*
- * Does a holding belong to this session, or, in durable mode, to the same run,
- * or to who shows its fence?
+ * Does a holding belong to this session?  One in durable mode belongs to whoever
+ * shows its fence, and to the run that it was taken for, if that has a name:
+ * behind a pooler a run has many sessions, and a session many runs.
  */
 bool
 tfstate_is_ours(const Holding *holding)
 {
 	const char *run = tfstate_my_run();
 
-	if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
+	if (holding->durable && tfstate_fence != 0 &&
+		tfstate_fence == HOLDING_INT64(holding, fence))
 		return true;
-	if (!holding->durable)
-		return false;
-	if (tfstate_fence != 0 && tfstate_fence == HOLDING_INT64(holding, fence))
-		return true;
-	return run && !HOLDING_NULL(holding, run_id) &&
-		strcmp(run, HOLDING_TEXT(holding, run_id)) == 0;
+	if (holding->durable && !HOLDING_NULL(holding, run_id))
+		return run && strcmp(run, HOLDING_TEXT(holding, run_id)) == 0;
+	return tfstate_session_is_mine(HOLDING_INT64(holding, session));
 }
 
 /*
