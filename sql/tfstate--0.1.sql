@@ -43,6 +43,7 @@ CREATE TABLE @extschema@.tfstate_durable_lock (
 	client_addr inet,
 	run_id text,
 	key bigint,
+	unlock_key bigint,
 	info jsonb NOT NULL,
 	PRIMARY KEY (lockid, fence)
 ) USING heap
@@ -53,6 +54,8 @@ COMMENT ON COLUMN @extschema@.tfstate_durable_lock.session IS
 'the random number that names the session which took the lock';
 COMMENT ON COLUMN @extschema@.tfstate_durable_lock.key IS
 'the bigint that Terraform locks, where the lock came from there or covers a workspace';
+COMMENT ON COLUMN @extschema@.tfstate_durable_lock.unlock_key IS
+'the bigint that Terraform unlocks, where that is another: the key under which it created the workspace';
 REVOKE ALL ON @extschema@.tfstate_durable_lock FROM PUBLIC;
 
 CREATE UNLOGGED TABLE @extschema@.tfstate_session_lock (

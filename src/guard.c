@@ -485,7 +485,7 @@ guard_row(TriggerData *trigger, const AttachedTable *table)
 	has_before = old && read_row(rel, old, &before);
 	has_after = new && read_row(rel, new, &after);
 	if (has_after && TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		tfstate_exchange_creation_key(after.lockid, after.id);
+		tfstate_exchange_creation_key(table->relid, after.lockid, after.id);
 	if (has_before && has_after && strcmp(before.lockid, after.lockid) == 0)
 	{
 		guard_change(table, &before, &after);

@@ -85,6 +85,19 @@ set_session(Holding *holding)
 				  DirectFunctionCall1(inet_in, CStringGetDatum(addr)));
 }
 
+/*
+ * Put down what Terraform knows the lock by.
+ */
+static void
+set_keys(Holding *holding, const LockRequest *request)
+{
+	if (request->has_key)
+		set_value(holding, Anum_lock_key, Int64GetDatum(request->key));
+	holding->nulls[Anum_lock_unlock_key - 1] = (request->unlock_key == 0);
+	if (request->unlock_key != 0)
+		set_value(holding, Anum_lock_unlock_key, Int64GetDatum(request->unlock_key));
+}
+
 static void
 set_expiry(Holding *holding, Interval *ttl)
 {
@@ -114,8 +127,7 @@ fill_holding(const LockRequest *request, Holding *holding)
 		set_expiry(holding, request->ttl);
 	set_session(holding);
 	set_text(holding, Anum_lock_run_id, tfstate_my_run());
-	if (request->has_key)
-		set_value(holding, Anum_lock_key, Int64GetDatum(request->key));
+	set_keys(holding, request);
 	set_value(holding, Anum_lock_info, JsonbPGetDatum(info));
 }
 
@@ -174,8 +186,7 @@ adopt(const LockRequest *request, Holding *holder)
 		tfstate_session_is_alive(HOLDING_INT64(holder, session)))
 		return false;
 	set_session(holder);
-	if (request->has_key)
-		set_value(holder, Anum_lock_key, Int64GetDatum(request->key));
+	set_keys(holder, request);
 	if (!tfstate_update_holding(holder, false))
 		return false;
 	tfstate_sync_at_commit();

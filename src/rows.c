@@ -192,6 +192,36 @@ tfstate_current_holding(const char *lockid, Holding *holding)
 }
 
 /*
+ * Find a lock in durable mode that a run has of a workspace which it created, and
+ * unlocks with this key.  Returns whether there is one.
+ */
+bool
+tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
+{
+	Relation	rel = table_open(tfstate_catalog()->durable, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		found = false;
+	SysScanDesc scan;
+	ScanKeyData keys[2];
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], Anum_lock_unlock_key, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(unlock_key));
+	ScanKeyInit(&keys[1], Anum_lock_run_id, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(run_id));
+	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 2, keys);
+	if (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	{
+		tfstate_read_holding(tuple, RelationGetDescr(rel), true, holding);
+		found = true;
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
  * Add a row, and set where it lies.  The caller has K of the lockid.
  */
 void

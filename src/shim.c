@@ -134,7 +134,7 @@ remember_lock(int64 key, bool creation, const char *lockid, const char *id)
 
 /*
  * Take a lock as the settings say, or raise the conflict.  key is what Terraform
- * named, builtin the built-in lock that goes along.
+ * will unlock, builtin the built-in lock that goes along.
  */
 static void
 shim_lock(const char *lockid, int64 key, int64 builtin)
@@ -151,6 +151,7 @@ shim_lock(const char *lockid, int64 key, int64 builtin)
 	request.wait = tfstate_wait < 0 ? -1 : tfstate_wait * INT64CONST(1000);
 	request.has_key = true;
 	request.key = builtin;
+	request.unlock_key = key != builtin ? key : 0;
 	request.run_id = tfstate_my_run();
 	if (!tfstate_acquire(&request, &holding, &conflict))
 		tfstate_raise_conflict(lockid, &conflict);
@@ -239,6 +240,9 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 /*
  * Release the workspaces that this session remembers to have locked for a key.
  * Returns whether there was any.
+ *
+ * A run that has a name may have released them through another session since, and
+ * locked them anew: then that is not the lock that is remembered.
  */
 static bool
 release_remembered(int64 key)
@@ -254,25 +258,30 @@ release_remembered(int64 key)
 			continue;
 		shim_locks = foreach_delete_current(shim_locks, lc);
 		if (!lock->creation)
-			released |= shim_release(lock->lockid, lock->id, key < 0);
+			released |= shim_release(lock->lockid, lock->id,
+									 key < 0 || tfstate_my_run() != NULL);
 		forget_lock(lock);
 	}
 	return released;
 }
 
 /*
- * Release the creation key.  Without a word, for mostly it was granted and not
- * taken, or exchanged for a workspace; unless it was taken as the built-in lock,
- * for a table that is not attached.
+ * Release the creation key, or the workspace for which another session of this run
+ * has exchanged it.  Without a word if there is neither, for mostly the key was granted
+ * and not taken; unless it was taken as the built-in lock, for a table that is not
+ * attached.
  */
 static bool
 release_creation(const char *lockid, int64 key)
 {
 	LOCKTAG		builtin = tfstate_builtin_tag(key);
+	const char *run = tfstate_my_run();
 	Holding		holding;
 
 	if (tfstate_current_holding(lockid, &holding) && tfstate_is_ours(&holding))
 		return shim_release(lockid, NULL, true);
+	if (run && tfstate_find_created(run, key, &holding))
+		return shim_release(HOLDING_TEXT(&holding, lockid), NULL, true);
 	if (compat_lock_held_by_me(&builtin, ExclusiveLock))
 		return DatumGetBool(DirectFunctionCall1(pg_advisory_unlock_int8, Int64GetDatum(key)));
 	return true;
@@ -304,28 +313,32 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 }
 
 /*
- * A workspace was created: if this session has the creation key, exchange that for the
- * lock of the workspace, to be released with the key, and let others create workspaces.
- * Terraform, which does not know, releases the lock with the key.
+ * If a creation key is ours, exchange it for the lock of a workspace.  Returns whether
+ * it was.
  */
-void
-tfstate_exchange_creation_key(const char *lockid, int64 id)
+static bool
+exchange_key(const char *creation, const char *lockid, int64 id)
 {
-	ListCell   *lc;
 	Holding		holding;
 
-	foreach(lc, shim_locks)
-	{
-		ShimLock   *lock = lfirst(lc);
+	if (!tfstate_current_holding(creation, &holding) ||
+		!tfstate_is_ours(&holding) || HOLDING_NULL(&holding, key))
+		return false;
+	shim_lock(lockid, HOLDING_INT64(&holding, key), id);
+	(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
+	return true;
+}
 
-		/* the key may have been lost without our knowing */
-		if (!lock->creation || !tfstate_current_holding(lock->lockid, &holding) ||
-			!tfstate_is_ours(&holding))
-			continue;
-		shim_lock(lockid, lock->key, id);
-		(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
-		break;
-	}
+/*
+ * A row was inserted into an attached table: who has a creation key exchanges it for
+ * the lock of the workspace that he creates.  Terraform, which does not know, releases
+ * that with the key.
+ */
+void
+tfstate_exchange_creation_key(Oid relid, const char *lockid, int64 id)
+{
+	if (!exchange_key(tfstate_creation_lockid(list_make1_oid(relid), -1), lockid, id))
+		(void) exchange_key(tfstate_workspace_lockid(relid, ""), lockid, id);
 }
 
 /*

@@ -48,6 +48,7 @@ enum
 	Anum_lock_client_addr,
 	Anum_lock_run_id,
 	Anum_lock_key,
+	Anum_lock_unlock_key,
 	Anum_lock_info,
 	Natts_lock = Anum_lock_info,
 	/* ... which tfstate_released_lock has too, before its own. */
@@ -103,6 +104,7 @@ typedef struct LockRequest
 	Interval   *ttl;			/* of a lease; NULL for none */
 	bool		has_key;		/* does a built-in advisory lock go along? */
 	int64		key;			/* its key */
+	int64		unlock_key;		/* what Terraform unlocks, if not key; else 0 */
 	const char *run_id;			/* adopt what this run holds; NULL for no run */
 } LockRequest;
 
@@ -232,6 +234,7 @@ extern HeapTuple tfstate_next_visible(SysScanDesc scan, Snapshot snapshot);
 extern bool tfstate_find_holding(const char *lockid, bool durable,
 								 Snapshot snapshot, Holding *holding);
 extern bool tfstate_current_holding(const char *lockid, Holding *holding);
+extern bool tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding);
 extern void tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
 								 Holding *holding);
 extern void tfstate_insert_holding(Holding *holding);
@@ -305,7 +308,7 @@ extern bool tfstate_may_read_states(Oid relid);
 extern void tfstate_check_writable(const char *function);
 
 /* shim.c */
-extern void tfstate_exchange_creation_key(const char *lockid, int64 id);
+extern void tfstate_exchange_creation_key(Oid relid, const char *lockid, int64 id);
 extern int64 tfstate_released_fence(const char *lockid);
 
 /* guard.c */
