@@ -18,7 +18,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use TfstateTest;
 
-our @EXPORT = qw(terraform_or_skip terraform_node attach state_of nothing_held);
+our @EXPORT =
+  qw(terraform_or_skip terraform_node attach plain_table state_of nothing_held);
 
 my $shim = 'tfstate_pg,pg_catalog,public';
 my $template;      # an initialized directory
@@ -62,6 +63,22 @@ sub attach
 	my ($node, $schema) = @_;
 	return $node->safe_psql('postgres',
 		"SELECT tfstate_attach('$schema', role => 'terraform')");
+}
+
+# Makes a table of states that is not under tfstate, for a role.
+sub plain_table
+{
+	my ($node, $schema, $role) = @_;
+
+	$node->safe_psql(
+		'postgres', qq(
+		SELECT tfstate_attach('$schema');
+		SELECT tfstate_detach('$schema');
+		GRANT USAGE ON SCHEMA "$schema" TO $role;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON "$schema".states TO $role;
+		GRANT USAGE ON SEQUENCE public.global_states_id_seq TO $role;
+	));
+	return;
 }
 
 # What is in the table of states about a workspace: its serial and the input of

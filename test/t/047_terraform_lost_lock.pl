@@ -22,9 +22,8 @@ sub sql
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# "plain" has a table of states as Terraform makes it.
-attach($node, $_) foreach 'plain', 'prod';
-sql(q(SELECT tfstate_detach('plain')));
+attach($node, 'prod');
+plain_table($node, 'plain', 'terraform');
 
 sub project
 {
@@ -127,7 +126,7 @@ foreach my $first_kind (sort keys %kinds)
 			$test,
 			$second_kind eq 'stock'
 			? qr/Error saving state: pq: state lock "prod\.states\/default" is held without tfstate by terraform\@127\.0\.0\.1 \(pid \d+, bob\)/
-			: qr/Error saving state: pq: state of workspace "prod\.states\/default" is not written: its lock is held by bob: apply since \S+ \S+ \(ID $uuid\); ask them/
+			: qr/Error saving state: pq: cannot change the state of workspace "prod\.states\/default": its lock is held by bob: apply since \S+ \S+ \(ID $uuid\); ask them/
 		);
 		is(state_of($node, 'prod'), $state, "$test: and has not written");
 		is($alice->errored_state, $before + 1 . '|alice',
@@ -150,7 +149,7 @@ foreach my $first_kind (sort keys %kinds)
 	$alice->open_gate;
 	$first->fails_ok(
 		$test,
-		qr/Error saving state: pq: state of workspace "prod\.states\/default" is not written: it has serial @{[$before + 1]}, but serial @{[$before + 1]} was written by bob at/
+		qr/Error saving state: pq: cannot change the state of workspace "prod\.states\/default": the new one has serial @{[$before + 1]}, but serial @{[$before + 1]} was written by bob at/
 	);
 	is(state_of($node, 'prod'), $before + 1 . '|bob', "$test: and has not written");
 	is($alice->errored_state, $before + 1 . '|alice',
@@ -194,7 +193,7 @@ foreach my $schema ('plain', 'prod')
 	else
 	{
 		$first->fails_ok('several attempts, guarded',
-			qr/is not written: this session was refused to write it before/);
+			qr/cannot change the state of workspace \S+: this session was refused that before/);
 		is(state_of($node, $schema), $before + 1 . '|bob',
 			'several attempts, guarded: its state is still there');
 		cmp_ok((split(/\|/, $alice->errored_state))[0], '>', $before + 1,
@@ -219,6 +218,21 @@ foreach my $schema ('plain', 'prod')
 	nothing_held($node, 'durable: no lock is left');
 }
 
+# That is so for a workspace that the run itself has created, too.
+{
+	my $alice = durable('alice');
+	my $bob = durable('bob');
+
+	$_->{env}{TF_WORKSPACE} = 'made' foreach $alice, $bob;
+	my $run = start_and_lose($alice);
+	$bob->apply_fails('durable, created workspace: another run',
+		qr/"prod\.states\/made" is held by alice: apply/);
+	$alice->open_gate;
+	$run->succeeds_ok('durable, created workspace: the run succeeds');
+	is(state_of($node, 'prod', 'made'), '2|alice', 'durable, created workspace: and has written');
+	nothing_held($node, 'durable, created workspace: no lock is left');
+}
+
 # Unless the lock was forced, and somebody else has it, or has had it.
 foreach my $order ('holds the lock', 'has ended')
 {
@@ -240,8 +254,8 @@ foreach my $order ('holds the lock', 'has ended')
 	$first->fails_ok(
 		"$test: the first",
 		$order eq 'has ended'
-		? qr/it has serial \d+, but serial \d+ was written by bob at/
-		: qr/is not written: its lock is held by bob: apply/);
+		? qr/the new one has serial \d+, but serial \d+ was written by bob at/
+		: qr/cannot change the state of workspace \S+: its lock is held by bob: apply/);
 	is(state_of($node, 'prod'), $state, "$test: and has not written");
 	is($alice->errored_state, $before + 1 . '|alice',
 		"$test: its state is in errored.tfstate");

@@ -85,13 +85,13 @@ foreach my $mode ('durable', 'session')
 	}
 	ok(!-s "$bob->{dir}/applied", "frozen, $mode: nothing was begun");
 	$bob->run_fails("frozen, $mode: apply -lock=false",
-		qr/Error saving state: pq: state of workspace "\Q$lockid\E" is not written: its lock is $reason; ask them/,
+		qr/Error saving state: pq: cannot change the state of workspace "\Q$lockid\E": its lock is $reason; ask them/,
 		'apply', '-auto-approve', '-lock=false');
 	is(state_now(), $state, "frozen, $mode: it has not written");
 	is($bob->errored_state, (split(/\|/, $state))[0] + 1 . '|bob',
 		"frozen, $mode: its state is in errored.tfstate");
 	$bob->run_fails("frozen, $mode: state rm -lock=false",
-		qr/is not written: its lock is $reason/,
+		qr/cannot change the state of workspace \S+: its lock is $reason/,
 		'state', 'rm', '-lock=false', $x);
 
 	# Without the shim, a run sees a lock in durable mode only if the session that
@@ -104,7 +104,7 @@ foreach my $mode ('durable', 'session')
 		wait_for('the session to end',
 			sub { sql('SELECT session_alive FROM tfstate_holders') eq 'f' });
 		$stock->apply_fails("frozen, $mode: a run without the shim",
-			qr/Error saving state: pq: state of workspace "\Q$lockid\E" is not written: its lock is $reason/
+			qr/Error saving state: pq: cannot change the state of workspace "\Q$lockid\E": its lock is $reason/
 		);
 		is($stock->errored_state, (split(/\|/, $state))[0] + 1 . '|stock',
 			"frozen, $mode: its state is in errored.tfstate");
@@ -138,7 +138,7 @@ foreach my $mode ('durable', 'session')
 	my $state = state_now();
 
 	$bob->run_fails('-lock=false beside a run',
-		qr/is not written: its lock is held by alice: apply since/,
+		qr/cannot change the state of workspace \S+: its lock is held by alice: apply since/,
 		'apply', '-auto-approve', '-lock=false', "-replace=$x");
 	is(state_now(), $state, '-lock=false beside a run: has not written');
 	$bob->run_ok('-lock=false beside a run: plan may read', 'plan', '-lock=false');
@@ -156,8 +156,7 @@ foreach my $mode ('durable', 'session')
 
 # For comparison, without tfstate -lock=false overwrites the state.
 {
-	attach($node, 'plain');
-	sql(q(SELECT tfstate_detach('plain')));
+	plain_table($node, 'plain', 'terraform');
 	my ($first, $second) =
 	  map { project($_, schema => 'plain', stock => 1) } 'first', 'second';
 	my $run = $first->start_slow_apply;
@@ -186,10 +185,10 @@ foreach my $mode ('durable', 'session')
 	save_state($privileged, 'other.tfstate', slurp_file("$bob->{dir}/other.tfstate"));
 
 	$bob->run_fails('push -force of an older state',
-		qr/Failed to persist state: pq: state of workspace "\Q$lockid\E" is not written: it has serial @{[$before - 1]}, but serial $before was written by bob at \S+ \S+; read the state again/,
+		qr/Failed to persist state: pq: cannot change the state of workspace "\Q$lockid\E": the new one has serial @{[$before - 1]}, but serial $before was written by bob at \S+ \S+; read the state again/,
 		'state', 'push', '-force', 'older.tfstate');
 	$bob->run_fails('push -force of another lineage',
-		qr/Failed to persist state: pq: state of workspace "\Q$lockid\E" is not written: it has lineage "another", but the workspace has lineage "[0-9a-f-]{36}"; to replace it on purpose, run with tfstate\.guard=off/,
+		qr/Failed to persist state: pq: cannot change the state of workspace "\Q$lockid\E": the new one has lineage "another", but the workspace has lineage "[0-9a-f-]{36}"; to replace it on purpose, run with tfstate\.guard=off/,
 		'state', 'push', '-force', 'other.tfstate');
 	is(sql(q(SELECT data FROM prod.states)), $state, 'push -force: nothing was written');
 	$privileged->run_fails('push -force with the guard off, without the privilege',
@@ -236,7 +235,7 @@ foreach my $mode ('durable', 'session')
 	$alice->open_gate;
 	$run->succeeds_ok('TRUNCATE during a run: that succeeds');
 	(undef, undef, $stderr) = $node->psql('postgres', q(UPDATE prod.states SET data = 'x'));
-	like($stderr, qr/is not written: it is not a JSON object/, 'no state: refused');
+	like($stderr, qr/the new one is not a JSON object/, 'no state: refused');
 	$alice->run_ok('no state: the one that is there can be read', 'plan');
 }
 
@@ -245,7 +244,7 @@ foreach my $mode ('durable', 'session')
 {
 	my $stock = project('stock', stock => 1);
 	my $unlocked =
-	  qr/is not written: this session does not hold its lock, and tfstate\.guard is "require"/;
+	  qr/cannot change the state of workspace \S+: this session does not hold its lock, and tfstate\.guard is "require"/;
 
 	sql(q(UPDATE tfstate_attached_table SET guard = 'require' WHERE relid = 'prod.states'::regclass));
 	foreach my $p ($alice, $stock, project('durable', options => { 'tfstate.mode' => 'durable' }))
