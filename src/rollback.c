@@ -52,15 +52,21 @@ lock_workspace(const char *lockid, Holding *holding)
 }
 
 /*
- * The greatest serial that a workspace has or had last.
+ * The greatest serial of a workspace: the one in the table, or in the newest version that
+ * has one.
  */
 static int64
-last_serial(Oid relid, const char *name, const Version *newest)
+last_serial(const char *lockid, Oid relid, const char *name, const Version *newest)
 {
-	int64		serial = VERSION_NULL(newest, serial) ? 0 : VERSION_INT64(newest, serial);
+	Version		version = *newest;
+	int64		serial;
 	StateFacts	facts;
 	text	   *data;
 
+	while (VERSION_NULL(&version, serial) &&
+		   tfstate_find_version(lockid, VERSION_INT64(&version, number) - 1, &version))
+		 /* what was found in the table can be no state */ ;
+	serial = VERSION_NULL(&version, serial) ? 0 : VERSION_INT64(&version, serial);
 	if (tfstate_workspace_text(relid, name, &data))
 	{
 		tfstate_read_facts(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data), &facts);
@@ -154,7 +160,7 @@ roll_back(const char *lockid, int64 number)
 	taken = lock_workspace(lockid, &holding);
 	(void) tfstate_newest_version(lockid, &newest);
 	write_state(lockid, relid, name,
-				with_serial_after(lockid, number, last_serial(relid, name, &newest)));
+				with_serial_after(lockid, number, last_serial(lockid, relid, name, &newest)));
 	if (taken)
 		(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
 	(void) tfstate_newest_version(lockid, &newest);
