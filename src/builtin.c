@@ -64,6 +64,26 @@ forget_kept(KeptBuiltin *kept)
 }
 
 /*
+ * The transaction or savepoint that was to keep a share is rolled back.
+ */
+void
+tfstate_unkeep_builtin(const LOCKTAG *tag)
+{
+	ListCell   *lc;
+
+	foreach(lc, kept_builtins)
+	{
+		KeptBuiltin *kept = lfirst(lc);
+		LOCKTAG		other = tfstate_builtin_tag(kept->key);
+
+		if (memcmp(&other, tag, sizeof(LOCKTAG)) != 0)
+			continue;
+		kept_builtins = foreach_delete_current(kept_builtins, lc);
+		forget_kept(kept);
+	}
+}
+
+/*
  * Give the share back, at the commit of the release, if it is this session's.
  */
 void

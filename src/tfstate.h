@@ -269,6 +269,7 @@ extern void tfstate_wait_as_head(const LOCKTAG *key, TransactionId changing,
 
 /* builtin.c */
 extern void tfstate_keep_builtin(const Holding *holding);
+extern void tfstate_unkeep_builtin(const LOCKTAG *tag);
 extern void tfstate_return_builtin(const Holding *holding);
 extern void tfstate_drop_stale_builtins(void);
 

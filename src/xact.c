@@ -221,6 +221,8 @@ after_abort(void)
 
 		if (item->done)
 			(void) LockRelease(&item->tag, tfstate_tag_mode(&item->tag), true);
+		if (item->kind == PENDING_PROMOTE)
+			tfstate_unkeep_builtin(&item->tag);
 	}
 }
 
@@ -294,10 +296,14 @@ subxact_callback(SubXactEvent event, SubTransactionId subxact,
 
 		if (item->subxact != subxact)
 			continue;
-		if (event == SUBXACT_EVENT_ABORT_SUB)
-			pending = foreach_delete_current(pending, lc);
-		else
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+		{
 			item->subxact = parent;
+			continue;
+		}
+		if (item->kind == PENDING_PROMOTE)
+			tfstate_unkeep_builtin(&item->tag);
+		pending = foreach_delete_current(pending, lc);
 	}
 }
 
