@@ -72,20 +72,40 @@ last_serial(const char *lockid, Oid relid, const char *name, const Version *newe
 		tfstate_read_facts(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data), &facts);
 		if (facts.has_serial)
 			serial = Max(serial, facts.serial);
+		pfree(data);
 	}
 	return serial;
 }
 
 /*
+ * A text with another serial.
+ */
+static text *
+replace_serial(const char *state, size_t len, const StateFacts *facts, int64 serial)
+{
+	size_t		before = facts->serial_start - state;
+	size_t		after = state + len - facts->serial_end;
+	char		digits[MAXINT8LEN + 1];
+	int			digits_len = pg_lltoa(serial, digits);
+	text	   *result = palloc(VARHDRSZ + before + digits_len + after);
+
+	SET_VARSIZE(result, VARHDRSZ + before + digits_len + after);
+	memcpy(VARDATA(result), state, before);
+	memcpy(VARDATA(result) + before, digits, digits_len);
+	memcpy(VARDATA(result) + before + digits_len, facts->serial_end, after);
+	return result;
+}
+
+/*
  * The text of a version with the serial that comes after its own and after another one.
  */
-static Datum
+static text *
 with_serial_after(const char *lockid, int64 number, int64 serial)
 {
 	size_t		len;
 	char	   *state = tfstate_version_text(lockid, number, &len);
 	StateFacts	facts;
-	StringInfoData changed;
+	text	   *result;
 
 	tfstate_read_facts(state, (int) len, &facts);
 	if (!facts.valid || !facts.has_serial)
@@ -93,32 +113,30 @@ with_serial_after(const char *lockid, int64 number, int64 serial)
 				(errcode(ERRCODE_INVALID_JSON_TEXT),
 				 errmsg("version %lld of workspace \"%s\" is no state that Terraform could read",
 						(long long) number, tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
-	if (facts.encrypted)
-		return PointerGetDatum(cstring_to_text_with_len(state, (int) len));
 	serial = Max(serial, facts.serial);
-	if (serial == PG_INT64_MAX)
+	if (facts.encrypted)
+		result = cstring_to_text_with_len(state, (int) len);
+	else if (serial < PG_INT64_MAX)
+		result = replace_serial(state, len, &facts, serial + 1);
+	else
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("workspace \"%s\" has the greatest serial that there is",
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
-	initStringInfo(&changed);
-	appendBinaryStringInfo(&changed, state, (int) (facts.serial_start - state));
-	appendStringInfo(&changed, "%lld", (long long) serial + 1);
-	appendBinaryStringInfo(&changed, facts.serial_end,
-						   (int) (state + len - facts.serial_end));
-	return PointerGetDatum(cstring_to_text_with_len(changed.data, changed.len));
+	pfree(state);
+	return result;
 }
 
 /*
  * Write a state as Terraform does.
  */
 static void
-write_state(const char *lockid, Oid relid, const char *name, Datum state)
+write_state(const char *lockid, Oid relid, const char *name, text *state)
 {
 	char	   *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 												   get_rel_name(relid));
 	Oid			types[] = {TEXTOID, TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(name), state};
+	Datum		values[] = {CStringGetTextDatum(name), PointerGetDatum(state)};
 
 	SPI_connect();
 	tfstate_rolling_back = lockid;
