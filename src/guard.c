@@ -259,14 +259,16 @@ check_deleter(const char *lockid)
 static bool
 guard_lock(const StateRow *row, GuardLevel level, bool deletion, Holding *holding)
 {
-	if (check_lock(row, holding))
+	bool		ours = check_lock(row, holding);
+
+	if (ours || has_builtin(row->id))
 	{
 		forget_refusal(row->lockid);
-		return true;
+		return ours;
 	}
 	if (deletion && check_deleter(row->lockid))
 		return false;
-	if (level == GUARD_REQUIRE && !has_builtin(row->id))
+	if (level == GUARD_REQUIRE)
 		refuse_unlocked(row->lockid);
 	if (!deletion && find_refusal(row->lockid))
 		ereport(ERROR,
