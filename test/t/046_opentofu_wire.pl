@@ -219,6 +219,164 @@ foreach my $mode ('session', 'durable')
 	$_->terminate foreach $a, $b;
 }
 
+# The guard, on the table of another name.
+sub state
+{
+	my ($serial, $lineage, $more) = @_;
+	return qq({"version":4,"terraform_version":"1.10.0","serial":$serial,"lineage":"$lineage",)
+	  . ($more || '"outputs":{},"resources":[{"mode":"managed","instances":[{}]}]') . '}';
+}
+
+foreach my $mode ('session', 'durable')
+{
+	my @table = ('Infra Prod', 'My "States"');
+	my $name = '"Infra Prod"."My ""States"""';
+	my @mode = ('tfstate.mode' => $mode);
+	my $a = client('alice', @table, @mode);
+	my $b = client('bob', @table, @mode);
+	my $stock = client('stock', @table, search_path => 'public');
+	my $test = "guard, $mode";
+	my $lineage = "lineage-$mode";
+	my $workspace = "guarded-$mode";
+	my $lockid = "$name/$workspace";
+	my $refused = qr/cannot change the state of workspace "\Q$lockid\E"/;
+	my $held = qr/^ERROR 55006: $refused: its lock is held by alice: apply since .* \(ID $uuid\); ask them/;
+	my $newest = sub {
+		return sql(
+			qq(SELECT operation, serial, who, lock_who, fence IS NOT NULL
+				 FROM tfstate_versions('$lockid') ORDER BY number DESC LIMIT 1));
+	};
+
+	# workspace new, and a state of another lineage in place of the empty one
+	L($a, $workspace);
+	Lc($a);
+	is(P($a, $workspace, state(1, 'empty', '"outputs":{},"resources":[]')),
+		'', "$test: P creates the workspace");
+	is($newest->(), 'write|1|alice|alice|t', "$test: under its lock");
+	is(U($a, $a->{key}), 't', "$test: U");
+	my ($id) = split(/\|/, L($a, $workspace));
+	U($a, $a->{key});
+	is(P($a, $workspace, state(1, $lineage)), '', "$test: P replaces the empty state");
+	my $state = G($a, $workspace);
+
+	# beside the holder, with the shim and without
+	foreach my $other ($b, $stock)
+	{
+		like(P($other, $workspace, state(2, $lineage)), $held, "$test: P without the lock");
+		like(D($other, $workspace), $held, "$test: D without the lock");
+		is(G($a, $workspace), $state, "$test: neither has any effect");
+	}
+
+	# with the lock, but nonsense
+	like(P($a, $workspace, state(1, $lineage, '"resources":[]')),
+		qr/^ERROR 55000: $refused: the new one has serial 1, but serial 1 was written by alice at /,
+		"$test: P of the same serial");
+	like(P($a, $workspace, state(2, 'other')),
+		qr/^ERROR 55000: $refused: the new one has lineage "other", but the workspace has lineage "$lineage"/,
+		"$test: P of another lineage");
+	like(P($a, $workspace, 'no state'),
+		qr/^ERROR 22032: $refused: the new one is not a JSON object/,
+		"$test: P of what is no state");
+	is(G($a, $workspace), $state, "$test: none has any effect");
+	is(P($a, $workspace, $state), '', "$test: P of what is there");
+	is($newest->(), 'write|1|alice|alice|t', "$test: leaves no version");
+
+	# a state that is encrypted, and a large one
+	my $secret = '"meta":{"key":"a"},"encryption_version":"v0","encrypted_data":"'
+	  . ('0123456789abcdef' x 64) . '"';
+	is(P($a, $workspace, state(2, $lineage, $secret)), '', "$test: P of an encrypted state");
+	is($newest->(), 'write|2|alice|alice|t', "$test: leaves a version");
+	like(P($a, $workspace, state(2, $lineage, "$secret,\"more\":1")),
+		qr/^ERROR 55000: $refused: the new one has serial 2, but serial 2 was/,
+		"$test: P of another one of the same serial");
+	like(P($a, $workspace, state(3, 'other', $secret)),
+		qr/^ERROR 55000: $refused: the new one has lineage "other"/,
+		"$test: P of another one of another lineage");
+	my $large = state(3, $lineage, '"outputs":{"x":{"value":"' . ('large ' x 200_000) . '"}}');
+	is(P($a, $workspace, $large), '', "$test: P of a large state");
+	is(sql(qq(SELECT tfstate_version('$lockid', max(number)) FROM tfstate_versions('$lockid'))),
+		$large, "$test: its version gives it back");
+
+	# without any lock
+	is(U($a, $id), 't', "$test: U");
+	is(P($b, $workspace, state(4, $lineage)),
+		qq(ERROR 55000: cannot change the state of workspace "$lockid": this session was refused that before, and has not locked the workspace since),
+		"$test: who was refused before needs the lock now");
+	is(P($a, $workspace, state(4, $lineage)), '', "$test: who was not may do without");
+	is($newest->(), 'write|4|alice||f', "$test: and the version tells");
+	L($b, $workspace);
+	U($b, $b->{key});
+	is(P($b, $workspace, state(5, $lineage)), '', "$test: with the lock he may write");
+	is($newest->(), 'write|5|bob|bob|t', "$test: as the version tells");
+	U($b, $id);
+	is($stock->extended(
+			'SELECT pg_try_advisory_lock($1)', $id), 't', "$test: without the shim, L");
+	is(P($stock, $workspace, state(6, $lineage)), '', "$test: without the shim, P");
+	U($stock, $id);
+
+	# The connection is lost, and another client has the lock, or has written: each
+	# attempt has a higher serial.
+	L($a, $workspace);
+	U($a, $a->{key});
+	$a->terminate;
+	sql("SELECT tfstate_force_unlock('$lockid')") if $mode eq 'durable';
+	$a = client('alice', @table, @mode);
+	L($b, $workspace);
+	U($b, $b->{key});
+	like(P($a, $workspace, state(7, $lineage)),
+		qr/^ERROR 55006: $refused: its lock is held by bob: apply since/,
+		"$test: lost connection, P while another one has the lock");
+	is(P($b, $workspace, state(7, $lineage)), '', "$test: lost connection, P of that");
+	is(U($b, $id), 't', "$test: lost connection, U of that");
+	like(P($a, $workspace, state(8, $lineage)),
+		qr/^ERROR 55000: $refused: this session was refused that before/,
+		"$test: lost connection, P after that");
+	is(U($a, $id), 'f', "$test: lost connection, U");
+	is($newest->(), 'write|7|bob|bob|t', "$test: lost connection: nothing was overwritten");
+
+	# workspace delete, while another client gets in between U and D
+	L($a, $workspace);
+	U($a, $a->{key});
+	is(U($a, $id), 't', "$test: workspace delete unlocks");
+	L($b, $workspace);
+	U($b, $b->{key});
+	like(D($a, $workspace), qr/^ERROR 55006: $refused: its lock is held by bob/,
+		"$test: D while another one has the lock");
+	is(P($b, $workspace, state(8, $lineage)), '', "$test: which writes");
+	U($b, $id);
+	like(D($a, $workspace),
+		qr/^ERROR 55000: cannot delete workspace "\Q$lockid\E": its state was written by bob at/,
+		"$test: D after that");
+
+	# who writes has the lock
+	sql("UPDATE tfstate_attached_table SET guard = 'require' WHERE relid = '$name'::regclass");
+	like(P($a, $workspace, state(9, $lineage)),
+		qr/^ERROR 55000: $refused: this session does not hold its lock, and tfstate\.guard is "require"/,
+		"$test, require: P without the lock");
+	L($a, $workspace);
+	U($a, $a->{key});
+	is(P($a, $workspace, state(9, $lineage)), '', "$test, require: P with the lock");
+	is(U($a, $id), 't', "$test, require: U");
+	is(L($a, "new-$mode") . Lc($a), 't', "$test, require: Lc");
+	is(P($a, "new-$mode", state(1, 'new')), '', "$test, require: P creates a workspace");
+	is(U($a, $a->{key}), 't', "$test, require: U");
+	my ($new_id) = split(/\|/, L($a, "new-$mode"));
+	is(U($a, $a->{key}) . U($a, $new_id), 'tt', "$test, require: workspace delete unlocks");
+	is(D($a, "new-$mode"), '', "$test, require: D");
+	sql("UPDATE tfstate_attached_table SET guard = NULL WHERE relid = '$name'::regclass");
+
+	L($a, $workspace);
+	U($a, $a->{key});
+	U($a, $id);
+	is(D($a, $workspace), '', "$test: D");
+	is($newest->(), 'delete|9|alice||f', "$test: leaves a version, too");
+	is(G($a, $workspace), '', "$test: and deletes the workspace");
+	is(holders() . tags(), '0', "$test: nothing is held");
+	$_->terminate foreach $a, $b, $stock;
+}
+is(sql(q(SELECT count(*) FROM tfstate_verify('*', true))),
+	0, 'guard: all versions are intact, and the newest are what is in the tables');
+
 # A key that is no workspace's and no creation key is the built-in's.
 {
 	my $a = client('alice', 'terraform_remote_state', 'states');
