@@ -218,19 +218,23 @@ foreach my $schema ('plain', 'prod')
 	nothing_held($node, 'durable: no lock is left');
 }
 
-# That is so for a workspace that the run itself has created, too.
+# Where "default" has no row, a run has the key for creations until it writes.
 {
-	my $alice = durable('alice');
-	my $bob = durable('bob');
+	my ($alice, $bob) = map { durable($_) } 'alice', 'bob';
 
-	$_->{env}{TF_WORKSPACE} = 'made' foreach $alice, $bob;
+	attach($node, 'rowless');
+	sql(q(DELETE FROM rowless.states));
+	$_->{env}{PG_SCHEMA_NAME} = 'rowless' foreach $alice, $bob;
 	my $run = start_and_lose($alice);
-	$bob->apply_fails('durable, created workspace: another run',
-		qr/"prod\.states\/made" is held by alice: apply/);
+	$bob->apply_fails('durable, no row: another run',
+		qr/"tfstate_pg\/new workspace" is held by alice: apply/);
 	$alice->open_gate;
-	$run->succeeds_ok('durable, created workspace: the run succeeds');
-	is(state_of($node, 'prod', 'made'), '2|alice', 'durable, created workspace: and has written');
-	nothing_held($node, 'durable, created workspace: no lock is left');
+	$run->succeeds_ok('durable, no row: the run succeeds');
+	is(state_of($node, 'rowless'), '1|alice', 'durable, no row: and has written');
+	is( sql(q(SELECT fence IS NOT NULL, lock_who FROM tfstate_versions('rowless.states/default') WHERE operation = 'write')),
+		't|alice',
+		'durable, no row: under the lock of the workspace');
+	nothing_held($node, 'durable, no row: no lock is left');
 }
 
 # Unless the lock was forced, and somebody else has it, or has had it.
