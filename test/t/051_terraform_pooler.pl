@@ -256,6 +256,13 @@ foreach my $name ('stage', 'test')
 is(sql(q(SELECT count(*) FROM tfstate_verify('prod.*', true))),
 	0, 'all versions are intact, and the newest are what is in the table');
 
-$pooler->signal('TERM');
-$pooler->finish;
 done_testing();
+
+END
+{
+	# also when a test has died
+	my $status = $?;
+
+	$pooler->kill_kill if $pooler;
+	$? = $status;
+}
