@@ -271,7 +271,8 @@ sub model_rollback
 	return '55000' unless $version->{state};
 	return '22032' unless defined $version->{state}{serial};
 	my $state = { %{ $version->{state} } };
-	$state->{serial} = 1 + max(last_serial($w), $w->{row} && $w->{row}{serial} // 0)
+	$state->{serial} =
+	  1 + max($state->{serial}, last_serial($w), $w->{row} && $w->{row}{serial} // 0)
 	  unless $state->{encrypted};
 	delete $session->{refused}{$w};
 	$done{rollback}++;
