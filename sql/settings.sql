@@ -235,6 +235,22 @@ SET tfstate.wait = 0;
 SELECT id FROM tfstate_lock('s', '{"ID": "6"}');
 SELECT who FROM tfstate_holders;
 SELECT tfstate_unlock('s', '6')->>'ID' AS released;
+
+-- %a stands for application_name, in what names somebody.
+SET tfstate.who = '%a';
+SET tfstate.run_id = '%a';
+SET application_name = 'job/4711';
+SELECT id FROM tfstate_lock('s', '{"ID": "8"}');
+SELECT who, run_id FROM tfstate_holders JOIN tfstate_durable_lock USING (lockid);
+SELECT tfstate_unlock('s', '8')->>'Who' AS released;
+SET application_name = '';
+SELECT id FROM tfstate_lock('s', '{"ID": "9"}');
+SELECT masked(who) AS who, run_id FROM tfstate_holders JOIN tfstate_durable_lock USING (lockid);
+SELECT tfstate_unlock('s', '9')->>'ID' AS released;
+RESET application_name;
+RESET tfstate.who;
+RESET tfstate.run_id;
+
 \c -reuse-previous=on "options=''"
 
 -- A role that may not set one cannot do so before the library is loaded.

@@ -1183,6 +1183,7 @@ SELECT n.name, n.value
 		('log_parameter_max_length_on_error', '0'),
 		('tfstate.mode', mode),
 		('tfstate.run_id', CASE mode WHEN 'durable' THEN '''%a''' END),
+		('tfstate.who', CASE mode WHEN 'durable' THEN '''%a''' END),
 		('tfstate.wait', (extract(epoch FROM wait) * 1000)::bigint::text),
 		('statement_timeout', CASE WHEN wait > '0' THEN '0' END),
 		('lock_timeout', CASE WHEN wait > '0' THEN '0' END),

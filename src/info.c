@@ -59,10 +59,11 @@ tfstate_info_get(Jsonb *info, const char *key)
 char *
 tfstate_caller(void)
 {
+	const char *name = tfstate_my_name();
 	const char *addr = tfstate_client_addr();
 
-	if (tfstate_who && *tfstate_who)
-		return pstrdup(tfstate_who);
+	if (name)
+		return pstrdup(name);
 	return psprintf("%s@%s", GetUserNameFromId(GetUserId(), false),
 					addr ? addr : "[local]");
 }
@@ -74,8 +75,10 @@ tfstate_caller(void)
 char *
 tfstate_actor(void)
 {
-	if (tfstate_who && *tfstate_who)
-		return psprintf("%s (role %s)", tfstate_who, GetUserNameFromId(GetUserId(), false));
+	const char *name = tfstate_my_name();
+
+	if (name)
+		return psprintf("%s (role %s)", name, GetUserNameFromId(GetUserId(), false));
 	return tfstate_caller();
 }
 

@@ -111,18 +111,29 @@ tfstate_session_pid(int64 session)
 }
 
 /*
- * The run that this session belongs to, NULL if it has no name.  %a stands for
- * the session's application_name, which PgBouncer passes on where it refuses
- * other settings.
+ * A setting that gives a name, NULL if it is empty.  %a stands for the session's
+ * application_name, which PgBouncer passes on where it refuses other settings.
  */
+static const char *
+expand_name(const char *setting)
+{
+	if (setting && strcmp(setting, "%a") == 0)
+		setting = application_name;
+	return (setting && *setting) ? setting : NULL;
+}
+
+/* The run that this session belongs to, NULL if it has no name. */
 const char *
 tfstate_my_run(void)
 {
-	const char *run = tfstate_run_id;
+	return expand_name(tfstate_run_id);
+}
 
-	if (run && strcmp(run, "%a") == 0)
-		run = application_name;
-	return (run && *run) ? run : NULL;
+/* Who this session says that it is, NULL if it does not. */
+const char *
+tfstate_my_name(void)
+{
+	return expand_name(tfstate_who);
 }
 
 /*

@@ -224,6 +224,7 @@ extern bool tfstate_session_is_open(void);
 extern bool tfstate_session_is_alive(int64 session);
 extern int	tfstate_session_pid(int64 session);
 extern const char *tfstate_my_run(void);
+extern const char *tfstate_my_name(void);
 extern bool tfstate_is_ours(const Holding *holding);
 extern const char *tfstate_client_addr(void);
 extern bool tfstate_backend_details(int pid, BackendDetails *details);
