@@ -43,10 +43,13 @@ $$;
 CREATE FUNCTION state(serial integer) RETURNS text LANGUAGE sql AS $$
 SELECT format('{"version":4,"terraform_version":"1.0.0","serial":%s,"lineage":"0d5f1f4a-6f7e-4f57-8b0e-1f6a3f1c2b3d","outputs":{},"resources":[]}', serial)
 $$;
+-- (transaction_timeout is there from PostgreSQL 17 on.)
 CREATE VIEW settings AS
-SELECT setrole::regrole AS role, unnest(setconfig) AS setting
-  FROM pg_db_role_setting JOIN pg_database d ON setdatabase = d.oid
- WHERE datname = current_database() AND setrole <> 0 ORDER BY 1, 2;
+SELECT role, setting
+  FROM (SELECT setrole::regrole, unnest(setconfig)
+		  FROM pg_db_role_setting JOIN pg_database d ON setdatabase = d.oid
+		 WHERE datname = current_database() AND setrole <> 0) s(role, setting)
+ WHERE setting NOT LIKE 'transaction_timeout=%' ORDER BY 1, 2;
 
 --
 -- A new table

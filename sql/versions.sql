@@ -245,7 +245,7 @@ SELECT kept('tf.states/big');
 SELECT tfstate_prune('tf.states/big', 400);
 SELECT kept('tf.states/big');
 SELECT tfstate_prune('tf.states/big', 400);
-SELECT number, chain FROM tfstate_stored_version WHERE lockid = 'tf.states/big' AND (chain = 0 OR number = (SELECT min(number) FROM tfstate_stored_version WHERE lockid = 'tf.states/big'));
+SELECT number, chain FROM tfstate_stored_version WHERE lockid = 'tf.states/big' AND (chain = 0 OR number = (SELECT min(number) FROM tfstate_stored_version WHERE lockid = 'tf.states/big')) ORDER BY number;
 SELECT * FROM tfstate_verify('tf.states/big', true);
 SELECT tfstate_version('tf.states/big', 500) = state(500, 'change 500', 202) AS equal;
 CALL fails($$SELECT tfstate_version('tf.states/big', 100)$$);

@@ -26,7 +26,8 @@ sub tfstate_node
 	my ($name, %params) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
-	$node->init(%{ $params{init} || {} });
+	# the encoding does not depend on the caller's locale
+	$node->init(extra => [ '-E', 'UTF8', '--locale=C' ], %{ $params{init} || {} });
 	$node->append_conf(
 		'postgresql.conf', qq(
 max_connections = 60

@@ -32,8 +32,7 @@ $ENV{PGCLIENTENCODING} = 'UTF8';
 
 my $node = tfstate_node(
 	'versions_property',
-	conf => "fsync = off\n",
-	init => { extra => [ '-E', 'UTF8', '--locale=C' ] });
+	conf => "fsync = off\n");
 
 # The tables, with what they keep: the newest so many versions, and what is not old.
 my %tables = (
