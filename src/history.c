@@ -60,11 +60,10 @@ prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)
 	HeapTuple	tuple;
 
 	ScanKeyInit(&key, Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ, lockid);
-	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
 	while (seen < tfstate_history_count + PRUNE_ROWS &&
-		   (tuple = systable_getnext_ordered(scan, BackwardScanDirection)) != NULL)
+		   (tuple = tfstate_next_in_order(scan, BackwardScanDirection, snapshot)) != NULL)
 	{
-		CHECK_FOR_INTERRUPTS();
 		if (++seen > tfstate_history_count)
 			forget(rel, tuple);
 	}
@@ -93,13 +92,12 @@ prune_by_age(Relation rel, Snapshot snapshot)
 				F_TIMESTAMPTZ_GE, TimestampTzGetDatum(done_until));
 	ScanKeyInit(&keys[1], Anum_released_released_at, BTLessStrategyNumber,
 				F_TIMESTAMPTZ_LT, TimestampTzGetDatum(cutoff));
-	scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 2, keys);
 	while (seen++ < PRUNE_ROWS &&
-		   (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+		   (tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
 	{
 		bool		isnull;
 
-		CHECK_FOR_INTERRUPTS();
 		done_until = DatumGetTimestampTz(heap_getattr(tuple, Anum_released_released_at,
 													  RelationGetDescr(rel), &isnull));
 		forget(rel, tuple);

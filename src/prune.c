@@ -17,7 +17,6 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "compat.h"
@@ -74,13 +73,13 @@ age_limit(const AttachedTable *table)
  * A scan of the versions of a workspace in their order.
  */
 static SysScanDesc
-scan_versions(Relation rel, Relation index, const char *lockid, Snapshot snapshot)
+scan_versions(Relation rel, Relation index, const char *lockid)
 {
 	ScanKeyData key;
 
 	ScanKeyInit(&key, Anum_version_lockid, BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(lockid));
-	return systable_beginscan_ordered(rel, index, snapshot, 1, &key);
+	return systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
 }
 
 /*
@@ -92,13 +91,12 @@ find_oldest(Relation rel, Relation index, const char *lockid, Snapshot snapshot,
 {
 	int64		below = count_limit(newest, table);
 	TimestampTz before = age_limit(table);
-	SysScanDesc scan = scan_versions(rel, index, lockid, snapshot);
+	SysScanDesc scan = scan_versions(rel, index, lockid);
 	int64		older = 0;
 	HeapTuple	tuple;
 
-	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	while ((tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
 	{
-		CHECK_FOR_INTERRUPTS();
 		tfstate_read_version(tuple, RelationGetDescr(rel), false, oldest);
 		if (VERSION_INT64(oldest, number) >= below ||
 			DatumGetTimestampTz(VERSION_DATUM(oldest, created)) >= before)
@@ -129,15 +127,12 @@ make_full(const char *lockid, const Version *version)
 static void
 delete_older(Relation rel, Relation index, const char *lockid, Snapshot snapshot, int64 count)
 {
-	SysScanDesc scan = scan_versions(rel, index, lockid, snapshot);
+	SysScanDesc scan = scan_versions(rel, index, lockid);
 	HeapTuple	tuple;
 
 	while (count-- > 0 &&
-		   (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
+		   (tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
 		CatalogTupleDelete(rel, &tuple->t_self);
-	}
 	systable_endscan_ordered(scan);
 	CommandCounterIncrement();
 }

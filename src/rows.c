@@ -89,6 +89,23 @@ tfstate_next_visible(SysScanDesc scan, Snapshot snapshot)
 }
 
 /*
+ * The same for a scan in the order of its index.
+ */
+HeapTuple
+tfstate_next_in_order(SysScanDesc scan, ScanDirection direction, Snapshot snapshot)
+{
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, direction)))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (table_tuple_satisfies_snapshot(scan->heap_rel, scan->slot, snapshot))
+			break;
+	}
+	return tuple;
+}
+
+/*
  * The other transaction that is deleting or updating a visible row, or invalid.
  */
 static TransactionId

@@ -232,6 +232,8 @@ extern int	tfstate_tag_holder(const LOCKTAG *tag);
 
 /* rows.c */
 extern HeapTuple tfstate_next_visible(SysScanDesc scan, Snapshot snapshot);
+extern HeapTuple tfstate_next_in_order(SysScanDesc scan, ScanDirection direction,
+									   Snapshot snapshot);
 extern bool tfstate_find_holding(const char *lockid, bool durable,
 								 Snapshot snapshot, Holding *holding);
 extern bool tfstate_current_holding(const char *lockid, Holding *holding);

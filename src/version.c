@@ -31,7 +31,6 @@
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "compat.h"
@@ -112,7 +111,7 @@ find_up_to(const char *lockid, int64 number, Version *version)
 	Relation	rel = table_open(tfstate_catalog()->version, AccessShareLock);
 	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	bool		found = false;
+	bool		found;
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -122,14 +121,10 @@ find_up_to(const char *lockid, int64 number, Version *version)
 	ScanKeyInit(&keys[1], Anum_version_number, BTLessEqualStrategyNumber, F_INT8LE,
 				Int64GetDatum(number));
 	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 2, keys);
-	while (!found &&
-		   (tuple = systable_getnext_ordered(scan, BackwardScanDirection)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		found = table_tuple_satisfies_snapshot(rel, scan->slot, snapshot);
-		if (found)
-			tfstate_read_version(tuple, RelationGetDescr(rel), false, version);
-	}
+	tuple = tfstate_next_in_order(scan, BackwardScanDirection, snapshot);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+		tfstate_read_version(tuple, RelationGetDescr(rel), false, version);
 	systable_endscan_ordered(scan);
 	UnregisterSnapshot(snapshot);
 	index_close(index, AccessShareLock);
@@ -440,14 +435,9 @@ tfstate_next_version(VersionReader *reader, bool *intact)
 	StateText	previous = {0};
 	StateText	restored = {0};
 
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		tuple = systable_getnext_ordered(reader->scan, ForwardScanDirection);
-		if (!HeapTupleIsValid(tuple))
-			return false;
-	} while (!table_tuple_satisfies_snapshot(reader->rel, reader->scan->slot,
-											 reader->snapshot));
+	tuple = tfstate_next_in_order(reader->scan, ForwardScanDirection, reader->snapshot);
+	if (!HeapTupleIsValid(tuple))
+		return false;
 	tfstate_read_version(tuple, RelationGetDescr(reader->rel), true, &version);
 	if (VERSION_INT64(&version, number) - 1 == VERSION_INT64(&reader->version, number))
 		previous = reader->text;
