@@ -41,8 +41,9 @@
 
 PG_FUNCTION_INFO_V1(tfstate_guard);
 
-/* How long somebody else may be about to take the lock. */
+/* How long somebody else may be about to take the lock, and when we look what came of it. */
 #define MAX_WAIT_USECS	USECS_PER_SEC
+#define LOOK_USECS		(USECS_PER_SEC / 20)
 
 /* One row of a table of states. */
 typedef struct StateRow
@@ -155,12 +156,13 @@ has_builtin(int64 id)
 }
 
 /*
- * Have this transaction be the only one that could take the lock.  Others have K for
- * a moment while they try to; that moment is waited for.  Error if it gets long, or if a
- * Terraform without tfstate has the lock.
+ * Have this transaction be the only one that could take the lock.  Returns false if
+ * somebody else has K: for a moment while he tries to, or because he holds the lock by
+ * now.  He may in turn be waiting for our row, so do not wait for long.  Error after the
+ * deadline, or if a Terraform without tfstate has the lock.
  */
-static void
-keep_unlocked(const StateRow *row, const LOCKTAG *key)
+static bool
+keep_unlocked(const StateRow *row, const LOCKTAG *key, TimestampTz deadline)
 {
 	bool		had_key = compat_lock_held_by_me(key, ExclusiveLock);
 	LockConflict conflict = {0};
@@ -169,18 +171,21 @@ keep_unlocked(const StateRow *row, const LOCKTAG *key)
 		tfstate_check_lock_count();
 	conflict.tag = *key;
 	if (tfstate_try_tag(key) ||
-		tfstate_wait_tag(key, GetCurrentTimestamp() + MAX_WAIT_USECS))
+		tfstate_wait_tag(key, GetCurrentTimestamp() + LOOK_USECS))
 	{
 		conflict.tag = tfstate_builtin_tag(row->id);
 		if (tfstate_try_tag(&conflict.tag))
 		{
 			if (!had_key)
 				tfstate_count_lock();
-			return;
+			return true;
 		}
 	}
+	else if (GetCurrentTimestamp() < deadline)
+		return false;
 	remember_refusal(row->lockid);
 	tfstate_raise_conflict(row->lockid, &conflict);
+	return false;
 }
 
 /*
@@ -191,6 +196,7 @@ static bool
 check_lock(const StateRow *row, Holding *holding)
 {
 	LOCKTAG		key = tfstate_key_tag(row->lockid);
+	TimestampTz deadline = GetCurrentTimestamp() + MAX_WAIT_USECS;
 	bool		kept = false;
 
 	for (;;)
@@ -216,8 +222,7 @@ check_lock(const StateRow *row, Holding *holding)
 		else
 		{
 			/* somebody may have taken it before we had K: look again */
-			keep_unlocked(row, &key);
-			kept = true;
+			kept = keep_unlocked(row, &key, deadline);
 		}
 	}
 }
