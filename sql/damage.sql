@@ -179,15 +179,15 @@ CREATE PROCEDURE damage(kind integer, n bigint) LANGUAGE plpgsql AS $$
 BEGIN
 	CASE kind
 		WHEN 0, 1, 2, 3 THEN
-			UPDATE stored SET content = set_byte(content, floor(random() * octet_length(content))::integer, floor(random() * 256)::integer) WHERE number = n;
+			UPDATE stored SET content = set_byte(content, floor(random() * octet_length(content))::integer, floor(random() * 256)::integer) WHERE number = n AND content <> '';
 		WHEN 4 THEN UPDATE stored SET content = substr(content, 1, floor(random() * octet_length(content))::integer) WHERE number = n;
-		WHEN 5 THEN UPDATE stored SET content = content || set_byte('\x00', 0, floor(random() * 256)::integer) WHERE number = n;
+		WHEN 5 THEN UPDATE stored SET content = content || set_byte('\x00', 0, floor(random() * 256)::integer) WHERE number = n AND content <> '';
 		WHEN 6 THEN UPDATE stored SET content = substr(content, 2) WHERE number = n;
 		WHEN 7 THEN UPDATE stored SET content = (SELECT content FROM stored WHERE operation <> 'delete' ORDER BY random() LIMIT 1) WHERE number = n;
 		WHEN 8 THEN UPDATE stored SET chain = floor(random() * 5) - 1 WHERE number = n;
 		WHEN 9 THEN UPDATE stored SET size = greatest(0, size + floor(random() * 5) - 2) WHERE number = n;
 		WHEN 10 THEN UPDATE stored SET size = floor(random() * 2000000) WHERE number = n;
-		WHEN 11 THEN UPDATE stored SET sha256 = set_byte(sha256, floor(random() * 32)::integer, floor(random() * 256)::integer) WHERE number = n;
+		WHEN 11 THEN UPDATE stored SET sha256 = set_byte(sha256, floor(random() * 32)::integer, floor(random() * 256)::integer) WHERE number = n AND content <> '';
 		WHEN 12 THEN DELETE FROM stored WHERE number = n;
 		WHEN 13 THEN UPDATE stored s SET (content, chain, size) = (SELECT content, chain, size FROM stored o ORDER BY random() LIMIT 1) WHERE number = n;
 		ELSE UPDATE stored SET number = number + 20 WHERE number = n AND n <= 10;
@@ -202,15 +202,16 @@ DECLARE
 	verified text;
 	failed text;
 	t text;
+	n bigint;
 BEGIN
 	PERFORM setseed(0.5);
-	FOR i IN 1..3000 LOOP
+	FOR i IN 1..2000 LOOP
 		BEGIN
 			FOR j IN 1..1 + floor(random() * 2) LOOP
 				CALL damage(floor(random() * 15)::integer, 1 + floor(random() * 10)::bigint);
 			END LOOP;
 			failed := '';
-			FOR n IN 1..30 LOOP
+			FOR n IN SELECT number FROM stored ORDER BY 1 LOOP
 				BEGIN
 					t := tfstate_version('tf.states/w', n);
 					ASSERT t IN (state(n), state(n - 20)), format('%s: version %s', i, n);
@@ -219,8 +220,8 @@ BEGIN
 					WHEN data_corrupted THEN
 						broken := broken + 1;
 						failed := failed || n || ' ';
-					WHEN undefined_object OR object_not_in_prerequisite_state THEN
-						NULL;
+					WHEN object_not_in_prerequisite_state THEN
+						NULL;	-- a deletion
 				END;
 			END LOOP;
 			SELECT coalesce(string_agg(version || ' ', '' ORDER BY version), '') INTO verified
@@ -239,7 +240,7 @@ BEGIN
 			NULL;
 		END;
 	END LOOP;
-	RAISE INFO 'some are broken: %, some are not: %', broken > 3000, intact > 3000;
+	RAISE INFO 'some are broken: %, some are not: %', broken > 2000, intact > 2000;
 END;
 $$;
 SELECT * FROM tfstate_verify(versions => true);
