@@ -52,11 +52,10 @@ CALL fails($$INSERT INTO tf.states (name, data) VALUES ('c', '{}')$$);
 -- A character that the server cannot store is no matter where nobody reads it.
 CALL writes(ARRAY['{"serial": 2, "lineage": "a\u0000"}', '{"serial": 2, "lineage": "\ud800"}']);
 UPDATE tf.states SET data = '{"serial": 2, "lineage": "a", "outputs": {"\u0000": {"value": "\u0000 \ud800"}}}' WHERE name = 'a';
--- Nesting has the limit that the server has.
-\set VERBOSITY sqlstate
-UPDATE tf.states SET data = '{"serial": 3, "lineage": "a", "x": ' || repeat('[', 1000000) || repeat(']', 1000000) || '}' WHERE name = 'a';
-\set VERBOSITY default
-UPDATE tf.states SET data = '{"serial": 3, "lineage": "a", "x": ' || repeat('[', 1000) || repeat(']', 1000) || '}' WHERE name = 'a';
+-- Nesting has a limit.
+CALL fails($$UPDATE tf.states SET data = '{"serial": 3, "lineage": "a", "x": ' || repeat('[', 1000000) || repeat(']', 1000000) || '}' WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = '{"serial": 3, "lineage": "a", "x": ' || repeat('[', 1000) || repeat(']', 1000) || '}' WHERE name = 'a'$$);
+UPDATE tf.states SET data = '{"serial": 3, "lineage": "a", "x": ' || repeat('[', 999) || repeat(']', 999) || '}' WHERE name = 'a';
 SELECT * FROM now_in('tf.states/a');
 
 --

@@ -220,6 +220,15 @@ SELECT * FROM tfstate_verify();
 DELETE FROM tf.states WHERE name = 'null';
 SELECT number, operation, serial FROM tfstate_versions('tf.states/null') ORDER BY number;
 SELECT tfstate_undelete('tf.states/null');
+-- Nor is a text that no parser likes in anybody's way.
+CALL behind_the_back($$UPDATE tf.states SET data = repeat('{"a":[', 1000000) WHERE name = 'null'$$);
+SELECT workspace, serial, size FROM tfstate_states('*') WHERE workspace ~ 'null';
+SELECT count(*) FROM tfstate_resources();
+SELECT * FROM tfstate_verify(versions => true);
+SELECT tfstate_repair('tf.states/null');
+UPDATE tf.states SET data = state(9) WHERE name = 'null';
+SELECT number, operation, serial FROM tfstate_versions('tf.states/null') ORDER BY number DESC LIMIT 3;
+CALL fails($$SELECT tfstate_rollback('tf.states/null', 4)$$);
 -- What was deleted so can be undeleted.
 SELECT tfstate_undelete('tf.states/enc');
 CALL fails($$SELECT tfstate_repair('tf.states/nowhere')$$);

@@ -8,6 +8,10 @@
  * memory for keys and values, only down to the depth that is asked for: below
  * that our actions and the copying of strings are switched off.
  *
+ * The parser calls itself for each level of nesting, and raises an error when its
+ * stack is used up.  No state is nested like that, and no row with such a text is to
+ * stand in the way of the others, so we do not take it for JSON.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -15,6 +19,9 @@
 #include "compat.h"
 #include "json.h"
 #include "mb/pg_wchar.h"
+
+/* The deepest level of nesting. */
+#define MAX_DEPTH	1000
 
 /* What json.h does not show of a stream. */
 typedef struct Reader
@@ -49,6 +56,13 @@ forget_key(JsonStream *stream, int depth)
 	stream->keys[depth] = NULL;
 }
 
+/* Have the parser find the end of the text behind the current token. */
+static void
+end_text(JsonLexContext *context)
+{
+	context->input_length = context->token_terminator - context->input;
+}
+
 static compat_json_result
 start_container(void *state)
 {
@@ -61,6 +75,8 @@ start_container(void *state)
 	if (stream->start)
 		stream->start(stream);
 	set_actions(reader);
+	if (stream->depth > MAX_DEPTH)
+		end_text(reader->lexer.context);
 	COMPAT_JSON_RETURN;
 }
 
