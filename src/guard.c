@@ -400,7 +400,12 @@ guard_change(const AttachedTable *table, const StateRow *before, const StateRow 
 	if (level == GUARD_OFF)
 		ours = tfstate_current_holding(row->lockid, &holding) && tfstate_is_ours(&holding);
 	else
+	{
+		/* a Terraform without tfstate may have locked the id that goes */
+		if (before && before->id != row->id)
+			(void) check_lock(before, &holding);
 		ours = guard_lock(row, level, after == NULL, &holding);
+	}
 	if (after && before && old_text->len == new_text->len && old_text->data &&
 		memcmp(old_text->data, new_text->data, new_text->len) == 0)
 		return;
