@@ -1,5 +1,6 @@
 # A dump of a database with the extension restores into an equal one: locks,
-# history, grants, attached tables and the fences, which go on growing.
+# history, grants, attached tables, states, versions and the fences, which go on
+# growing.
 
 use strict;
 use warnings;
@@ -12,6 +13,7 @@ use TfstateTest;
 
 my $node = tfstate_node('dump_restore');
 my $dir = PostgreSQL::Test::Utils::tempdir();
+my $dumps = 0;
 
 sub sql
 {
@@ -19,21 +21,28 @@ sub sql
 	return $node->safe_psql($db, $sql);
 }
 
-# Dump a database as a role and restore it as the superuser into a new one,
-# without any error.
+# Dump a database as a role and restore it as the superuser into a new one, without
+# any error.  With -Fc or -Fd among the options, by pg_restore in parallel.
 sub dump_and_restore
 {
 	my ($from, $role, $to, @options) = @_;
-	my $file = "$dir/$to.sql";
 
-	$node->command_ok(
-		[ 'pg_dump', '-U', $role, '-f', $file, @options, $from ],
-		"$to: dump of $from by $role");
 	sql('postgres', "CREATE DATABASE $to TEMPLATE template0");
+	dump_into($from, $role, $to, @options);
+	return;
+}
+
+sub dump_into
+{
+	my ($from, $role, $to, @options) = @_;
+	my $file = "$dir/" . ++$dumps;
+
+	$node->command_ok([ 'pg_dump', '-U', $role, '-f', $file, @options, $from ],
+		"$to: dump of $from by $role: @options");
 	$node->command_ok(
-		[
-			'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $to, '-f', $file
-		],
+		grep(/^-F/, @options)
+		? [ 'pg_restore', '-e', '-j', '2', '-d', $to, $file ]
+		: [ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $to, '-f', $file ],
 		"$to: restores cleanly");
 	return;
 }
@@ -48,28 +57,39 @@ my %contents = (
 	grants =>
 	  'SELECT role, pattern, privilege, grantor, granted_at FROM %1$s.tfstate_grants ORDER BY 1, 2, 3',
 	'attached tables' =>
-	  'SELECT relid, attached_by, attached_at FROM %1$s.tfstate_attached_table ORDER BY 1',
+	  'SELECT relid, attached_by, attached_at, guard, keep_versions, keep_age FROM %1$s.tfstate_attached_table ORDER BY 3',
 	'attached roles' =>
 	  'SELECT relid, role, settings FROM %1$s.tfstate_attached_role ORDER BY 1',
 	states => 'SELECT id, name, data FROM tf.states ORDER BY 1',
 	versions =>
 	  'SELECT v.*, %1$s.tfstate_version(workspace, number) FROM %1$s.tfstate_versions v ORDER BY workspace, number',
 	triggers =>
-	  'SELECT tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2',
+	  'SELECT tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgrelid::regclass::text, tgname',
 	'last fence' => 'SELECT last_value FROM %1$s.tfstate_fence');
+
+sub contents_of
+{
+	my ($db, $schema) = @_;
+	return map { $_ => sql($db, sprintf($contents{$_}, $schema)) } keys %contents;
+}
+
+sub check_contents
+{
+	my ($db, $schema, %before) = @_;
+
+	foreach my $name (sort keys %before)
+	{
+		isnt($before{$name}, '', "$db: there are $name");
+		is(sql($db, sprintf($contents{$name}, $schema)), $before{$name}, "$db: $name come through");
+	}
+	return;
+}
 
 sub check_equal
 {
 	my ($from, $to, $schema) = @_;
 
-	foreach my $name (sort keys %contents)
-	{
-		my $query = sprintf($contents{$name}, $schema);
-		my $before = sql($from, $query);
-
-		isnt($before, '', "$from: there are $name");
-		is(sql($to, $query), $before, "$to: $name come through");
-	}
+	check_contents($to, $schema, contents_of($from, $schema));
 	return;
 }
 
@@ -121,6 +141,19 @@ sub check_works
 		'0', "$db: the states and their versions verify");
 	is($session->query_safe("SELECT tfstate_rollback('tf.states/prod', 1)"),
 		'3', "$db: and one can be gone back to");
+	is( $session->query_safe(
+			"SELECT chain FROM tfstate_stored_version WHERE lockid = 'tf.states/prod' ORDER BY number"
+		),
+		"0\n1\n2",
+		"$db: which makes a delta to the last one");
+
+	# What the attached tables ask for
+	$session->query(q(UPDATE "A schema"."a table" SET data = data || ' '));
+	is($session->sqlstate, '55000', "$db: a table is guarded as it was");
+	is( $session->query_safe(
+			q(SELECT DISTINCT role FROM tfstate_check() WHERE problem ~ 'search_path')),
+		$db =~ /_created$/ ? '' : 'dump_locker',
+		"$db: tfstate_check() tells whether the settings of a role came along");
 
 	# The grant
 	my $user = session($node, dbname => $db, user => 'dump_locker');
@@ -138,6 +171,10 @@ sql('postgres', 'CREATE ROLE dump_locker LOGIN');
 sql('postgres', 'CREATE ROLE dump_reader LOGIN');
 sql('postgres', 'GRANT pg_read_all_data TO dump_reader');
 
+# A state that is long enough for deltas to pay
+my $state =
+  q((SELECT format('{"serial":1,"lineage":"a","outputs":{"a":{"value":"%s"}}}', string_agg(md5(n::text), '')) FROM generate_series(1, 100) n));
+
 # The extension in schema public, in a schema of its own that was there before,
 # and in one whose name needs quotes
 foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The Locks"' ])
@@ -152,12 +189,15 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	my $holder = session($node, dbname => $db, name => 'holder');
 	$holder->query_safe("SET search_path = $schema, public");
 	$holder->query_safe("SELECT tfstate_attach('tf', 'states', role => 'dump_locker')");
+	$holder->query_safe(
+		"SELECT tfstate_attach('A schema', 'a table', guard => 'require', keep_versions => 5, keep_age => '30 days')"
+	);
 	$holder->query_safe("SELECT tfstate_attach('tf', 'gone')");
 	$holder->query_safe("SELECT tfstate_detach('tf', 'gone')");
+	$holder->query_safe("INSERT INTO tf.states (name, data) VALUES ('prod', $state)");
 	$holder->query_safe(
-		q(INSERT INTO tf.states (name, data) VALUES ('prod', '{"serial":1,"lineage":"a"}')));
-	$holder->query_safe(
-		q(UPDATE tf.states SET data = '{"serial":2,"lineage":"a"}' WHERE name = 'prod'));
+		q(UPDATE tf.states SET data = replace(data, '"serial":1', '"serial":2') WHERE name = 'prod')
+	);
 	$holder->query_safe(
 		q(SELECT tfstate_lock('prod/durable', '{"ID": "durable-id", "Who": "alice@laptop", "Operation": "apply", "other": [1]}'))
 	);
@@ -183,15 +223,65 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	check_works("${db}_by_reader", $schema, $fence);
 	if ($schema eq 'public')
 	{
-		my ($superuser) = sql('postgres', 'SELECT current_user');
+		my $superuser = sql('postgres', 'SELECT current_user');
 
 		dump_and_restore($db, $superuser, "${db}_inserts", '--inserts');
 		check_equal($db, "${db}_inserts", $schema);
 		dump_and_restore("${db}_inserts", $superuser, "${db}_again");
 		check_equal($db, "${db}_again", $schema);
+		dump_into($db, $superuser, "${db}_again", '--clean', '--if-exists');
+		check_equal($db, "${db}_again", $schema);
 		check_works("${db}_again", $schema, $fence);
+
+		dump_and_restore($db, $superuser, "${db}_custom", '-Fc');
+		check_equal($db, "${db}_custom", $schema);
+		check_works("${db}_custom", $schema, $fence);
+		dump_and_restore($db, $superuser, "${db}_directory", '-Fd', '-j', '2');
+		check_equal($db, "${db}_directory", $schema);
+
+		# The data alone fire the triggers of the tables, unless those are disabled.
+		dump_and_restore($db, $superuser, "${db}_parts", '--schema-only');
+		dump_into($db, $superuser, "${db}_parts", '--data-only', '--disable-triggers');
+		check_equal($db, "${db}_parts", $schema);
+		check_works("${db}_parts", $schema, $fence);
 	}
 	$holder->quit;
+}
+
+# With the database itself, the settings that attaching gives to roles come along.
+{
+	my %before = contents_of('plain', 'public');
+	my $fence = sql('plain', 'SELECT last_value FROM tfstate_fence');
+	my $file = "$dir/created.sql";
+
+	sql('postgres', 'ALTER DATABASE plain RENAME TO plain_created');
+	$node->command_ok([ 'pg_dump', '-C', '-f', $file, 'plain_created' ],
+		'dump of a database with its settings');
+	sql('postgres', 'DROP DATABASE plain_created');
+	$node->command_ok(
+		[ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'postgres', '-f', $file ],
+		'restores cleanly');
+	check_contents('plain_created', 'public', %before);
+	check_works('plain_created', 'public', $fence);
+}
+
+# Where a role of a grant is missing, nobody has a privilege before that is restored.
+{
+	my $file = "$dir/role.sql";
+
+	sql('postgres', 'CREATE ROLE dump_leaver');
+	sql('own', "SELECT locks.tfstate_grant('dump_leaver')");
+	$node->command_ok([ 'pg_dump', '-f', $file, 'own' ], 'dump with the grant of a role');
+	sql('postgres', 'DROP ROLE dump_leaver');
+	sql('postgres', 'CREATE DATABASE roleless');
+	$node->psql('roleless', slurp_file($file), on_error_stop => 0);
+	is(sql('roleless', 'SELECT count(*) FROM locks.tfstate_grants'),
+		'0', 'without the role the grants do not restore');
+	is( sql('roleless', 'SELECT lockid FROM locks.tfstate_holders ORDER BY 1'),
+		sql('own', 'SELECT lockid FROM locks.tfstate_holders ORDER BY 1'),
+		'but the locks do');
+	is( sql('roleless', "SELECT * FROM locks.tfstate_verify('tf.states/*', true)"),
+		'', 'and the states with their versions');
 }
 
 # The table of an attached schema alone: its triggers belong to it, and restore
@@ -200,7 +290,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	my $file = "$dir/table.sql";
 
 	$node->command_ok(
-		[ 'pg_dump', '-f', $file, '-n', 'tf', 'plain' ],
+		[ 'pg_dump', '-f', $file, '-n', 'tf', 'plain_again' ],
 		'dump of a schema with an attached table');
 	sql('postgres', 'CREATE DATABASE table_only');
 	sql('table_only', 'CREATE EXTENSION tfstate');
