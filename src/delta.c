@@ -107,11 +107,11 @@ tfstate_decompress(const bytea *compressed, size_t len, const char *prefix, size
 	size_t		size = VARSIZE_ANY_EXHDR(compressed);
 	ZSTD_DCtx  *context;
 	size_t		result;
-	char	   *text;
+	char	   *restored;
 
 	if (len >= MaxAllocSize || ZSTD_getFrameContentSize(source, size) != len)
 		return NULL;
-	text = palloc(len + 1);
+	restored = palloc(len + 1);
 
 	context = ZSTD_createDCtx();
 	if (context == NULL)
@@ -122,15 +122,15 @@ tfstate_decompress(const bytea *compressed, size_t len, const char *prefix, size
 								  ZSTD_dParam_getBounds(ZSTD_d_windowLogMax).upperBound);
 	if (prefix)
 		(void) ZSTD_DCtx_refPrefix(context, prefix, prefix_len);
-	result = ZSTD_decompressDCtx(context, text, len, source, size);
+	result = ZSTD_decompressDCtx(context, restored, len, source, size);
 	ZSTD_freeDCtx(context);
 	if (result != len)
 	{
-		pfree(text);
+		pfree(restored);
 		return NULL;
 	}
-	text[		len] = '\0';
-	return text;
+	restored[len] = '\0';
+	return restored;
 }
 
 /*

@@ -125,13 +125,14 @@ refuse_fence(const char *lockid, const Holding *holder)
 	if (holder)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot change the state of workspace \"%s\": the lock with fence %lld was lost, and the lock with fence %lld is held by %s",
+				 errmsg("cannot change the state of workspace \"%s\": its lock is not held under fence %lld, but under fence %lld by %s",
 						shown(lockid), (long long) tfstate_fence,
 						(long long) HOLDING_INT64(holder, fence),
-						tfstate_describe_holding(holder, false))));
+						tfstate_describe_holding(holder, false)),
+				 errhint("Take the lock, read the state again and write under the new fence.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("cannot change the state of workspace \"%s\": the lock with fence %lld is not held any more",
+			 errmsg("cannot change the state of workspace \"%s\": its lock is not held, under fence %lld or any other",
 					shown(lockid), (long long) tfstate_fence),
 			 errhint("Take the lock, read the state again and write under the new fence.")));
 }
@@ -278,7 +279,7 @@ guard_lock(const StateRow *row, GuardLevel level, bool deletion, Holding *holdin
 	if (!deletion && find_refusal(row->lockid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot change the state of workspace \"%s\": this session was refused that before, and has not locked the workspace since",
+				 errmsg("cannot change the state of workspace \"%s\": this session was refused that before, and does not hold the lock",
 						shown(row->lockid)),
 				 errhint("Take the lock, and read the state again.")));
 	return false;
@@ -374,7 +375,14 @@ guard_level(const char *lockid, const AttachedTable *table)
 {
 	if (tfstate_guard_level != GUARD_OFF)
 		return Max(tfstate_guard_level, table->guard);
-	tfstate_check_privilege(lockid, "override");
+	if (!tfstate_allowed(tfstate_privileges("override"), lockid))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to change the state of workspace \"%s\" with tfstate.guard = off",
+						shown(lockid)),
+				 errdetail("Role \"%s\" has no grant of privilege \"override\" that matches it.",
+						   GetUserNameFromId(GetUserId(), false)),
+				 errhint("An administrator can give it with tfstate_grant().")));
 	return GUARD_OFF;
 }
 

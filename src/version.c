@@ -64,10 +64,10 @@ set_value(Version *version, int column, Datum value)
 }
 
 static void
-set_text(Version *version, int column, const char *text)
+set_text(Version *version, int column, const char *value)
 {
-	if (text &&*text)
-		set_value(version, column, CStringGetTextDatum(text));
+	if (value && *value)
+		set_value(version, column, CStringGetTextDatum(value));
 }
 
 static void

@@ -115,7 +115,7 @@ chmod(0755, "$tmp/bin/jq") or die "chmod: $!";
 	my ($status, $output) = run_script(@{ $commands{sh} });
 
 	isnt($status, 0, 'sh: fails when the lock was taken away');
-	like($output, qr/the lock with fence \d+ was lost, and the lock with fence \d+ is held by mallory/,
+	like($output, qr/its lock is not held under fence \d+, but under fence \d+ by mallory/,
 		'sh: and says so');
 	is(state(), "$serial|network team|a-b-c", 'sh: the state is unchanged');
 }

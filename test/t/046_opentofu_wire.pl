@@ -300,7 +300,7 @@ foreach my $mode ('session', 'durable')
 	# without any lock
 	is(U($a, $id), 't', "$test: U");
 	is(P($b, $workspace, state(4, $lineage)),
-		qq(ERROR 55000: cannot change the state of workspace "$lockid": this session was refused that before, and has not locked the workspace since),
+		qq(ERROR 55000: cannot change the state of workspace "$lockid": this session was refused that before, and does not hold the lock),
 		"$test: who was refused before needs the lock now");
 	is(P($a, $workspace, state(4, $lineage)), '', "$test: who was not may do without");
 	is($newest->(), 'write|4|alice||f', "$test: and the version tells");

@@ -192,7 +192,7 @@ foreach my $mode ('durable', 'session')
 		'state', 'push', '-force', 'other.tfstate');
 	is(sql(q(SELECT data FROM prod.states)), $state, 'push -force: nothing was written');
 	$privileged->run_fails('push -force with the guard off, without the privilege',
-		qr/permission denied for state lock/,
+		qr/permission denied to change the state of workspace .* with tfstate\.guard = off/,
 		'state', 'push', '-force', 'other.tfstate');
 	sql(q(SELECT tfstate_grant('terraform', 'prod.states/*', 'override')));
 	$privileged->run_ok('push -force with the guard off, with the privilege',
