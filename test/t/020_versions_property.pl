@@ -473,12 +473,11 @@ foreach my $table (sort keys %tables)
 {
 	my $keep = $tables{$table};
 
-	sql("SELECT tfstate_attach('tf', '$table')");
-	sql(    'UPDATE tfstate_attached_table SET keep_versions = '
+	sql("SELECT tfstate_attach('tf', '$table', keep_versions => "
 		  . ($keep->{versions} || 'NULL')
-		  . ', keep_age = '
+		  . ', keep_age => '
 		  . ($keep->{age} ? "'5 days'" : 'NULL')
-		  . " WHERE relid = 'tf.$table'::regclass");
+		  . ')');
 	foreach my $name ('prod', "it's a/\"\xc3\xbc\"")
 	{
 		my $lockid = "tf.$table/$name";
