@@ -29,6 +29,12 @@
 #define LEVEL			1
 #define MIN_LONG_MATCH	32
 
+/*
+ * The most bytes that a compressed text may have: pg_dump writes two digits for each,
+ * in a line that cannot be longer than MaxAllocSize.
+ */
+#define MAX_COMPRESSED	(MaxAllocSize / 2 - 1024 * 1024)
+
 /* Error for what can only be out of memory or our own mistake. */
 static void
 check_zstd(size_t result)
@@ -77,7 +83,7 @@ compress_into(void *target, size_t capacity, const char *text, size_t len,
 
 /*
  * Compress a text, against prefix unless that is NULL.  Lengths are in bytes.
- * Errors: out of memory.
+ * Errors: out of memory, the result has more than MAX_COMPRESSED bytes.
  */
 bytea *
 tfstate_compress(const char *text, size_t len, const char *prefix, size_t prefix_len)
@@ -88,10 +94,12 @@ tfstate_compress(const char *text, size_t len, const char *prefix, size_t prefix
 									 prefix, prefix_len);
 
 	check_zstd(size);
-	if (VARHDRSZ + size > MaxAllocSize)
+	if (size > MAX_COMPRESSED)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("state is too big to be kept as a version")));
+				 errmsg("state is too big to be kept as a version"),
+				 errdetail("It has %zu bytes when compressed, and %zu are allowed.",
+						   size, (size_t) MAX_COMPRESSED)));
 	SET_VARSIZE(result, VARHDRSZ + size);
 	return result;
 }
