@@ -1,13 +1,15 @@
 # test/lib.sh
 #
-# What demo.sh and all.sh share: they source it, it is not run by itself.
+# What demo.sh, all.sh and bench/bench.sh share: they source it, it is not run by
+# itself.
 #
 # prepare	makes the private directory $work, installs what is missing and the
 #			packages that are named, and chooses a PostgreSQL ($PG_CONFIG, its
 #			programs are in $bindir)
 # build		compiles a copy of the checkout in $source with "${make[@]}" and
 #			installs it
-# start_server	starts a server below $work and points libpq's variables at it
+# start_server	starts a server below $work, with the settings that are given, and
+#			points libpq's variables at it
 #
 # When the script ends, however it ends, $work goes away with every server
 # below it.  The checkout is only read.  No cluster of the system is made,
@@ -88,7 +90,7 @@ clean_up() {
 
 make_work_directory() {
 	# not in $TMPDIR: the path of a socket may have 107 bytes
-	work=$(mktemp -d /tmp/tfstate.XXXXXX)
+	work=$(mktemp -d "${work_parent:-/tmp}/tfstate.XXXXXX")
 	trap clean_up EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
@@ -170,11 +172,12 @@ install_postgresql() {
 }
 
 # Installs what we need, and the packages that are named: each is there if the
-# system has a program of that name.
+# system has a program of that name, or says so.
 install_missing() {
 	local packages=() package
 	for package in "$@"; do
-		[[ -n $(PATH=$PATH:/usr/sbin command -v "$package") ]] || packages+=("$package")
+		[[ -n $(PATH=$PATH:/usr/sbin command -v "$package") ]] || dpkg --status "$package" >/dev/null 2>&1 ||
+			packages+=("$package")
 	done
 	command -v gcc >/dev/null || packages+=(gcc libc6-dev)
 	command -v make >/dev/null || packages+=(make)
@@ -223,12 +226,16 @@ build() {
 	quietly as_root "${make[@]}" install "$@"
 }
 
+# Prints a TCP port that nobody listens on.
+free_port() {
+	perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1")->sockport'
+}
+
 # Over the socket, which is in $work, everything is allowed; over TCP a role
-# needs a password.
+# needs a password.  Arguments are further lines of postgresql.conf.
 start_server() {
 	export PGHOST=$work PGUSER=postgres PGDATABASE=postgres PGPORT
-	PGPORT=$(perl -MIO::Socket::INET -e \
-		'print IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1")->sockport')
+	PGPORT=$(free_port)
 	quietly as_user "$bindir/initdb" -D "$work/data" -U "$PGUSER" -E UTF8 --locale=C --no-sync \
 		--auth-local=trust --auth-host=scram-sha-256
 	as_user tee -a "$work/data/postgresql.conf" >/dev/null <<-END
@@ -237,6 +244,7 @@ start_server() {
 		unix_socket_directories = '$work'
 		max_prepared_transactions = 10
 		fsync = off
+		$(printf '%s\n' "$@")
 	END
 	as_user "$bindir/pg_ctl" -D "$work/data" -l "$work/server.log" -w start >/dev/null || {
 		cat "$work/server.log" >&2
