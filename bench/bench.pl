@@ -498,25 +498,20 @@ sub growth
 # States
 #
 
-my $as_terraform = q{
-CREATE SCHEMA IF NOT EXISTS %1$s;
-CREATE SEQUENCE IF NOT EXISTS public.global_states_id_seq AS bigint;
-CREATE TABLE %1$s.states (id bigint NOT NULL DEFAULT nextval('public.global_states_id_seq') PRIMARY KEY, name text UNIQUE, data text);
-CREATE UNIQUE INDEX IF NOT EXISTS states_by_name ON %1$s.states (name);
-INSERT INTO %1$s.states (name, data) VALUES ('default', '{"version":4,"serial":0,"lineage":"","resources":[]}');
-};
-
-# Makes the tables plain, as Terraform would, lz4, the same with the compression
-# that tfstate chooses, and guarded; plain and guarded belong to roles of that
-# name.
-sub make_states
+# Makes a table of states as Terraform would, with an empty default workspace.
+sub terraform_table
 {
-	return if sql('observer', "SELECT to_regclass('guarded.states')") ne '';
-	sql('observer', sprintf($as_terraform, $_)) foreach qw(plain lz4);
-	sql('observer', 'ALTER TABLE lz4.states ALTER data SET COMPRESSION lz4');
-	sql('observer', "CREATE ROLE $_ LOGIN PASSWORD 'bench'") foreach qw(plain guarded);
-	sql('observer', 'GRANT USAGE ON SCHEMA plain TO plain; GRANT ALL ON plain.states TO plain');
-	sql('observer', "SELECT tfstate_attach('guarded', role => 'guarded')");
+	my ($schema) = @_;
+	sql('observer', qq{
+		SET client_min_messages = warning;
+		CREATE SCHEMA $schema;
+		CREATE SEQUENCE IF NOT EXISTS public.global_states_id_seq AS bigint;
+		CREATE TABLE $schema.states (
+			id bigint NOT NULL DEFAULT nextval('public.global_states_id_seq') PRIMARY KEY, name text UNIQUE, data text);
+		CREATE UNIQUE INDEX states_by_name ON $schema.states (name);
+		INSERT INTO $schema.states (name, data)
+		VALUES ('default', format('{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s","outputs":{},'
+					'"resources":[],"check_results":null}', gen_random_uuid()))});
 	return;
 }
 
@@ -610,11 +605,14 @@ sub write_state
 	return drive(peer('floor'), "write $schema " . state_file($size) . " $count");
 }
 
-# Each write of a state, by its size.
+# Each write of a state, by its size: into a table as Terraform makes it, into the
+# same with the compression that tfstate chooses, and into an attached one.
 sub writes
 {
 	my @sizes = $quick ? (50_000, 5_000_000) : (50_000, 5_000_000, 50_000_000);
-	make_states();
+	terraform_table($_) foreach qw(plain lz4);
+	sql('observer', 'ALTER TABLE lz4.states ALTER data SET COMPRESSION lz4');
+	sql('observer', "SELECT tfstate_attach('guarded')");
 	foreach my $round (1 .. ($quick ? 2 : 4))
 	{
 		begin_round('writes', $round);
@@ -638,7 +636,6 @@ sub writes
 sub versions
 {
 	my $slice = $quick ? 10 : 100;
-	make_states();
 	begin_round('versions', 1);
 	sql('observer', "SELECT tfstate_attach('changes')");
 	write_state('changes', 5_000_000, 1);
@@ -673,24 +670,25 @@ END
 	die $output;
 }
 
+# The shim beside the stock backend, on an empty state: what Terraform sends for
+# a plan, and a real one.
 sub shim
 {
-	make_states();
-	write_state($_, 50_000, 1) foreach qw(plain guarded);
-	foreach my $round (1 .. 5)
+	terraform_table('stock');
+	sql('observer', "CREATE ROLE $_ LOGIN PASSWORD 'bench'") foreach qw(stock shim);
+	sql('observer', 'GRANT USAGE ON SCHEMA stock TO stock; GRANT ALL ON stock.states TO stock');
+	sql('observer', "SELECT tfstate_attach('shim', role => 'shim')");
+	foreach my $round (1 .. ($quick ? 3 : 10))
 	{
 		begin_round('shim', $round);
 		foreach my $how ('', '-C')
 		{
 			record('shim', $_, 1, $how eq '' ? 'statements' : 'connection', 'ms', $round,
-				plan_ms($_, $how, $quick ? 1 : 4))
-			  foreach qw(plain guarded);
+				plan_ms($_, $how, $quick ? 1 : 2))
+			  foreach qw(stock shim);
 		}
 		next unless grep { -x "$_/terraform" } split(/:/, $ENV{PATH});
-		foreach (1 .. ($quick ? 1 : 4))
-		{
-			record('shim', $_, 1, 'terraform plan', 'ms', $round, terraform_plan_ms($_)) foreach qw(plain guarded);
-		}
+		record('shim', $_, 1, 'terraform plan', 'ms', $round, terraform_plan_ms($_)) foreach qw(stock shim);
 	}
 	return;
 }
@@ -705,7 +703,6 @@ sub terraform_plan_ms
 	if (!-d $directory)
 	{
 		mkdir $directory;
-		sql('observer', "DELETE FROM $schema.states; SELECT tfstate_attach('guarded')") if $schema eq 'guarded';
 		open(my $out, '>', "$directory/main.tf") or die;
 		print $out <<END;
 terraform {
@@ -719,13 +716,19 @@ terraform {
 resource "terraform_data" "network" {}
 END
 		close($out);
-		system("cd '$directory' && terraform init -input=false >init.log 2>&1") == 0
-		  or die "terraform init failed";
+		terraform($directory, 'init');
 	}
 	my $start = time;
-	system("cd '$directory' && terraform plan -input=false -refresh=false >plan.log 2>&1") == 0
-	  or die "terraform plan failed: see $directory/plan.log";
+	terraform($directory, 'plan');
 	return (time - $start) * 1000;
+}
+
+sub terraform
+{
+	my ($directory, $command) = @_;
+	my $output = `cd '$directory' && terraform $command -input=false -no-color 2>&1`;
+	die "terraform $command failed:\n$output" if $? != 0;
+	return;
 }
 
 #

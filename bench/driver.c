@@ -360,8 +360,11 @@ tries(Client *client, int64_t until)
 {
 	while (now() < until)
 	{
+		int64_t		before = now();
+
 		if (try_lock(client))
 			die("%s: \"%s\" is not locked", client->peer->name, client->key);
+		record(client, now() - before);
 		client->count++;
 	}
 }
@@ -636,7 +639,7 @@ run_write(const char *table, const char *file, int count)
 	PGresult   *result;
 
 	PQclear(check(clients, PQexec(clients->pg, "SET search_path = tfstate_pg, pg_catalog, public")));
-	snprintf(sql, sizeof(sql), "SELECT coalesce(max((data::json ->> 'serial')::bigint), 1000000000),"
+	snprintf(sql, sizeof(sql), "SELECT greatest(max((data::json ->> 'serial')::bigint), 1000000000),"
 			 " count(pg_try_advisory_lock(id)) FROM %s.states", table);
 	result = check(clients, PQexec(clients->pg, sql));
 	serial = atoll(PQgetvalue(result, 0, 0));
