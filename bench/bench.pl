@@ -13,7 +13,7 @@ use warnings;
 
 use FindBin;
 use IPC::Open2;
-use List::Util qw(any max min sum0);
+use List::Util  qw(any max min sum0);
 use Time::HiRes qw(sleep time);
 
 my $quick = any { $_ eq '--quick' } @ARGV;
@@ -199,7 +199,8 @@ sub drive
 		times => [ sort { $a <=> $b } @times ],
 		server_us => $after[0] - $before[0],
 		backend_us => $after[1] - $before[1],
-		wal => $wal };
+		wal => $wal
+	};
 }
 
 sub percentile
@@ -262,8 +263,10 @@ sub begin_round
 	record($part, 'machine', 0, '', 'idle_percent', $round, sprintf('%.0f', $idle));
 	record($part, 'machine', 0, '', 'flush_p50_us', $round, percentile(50, \@times));
 	record($part, 'machine', 0, '', 'flush_p99_us', $round, percentile(99, \@times));
-	progress(sprintf('%4d s: %s, round %d; CPU %.0f %% idle, a flush takes %d us',
-		time - $^T, $part, $round, $idle, percentile(50, \@times)));
+	progress(
+		sprintf(
+			'%4d s: %s, round %d; CPU %.0f %% idle, a flush takes %d us',
+			time - $^T, $part, $round, $idle, percentile(50, \@times)));
 	return;
 }
 
@@ -368,8 +371,10 @@ sub waiters
 	foreach my $peer (peers_that('wait', 0))
 	{
 		my $r = drive($peer, "waiters $peer->[0] 64 $seconds");
-		record('waiters', $peer->[0], 64, '', 'server_ms_in_10_s', 1, $r->{server_us} / 1000 * 10 / $seconds);
-		record('waiters', $peer->[0], 64, '', 'backend_ms_in_10_s', 1, $r->{backend_us} / 1000 * 10 / $seconds)
+		record('waiters', $peer->[0], 64, '', 'server_ms_in_10_s', 1,
+			$r->{server_us} / 1000 * 10 / $seconds);
+		record('waiters', $peer->[0], 64, '', 'backend_ms_in_10_s', 1,
+			$r->{backend_us} / 1000 * 10 / $seconds)
 		  if $peer->[2] eq 'POSTGRESQL';
 	}
 	return;
@@ -422,11 +427,14 @@ sub one_key
 
 sub onekey
 {
-	foreach my $variant ('', 'snapshot')
+	foreach my $variant (qw(none snapshot))
 	{
 		one_key('durable-async', $variant, $quick ? 20_000 : 1_000_000, $extension_mb);
 		# it would take hours for a million
-		one_key('sql-async', $variant, $quick ? 5_000 : 20_000, "SELECT pg_total_relation_size('own_lock') / 1e6");
+		one_key(
+			'sql-async', $variant,
+			$quick ? 5_000 : 20_000,
+			"SELECT pg_total_relation_size('own_lock') / 1e6");
 	}
 	return;
 }
@@ -472,7 +480,8 @@ sub lock_after_crash
 	sleep 0.2;
 	sleep 0.05 until system("'$bindir/psql' -XAtq -c 'SELECT 1' >/dev/null 2>&1") == 0;
 	my $back = time;
-	system("'$bindir/psql' -XAtq -c \"SELECT tfstate_lock('after the crash')\" >/dev/null") == 0 or die;
+	system("'$bindir/psql' -XAtq -c \"SELECT tfstate_lock('after the crash')\" >/dev/null") == 0
+	  or die;
 	record('listing', 'durable', 1, $held, 'recovery_ms', 1, ($back - $start) * 1000);
 	record('listing', 'durable', 1, $held, 'first_lock_ms', 1, (time - $back) * 1000);
 	sql('observer', "SELECT tfstate_force_unlock('after the crash')");
@@ -492,23 +501,25 @@ sub listing
 		record('listing', 'durable', 1, $held, 'bytes_a_lock', 1,
 			(sql('observer', $extension_mb) - $mb) * 1e6 / ($held - $before));
 		record_times('listing', $held, 'all_ms', 'SELECT count(info) FROM tfstate_holders');
-		record_times('listing', $held, 'one_ms', "SELECT * FROM tfstate_holders WHERE lockid = 'many/77'");
+		record_times('listing', $held, 'one_ms',
+			"SELECT * FROM tfstate_holders WHERE lockid = 'many/77'");
 		record_times('listing', $held, 'pattern_ms', "SELECT * FROM tfstate_holders('many/77')");
 		foreach my $listing (0, 1)
 		{
-			send_line(child('lister', "$bindir/psql", '-XAtq'),
+			send_line(
+				child('lister', "$bindir/psql", '-XAtq'),
 				"DO 'DECLARE e timestamptz := clock_timestamp() + ''3 s''; BEGIN WHILE clock_timestamp() < e LOOP"
-				  . " PERFORM count(info) FROM tfstate_holders; END LOOP; END';")
-			  if $listing;
+				  . " PERFORM count(info) FROM tfstate_holders; END LOOP; END';") if $listing;
 			my $r = drive(peer('durable'), 'tries durable 1 1');
-			record('listing', 'durable', 1, $held, ($listing ? 'listed_try_p99_us' : 'try_p99_us'), 1,
-				percentile(99, $r->{times}));
+			record('listing', 'durable', 1, $held, ($listing ? 'listed_try_p99_us' : 'try_p99_us'),
+				1, percentile(99, $r->{times}));
 			end_child('lister') if $listing;
 		}
 		lock_after_crash($held);
 		$before = $held;
 	}
-	sql('many', "SET synchronous_commit = off; SELECT count(tfstate_force_unlock(lockid)) FROM tfstate_holders"
+	sql('many',
+		"SET synchronous_commit = off; SELECT count(tfstate_force_unlock(lockid)) FROM tfstate_holders"
 		  . " WHERE lockid LIKE 'many/%'")
 	  if $quick;
 	return;
@@ -663,9 +674,12 @@ sub writes
 			{
 				write_state($schema, $size, 1) if $round == 1;
 				my $r = write_state($schema, $size, $count);
-				record('writes', $schema, 1, $size, 'ms', $round, percentile(50, $r->{times}) / 1000);
-				record('writes', $schema, 1, $size, 'backend_ms', $round, $r->{backend_us} / $r->{count} / 1000);
-				record('writes', $schema, 1, $size, 'wal_mb', $round, $r->{wal} / $r->{count} / 1e6);
+				record('writes', $schema, 1, $size, 'ms', $round,
+					percentile(50, $r->{times}) / 1000);
+				record('writes', $schema, 1, $size, 'backend_ms', $round,
+					$r->{backend_us} / $r->{count} / 1000);
+				record('writes', $schema, 1, $size, 'wal_mb', $round,
+					$r->{wal} / $r->{count} / 1e6);
 			}
 		}
 	}
@@ -685,7 +699,8 @@ sub versions
 	{
 		my $r = write_state('changes', 5_000_000, $slice);
 		record('versions', 'guarded', 1, $i * $slice, 'ms', 1, percentile(50, $r->{times}) / 1000);
-		record('versions', 'guarded', 1, $i * $slice, 'stored_mb', 1, sql('observer', $stored) - $base);
+		record('versions', 'guarded', 1, $i * $slice,
+			'stored_mb', 1, sql('observer', $stored) - $base);
 	}
 	return;
 }
@@ -723,12 +738,13 @@ sub shim
 		begin_round('shim', $round);
 		foreach my $how ('', '-C')
 		{
-			record('shim', $_, 1, $how eq '' ? 'statements' : 'connection', 'ms', $round,
-				plan_ms($_, $how, $quick ? 1 : 2))
+			record('shim', $_, 1, $how eq '' ? 'statements' : 'connection',
+				'ms', $round, plan_ms($_, $how, $quick ? 1 : 2))
 			  foreach qw(stock shim);
 		}
 		next unless grep { -x "$_/terraform" } split(/:/, $ENV{PATH});
-		record('shim', $_, 1, 'terraform plan', 'ms', $round, terraform_plan_ms($_)) foreach qw(stock shim);
+		record('shim', $_, 1, 'terraform plan', 'ms', $round, terraform_plan_ms($_))
+		  foreach qw(stock shim);
 	}
 	return;
 }
@@ -738,7 +754,8 @@ sub terraform_plan_ms
 {
 	my ($schema) = @_;
 	my $directory = "$work/terraform.$schema";
-	local $ENV{PG_CONN_STR} = "postgres://$schema:bench\@127.0.0.1:$ENV{PGPORT}/postgres?sslmode=disable";
+	local $ENV{PG_CONN_STR} =
+	  "postgres://$schema:bench\@127.0.0.1:$ENV{PGPORT}/postgres?sslmode=disable";
 	local $ENV{HOME} = $work;
 	if (!-d $directory)
 	{
@@ -778,19 +795,30 @@ sub terraform
 sub machine
 {
 	my ($model) = (`cat /proc/cpuinfo` =~ /^model name\s*: (.*)$/m);
-	fact('machine', sprintf('%d x %s, %.0f GB, %s', `nproc`, $model // `uname -m`,
-		(`cat /proc/meminfo` =~ /MemTotal: *(\d+)/)[0] / 1e6, `uname -sr` =~ s/\n//r));
+	fact(
+		'machine',
+		sprintf(
+			'%d x %s, %.0f GB, %s',
+			`nproc`,
+			$model // `uname -m`,
+			(`cat /proc/meminfo` =~ /MemTotal: *(\d+)/)[0] / 1e6,
+			`uname -sr` =~ s/\n//r));
 	fact('file system', `stat -f -c %T '$work'` =~ s/\n//r);
 	fact('date', `date -u +%F` =~ s/\n//r);
 	fact('postgresql', sql('observer', 'SHOW server_version'));
-	fact('postgresql settings', sql('observer',
+	fact(
+		'postgresql settings',
+		sql('observer',
 			"SELECT string_agg(name || ' = ' || current_setting(name), ', ' ORDER BY name) FROM pg_settings"
-		  . " WHERE name IN ('fsync', 'full_page_writes', 'max_connections', 'max_locks_per_transaction',"
-		  . " 'shared_buffers', 'synchronous_commit', 'wal_sync_method')"));
+			  . " WHERE name IN ('fsync', 'full_page_writes', 'max_connections', 'max_locks_per_transaction',"
+			  . " 'shared_buffers', 'synchronous_commit', 'wal_sync_method')"));
 	fact('etcd', (`etcd --version` =~ /Version: (\S+)/)[0]);
 	fact('redis', (`redis-server --version` =~ /v=(\S+)/)[0]);
-	fact('zookeeper and curator', join(', ', map { `dpkg-query -W -f '\${Version}' $_` }
-				qw(libzookeeper-java libcurator-recipes-java)));
+	fact(
+		'zookeeper and curator',
+		join(', ',
+			map { `dpkg-query -W -f '\${Version}' $_` }
+			  qw(libzookeeper-java libcurator-recipes-java)));
 	fact('mode', $quick ? 'quick: too short to be relied on' : 'full');
 	return;
 }

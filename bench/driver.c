@@ -99,8 +99,8 @@ static const Peer peers[] = {
 	OWN_DELETE " AND set_config('synchronous_commit', 'off', true) = 'off'"},
 	{"plpgsql", NULL, TFSTATE_KEY, "SELECT own_lock($1, false)", "SELECT own_lock($1, true)",
 	"SELECT own_unlock($1, $2)"},
-	{"redis-always", .key = TFSTATE_KEY, .redis_port = "REDIS_ALWAYS_PORT"},
-	{"redis-everysec", .key = TFSTATE_KEY, .redis_port = "REDIS_EVERYSEC_PORT"},
+	{"redis-always", NULL, TFSTATE_KEY, NULL, NULL, NULL, "REDIS_ALWAYS_PORT"},
+	{"redis-everysec", NULL, TFSTATE_KEY, NULL, NULL, NULL, "REDIS_EVERYSEC_PORT"},
 };
 
 typedef struct Client
@@ -112,7 +112,7 @@ typedef struct Client
 	char		id[64];			/* of the lock that is held */
 	unsigned	seed;
 	pthread_t	thread;
-	_Atomic int64_t asked;		/* when it began to wait, or 0 */
+	atomic_llong asked;			/* when it began to wait, or 0 */
 	int64_t		count;
 	int64_t		inversions;
 	int64_t    *times;
@@ -127,7 +127,7 @@ static double seconds;
 static int	hold_ms;
 static void (*workload) (Client *client, int64_t until);
 static pthread_barrier_t barrier;
-static _Atomic int64_t released;	/* when the shared key was */
+static atomic_llong released;	/* when the shared key was */
 
 static void
 die(const char *format,...)
@@ -582,26 +582,25 @@ static char *
 read_file(const char *path)
 {
 	FILE	   *file = fopen(path, "r");
-	char	   *text;
+	char	   *content;
 	long		size;
 
 	if (file == NULL || fseek(file, 0, SEEK_END) != 0)
 		die("could not read \"%s\"", path);
 	size = ftell(file);
 	rewind(file);
-	text = malloc(size + 1);
-	if (fread(text, 1, size, file) != size)
+	content = calloc(1, size + 1);
+	if (fread(content, 1, size, file) != size)
 		die("could not read \"%s\"", path);
-	text[size] = '\0';
 	fclose(file);
-	return text;
+	return content;
 }
 
 /* Returns where the text goes on after the next occurrence of what. */
 static char *
-after(char *text, const char *what)
+after(char *state, const char *what)
 {
-	char	   *found = strstr(text, what);
+	char	   *found = strstr(state, what);
 
 	return found ? found + strlen(what) : NULL;
 }

@@ -10,35 +10,37 @@ use utf8;
 use List::Util qw(max min sum0);
 
 my ($directory) = @ARGV;
-my (@facts, %results, @order, $report);
+my (@facts, %results, $report);
 
-# how the peers are called in tables, and what they promise
-my @peers = (
-	[ 'durable', 'tfstate durable', 'client, server', 'queue', 'yes',
-		'`tfstate_lock()`, `tfstate_unlock()` with the ID; both flushed; holder and history recorded' ],
-	[ 'durable-async', 'tfstate durable, unlock not flushed', 'client, server', 'queue', 'yes',
-		'the same with `synchronous_commit = off`: locks are flushed nevertheless; a crash can lose an unlock' ],
-	[ 'durable-nohistory', 'tfstate durable, no history', 'client, server', 'queue', 'yes',
-		'the same with `tfstate.history = none`' ],
-	[ 'session', 'tfstate session', 'neither', 'queue', 'yes', '`tfstate_lock(mode => \'session\')`' ],
-	[ 'sql', 'plain SQL', 'client, server', 'no', 'no',
-		'`INSERT ... ON CONFLICT DO NOTHING RETURNING id`, `DELETE` with the ID' ],
-	[ 'sql-async', 'plain SQL, delete not flushed', 'client, server', 'no', 'no', 'the same; a crash can lose a delete' ],
-	[ 'plpgsql', 'PL/pgSQL', 'client, server', 'queue', 'no',
-		'the same table behind functions, an advisory lock as the queue; waits only for holders whose session lives' ],
-	[ 'advisory', 'bare advisory lock', 'neither', 'queue', 'no', '`pg_advisory_lock()`; nobody is recorded' ],
-	[ 'floor', 'two empty selects', '', '', '', 'the floor: nothing is locked' ],
-	[ 'etcd', 'etcd', 'server; client for 60 s', 'queue', 'yes', '`concurrency.Mutex` of its own client: a key under a lease of 60 s, by a transaction' ],
-	[ 'curator', 'ZooKeeper', 'server; client for 60 s', 'queue', 'yes', '`InterProcessMutex` of Curator: an ephemeral sequential node, session timeout 60 s' ],
-	[ 'redis-always', 'redis, flushed always', 'client, server', 'polls each 10 ms', 'no',
-		'`SET NX` with a token, compare and delete by a script; `appendfsync always`' ],
-	[ 'redis-everysec', 'redis, flushed each second', 'client', 'polls each 10 ms', 'no',
-		'the same with `appendfsync everysec`: a crash of the server can lose the last second or two' ],
-	[ 'stock', 'stock backend' ],
-	[ 'shim', 'tfstate' ],
-	[ 'plain', 'a table as Terraform makes it' ],
-	[ 'lz4', 'the same, compressed with lz4' ],
-	[ 'guarded', 'a table attached to tfstate' ],);
+# Returns a list for each line, of what stands between its bars.
+sub fields
+{
+	my ($text) = @_;
+	return map { [ split(/ *\| */, $_, -1) ] } split(/\n/, $text);
+}
+
+# What the peers are called, what crash a lock of theirs survives, how they wait,
+# whether they have fences, and how they are driven.
+my @peers = fields(<<'END');
+durable | tfstate durable | client, server | queue | yes | `tfstate_lock()`, `tfstate_unlock()` with the ID, both flushed
+durable-async | tfstate durable, unlock not flushed | client, server | queue | yes | the same with `synchronous_commit = off`; a crash can lose an unlock
+durable-nohistory | tfstate durable, no history | client, server | queue | yes | the same with `tfstate.history = none`
+session | tfstate session | neither | queue | yes | the same with `mode => 'session'`
+sql | plain SQL | client, server | no | no | `INSERT ... ON CONFLICT DO NOTHING RETURNING id`, `DELETE` with the ID
+sql-async | plain SQL, delete not flushed | client, server | no | no | the same; a crash can lose a delete
+plpgsql | PL/pgSQL | client, server | queue, while the holder's session lives | no | functions around that table, with an advisory lock as the queue
+advisory | bare advisory lock | neither | queue | no | `pg_advisory_lock()`; nobody is recorded
+floor | two empty selects | | | | nothing is locked
+etcd | etcd | server; client for 60 s | queue | yes | `concurrency.Mutex` of its client: a key under a lease, by a transaction
+curator | ZooKeeper | server; client for 60 s | queue | yes | `InterProcessMutex` of Curator: an ephemeral sequential node
+redis-always | redis, flushed always | client, server | polls each 10 ms | no | `SET NX` with a token, a script that compares and deletes; `appendfsync always`
+redis-everysec | redis, flushed each second | client | polls each 10 ms | no | the same with `appendfsync everysec`; a crash can lose the last two seconds
+stock | stock backend
+shim | tfstate
+plain | table as Terraform makes it
+lz4 | the same, compressed with lz4
+guarded | attached table
+END
 my %title = map { $_->[0] => $_->[1] } @peers;
 
 #
@@ -78,7 +80,8 @@ sub at
 sub clients_of
 {
 	my ($part) = @_;
-	my %clients = map { $_ => 1 } map { keys %$_ } map { values %$_ } map { values %$_ } values %{ at($part) };
+	my %clients =
+	  map { $_ => 1 } map { keys %$_ } map { values %$_ } map { values %$_ } values %{ at($part) };
 	delete $clients{0};
 	return sort { $a <=> $b } keys %clients;
 }
@@ -87,7 +90,8 @@ sub variants_of
 {
 	my ($part, $peer, $quantity) = @_;
 	my @variants = keys %{ at($part, $peer, $quantity) };
-	return sort { ($a =~ /^(\d*)/)[0] <=> ($b =~ /^(\d*)/)[0] } @variants if !grep { !/^\d/ } @variants;
+	return sort { ($a =~ /^(\d*)/)[0] <=> ($b =~ /^(\d*)/)[0] } @variants
+	  if !grep { !/^\d/ } @variants;
 	return sort @variants;
 }
 
@@ -118,7 +122,8 @@ sub number
 {
 	my ($value) = @_;
 	return '' unless defined $value;
-	my $decimals = abs($value) >= 100 || $value == int($value) ? 0 : abs($value) >= 10 ? 1 : abs($value) >= 0.1 ? 2 : 3;
+	my $decimals = abs($value) >= 100
+	  || $value == int($value) ? 0 : abs($value) >= 10 ? 1 : abs($value) >= 0.1 ? 2 : 3;
 	my $text = sprintf("%.${decimals}f", $value);
 	1 while $text =~ s/^(-?\d+)(\d{3})/$1,$2/;
 	return $text;
@@ -143,7 +148,8 @@ sub table
 	} 0 .. $#{ $rows[0] };
 	foreach my $i (0 .. $#rows)
 	{
-		out('| ', join(' | ', map { sprintf("%-$widths[$_]s", $rows[$i][$_] // '') } 0 .. $#widths), " |\n");
+		out('| ', join(' | ', map { sprintf("%-$widths[$_]s", $rows[$i][$_] // '') } 0 .. $#widths),
+			" |\n");
 		out('|', join('|', map { '-' x ($_ + 2) } @widths), "|\n") if $i == 0;
 	}
 	out("\n");
@@ -159,7 +165,8 @@ sub table_by_clients
 	foreach my $name (map { $_->[0] } @peers)
 	{
 		next unless %{ at($part, $name, $quantity, $variant) };
-		push @rows, [ $title{$name}, map { with_spread($part, $name, $quantity, $variant, $_) } @clients ];
+		push @rows,
+		  [ $title{$name}, map { with_spread($part, $name, $quantity, $variant, $_) } @clients ];
 	}
 	table(@rows) if @rows > 1;
 	return;
@@ -183,17 +190,29 @@ sub table_of_quantities
 sub table_by_variant
 {
 	my ($part, $head, $quantities, @names) = @_;
-	my @variants = map { my $name = $_; map { variants_of($part, $name, $_) } @$quantities } @names;
+	my @variants = map {
+		my $name = $_;
+		map { variants_of($part, $name, $_) } @$quantities
+	} @names;
 	my %seen;
 	@variants = grep { !$seen{$_}++ } @variants;
-	my @rows = ([ $head, map { my $name = $_; map { "$title{$name}: $_" } @$quantities } @names ]);
+	my @rows = (
+		[
+			$head,
+			map {
+				my $name = $_;
+				map { "$title{$name}: $_" } @$quantities
+			} @names
+		]);
 	foreach my $variant (@variants)
 	{
-		push @rows,
-		  [
+		push @rows, [
 			$variant =~ /^\d+$/ ? number($variant) : $variant,
-			map { my $name = $_; map { with_spread($part, $name, $_, $variant, 1) } @$quantities } @names
-		  ];
+			map {
+				my $name = $_;
+				map { with_spread($part, $name, $_, $variant, 1) } @$quantities
+			} @names
+		];
 	}
 	table(@rows) if @rows > 1;
 	return;
@@ -211,15 +230,21 @@ sub plot
 	print $gnuplot "set terminal svg size 800,500 font 'sans,12' background 'white'\n",
 	  "set output '$directory/$file'\nset title '$title'\nset xlabel 'clients'\nset ylabel '$y'\n",
 	  "set logscale xy\nset logscale x 2\nset key outside right\nset grid\n",
-	  "set xtics (" . join(', ', @clients) . ")\nset xrange [$clients[0] * 0.9:$clients[-1] * 1.1]\n";
+	  "set xtics ("
+	  . join(', ', @clients)
+	  . ")\nset xrange [$clients[0] * 0.9:$clients[-1] * 1.1]\n";
 	my @lines;
 	foreach my $name (@names)
 	{
-		my @points = grep { defined $_->[1] } map { [ $_, figure($part, $name, $quantity, $variant, $_) ] } @clients;
+		my @points = grep { defined $_->[1] }
+		  map { [ $_, figure($part, $name, $quantity, $variant, $_) ] } @clients;
 		next unless @points;
 		my $block = '$d' . @lines;
 		print $gnuplot "$block << END\n", (map { "@$_\n" } @points), "END\n";
-		push @lines, "$block with linespoints linewidth " . ($name =~ /^(durable|session)$/ ? 3 : 1) . " title '$title{$name}'";
+		push @lines,
+			"$block with linespoints linewidth "
+		  . ($name =~ /^(durable|session)$/ ? 3 : 1)
+		  . " title '$title{$name}'";
 	}
 	print $gnuplot 'plot ', join(', ', @lines), "\n" if @lines;
 	close($gnuplot) or die "gnuplot failed\n";
@@ -237,16 +262,22 @@ sub machine_section
 	out("- $_->[0]: $_->[1]\n") foreach @facts;
 	foreach my $part (sort keys %results)
 	{
-		my %machine = map { $_ => at($part, 'machine', $_, '', 0) } qw(idle_percent flush_p50_us flush_p99_us);
+		my %machine =
+		  map { $_ => at($part, 'machine', $_, '', 0) } qw(idle_percent flush_p50_us flush_p99_us);
 		my $list = sub {
 			my $values = $machine{ $_[0] };
 			join(', ', map { number($values->{$_}) } sort { $a <=> $b } keys %$values);
 		};
-		out("- before the rounds of $part: CPU idle ", $list->('idle_percent'), ' %; a flush takes ',
-			$list->('flush_p50_us'), " us (p99 ", $list->('flush_p99_us'), " us)\n");
+		out("- before the rounds of $part: CPU idle ",
+			$list->('idle_percent'),
+			' %; a flush takes ',
+			$list->('flush_p50_us'),
+			" us (p99 ", $list->('flush_p99_us'),
+			" us)\n");
 	}
 	out("\n## What is compared\n\n");
-	table([ '', 'how', 'a lock survives the crash of', 'waiting', 'fence' ],
+	table(
+		[ '', 'how', 'a lock survives the crash of', 'waiting', 'fence' ],
 		map { [ @$_[ 1, 5, 2, 3, 4 ] ] } grep { @$_ > 2 } @peers);
 	return;
 }
@@ -259,84 +290,102 @@ sub pairs_section
 	table_by_clients('pairs', 'backend_us', '');
 	out("CPU of the whole server for a pair, microseconds.\n\n");
 	table_by_clients('pairs', 'server_us', '');
-	plot('throughput.svg', 'pairs', 'per_second', '', 'Lock and unlock, each client on a key of its own', 'pairs per second',
-		qw(durable durable-async session sql plpgsql advisory etcd curator redis-always redis-everysec));
+	plot(
+		'throughput.svg',
+		'pairs',
+		'per_second',
+		'',
+		'Lock and unlock, each client on a key of its own',
+		'pairs per second',
+		qw(durable durable-async session sql plpgsql advisory etcd curator redis-always redis-everysec)
+	);
 	return;
 }
 
 sub cost_section
 {
-	out("## What a pair costs\n\nBy one client, without the flush (`fsync = off`) and with CPUs that are kept awake.\n\n");
-	table_of_quantities('cost', 1, '', [ 'backend_us', 'CPU of the backend, us' ], [ 'wal_bytes', 'WAL, bytes' ]);
+	out("## What a pair costs\n\nBy one client, without the flush (`fsync = off`) and with CPUs that are kept awake.\n\n"
+	);
+	table_of_quantities(
+		'cost', 1, '',
+		[ 'backend_us', 'CPU of the backend, us' ],
+		[ 'wal_bytes', 'WAL, bytes' ]);
 	return;
 }
 
 sub handover_section
 {
-	out("## Hand-over\n\nAll clients want one lock; from the call of unlock until the next one has it.\n\n");
+	out("## Hand-over\n\nAll clients want one lock; from the call of unlock until the next one has it.\n\n"
+	);
 	foreach my $hold (variants_of('handover', 'durable', 'p50_us'))
 	{
-		foreach my $quantity ([ 'p50_us', 'median, microseconds' ], [ 'p99_us', '99 %, microseconds' ],
+		foreach my $quantity (
+			[ 'p50_us', 'median, microseconds' ],
+			[ 'p99_us', '99 %, microseconds' ],
 			[ 'inversions', 'times that somebody was overtaken' ])
 		{
 			out("Held $hold: $quantity->[1].\n\n");
 			table_by_clients('handover', $quantity->[0], $hold);
 		}
 	}
-	plot('handover.svg', 'handover', 'p50_us', '2 ms', 'Hand-over of a lock held 2 ms, median', 'microseconds',
-		qw(durable session plpgsql advisory etcd curator redis-always));
+	plot('handover.svg', 'handover', 'p50_us', '2 ms', 'Hand-over of a lock held 2 ms, median',
+		'microseconds', qw(durable session plpgsql advisory etcd curator redis-always));
 	return;
 }
 
 sub waiters_section
 {
 	out("## 64 clients that wait\n\nCPU in 10 s, milliseconds.\n\n");
-	table_of_quantities('waiters', 64, '',
-		[ 'server_ms_in_10_s', 'server' ], [ 'backend_ms_in_10_s', 'backends of the waiters' ]);
+	table_of_quantities(
+		'waiters', 64, '',
+		[ 'server_ms_in_10_s', 'server' ],
+		[ 'backend_ms_in_10_s', 'backends of the waiters' ]);
 	return;
 }
 
 sub tries_section
 {
 	out("## A try that fails\n\n");
-	table_of_quantities('tries', 1, '',
-		[ 'per_second', 'per second' ], [ 'backend_us', 'CPU of the backend, us' ], [ 'wal_bytes', 'WAL, bytes' ]);
+	table_of_quantities(
+		'tries', 1, '',
+		[ 'per_second', 'per second' ],
+		[ 'backend_us', 'CPU of the backend, us' ],
+		[ 'wal_bytes', 'WAL, bytes' ]);
 	return;
 }
 
 sub listing_section
 {
 	out("## Many locks are held\n\n");
-	table_by_variant('listing', 'held', [qw(lock_us bytes_a_lock all_ms one_ms pattern_ms)], 'durable');
-	table_by_variant('listing', 'held', [qw(try_p99_us listed_try_p99_us recovery_ms first_lock_ms)], 'durable');
+	table_by_variant('listing', 'held', [qw(lock_us bytes_a_lock all_ms one_ms pattern_ms)],
+		'durable');
+	table_by_variant('listing', 'held',
+		[qw(try_p99_us listed_try_p99_us recovery_ms first_lock_ms)], 'durable');
 	return;
 }
 
 sub onekey_section
 {
-	my @rows = ([ '', 'first slice, pairs/s', 'last slice', 'last / first', 'MB', 'MB after vacuum' ]);
+	my @rows =
+	  ([ 'old snapshot', '', 'first slice, pairs/s', 'last slice', 'MB', 'MB after vacuum' ]);
 	foreach my $name (qw(durable-async sql-async))
 	{
-		foreach my $variant ('', 'snapshot')
+		foreach my $variant (qw(none snapshot))
 		{
-			my $slices = at('onekey', $name, 'per_second', $variant, 1);
-			next unless %$slices;
-			my ($first, $last) = @$slices{ 1, max(keys %$slices) };
-			push @rows,
-			  [
-				$title{$name} . ($variant ? ', an old snapshot open' : ''), number($first), number($last),
-				number($last / $first), map { number(figure('onekey', $name, $_, $variant, 1)) } qw(mb mb_after_vacuum)
-			  ];
+			my @slices = slices($name, $variant) or next;
+			my @mb = map { figure('onekey', $name, $_, $variant, 1) } qw(mb mb_after_vacuum);
+			push @rows, [ $variant, $title{$name}, map { number($_) } @slices, @mb ];
 		}
 	}
 	out("## The same key again and again\n\nIn 20 slices, by one client.\n\n");
-	table(@rows) if @rows > 1;
+	table(@rows);
 	return;
 }
 
 sub states_section
 {
-	out("## States\n\nThe statements of a plan, milliseconds: on one connection, with a new one each time, and in Terraform.\n\n");
+	out("## States\n\nThe statements of a plan, milliseconds: on one connection, with a new one each time, and in Terraform.\n\n"
+	);
 	table_by_variant('shim', '', ['ms'], qw(stock shim));
 	out("A write, by the size of the state in bytes.\n\n");
 	table_by_variant('writes', 'size', ['ms'], qw(plain lz4 guarded));
@@ -366,79 +415,156 @@ sub ratio
 	return median(map { $x->{$_} / $y->{$_} } grep { ($y->{$_} // 0) != 0 } keys %$x);
 }
 
-# Each is the peer, what it is compared with, the quantity, the variant, and for
-# numbers of clients what the ratio is to be: at least, or at most where it is
-# negative.
-my @goals = (
-	[ 'pairs', 'durable', 'sql', 'per_second', '', { 1 => 1.0, 8 => 1.15, 32 => 1.3, 64 => 1.3 } ],
-	[ 'pairs', 'durable', 'plpgsql', 'per_second', '', {} ],
-	[ 'pairs', 'durable', 'etcd', 'per_second', '', { map { $_ => 2.5 } 1, 8, 32, 64 } ],
-	[ 'pairs', 'durable', 'curator', 'per_second', '', { map { $_ => 2.5 } 1, 8, 32, 64 } ],
-	[ 'pairs', 'durable', 'redis-always', 'per_second', '', { 1 => 0.9, 8 => 0.9, 32 => 0.5, 64 => 0.5 } ],
-	[ 'pairs', 'durable-async', 'sql', 'per_second', '', { 1 => 1.25, 8 => 1.4, 32 => 1.4 } ],
-	[ 'pairs', 'durable-async', 'sql-async', 'per_second', '', {} ],
-	[ 'pairs', 'session', 'advisory', 'per_second', '', { 8 => 0.6, 32 => 0.6, 64 => 0.6 } ],
-	[ 'pairs', 'session', 'redis-everysec', 'per_second', '', { 1 => 1.0 } ],
-	[ 'cost', 'durable', 'sql', 'backend_us', '', { 1 => -1.3 } ],
-	[ 'cost', 'durable-nohistory', 'sql', 'backend_us', '', { 1 => -1.0 } ],
-	[ 'cost', 'durable-nohistory', 'plpgsql', 'backend_us', '', { 1 => -0.7 } ],
-	[ 'cost', 'session', 'advisory', 'backend_us', '', { 1 => -1.7 } ],
-	(map { ([ 'handover', 'session', 'advisory', 'p50_us', $_, { map { $_ => -1.3 } 2, 16, 64 } ],
-		[ 'handover', 'durable', 'plpgsql', 'p50_us', $_, { map { $_ => -0.8 } 2, 16, 64 } ],
-		[ 'handover', 'durable', 'etcd', 'p50_us', $_, { map { $_ => -0.5 } 2, 16, 64 } ],
-		[ 'handover', 'durable', 'curator', 'p50_us', $_, { map { $_ => -0.5 } 2, 16, 64 } ]) } '2 ms', '100 ms'),
-	[ 'tries', 'durable', 'advisory', 'backend_us', '', { 1 => -1.3 } ],
-	[ 'tries', 'session', 'advisory', 'backend_us', '', { 1 => -1.3 } ],
-	[ 'shim', 'shim', 'stock', 'ms', 'statements', {} ],
-	[ 'shim', 'shim', 'stock', 'ms', 'terraform plan', { 1 => -1.02 } ],
-	[ 'writes', 'guarded', 'plain', 'ms', '50000', {} ],
-	[ 'writes', 'guarded', 'plain', 'ms', '5000000', { 1 => -1.25 } ],
-	[ 'writes', 'guarded', 'plain', 'ms', '50000000', {} ],
-	[ 'writes', 'guarded', 'lz4', 'ms', '5000000', {} ],);
+# What is compared: part, peer, other peer, quantity, variant; then, by the number
+# of clients, what the ratio is to be.
+my @goals = fields(<<'END');
+pairs | durable | sql | per_second | | 1 >= 1, 8 >= 1.15, 32 >= 1.3, 64 >= 1.3
+pairs | durable | plpgsql | per_second | |
+pairs | durable | etcd | per_second | | 1 >= 2.5, 8 >= 2.5, 32 >= 2.5, 64 >= 2.5
+pairs | durable | curator | per_second | | 1 >= 2.5, 8 >= 2.5, 32 >= 2.5, 64 >= 2.5
+pairs | durable | redis-always | per_second | | 1 >= 0.9, 8 >= 0.9, 32 >= 0.5, 64 >= 0.5
+pairs | durable-async | sql | per_second | | 1 >= 1.25, 8 >= 1.4, 32 >= 1.4
+pairs | durable-async | sql-async | per_second | |
+pairs | session | advisory | per_second | | 8 >= 0.6, 32 >= 0.6, 64 >= 0.6
+pairs | session | redis-everysec | per_second | | 1 >= 1
+cost | durable | sql | backend_us | | 1 <= 1.3
+cost | durable-nohistory | sql | backend_us | | 1 <= 1
+cost | durable-nohistory | plpgsql | backend_us | | 1 <= 0.7
+cost | session | advisory | backend_us | | 1 <= 1.7
+handover | session | advisory | p50_us | 2 ms | 2 <= 1.3, 16 <= 1.3, 64 <= 1.3
+handover | durable | plpgsql | p50_us | 2 ms | 2 <= 0.8, 16 <= 0.8, 64 <= 0.8
+handover | durable | etcd | p50_us | 2 ms | 2 <= 0.5, 16 <= 0.5, 64 <= 0.5
+handover | durable | curator | p50_us | 2 ms | 2 <= 0.5, 16 <= 0.5, 64 <= 0.5
+handover | session | advisory | p50_us | 100 ms | 2 <= 1.3, 16 <= 1.3, 64 <= 1.3
+handover | durable | plpgsql | p50_us | 100 ms | 2 <= 0.8, 16 <= 0.8, 64 <= 0.8
+handover | durable | etcd | p50_us | 100 ms | 2 <= 0.5, 16 <= 0.5, 64 <= 0.5
+handover | durable | curator | p50_us | 100 ms | 2 <= 0.5, 16 <= 0.5, 64 <= 0.5
+tries | durable | advisory | backend_us | | 1 <= 1.3
+tries | session | advisory | backend_us | | 1 <= 1.3
+shim | shim | stock | ms | statements |
+shim | shim | stock | ms | connection |
+shim | shim | stock | ms | terraform plan | 1 <= 1.02
+writes | guarded | plain | ms | 50000 |
+writes | guarded | plain | ms | 5000000 | 1 <= 1.25
+writes | guarded | plain | ms | 50000000 |
+writes | guarded | lz4 | ms | 5000000 |
+END
 
-my %unit = (per_second => 'pairs/s', backend_us => 'CPU of the backend', p50_us => 'hand-over, median', ms => 'time');
+my %unit = (
+	per_second => 'pairs/s',
+	backend_us => 'CPU of the backend',
+	p50_us => 'hand-over, median',
+	ms => 'time');
 
-# Returns "1.07 (1.0)", with a "!" where the goal is missed.
+# The same for what is no ratio.
+my @limits = fields(<<'END');
+waiters | durable | backend_ms_in_10_s | | 64 <= 5
+waiters | session | backend_ms_in_10_s | | 64 <= 5
+tries | durable | wal_bytes | | 1 <= 0
+tries | session | wal_bytes | | 1 <= 0
+onekey | durable-async | mb_after_vacuum | snapshot | 1 <= 64
+onekey | durable-async | mb_after_vacuum | none | 1 <= 64
+versions | guarded | stored_mb | 1000 | 1 <= 5
+listing | durable | all_ms | 10000 | 1 <= 15
+listing | durable | all_ms | 1000000 | 1 <= 300
+listing | durable | first_lock_ms | 10000 | 1 <= 1000
+listing | durable | first_lock_ms | 1000000 | 1 <= 1000
+END
+
+# Returns a figure and what it is to be for that number of clients, with a "!"
+# where it is not.
 sub goal_cell
 {
-	my ($ratio, $goal) = @_;
-	return '' unless defined $ratio;
-	return sprintf('%.2f', $ratio) unless defined $goal;
-	my $missed = $goal < 0 ? $ratio > -$goal : $ratio < $goal;
-	return sprintf('%.2f (%s %g)%s', $ratio, $goal < 0 ? '<=' : '>=', abs($goal), $missed ? ' !' : '');
+	my ($value, $clients, $goals) = @_;
+	return '' unless defined $value;
+	my ($relation, $goal) = ($goals // '') =~ /\b$clients (..) ([\d.]+)/
+	  or return sprintf('%.2f', $value);
+	my $met = $relation eq '<=' ? $value <= $goal : $value >= $goal;
+	return sprintf('%.2f (%s %s)%s', $value, $relation, $goal, $met ? '' : ' !');
 }
 
 sub ratios_section
 {
-	out("## Ratios\n\nMedians of the ratios in each round; in brackets what we want, with a ! where that is missed.\n\n");
+	out("## Ratios\n\nMedians of the ratios in each round; in brackets what we want, with a ! where that is missed.\n\n"
+	);
 	foreach my $part (qw(pairs cost handover tries shim writes))
 	{
 		my @clients = clients_of($part) or next;
-		my @rows = ([ "clients", @clients ]);
+		my @rows = ([ 'clients', @clients ]);
 		foreach my $goal (grep { $_->[0] eq $part } @goals)
 		{
 			my (undef, $a, $b, $quantity, $variant, $wanted) = @$goal;
-			my @cells = map { goal_cell(ratio($part, $a, $b, $quantity, $variant, $_), $wanted->{$_}) } @clients;
-			my $what = "$title{$a} / $title{$b}: $unit{$quantity}" . ($variant eq '' ? '' : ", $variant");
+			my @cells =
+			  map { goal_cell(ratio($part, $a, $b, $quantity, $variant, $_), $_, $wanted) }
+			  @clients;
+			my $what =
+			  "$title{$a} / $title{$b}: $unit{$quantity}" . ($variant eq '' ? '' : ", $variant");
 			push @rows, [ $what, @cells ] if grep { $_ ne '' } @cells;
 		}
 		table(@rows);
 	}
+	tail_ratios();
+	slice_ratios();
+	limits();
+	return;
+}
+
+sub tail_ratios
+{
 	my @clients = clients_of('handover') or return;
-	my @rows = ([ 'p99 / p50, clients', @clients ]);
+	my @rows = ([ 'hand-over, p99 / p50; clients', @clients ]);
 	foreach my $name (qw(session durable))
 	{
 		foreach my $hold (variants_of('handover', $name, 'p50_us'))
 		{
-			push @rows,
-			  [
-				"$title{$name}, $hold",
-				map { goal_cell(figure('handover', $name, 'p99_us', $hold, $_) / figure('handover', $name, 'p50_us', $hold, $_), -4) }
-				  @clients
-			  ];
+			my @cells;
+			foreach my $clients (@clients)
+			{
+				my ($p50, $p99) =
+				  map { figure('handover', $name, $_, $hold, $clients) } qw(p50_us p99_us);
+				push @cells, goal_cell($p99 / $p50, $clients, "$clients <= 4");
+			}
+			push @rows, [ "$title{$name}, $hold", @cells ];
 		}
 	}
 	table(@rows);
+	return;
+}
+
+# Returns the first and the last slice of the pairs on one key.
+sub slices
+{
+	my $slices = at('onekey', $_[0], 'per_second', $_[1], 1);
+	return %$slices ? @$slices{ 1, max(keys %$slices) } : ();
+}
+
+sub slice_ratios
+{
+	my @rows = ([ 'one key, last slice / first', '' ]);
+	foreach my $variant (qw(none snapshot))
+	{
+		my ($first, $last) = slices('durable-async', $variant) or next;
+		push @rows, [ "old snapshot: $variant", goal_cell($last / $first, 1, '1 >= 0.9') ];
+	}
+	table(@rows) if @rows > 1;
+	return;
+}
+
+sub limits
+{
+	my @rows = ([ 'figures', '' ]);
+	foreach my $limit (@limits)
+	{
+		my ($part, $name, $quantity, $variant, $wanted) = @$limit;
+		my ($clients) = $wanted =~ /^(\d+)/;
+		my $value = figure($part, $name, $quantity, $variant, $clients) // next;
+		push @rows,
+		  [
+			join(', ', grep { $_ ne '' } $part, $title{$name}, $quantity, $variant),
+			goal_cell($value, $clients, $wanted)
+		  ];
+	}
+	table(@rows) if @rows > 1;
 	return;
 }
 
