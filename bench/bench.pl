@@ -11,7 +11,6 @@
 use strict;
 use warnings;
 
-use FindBin;
 use IPC::Open2;
 use List::Util  qw(any max min sum0);
 use Time::HiRes qw(sleep time);
@@ -504,6 +503,10 @@ sub listing
 		record_times('listing', $held, 'one_ms',
 			"SELECT * FROM tfstate_holders WHERE lockid = 'many/77'");
 		record_times('listing', $held, 'pattern_ms', "SELECT * FROM tfstate_holders('many/77')");
+		my $pairs = drive(peer('durable'), 'pairs durable 1 1');
+		record('listing', 'durable', 1, $held, 'pair_us', 1,
+			$pairs->{backend_us} / $pairs->{count});
+
 		foreach my $listing (0, 1)
 		{
 			send_line(
@@ -541,6 +544,32 @@ sub growth
 			record('growth', $peer->[0], 1, $used, 'per_second', 1, $r->{count} / $r->{seconds});
 		}
 		$before = $used;
+	}
+	return;
+}
+
+# What locks and unlocks a workspace for Terraform, while the number of workspaces
+# in its table grows.
+sub workspaces
+{
+	sql('observer', "CREATE ROLE workspaces LOGIN PASSWORD 'bench'");
+	sql('observer', "SELECT tfstate_attach('workspaces', role => 'workspaces')");
+	my $before = 0;
+	foreach my $n (10, 1000, $quick ? () : (100_000))
+	{
+		sql('observer', qq{
+			INSERT INTO workspaces.states (name, data)
+			SELECT 'w' || i, format('{"version":4,"terraform_version":"1.0.0","serial":1,"lineage":"%s","outputs":{},'
+						'"resources":[],"check_results":null}', gen_random_uuid())
+			  FROM generate_series($before + 1, $n) i});
+		begin_round('workspaces', $n);
+		record('workspaces', 'shim', 1, $n, 'ms', $_,
+			script_ms('workspaces', '', 1, lock_statements('workspaces', 'w7')))
+		  foreach 1 .. 3;
+		record('workspaces', 'shim', 1, $n, 'list_ms', $_,
+			sql_ms('observer', 'SELECT count(serial) FROM tfstate_workspaces'))
+		  foreach 1 .. 3;
+		$before = $n;
 	}
 	return;
 }
@@ -705,24 +734,40 @@ sub versions
 	return;
 }
 
-# What Terraform sends for a plan, on one connection for all plans, and with one
-# for each.
-sub plan_ms
+# Returns how long a script of pgbench takes, on one connection or, with -C, with a
+# new one each time.
+sub script_ms
 {
-	my ($schema, $how, $seconds) = @_;
-	my $script = "$work/plan.$schema";
-	open(my $out, '>', $script) or die "$script: $!";
-	print $out <<END;
-SELECT name FROM "$schema".states WHERE name != 'default' ORDER BY name;
-SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1) FROM "$schema".states WHERE states.name = 'default' \\gset
-SELECT pg_advisory_unlock(-1);
-SELECT data FROM "$schema".states WHERE name = 'default';
-SELECT pg_advisory_unlock(:id);
-END
+	my ($role, $how, $seconds, @statements) = @_;
+	my $file = "$work/$role.sql";
+	open(my $out, '>', $file) or die "$file: $!";
+	print $out map { "$_\n" } @statements;
 	close($out);
-	my $output = `'$bindir/pgbench' -n -M extended $how -T $seconds -U $schema -f '$script' 2>&1`;
+	my $output = `'$bindir/pgbench' -n -M extended $how -T $seconds -U $role -f '$file' 2>&1`;
 	return $1 if $output =~ /^latency average = ([\d.]+) ms/m;
 	die $output;
+}
+
+# What Terraform sends for a plan of the workspace, and the part of it that locks.
+sub plan_statements
+{
+	my ($schema, $workspace) = @_;
+	my ($lock, $unlock) = lock_statements($schema, $workspace);
+	return (
+		qq{SELECT name FROM "$schema".states WHERE name != 'default' ORDER BY name;},
+		$lock,
+		'SELECT pg_advisory_unlock(-1);',
+		qq{SELECT data FROM "$schema".states WHERE name = '$workspace';},
+		$unlock);
+}
+
+sub lock_statements
+{
+	my ($schema, $workspace) = @_;
+	return (
+		'SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1)'
+		  . qq{ FROM "$schema".states WHERE states.name = '$workspace' \\gset},
+		'SELECT pg_advisory_unlock(:id);');
 }
 
 # The shim beside the stock backend, on an empty state: what Terraform sends for
@@ -739,7 +784,7 @@ sub shim
 		foreach my $how ('', '-C')
 		{
 			record('shim', $_, 1, $how eq '' ? 'statements' : 'connection',
-				'ms', $round, plan_ms($_, $how, $quick ? 1 : 2))
+				'ms', $round, script_ms($_, $how, $quick ? 1 : 2, plan_statements($_, 'default')))
 			  foreach qw(stock shim);
 		}
 		next unless grep { -x "$_/terraform" } split(/:/, $ENV{PATH});
@@ -834,10 +879,12 @@ my %part = (
 	writes => \&writes,
 	versions => \&versions,
 	listing => \&listing,
-	growth => \&growth);
+	growth => \&growth,
+	workspaces => \&workspaces);
 
-# growth takes as long as all others
-@wanted = qw(pairs cost handover waiters tries onekey shim writes versions listing) unless @wanted;
+# growth takes longer than all others together
+@wanted = qw(pairs cost handover waiters tries onekey shim writes versions listing workspaces)
+  unless @wanted;
 foreach my $name (@wanted)
 {
 	die "unknown part: $name\n" unless $part{$name};

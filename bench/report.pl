@@ -7,7 +7,7 @@ use strict;
 use warnings;
 use utf8;
 
-use List::Util qw(max min sum0);
+use List::Util qw(max min);
 
 my ($directory) = @ARGV;
 my (@facts, %results, $report);
@@ -89,10 +89,14 @@ sub clients_of
 sub variants_of
 {
 	my ($part, $peer, $quantity) = @_;
-	my @variants = keys %{ at($part, $peer, $quantity) };
-	return sort { ($a =~ /^(\d*)/)[0] <=> ($b =~ /^(\d*)/)[0] } @variants
-	  if !grep { !/^\d/ } @variants;
-	return sort @variants;
+	return in_order(keys %{ at($part, $peer, $quantity) });
+}
+
+# Numbers in the order of numbers, what else there is in that of the alphabet.
+sub in_order
+{
+	my %number = map { $_ => /^(\d+)/ ? $1 : 0 } @_;
+	return sort { $number{$a} <=> $number{$b} || $a cmp $b } @_;
 }
 
 sub median
@@ -186,33 +190,16 @@ sub table_of_quantities
 	return;
 }
 
-# Prints a quantity of the given peers, by the variant.
+# Prints columns, each a peer, a quantity and a title, by the variant.
 sub table_by_variant
 {
-	my ($part, $head, $quantities, @names) = @_;
-	my @variants = map {
-		my $name = $_;
-		map { variants_of($part, $name, $_) } @$quantities
-	} @names;
-	my %seen;
-	@variants = grep { !$seen{$_}++ } @variants;
-	my @rows = (
-		[
-			$head,
-			map {
-				my $name = $_;
-				map { "$title{$name}: $_" } @$quantities
-			} @names
-		]);
-	foreach my $variant (@variants)
+	my ($part, $head, @columns) = @_;
+	my %variants = map { $_ => 1 } map { variants_of($part, $_->[0], $_->[1]) } @columns;
+	my @rows = ([ $head, map { $_->[2] } @columns ]);
+	foreach my $variant (in_order(keys %variants))
 	{
-		push @rows, [
-			$variant =~ /^\d+$/ ? number($variant) : $variant,
-			map {
-				my $name = $_;
-				map { with_spread($part, $name, $_, $variant, 1) } @$quantities
-			} @names
-		];
+		my @cells = map { with_spread($part, $_->[0], $_->[1], $variant, 1) } @columns;
+		push @rows, [ $variant =~ /^\d+$/ ? number($variant) : $variant, @cells ];
 	}
 	table(@rows) if @rows > 1;
 	return;
@@ -356,11 +343,23 @@ sub tries_section
 
 sub listing_section
 {
-	out("## Many locks are held\n\n");
-	table_by_variant('listing', 'held', [qw(lock_us bytes_a_lock all_ms one_ms pattern_ms)],
-		'durable');
-	table_by_variant('listing', 'held',
-		[qw(try_p99_us listed_try_p99_us recovery_ms first_lock_ms)], 'durable');
+	out("## Many durable locks are held\n\n");
+	table_by_variant(
+		'listing',
+		'held',
+		[ 'durable', 'lock_us', 'a lock, 1000 in a transaction, us' ],
+		[ 'durable', 'pair_us', 'CPU of a pair, us' ],
+		[ 'durable', 'bytes_a_lock', 'disk, bytes a lock' ],
+		[ 'durable', 'recovery_ms', 'recovery after a crash, ms' ],
+		[ 'durable', 'first_lock_ms', 'then connect and lock, ms' ]);
+	table_by_variant(
+		'listing',
+		'held',
+		[ 'durable', 'all_ms', 'list all, ms' ],
+		[ 'durable', 'one_ms', 'one by WHERE, ms' ],
+		[ 'durable', 'pattern_ms', 'one by pattern, ms' ],
+		[ 'durable', 'try_p99_us', 'a try, p99, us' ],
+		[ 'durable', 'listed_try_p99_us', 'the same during listings, us' ]);
 	return;
 }
 
@@ -384,22 +383,46 @@ sub onekey_section
 
 sub states_section
 {
-	out("## States\n\nThe statements of a plan, milliseconds: on one connection, with a new one each time, and in Terraform.\n\n"
+	out("## States\n\n");
+	out("The statements of a plan, milliseconds: on one connection, with a new one each time, and in Terraform.\n\n"
 	);
-	table_by_variant('shim', '', ['ms'], qw(stock shim));
-	out("A write, by the size of the state in bytes.\n\n");
-	table_by_variant('writes', 'size', ['ms'], qw(plain lz4 guarded));
-	table_by_variant('writes', 'size', ['backend_ms'], qw(plain lz4 guarded));
-	table_by_variant('writes', 'size', ['wal_mb'], qw(plain lz4 guarded));
+	table_by_variant('shim', '', map { [ $_, 'ms', $title{$_} ] } qw(stock shim));
+	foreach my $quantity (
+		[ 'ms', 'milliseconds' ],
+		[ 'backend_ms', 'CPU of the backend, ms' ],
+		[ 'wal_mb', 'WAL, MB' ])
+	{
+		out("A write, $quantity->[1].\n\n");
+		table_by_variant('writes', 'bytes',
+			map { [ $_, $quantity->[0], $title{$_} ] } qw(plain lz4 guarded));
+	}
 	out("Small changes of a state of 5 MB, each a version.\n\n");
-	table_by_variant('versions', 'changes', [qw(ms stored_mb)], 'guarded');
+	table_by_variant(
+		'versions', 'changes',
+		[ 'guarded', 'ms', 'a write, ms' ],
+		[ 'guarded', 'stored_mb', 'stored, MB' ]);
+	return;
+}
+
+sub workspaces_section
+{
+	out("## Many workspaces\n\n");
+	table_by_variant(
+		'workspaces', 'workspaces',
+		[ 'shim', 'ms', 'lock and unlock one, ms' ],
+		[ 'shim', 'list_ms', 'list all, ms' ]);
 	return;
 }
 
 sub growth_section
 {
 	out("## Growth\n\nA pair, by the number of lockids ever used.\n\n");
-	table_by_variant('growth', 'lockids', [qw(backend_us per_second)], qw(durable session floor));
+	foreach my $quantity ([ 'backend_us', 'CPU of the backend, us' ],
+		[ 'per_second', 'pairs per second' ])
+	{
+		table_by_variant('growth', $quantity->[1],
+			map { [ $_, $quantity->[0], $title{$_} ] } qw(durable session floor));
+	}
 	return;
 }
 
@@ -581,6 +604,7 @@ my @sections = (
 	[ \&onekey_section, 'onekey' ],
 	[ \&states_section, 'shim', 'writes', 'versions' ],
 	[ \&listing_section, 'listing' ],
+	[ \&workspaces_section, 'workspaces' ],
 	[ \&growth_section, 'growth' ],);
 foreach my $section (@sections)
 {
