@@ -381,22 +381,33 @@ sub onekey_section
 	return;
 }
 
-sub states_section
+sub shim_section
 {
-	out("## States\n\n");
-	out("The statements of a plan, milliseconds: on one connection, with a new one each time, and in Terraform.\n\n"
+	out("## A plan\n\n");
+	out("Milliseconds: its statements on one connection, with a new one each time, and in Terraform.\n\n"
 	);
 	table_by_variant('shim', '', map { [ $_, 'ms', $title{$_} ] } qw(stock shim));
+	return;
+}
+
+sub writes_section
+{
+	out("## A write of a state\n\n");
 	foreach my $quantity (
-		[ 'ms', 'milliseconds' ],
+		[ 'ms', 'Milliseconds' ],
 		[ 'backend_ms', 'CPU of the backend, ms' ],
 		[ 'wal_mb', 'WAL, MB' ])
 	{
-		out("A write, $quantity->[1].\n\n");
+		out("$quantity->[1].\n\n");
 		table_by_variant('writes', 'bytes',
 			map { [ $_, $quantity->[0], $title{$_} ] } qw(plain lz4 guarded));
 	}
-	out("Small changes of a state of 5 MB, each a version.\n\n");
+	return;
+}
+
+sub versions_section
+{
+	out("## Small changes of a state of 5 MB, each a version\n\n");
 	table_by_variant(
 		'versions', 'changes',
 		[ 'guarded', 'ms', 'a write, ms' ],
@@ -596,20 +607,21 @@ read_results();
 machine_section();
 ratios_section();
 my @sections = (
-	[ \&pairs_section, 'pairs' ],
-	[ \&cost_section, 'cost' ],
-	[ \&handover_section, 'handover' ],
-	[ \&waiters_section, 'waiters' ],
-	[ \&tries_section, 'tries' ],
-	[ \&onekey_section, 'onekey' ],
-	[ \&states_section, 'shim', 'writes', 'versions' ],
-	[ \&listing_section, 'listing' ],
-	[ \&workspaces_section, 'workspaces' ],
-	[ \&growth_section, 'growth' ],);
+	[ pairs => \&pairs_section ],
+	[ cost => \&cost_section ],
+	[ handover => \&handover_section ],
+	[ waiters => \&waiters_section ],
+	[ tries => \&tries_section ],
+	[ onekey => \&onekey_section ],
+	[ shim => \&shim_section ],
+	[ writes => \&writes_section ],
+	[ versions => \&versions_section ],
+	[ listing => \&listing_section ],
+	[ workspaces => \&workspaces_section ],
+	[ growth => \&growth_section ],);
 foreach my $section (@sections)
 {
-	my ($print, @parts) = @$section;
-	$print->() if grep { $results{$_} } @parts;
+	$section->[1]->() if $results{ $section->[0] };
 }
 open(my $file, '>:utf8', "$directory/report.md") or die "$directory/report.md: $!";
 print $file $report;
