@@ -679,10 +679,11 @@ sub state_resource
 END
 }
 
+# The workspace is named after the size.
 sub write_state
 {
 	my ($schema, $size, $count) = @_;
-	return drive(peer('floor'), "write $schema " . state_file($size) . " $count");
+	return drive(peer('floor'), "write $schema " . state_file($size) . " $count w$size");
 }
 
 # Each write of a state, by its size: into a table as Terraform makes it, into the
@@ -722,7 +723,7 @@ sub versions
 	begin_round('versions', 1);
 	sql('observer', "SELECT tfstate_attach('changes')");
 	write_state('changes', 5_000_000, 1);
-	my $stored = "SELECT sum(stored) / 1e6 FROM tfstate_versions('changes.states/default')";
+	my $stored = "SELECT sum(stored) / 1e6 FROM tfstate_versions('changes.states/w5000000')";
 	my $base = sql('observer', $stored);
 	foreach my $i (1 .. 10)
 	{

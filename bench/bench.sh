@@ -119,6 +119,7 @@ work_parent=/var/tmp
 prepare libpq-dev redis-server libhiredis-dev etcd-server golang-go golang-etcd-server-dev \
 	default-jdk-headless libzookeeper-java libcurator-recipes-java gnuplot-nox
 heading 'Building tfstate and the drivers'
+# shellcheck disable=SC2119
 build
 build_drivers
 start_servers

@@ -19,7 +19,7 @@
  * repeat PEER COUNT				(this driver only)
  *		One client locks and unlocks a key so many times, the same one at each
  *		call.
- * write TABLE FILE COUNT			(this driver only)
+ * write SCHEMA FILE COUNT WORKSPACE	(this driver only)
  *		Writes a state so many times as Terraform does, with a larger serial
  *		and one changed address each time.
  * flush FILE SECONDS				(this driver only)
@@ -627,24 +627,24 @@ change_state(char *state, size_t size, int64_t serial)
 }
 
 static void
-run_write(const char *table, const char *file, int count)
+run_write(const char *schema, const char *file, int count, const char *workspace)
 {
 	char	   *state = read_file(file);
 	size_t		size = strlen(state);
 	char		sql[2048];
-	const char *values[] = {"default", state};
+	const char *values[] = {workspace, state};
 	int64_t		start;
 	int64_t		serial;
 	PGresult   *result;
 
 	PQclear(check(clients, PQexec(clients->pg, "SET search_path = tfstate_pg, pg_catalog, public")));
 	snprintf(sql, sizeof(sql), "SELECT greatest(max((data::json ->> 'serial')::bigint), 1000000000),"
-			 " count(pg_try_advisory_lock(id)) FROM %s.states", table);
-	result = check(clients, PQexec(clients->pg, sql));
+			 " count(pg_try_advisory_lock(id)) FROM %s.states WHERE name = $1", schema);
+	result = check(clients, PQexecParams(clients->pg, sql, 1, NULL, values, NULL, NULL, 0));
 	serial = atoll(PQgetvalue(result, 0, 0));
 	PQclear(result);
 	snprintf(sql, sizeof(sql), "INSERT INTO %s.states (name, data) VALUES ($1, $2)"
-			 " ON CONFLICT (name) DO UPDATE SET data = $2 WHERE states.name = $1", table);
+			 " ON CONFLICT (name) DO UPDATE SET data = $2 WHERE states.name = $1", schema);
 	report("ready");
 	start = now();
 	for (; clients->count < count; clients->count++)
@@ -737,7 +737,7 @@ run_command(char *line)
 	else if (strcmp(command, "write") == 0)
 	{
 		make_clients(find_peer("floor"), 1, true);
-		run_write(first, second, atoi(third));
+		run_write(first, second, atoi(third), fourth);
 		free_clients();
 	}
 	else if (strcmp(command, "flush") == 0)
