@@ -147,7 +147,7 @@ public class Curator {
 			c.mutex.acquire();
 			c.mutex.release();
 		});
-		Thread.sleep(1000);
+		Thread.sleep(2000);
 		report("ready");
 		Thread.sleep(us / 1000);
 		report("done");

@@ -13,7 +13,8 @@
  *		All clients want the same key; each waits for it, holds it so long,
  *		unlocks and comes back.
  * waiters PEER CLIENTS SECONDS
- *		All clients wait for a key that is held throughout.
+ *		All clients wait for a key that is held throughout.  They have two
+ *		seconds to settle, so that PostgreSQL's search for deadlocks is over.
  * tries PEER CLIENTS SECONDS		(this driver only)
  *		All clients try to lock a key that is held throughout.
  * repeat PEER COUNT				(this driver only)
@@ -531,7 +532,7 @@ run_waiters(void)
 	wait_lock(&holder);
 	for (int i = 0; i < nclients; i++)
 		pthread_create(&clients[i].thread, NULL, waiter_thread, &clients[i]);
-	usleep(1000000);
+	sleep(2);
 	report("ready");
 	usleep(seconds * 1000000);
 	report("done");

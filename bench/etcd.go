@@ -169,7 +169,7 @@ func runWaiters(seconds float64) {
 			group.Done()
 		}(c)
 	}
-	time.Sleep(time.Second)
+	time.Sleep(2 * time.Second)
 	report("ready")
 	time.Sleep(time.Duration(seconds * float64(time.Second)))
 	report("done")
