@@ -19,6 +19,7 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=
 oldest_major=15
+initdb_options=()
 
 # Neither the caller's server, Terraform set-up nor language has a say here.
 PG_CONFIG=${PG_CONFIG:-}
@@ -77,6 +78,14 @@ stop_servers() {
 	done >/dev/null 2>&1 || true
 }
 
+# Unmounts what is mounted below $work.
+unmount_disks() {
+	local disk
+	while read -r _ disk _; do
+		[[ $disk != "$work"/* ]] || umount "$disk"
+	done </proc/mounts || true
+}
+
 clean_up() {
 	local job
 	trap '' INT TERM HUP
@@ -85,6 +94,7 @@ clean_up() {
 		{ kill -KILL "-$job" && wait "$job"; } 2>/dev/null || true
 	done
 	[[ -z ${bindir:-} ]] || stop_servers
+	unmount_disks
 	rm -rf "$work"
 }
 
@@ -232,12 +242,13 @@ free_port() {
 }
 
 # Over the socket, which is in $work, everything is allowed; over TCP a role
-# needs a password.  Arguments are further lines of postgresql.conf.
+# needs a password.  Arguments are further lines of postgresql.conf; initdb gets
+# what is in initdb_options.
 start_server() {
 	export PGHOST=$work PGUSER=postgres PGDATABASE=postgres PGPORT
 	PGPORT=$(free_port)
 	quietly as_user "$bindir/initdb" -D "$work/data" -U "$PGUSER" -E UTF8 --locale=C --no-sync \
-		--auth-local=trust --auth-host=scram-sha-256
+		--auth-local=trust --auth-host=scram-sha-256 "${initdb_options[@]}"
 	as_user tee -a "$work/data/postgresql.conf" >/dev/null <<-END
 		listen_addresses = '127.0.0.1'
 		port = $PGPORT

@@ -1,0 +1,608 @@
+"""Finds out from the logs of a round, and from the tables after it, whether every promise was kept.
+
+What a client knows is less than what was the case.  It knows that it holds a lock
+
+    from    the end of the call that took it, in an open transaction too
+    until   the start of what ends it: the unlock, the commit of the transaction that unlocks, a
+            rollback, somebody's force-unlock, the end of the lease.  Whatever lives in the session
+            (session mode, an open transaction) is known only up to the start of the last statement
+            that the session has answered.
+
+So two such intervals of one lockid that overlap are two holdings that did, and no delay between
+the server and a log can make a violation of what is none.  A call whose outcome is not known proves
+nothing, and excuses what it may have done.
+"""
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from typing import Any, Iterator, Optional
+
+from log import read_log
+
+QUEUED = 0.3  # seconds after which an undisturbed waiter must have been in the queue
+HAND_OVER = 0.7  # seconds that a hand-over may take; a lost wake-up takes a whole one
+FORCE_DELAY = 15.0  # seconds in which a force-unlock of unknown outcome may still take effect
+
+
+@dataclass
+class Operation:
+    client: str
+    number: int
+    do: str
+    facts: dict[str, Any]
+    start: float
+    end: float = inf
+    outcome: str = "unknown"
+    code: str = ""
+    row: Any = None
+
+
+@dataclass
+class Holding:
+    """A lock that a client was given, committed or not."""
+
+    lockid: str
+    id: str
+    mode: str
+    fence: int
+    lock: Operation
+    until: float = inf  # known to be held from the end of lock to here
+    alive_until: float = inf  # the session that took it was there until here at least
+    lease_until: float = inf
+    acknowledged: bool = False  # committed, as the client knows
+    freed: Optional[float] = None  # it had certainly ended here
+    wait: Optional[float] = 0
+    pooled: bool = False
+
+    def end_at(self, moment: float) -> None:
+        self.until = min(self.until, moment)
+
+    def known_until(self) -> float:
+        return min(self.until, self.lease_until)
+
+
+@dataclass
+class Release:
+    """What ended a holding, or may have."""
+
+    id: str
+    how: str
+    start: float
+    end: float
+    sure: bool
+    flushed: bool
+
+
+@dataclass
+class Transaction:
+    depth: int = 0
+    taken: list[tuple[int, Holding]] = field(default_factory=list)
+    released: list[tuple[int, str]] = field(default_factory=list)
+    writes: list[Operation] = field(default_factory=list)
+
+
+@dataclass
+class Write:
+    lockid: str
+    fence: int
+    commit: Operation
+
+
+class Facts:
+    """What all clients of a round know together."""
+
+    def __init__(self) -> None:
+        self.holdings: list[Holding] = []
+        self.stock: list[Holding] = []
+        self.releases: dict[str, list[Release]] = defaultdict(list)
+        self.wild_forces: list[Operation] = []  # without an ID, of unknown outcome
+        self.possible: dict[str, Operation] = {}  # IDs of locks of unknown outcome
+        self.not_held: list[Operation] = []  # unlocks that found no lock
+        self.timed_out: list[Operation] = []
+        self.writes: list[Write] = []
+        self.remains: list[Operation] = []
+        self.counts: Counter[str] = Counter()
+
+
+class ClientReader:
+    """Follows one client through its log."""
+
+    def __init__(self, facts: Facts):
+        self.facts = facts
+        self.by_id: dict[str, Holding] = {}
+        self.on_connection: list[Holding] = []  # all that the session took
+        self.transaction: Optional[Transaction] = None
+        self.alive = 0.0
+        self.route = ""
+        self.flushes = True
+
+    def read(self, path: Path) -> None:
+        for operation in read_operations(path):
+            self.facts.counts[operation.do] += 1
+            self.facts.counts[operation.outcome] += 1
+            if operation.do == "connect":
+                self.lose_connection()
+                self.route = operation.facts["route"]
+                self.flushes = True
+            elif operation.outcome != "unknown":
+                self.alive = operation.start
+            handler = getattr(self, operation.do.replace(" ", "_"), None)
+            if handler:
+                handler(operation)
+            if operation.outcome == "failed" and self.transaction:
+                self.abort(operation, self.transaction.depth)
+            if operation.outcome == "unknown":
+                self.lose_connection()
+        self.lose_connection()
+
+    def lose_connection(self) -> None:
+        for holding in self.on_connection:
+            holding.alive_until = min(holding.alive_until, self.alive)
+            if holding.mode != "durable" or not holding.acknowledged:
+                holding.end_at(self.alive)
+        self.on_connection = []
+        self.transaction = None
+
+    def set(self, operation: Operation) -> None:
+        if operation.facts.get("level") and operation.outcome == "ok":
+            self.flushes = operation.facts["level"] == "on"
+
+    def discard(self, operation: Operation) -> None:
+        for holding in self.on_connection:
+            holding.alive_until = min(holding.alive_until, operation.start)
+            if holding.mode != "durable":
+                holding.end_at(operation.start)
+        self.flushes = True
+
+    def lock(self, operation: Operation) -> None:
+        facts = operation.facts
+        if operation.outcome == "unknown":
+            self.facts.possible[facts["id"]] = operation
+        if operation.outcome == "failed" and operation.code == "55P03":
+            self.facts.timed_out.append(operation)
+        if operation.outcome != "ok":
+            return
+        tried = len(operation.row) == 4
+        if tried and not operation.row[0]:
+            self.facts.timed_out.append(operation)
+            return
+        holding = Holding(
+            lockid=facts["lockid"],
+            id=facts["id"],
+            mode=facts["mode"],
+            fence=operation.row[2 if tried else 1],
+            lock=operation,
+            wait=facts["wait"],
+            pooled=self.route in ("session", "transaction"),
+        )
+        if facts["ttl"]:
+            holding.lease_until = operation.start + facts["ttl"]
+        if self.route == "transaction":
+            holding.alive_until = 0
+        self.facts.holdings.append(holding)
+        self.by_id[holding.id] = holding
+        self.on_connection.append(holding)
+        if self.transaction:
+            self.transaction.taken.append((self.transaction.depth, holding))
+        else:
+            holding.acknowledged = True
+
+    def stock(self, operation: Operation) -> None:
+        if operation.outcome == "ok" and operation.row[0]:
+            facts = operation.facts
+            holding = Holding(facts["lockid"], facts["id"], "stock", 0, operation)
+            self.facts.stock.append(holding)
+            self.by_id[holding.id] = holding
+            self.on_connection.append(holding)
+
+    def stock_unlock(self, operation: Operation) -> None:
+        self.by_id[operation.facts["id"]].end_at(operation.start)
+
+    def renew(self, operation: Operation) -> None:
+        holding = self.by_id.get(operation.facts["id"])
+        if holding and operation.outcome == "ok" and not self.transaction:
+            holding.lease_until = operation.start + holding.lock.facts["ttl"]
+
+    def add_release(self, identity: str, how: str, operation: Operation) -> None:
+        release = Release(
+            identity, how, operation.start, operation.end, operation.outcome == "ok", self.flushes
+        )
+        self.facts.releases[identity].append(release)
+
+    def unlock(self, operation: Operation) -> None:
+        if operation.code == "55000":
+            self.facts.not_held.append(operation)
+        elif self.transaction:
+            if operation.outcome == "ok":
+                self.transaction.released.append((self.transaction.depth, operation.facts["id"]))
+        elif operation.outcome != "failed":
+            self.add_release(operation.facts["id"], "unlock", operation)
+
+    def force(self, operation: Operation) -> None:
+        if operation.outcome == "ok":
+            self.add_release(operation.row[0], "force", operation)
+        elif operation.outcome == "unknown" and operation.facts["id"]:
+            self.add_release(operation.facts["id"], "force", operation)
+        elif operation.outcome == "unknown":
+            self.facts.wild_forces.append(operation)
+
+    def remains(self, operation: Operation) -> None:
+        if operation.outcome == "ok" and operation.row[0] != 0:
+            self.facts.remains.append(operation)
+
+    def begin(self, operation: Operation) -> None:
+        if operation.outcome == "ok":
+            self.transaction = Transaction()
+
+    def savepoint(self, operation: Operation) -> None:
+        if operation.outcome == "ok":
+            self.transaction.depth += 1
+
+    def release(self, operation: Operation) -> None:
+        if operation.outcome == "ok":
+            self.transaction.depth -= 1
+            depth = self.transaction.depth
+            for entries in (self.transaction.taken, self.transaction.released):
+                entries[:] = [(min(d, depth), entry) for d, entry in entries]
+
+    def abort(self, operation: Operation, depth: int) -> None:
+        """All from a depth of savepoints on ends with the start of an operation."""
+        transaction = self.transaction
+        for d, holding in transaction.taken:
+            if d >= depth:
+                holding.end_at(operation.start)
+                holding.freed = operation.end
+        transaction.taken = [entry for entry in transaction.taken if entry[0] < depth]
+        transaction.released = [entry for entry in transaction.released if entry[0] < depth]
+
+    def rollback_to(self, operation: Operation) -> None:
+        if operation.outcome == "ok":
+            self.abort(operation, self.transaction.depth)
+
+    def rollback(self, operation: Operation) -> None:
+        if operation.outcome == "ok" and self.transaction:
+            self.abort(operation, 0)
+            self.transaction = None
+
+    def write(self, operation: Operation) -> None:
+        if operation.outcome == "ok":
+            self.transaction.writes.append(operation)
+
+    def commit(self, operation: Operation) -> None:
+        transaction = self.transaction
+        if operation.outcome == "failed":
+            self.abort(operation, 0)
+            self.transaction = None
+            return
+        for _, identity in transaction.released:
+            self.add_release(identity, "unlock", operation)
+        for _, holding in transaction.taken:
+            if operation.outcome == "ok":
+                holding.acknowledged = True
+            else:
+                self.facts.possible[holding.id] = holding.lock
+        if operation.outcome == "ok":
+            for write in transaction.writes:
+                lockid, fence = write.facts["lockid"], write.facts["fence"]
+                self.facts.writes.append(Write(lockid, fence, operation))
+            self.transaction = None
+
+
+def read_operations(path: Path) -> Iterator[Operation]:
+    """The operations in the log of a client, the last one perhaps without an end."""
+    operation = None
+    for line in read_log(path):
+        if "end" in line and operation:
+            operation.end, operation.outcome = line["t"], line["end"]
+            operation.code, operation.row = line["code"], line["row"]
+            yield operation
+            operation = None
+        elif "n" in line:
+            operation = Operation(path.name, line["n"], line["do"], line, line["t"])
+    if operation:
+        yield operation
+
+
+class Checker:
+    """Judges the facts of a round.  tables is what run.py read when all was quiet."""
+
+    def __init__(self, facts: Facts, faults: list[dict[str, Any]], tables: dict[str, Any]):
+        self.facts = facts
+        self.tables = tables
+        self.violations: list[tuple[str, str]] = []
+        self.disturbances = sorted(
+            (fault["from"], fault["to"]) for fault in faults if fault["disturbs"]
+        )
+        self.crashed = any(fault["crash"] for fault in faults)
+        self.clock_jumps = sorted(fault["from"] for fault in faults if fault["clock"])
+        self.by_lockid: dict[str, list[Holding]] = defaultdict(list)
+        for holding in facts.holdings:
+            self.by_lockid[holding.lockid].append(holding)
+        for holdings in self.by_lockid.values():
+            holdings.sort(key=lambda holding: holding.fence)
+
+    def violation(self, kind: str, text: str) -> None:
+        self.violations.append((kind, text))
+
+    def check(self) -> list[tuple[str, str]]:
+        self.apply_releases()
+        self.check_overlap()
+        self.check_stock_overlap()
+        self.check_fences()
+        self.check_not_held()
+        self.check_durable()
+        self.check_phantoms()
+        self.check_history()
+        self.check_writes()
+        self.check_order()
+        self.check_hand_over()
+        self.check_waits_in_vain()
+        for operation in self.facts.remains:
+            self.violation("left in pg_locks", describe(operation))
+        for text in self.tables["problems"]:
+            self.violation("not clean at the end", text)
+        return self.violations
+
+    def is_disturbed(self, start: float, end: float) -> bool:
+        return any(a <= end and b >= start for a, b in self.disturbances)
+
+    def apply_releases(self) -> None:
+        """End holdings where anybody's release did, or may have."""
+        for holding in self.facts.holdings:
+            for release in self.facts.releases[holding.id]:
+                holding.end_at(release.start)
+                if release.sure:
+                    holding.freed = min(release.end, holding.freed or inf)
+            for force in self.facts.wild_forces:
+                if matches(force, holding):
+                    holding.end_at(force.start)
+            for jump in self.clock_jumps:
+                if jump > holding.lock.start:
+                    holding.lease_until = min(holding.lease_until, jump)
+
+    def check_overlap(self) -> None:
+        for holdings in self.by_lockid.values():
+            last: Optional[Holding] = None
+            for holding in sorted(holdings, key=lambda holding: holding.lock.end):
+                if last and overlap(last, holding):
+                    self.violation("overlap", f"{tell(last)} and {tell(holding)}")
+                if last is None or holding.known_until() > last.known_until():
+                    last = holding
+
+    def check_stock_overlap(self) -> None:
+        """A Terraform without tfstate keeps out, and is kept out by, who is still there."""
+        for stock in self.facts.stock:
+            for holding in self.by_lockid[stock.lockid]:
+                if holding.lock.client == stock.lock.client:
+                    continue  # a session does not keep itself out
+                until = min(holding.known_until(), holding.alive_until)
+                if max(stock.lock.end, holding.lock.end) < min(stock.until, until):
+                    self.violation("overlap", f"{tell(holding)} and {tell(stock)}, without tfstate")
+
+    def check_fences(self) -> None:
+        """No fence twice, and they grow, in the order in which clients saw them."""
+        seen: dict[int, Holding] = {}
+        for holding in self.facts.holdings:
+            if holding.fence in seen:
+                self.violation("fence", f"{tell(seen[holding.fence])} and {tell(holding)}")
+            seen[holding.fence] = holding
+        for holdings in self.by_lockid.values():
+            ended = sorted(holdings, key=lambda holding: holding.lock.end)
+            ends = [holding.lock.end for holding in ended]
+            greatest: list[Holding] = []
+            for holding in ended:
+                greatest.append(max(greatest[-1:] + [holding], key=lambda h: h.fence))
+            for holding in holdings:
+                before = bisect_right(ends, holding.lock.start)
+                if before and greatest[before - 1].fence > holding.fence:
+                    self.violation("fence", f"{tell(greatest[before - 1])} and {tell(holding)}")
+
+    def may_have_ended(self, holding: Holding, before: float = inf) -> bool:
+        """Could anything that a client did or saw have ended it before a point in time?"""
+        return (
+            any(release.start < before for release in self.facts.releases[holding.id])
+            or any(matches(force, holding) for force in self.facts.wild_forces)
+            or holding.lease_until < before
+        )
+
+    def check_not_held(self) -> None:
+        """An unlock that finds no lock, although nobody has released it."""
+        known = {holding.id: holding for holding in self.facts.holdings if holding.acknowledged}
+        for unlock in self.facts.not_held:
+            holding = known.get(unlock.facts["id"])
+            if holding is None or self.may_have_ended(holding, unlock.end):
+                continue
+            if holding.mode == "durable" or holding.until >= unlock.start:
+                self.violation("lock lost", f"{tell(holding)}, {describe(unlock)}")
+
+    def check_durable(self) -> None:
+        """What was acknowledged is in the tables as it must be."""
+        holders = {row["id"]: row for row in self.tables["holders"]}
+        history = {row["id"]: row for row in self.tables["history"]}
+        for holding in self.facts.holdings:
+            if not holding.acknowledged:
+                continue
+            held, ended = holders.get(holding.id), history.get(holding.id)
+            releases = self.facts.releases[holding.id]
+            if held and ended:
+                self.violation("table", f"{tell(holding)} is held and in history")
+            for row in (held, ended):
+                if row and (row["fence"], row["lockid"]) != (holding.fence, holding.lockid):
+                    self.violation("table", f"{tell(holding)} has fence {row['fence']} there")
+            if holding.mode == "durable" and not held and not ended:
+                self.violation("lock lost", f"{tell(holding)} is in no table")
+            if ended and not self.is_explained(holding, ended["how"]):
+                self.violation("lock lost", f"{tell(holding)} ended by {ended['how']}")
+            lasting = any(r.sure and (r.flushed or not self.crashed) for r in releases)
+            if lasting and not ended:
+                self.violation("unlock lost", tell(holding))
+
+    def is_explained(self, holding: Holding, how: str) -> bool:
+        """Has somebody done what history says?"""
+        if how == "expired":
+            return holding.lease_until < inf
+        if how == "reclaimed":
+            return holding.mode == "session"
+        return any(release.how == how for release in self.facts.releases[holding.id]) or (
+            how == "force" and any(matches(force, holding) for force in self.facts.wild_forces)
+        )
+
+    def check_phantoms(self) -> None:
+        """Nothing is in the tables that was rolled back or refused."""
+        may = set(self.facts.possible)
+        may.update(holding.id for holding in self.facts.holdings if holding.acknowledged)
+        for table in ("holders", "history"):
+            for row in self.tables[table]:
+                if row["id"] not in may:
+                    self.violation("phantom", f"{row['id']} of {row['lockid']} in {table}")
+
+    def check_history(self) -> None:
+        """By the server's own clock, each holding ended before the next began."""
+        by_lockid = defaultdict(list)
+        for row in self.tables["history"] + self.tables["holders"]:
+            by_lockid[row["lockid"]].append(row)
+        for lockid, rows in by_lockid.items():
+            rows.sort(key=lambda row: row["fence"])
+            for row, after in zip(rows, rows[1:]):
+                if row["fence"] == after["fence"]:
+                    self.violation("fence", f"{lockid}: {row['fence']} twice in history")
+                elif row.get("released_at") is None:
+                    self.violation(
+                        "table", f"{lockid}: {row['id']} is held, {after['id']} came later"
+                    )
+                elif not self.clock_jumps and row["released_at"] > after["created"]:
+                    self.violation("overlap", f"{lockid}: {row['id']} and {after['id']} in history")
+
+    def check_writes(self) -> None:
+        """No state was written under a fence that was not the newest any more."""
+        holdings = {holding.fence: holding for holding in self.facts.holdings}
+        versions = Counter((row["lockid"], row["fence"]) for row in self.tables["versions"])
+        for write in self.facts.writes:
+            holding = holdings.get(write.fence)
+            versions[write.lockid, write.fence] -= 1
+            text = f"{write.lockid} under fence {write.fence}, {describe(write.commit)}"
+            newer = [h for h in self.by_lockid[write.lockid] if h.fence > write.fence]
+            if any(h.lock.end < write.commit.start for h in newer):
+                self.violation("stale write", text)
+            releases = self.facts.releases[holding.id] if holding else []
+            if any(r.sure and r.end < write.commit.start for r in releases):
+                self.violation("stale write", text + ", after its release")
+            if versions[write.lockid, write.fence] < 0:
+                self.violation("version lost", text)
+        newest: dict[str, int] = {}
+        for row in self.tables["versions"]:
+            if row["fence"] and row["fence"] < newest.get(row["lockid"], 0):
+                self.violation("stale write", f"{row['lockid']}, version {row['number']}")
+            newest[row["lockid"]] = row["fence"] or 0
+
+    def check_order(self) -> None:
+        """Who came later to the queue is not served earlier."""
+        for holdings in self.by_lockid.values():
+            by_start = sorted(holdings, key=lambda holding: holding.lock.start)
+            starts = [holding.lock.start for holding in by_start]
+            first = [by_start[-1]]  # of those from here on, by fence
+            for holding in reversed(by_start[:-1]):
+                first.append(min(first[-1], holding, key=lambda h: h.fence))
+            first.reverse()
+            for holding in by_start:
+                queued = holding.lock.start + QUEUED
+                later = bisect_right(starts, queued)
+                if later == len(starts) or first[later].fence > holding.fence:
+                    continue
+                if self.waits_unhindered(holding.lock, queued) and not holding.pooled:
+                    self.violation("order", f"{tell(first[later])} before {tell(holding)}")
+
+    def waits_unhindered(self, lock: Operation, until: float) -> bool:
+        wait = lock.facts["wait"]
+        return (wait is None or wait >= 1) and not self.is_disturbed(lock.start, until)
+
+    def is_uncertain(self, lockid: str, start: float, end: float) -> bool:
+        """Could there be a holding of the lockid that no client knows of?"""
+        return any(
+            operation.facts["lockid"] == lockid and start - FORCE_DELAY < operation.start < end
+            for operation in self.facts.possible.values()
+        )
+
+    def check_hand_over(self) -> None:
+        """Who waits gets the lock soon after it is free."""
+        for lockid, holdings in self.by_lockid.items():
+            for before, after in zip(holdings, holdings[1:]):
+                if before.freed is None or after.wait == 0 or after.pooled:
+                    continue
+                start = max(before.freed, after.lock.start)
+                if after.lock.end - start < HAND_OVER or self.is_disturbed(start, after.lock.end):
+                    continue
+                if not self.is_uncertain(lockid, before.lock.start, after.lock.end):
+                    late = after.lock.end - start
+                    self.violation(
+                        "slow hand-over", f"{late:.2f} s: {tell(before)} to {tell(after)}"
+                    )
+
+    def check_waits_in_vain(self) -> None:
+        """Who gave up waiting has not done so while the lock was free."""
+        for wait in self.facts.timed_out:
+            lockid = wait.facts["lockid"]
+            if wait.facts["wait"] is None or wait.facts["wait"] < 1:
+                continue
+            holdings = self.by_lockid[lockid]
+            for before, after in zip(holdings, holdings[1:] + [None]):
+                if before.freed is None:
+                    continue
+                start = max(before.freed, wait.start)
+                end = min(after.lock.start if after else inf, wait.end)
+                if end - start < HAND_OVER or self.is_disturbed(start, end):
+                    continue
+                if not self.is_uncertain(lockid, before.lock.start, end):
+                    self.violation("waited in vain", f"{describe(wait)}, free after {tell(before)}")
+
+
+def overlap(first: Holding, second: Holding) -> bool:
+    """Was the second, which was acknowledged later, given while the first was held?"""
+    if second.lock.end >= first.known_until():
+        return False
+    return second.known_until() > second.lock.end or second.lock.start > first.lock.end
+
+
+def matches(force: Operation, holding: Holding) -> bool:
+    """Could a force-unlock without an ID, of unknown outcome, have ended the holding?"""
+    return (
+        force.facts["lockid"] == holding.lockid
+        and holding.lock.start < force.start + FORCE_DELAY
+        and holding.until >= force.start
+    )
+
+
+def tell(holding: Holding) -> str:
+    return (
+        f"{holding.lockid} ID {holding.id} ({holding.mode}, fence {holding.fence},"
+        f" {holding.lock.start:.6f} to {holding.lock.end:.6f}, known until {holding.known_until():.6f})"
+    )
+
+
+def describe(operation: Operation) -> str:
+    return (
+        f"{operation.client} operation {operation.number}: {operation.do}"
+        f" {operation.facts.get('lockid', '')} ID {operation.facts.get('id')},"
+        f" {operation.start:.6f} to {operation.end:.6f}"
+    )
+
+
+def read_faults(path: Path) -> list[dict[str, Any]]:
+    """The faults of a round, with the time in which they disturb."""
+    faults: dict[int, dict[str, Any]] = {}
+    for line in read_log(path):
+        if "end" in line:
+            faults[line["n"]]["to"] = line["t"] + line["end"]
+        else:
+            faults[line["n"]] = {**line, "from": line["t"], "to": inf}
+    return list(faults.values())
+
+
+def read_facts(directory: Path) -> Facts:
+    facts = Facts()
+    for path in sorted(directory.glob("client.*")):
+        ClientReader(facts).read(path)
+    return facts

@@ -1,0 +1,245 @@
+"""What is done to the server, to the network and to clients while they lock."""
+
+import random
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import psycopg2
+
+from log import Log, now
+from proxy import Proxy
+from server import Pooler, Server, send
+
+# How long after its end a fault may still delay others, in seconds.
+AFTERMATH = 0.5
+
+# Others are slowed down by these.
+DISTURBING = (
+    "stop client",
+    "stop backend",
+    "kill backend",
+    "kill postmaster",
+    "immediate shutdown",
+    "stall network",
+    "disk full, WAL",
+    "disk full, data",
+    "lock table full",
+    "clock jump",
+    "kill pooler",
+)
+
+# The server may have restarted, and lost what was not flushed.
+CRASHING = (
+    "kill backend",
+    "kill postmaster",
+    "immediate shutdown",
+    "disk full, WAL",
+    "disk full, data",
+)
+
+
+class Faults:
+    def __init__(
+        self,
+        seed: str,
+        log: Log,
+        server: Server,
+        proxy: Proxy,
+        poolers: dict[str, Pooler],
+        clients: Callable[[], list[int]],
+        disks: dict[str, Path],
+        clock: Optional[Path],
+    ):
+        self.random = random.Random(seed)
+        self.log = log
+        self.server = server
+        self.proxy = proxy
+        self.poolers = poolers
+        self.clients = clients
+        self.disks = disks
+        self.clock = clock
+        self.number = 0
+        self.counts: Counter[str] = Counter()
+        self.points: Counter[str] = Counter()  # where backends were interrupted
+        self.point = ""
+        self.later: list[tuple[float, Callable[[], None]]] = []
+
+    # Keeping the books
+
+    def begin(self, name: str) -> int:
+        self.number += 1
+        self.log.write(
+            n=self.number,
+            do=name,
+            disturbs=name in DISTURBING,
+            crash=name in CRASHING,
+            clock=name == "clock jump",
+        )
+        return self.number
+
+    def end(self, number: int, done: Any = True) -> None:
+        self.log.write(n=number, end=AFTERMATH if done else 0)
+
+    def inject(self, name: str) -> None:
+        """Do something of this name.  It counts if there was somebody to do it to."""
+        number = self.begin(name)
+        done = None
+        try:
+            done = getattr(self, name.replace(",", "").replace(" ", "_"))(number)
+        except psycopg2.Error:
+            pass  # the server is down, or as full as we made it
+        if done:
+            self.counts[name] += 1
+        if done != "later":
+            self.end(number, done)
+
+    def after(self, seconds: float, what: Callable[[], None]) -> str:
+        self.later.append((now() + seconds, what))
+        return "later"
+
+    def tick(self, everything: bool = False) -> None:
+        """Undo what has lasted long enough."""
+        for entry in list(self.later):
+            if everything or entry[0] <= now():
+                self.later.remove(entry)
+                entry[1]()
+
+    # Clients and backends
+
+    def pause(self, number: int, pid: int) -> str:
+        send(pid, signal.SIGSTOP)
+
+        def resume() -> None:
+            send(pid, signal.SIGCONT)
+            self.end(number)
+
+        return self.after(self.random.choice([0.05, 0.3, 1, 2.5]), resume)
+
+    def kill_client(self, number: int) -> bool:
+        return send(self.random.choice(self.clients()), signal.SIGKILL)
+
+    def stop_client(self, number: int) -> str:
+        return self.pause(number, self.random.choice(self.clients()))
+
+    def choose_backend(self) -> int:
+        """One of those at a wait point, each point being as likely as any other."""
+        rows = self.server.sql(
+            "SELECT coalesce(wait_event, state), array_agg(pid) FROM pg_stat_activity"
+            " WHERE usename = 'robust' GROUP BY 1 ORDER BY 1"
+        )
+        point, pids = self.random.choice(rows) if rows else ("", [])
+        self.point = point
+        return self.random.choice(pids) if pids else 0
+
+    def kill_backend(self, number: int) -> bool:
+        pid = self.choose_backend()
+        done = pid != 0 and send(pid, signal.SIGKILL)
+        self.server.ensure_up()
+        return done
+
+    def stop_backend(self, number: int) -> Any:
+        pid = self.choose_backend()
+        return self.pause(number, pid) if pid else None
+
+    def signal_backend(self, function: str) -> bool:
+        pid = self.choose_backend()
+        done = pid != 0 and self.server.sql(f"SELECT {function}(%s)", pid)[0][0]
+        if done:
+            self.points[self.point] += 1
+        return done
+
+    def cancel(self, number: int) -> bool:
+        return self.signal_backend("pg_cancel_backend")
+
+    def terminate(self, number: int) -> bool:
+        return self.signal_backend("pg_terminate_backend")
+
+    # The server
+
+    def kill_postmaster(self, number: int) -> bool:
+        self.server.kill()
+        self.server.ensure_up()
+        return True
+
+    def immediate_shutdown(self, number: int) -> bool:
+        self.server.stop()
+        self.server.ensure_up()
+        return True
+
+    def lock_table_full(self, number: int) -> str:
+        connection = self.server.connect("robust")
+        try:
+            connection.cursor().execute(
+                "SELECT count(pg_advisory_lock(4711, i)) FROM generate_series(1, 100000) i"
+            )
+        except psycopg2.errors.OutOfMemory:
+            pass
+
+        def close() -> None:
+            connection.close()
+            self.end(number)
+
+        return self.after(self.random.uniform(0.05, 0.5), close)
+
+    def old_snapshot(self, number: int) -> str:
+        connection = self.server.connect("robust")
+        connection.cursor().execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class")
+
+        def close() -> None:
+            connection.close()
+            self.end(number)
+
+        return self.after(300, close)
+
+    def disk_full(self, number: int, disk: Path) -> str:
+        ballast = disk / "ballast"
+        try:
+            with open(ballast, "wb", buffering=0) as file:
+                for size in (1 << 20, 1 << 12):
+                    try:
+                        while True:
+                            file.write(bytes(size))
+                    except OSError:
+                        pass
+        except OSError:
+            pass
+
+        def make_room() -> None:
+            ballast.unlink(missing_ok=True)
+            self.server.ensure_up()
+            self.end(number)
+
+        return self.after(self.random.uniform(0.3, 3), make_room)
+
+    def disk_full_WAL(self, number: int) -> str:
+        return self.disk_full(number, self.disks["wal"])
+
+    def disk_full_data(self, number: int) -> str:
+        return self.disk_full(number, self.disks["data"])
+
+    def clock_jump(self, number: int) -> bool:
+        self.clock.write_text(f"{self.random.choice([-30, -3, 0, 1, 5, 30]):+d}\n")
+        return True
+
+    # The network and the pooler
+
+    def stall_network(self, number: int) -> str:
+        seconds = self.random.choice([0.1, 0.5, 2])
+        self.proxy.stall(seconds)
+        return self.after(seconds, lambda: self.end(number))
+
+    def cut_network(self, number: int) -> bool:
+        self.proxy.cut()
+        return True
+
+    def vanish(self, number: int) -> bool:
+        self.proxy.vanish(self.random.choice([0.2, 1, 4]))
+        return True
+
+    def kill_pooler(self, number: int) -> bool:
+        pooler = self.random.choice(list(self.poolers.values()))
+        pooler.stop()
+        pooler.start()
+        return True

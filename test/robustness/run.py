@@ -1,0 +1,414 @@
+"""Runs rounds of clients and faults, checks each, and prints a table.
+
+    run.py --directory DIR --bindir DIR [--minutes N] [--seed N] [--rounds NAME,...]
+           [--first] [--keep DIR] [--wal DIR] [--data-disk DIR] [--faketime LIBRARY]
+
+DIR holds the data directory of a server that is not running, and PGHOST and PGPORT say where
+it is to be found when it is.  The exit status is 1 if a promise was broken.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from checker import Checker, Facts, read_facts, read_faults
+from faults import Faults
+from log import Log, now
+from proxy import Proxy
+from server import Pooler, Server
+
+WORKSPACES = 3
+
+# What clients do, unless a round says otherwise: weights and probabilities.
+DEFAULTS: dict[str, Any] = {
+    "seconds": 12,
+    "clients": 12,
+    "keys": 3,
+    "route": {"direct": 5, "proxy": 2, "session": 1, "transaction": 2},
+    "step": {
+        "lock": 60,
+        "transaction": 20,
+        "force": 3,
+        "stale_write": 4,
+        "discard": 1,
+        "stock": 4,
+        "connect": 1,
+    },
+    "session": 0.5,
+    "lease": 0.2,
+    "renew": 0.5,
+    "workspace": 0.3,
+    "write": 0.4,
+    "keep": 0.04,
+    "leave": 0.03,
+    "rollback": 0.3,
+    "savepoint": 0.4,
+    "faults": {},  # weights
+    "pause": 0.5,  # seconds between faults, about
+    "crash": False,  # does the round end in a crash?
+}
+
+ROUNDS: dict[str, dict[str, Any]] = {
+    "calm": {"route": {"direct": 1}, "lease": 0.05},
+    "interrupts": {"faults": {"cancel": 3, "terminate": 1}, "pause": 0.1},
+    "crashes": {
+        "faults": {"kill backend": 2, "kill postmaster": 3, "immediate shutdown": 2},
+        "pause": 1,
+        "crash": True,
+    },
+    "processes": {
+        "faults": {"kill client": 4, "stop client": 2, "stop backend": 2, "terminate": 1},
+        "pause": 0.2,
+    },
+    "network": {
+        "faults": {"stall network": 1, "cut network": 2, "vanish": 2, "kill pooler": 1},
+        "route": {"proxy": 6, "session": 2, "transaction": 2},
+        "pause": 0.3,
+    },
+    "session crashes": {
+        "faults": {"kill postmaster": 1},
+        "route": {"direct": 1},
+        "session": 1,
+        "workspace": 0,
+        "step": {"lock": 60, "transaction": 20, "discard": 2},
+        "pause": 0.5,
+        "crash": True,
+    },
+    "disk": {"faults": {"disk full, WAL": 1, "disk full, data": 1, "kill client": 1}, "pause": 1},
+    "many": {
+        "keys": 300,
+        "keep": 0.3,
+        "leave": 0.3,
+        "faults": {"lock table full": 3, "old snapshot": 1, "cancel": 2},
+    },
+    "clock": {"lease": 0.8, "session": 0.2, "faults": {"clock jump": 3, "kill client": 1}},
+}
+
+
+class Round:
+    """One database, one set of clients, one kind of trouble."""
+
+    def __init__(self, run: "Run", name: str, number: int):
+        self.run = run
+        self.kind = {**DEFAULTS, **ROUNDS[name]}
+        self.name = name
+        self.seed = f"{run.seed}/{number}"
+        self.log = run.directory / "round"
+        self.processes: dict[int, subprocess.Popen] = {}
+        self.incarnations: Counter[int] = Counter()
+        self.problems: list[str] = []
+        shutil.rmtree(self.log, ignore_errors=True)
+        self.log.mkdir()
+        self.faults = Faults(
+            self.seed,
+            Log(self.log / "faults"),
+            run.server,
+            run.proxy,
+            run.poolers,
+            lambda: [process.pid for process in self.processes.values()],
+            run.disks,
+            run.clock,
+        )
+
+    def configure(self) -> None:
+        routes = {"direct": {"host": os.environ["PGHOST"], "port": os.environ["PGPORT"]}}
+        routes["proxy"] = {"host": "127.0.0.1", "port": self.run.proxy.port, "sslmode": "disable"}
+        for mode, pooler in self.run.poolers.items():
+            routes[mode] = {"host": "127.0.0.1", "port": pooler.port}
+        config = {
+            "seed": self.seed,
+            "log": str(self.log),
+            "routes": routes,
+            "keys": self.kind["keys"],
+            "workspaces": WORKSPACES,
+            "weights": self.kind,
+            "until": now() + self.kind["seconds"],
+        }
+        self.until = config["until"]
+        (self.log / "config").write_text(json.dumps(config))
+
+    def start_client(self, number: int) -> None:
+        program = Path(__file__).with_name("driver.py")
+        incarnation = self.incarnations[number]
+        self.incarnations[number] += 1
+        with open(self.log / "errors", "a") as errors:
+            self.processes[number] = subprocess.Popen(
+                [sys.executable, program, self.log / "config", str(number), str(incarnation)],
+                stdin=subprocess.DEVNULL,
+                stderr=errors,
+            )
+
+    def replace_the_dead(self) -> None:
+        for number, process in list(self.processes.items()):
+            if process.poll() is not None and now() < self.until - 0.5:
+                if process.returncode != -9:
+                    self.problems.append(f"client {number} ended with status {process.returncode}")
+                self.start_client(number)
+
+    def make_trouble(self) -> None:
+        weights = self.kind["faults"]
+        chance = self.faults.random
+        next_fault = now() + self.kind["pause"]
+        while now() < self.until:
+            time.sleep(0.02)
+            self.faults.tick()
+            self.replace_the_dead()
+            if weights and now() >= next_fault:
+                self.faults.inject(chance.choices(*zip(*weights.items()))[0])
+                next_fault = now() + chance.expovariate(1 / self.kind["pause"])
+
+    def end_clients(self) -> None:
+        """Each client comes to its end; who still waits is interrupted."""
+        self.faults.tick(everything=True)
+        if self.kind["crash"]:
+            for process in self.processes.values():
+                process.kill()
+            self.faults.inject("kill postmaster")
+        self.run.server.ensure_up()
+        give_up = now() + 20
+        number = self.faults.begin("end")
+        while any(process.poll() is None for process in self.processes.values()):
+            self.run.server.sql(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = 'robust'"
+            )
+            time.sleep(0.1)
+            if now() > give_up:
+                self.problems.append("a client did not come to its end")
+                break
+        self.faults.end(number)
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+    def wait_for_quiet(self) -> None:
+        """No session is left, nor anything of one in the lock table."""
+        for pooler in self.run.poolers.values():
+            pooler.stop()
+        self.run.proxy.cut()
+        give_up = now() + 10
+        while now() < give_up:
+            sessions = self.run.server.sql(
+                "SELECT pid, state, query FROM pg_stat_activity WHERE usename = 'robust'"
+            )
+            locks = self.run.server.sql(
+                "SELECT pid, classid, objid, objsubid FROM pg_locks WHERE locktype = 'advisory'"
+            )
+            if not sessions and not locks:
+                return
+            time.sleep(0.1)
+        self.problems += [f"left in pg_stat_activity: {row}" for row in sessions]
+        self.problems += [f"left in pg_locks: {row}" for row in locks]
+
+    def read_tables(self) -> dict[str, Any]:
+        def rows(query: str) -> list[dict[str, Any]]:
+            return [row[0] for row in self.run.server.sql(f"SELECT to_json(q) FROM ({query}) q")]
+
+        times = "extract(epoch FROM created) AS created"
+        return {
+            # with leases that have expired
+            "holders": rows(
+                f"SELECT lockid, id, fence, 'durable' AS mode, {times} FROM tfstate_durable_lock"
+                f" UNION ALL SELECT lockid, id, fence, mode, {times} FROM tfstate_holders"
+                " WHERE mode = 'session'"
+            ),
+            "history": rows(
+                f"SELECT lockid, id, fence, mode, how, {times},"
+                " extract(epoch FROM released_at) AS released_at FROM tfstate_history"
+            ),
+            "versions": rows(
+                "SELECT workspace AS lockid, number, fence FROM tfstate_versions ORDER BY 1, 2"
+            ),
+            "problems": self.problems,
+        }
+
+    def probe(self, tables: dict[str, Any]) -> None:
+        """Each lock can be force-released where it is held, and then be taken, at once."""
+        for row in tables["holders"]:
+            if row["mode"] == "session":
+                self.problems.append(f"{row['lockid']} is shown as held by a session that is gone")
+        lockids = {row["lockid"]: row["id"] for row in tables["history"]}
+        lockids.update((f"key/{number}", "") for number in range(self.kind["keys"]))
+        held = {row["lockid"]: row["id"] for row in tables["holders"]}
+        connection = self.run.server.connect("robust")
+        for lockid in sorted({**lockids, **held}):
+            start = now()
+            try:
+                cursor = connection.cursor()
+                if lockid in held:
+                    cursor.execute("SELECT tfstate_force_unlock(%s, %s)", (lockid, held[lockid]))
+                cursor.execute("SELECT * FROM tfstate_lock(%s)", (lockid,))
+                cursor.execute("SELECT tfstate_unlock(%s)", (lockid,))
+            except psycopg2.Error as error:
+                self.problems.append(f"{lockid} cannot be taken: {error}")
+            if now() - start > 1:
+                self.problems.append(f"{lockid} was taken after {now() - start:.1f} s only")
+        connection.close()
+        for row in self.run.server.sql("SELECT * FROM tfstate_verify(versions => true)"):
+            self.problems.append(f"tfstate_verify: {row}")
+
+    def judge(self) -> tuple[Facts, list[tuple[str, str]]]:
+        self.problems += (self.log / "errors").read_text().splitlines()[-5:]
+        tables = self.read_tables()
+        self.probe(tables)
+        facts = read_facts(self.log)
+        faults = read_faults(self.log / "faults") + self.run.stalls
+        return facts, Checker(facts, faults, tables).check()
+
+    def play(self) -> tuple[Facts, list[tuple[str, str]]]:
+        server = self.run.server
+        server.environment = self.run.faketime() if self.name == "clock" else {}
+        server.stop()
+        server.ensure_up()
+        server.make_database(WORKSPACES)
+        for pooler in self.run.poolers.values():
+            pooler.start()
+        self.configure()
+        for number in range(self.kind["clients"]):
+            self.start_client(number)
+        self.make_trouble()
+        self.end_clients()
+        self.wait_for_quiet()
+        return self.judge()
+
+
+class Run:
+    """All rounds, with what they share."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self.directory = options.directory
+        self.seed = options.seed
+        self.server = Server(options.bindir, self.directory / "data")
+        self.proxy = Proxy(f"{os.environ['PGHOST']}/.s.PGSQL.{os.environ['PGPORT']}")
+        self.proxy.start()
+        self.poolers = {
+            mode: Pooler(self.directory / f"pooler-{mode}", mode)
+            for mode in ("session", "transaction")
+        }
+        self.disks = {"wal": options.wal_disk, "data": options.data_disk}
+        self.clock = self.directory / "clock"
+        self.stalls: list[dict[str, Any]] = []
+        self.operations: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.points: Counter[str] = Counter()
+        self.violations: Counter[str] = Counter()
+        threading.Thread(target=self.watch_for_stalls, daemon=True).start()
+
+    def watch_for_stalls(self) -> None:
+        """Remember when the machine was too busy for anything to be on time."""
+        last = now()
+        while True:
+            time.sleep(0.02)
+            if now() - last > 0.15:
+                stall = {"from": last, "to": now() + 0.2}
+                self.stalls.append({**stall, "disturbs": True, "crash": False, "clock": False})
+            last = now()
+
+    def faketime(self) -> dict[str, str]:
+        self.clock.write_text("+0\n")
+        return {
+            "LD_PRELOAD": self.options.faketime,
+            "FAKETIME_TIMESTAMP_FILE": str(self.clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def rounds(self) -> list[str]:
+        names = self.options.rounds.split(",") if self.options.rounds else list(ROUNDS)
+        skipped = {}
+        if not (self.disks["wal"] and self.disks["data"]):
+            skipped["disk"] = "needs root, for file systems of its own"
+        if not self.options.faketime:
+            skipped["clock"] = "needs libfaketime"
+        for name in set(names) & set(skipped):
+            print(f'skipped: round "{name}" {skipped[name]}')
+        return [name for name in names if name not in skipped]
+
+    def play(self) -> None:
+        end = now() + self.options.minutes * 60
+        names = self.rounds()
+        number = 0
+        while number == 0 or now() < end:
+            name = names[number % len(names)]
+            start = now()
+            game = Round(self, name, number)
+            facts, violations = game.play()
+            self.stalls = []
+            self.add_up(game, facts, violations)
+            print(
+                f"round {number} ({name}): {now() - start:.0f} s, {facts.counts['lock']} lock calls,"
+                f" {game.faults.counts.total()} faults, {len(violations)} violations",
+                flush=True,
+            )
+            for kind, text in violations[:20]:
+                print(f"  {kind}: {text}", flush=True)
+            number += 1
+            if violations and self.options.keep:
+                shutil.copytree(self.directory / "round", self.options.keep / f"round.{number - 1}")
+            if violations and self.options.first:
+                break
+
+    def add_up(self, game: Round, facts: Facts, violations: list[tuple[str, str]]) -> None:
+        pairs = sum(1 for releases in facts.releases.values() if any(r.sure for r in releases))
+        self.operations.update(facts.counts)
+        self.operations["locks taken and released"] += pairs
+        self.faults.update(game.faults.counts)
+        self.points.update(game.faults.points)
+        self.violations.update(kind for kind, _ in violations)
+
+    def print_table(self) -> None:
+        for heading, counter in (
+            ("operations", self.operations),
+            ("faults", self.faults),
+            ("cancelled or terminated at", self.points),
+            ("violations", self.violations),
+        ):
+            print(f"\n{heading}")
+            for name, count in sorted(counter.items()):
+                print(f"  {name:28} {count:>9}")
+            if not counter:
+                print(f"  {'none':28} {0:>9}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("--bindir", required=True)
+    parser.add_argument("--minutes", type=float, default=2)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
+    parser.add_argument("--rounds", default="")
+    parser.add_argument("--first", action="store_true")
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--wal-disk", type=Path)
+    parser.add_argument("--data-disk", type=Path)
+    parser.add_argument("--faketime", default="")
+    return parser.parse_args()
+
+
+def main() -> None:
+    run = Run(parse_arguments())
+    print(f"seed {run.seed}", flush=True)
+    try:
+        run.play()
+    finally:
+        for pooler in run.poolers.values():
+            pooler.stop()
+        run.server.stop()
+    run.print_table()
+    print(f"\n{run.violations.total()} violations (seed {run.seed})")
+    sys.exit(1 if run.violations else 0)
+
+
+if __name__ == "__main__":
+    main()
