@@ -60,6 +60,11 @@ class Holding:
     def end_at(self, moment: float) -> None:
         self.until = min(self.until, moment)
 
+    def extend(self, renew: Operation) -> None:
+        """A lease that had expired may have been another's in between, who then rolled back."""
+        if renew.end < self.lease_until:
+            self.lease_until = renew.start + self.lock.facts["ttl"]
+
     def known_until(self) -> float:
         return min(self.until, self.lease_until)
 
@@ -81,6 +86,7 @@ class Transaction:
     depth: int = 0
     taken: list[tuple[int, Holding]] = field(default_factory=list)
     released: list[tuple[int, str]] = field(default_factory=list)
+    renewed: list[tuple[Holding, Operation]] = field(default_factory=list)
     writes: list[Operation] = field(default_factory=list)
 
 
@@ -103,7 +109,7 @@ class Facts:
         self.not_held: list[Operation] = []  # unlocks that found no lock
         self.timed_out: list[Operation] = []
         self.writes: list[Write] = []
-        self.remains: list[Operation] = []
+        self.remains: list[Operation] = []  # where something was left behind
         self.counts: Counter[str] = Counter()
 
 
@@ -203,8 +209,12 @@ class ClientReader:
 
     def renew(self, operation: Operation) -> None:
         holding = self.by_id.get(operation.facts["id"])
-        if holding and operation.outcome == "ok" and not self.transaction:
-            holding.lease_until = operation.start + holding.lock.facts["ttl"]
+        if holding is None or operation.outcome != "ok":
+            return
+        if self.transaction:
+            self.transaction.renewed.append((holding, operation))
+        else:
+            holding.extend(operation)
 
     def add_release(self, identity: str, how: str, operation: Operation) -> None:
         release = Release(
@@ -232,6 +242,8 @@ class ClientReader:
     def remains(self, operation: Operation) -> None:
         if operation.outcome == "ok" and operation.row[0] != 0:
             self.facts.remains.append(operation)
+
+    ghosts = remains
 
     def begin(self, operation: Operation) -> None:
         if operation.outcome == "ok":
@@ -285,6 +297,8 @@ class ClientReader:
             else:
                 self.facts.possible[holding.id] = holding.lock
         if operation.outcome == "ok":
+            for holding, renew in transaction.renewed:
+                holding.extend(renew)
             for write in transaction.writes:
                 lockid, fence = write.facts["lockid"], write.facts["fence"]
                 self.facts.writes.append(Write(lockid, fence, operation))
@@ -317,7 +331,7 @@ class Checker:
             (fault["from"], fault["to"]) for fault in faults if fault["disturbs"]
         )
         self.crashed = any(fault["crash"] for fault in faults)
-        self.clock_jumps = sorted(fault["from"] for fault in faults if fault["clock"])
+        self.clock_jumps = [(fault["from"], fault["to"]) for fault in faults if fault["clock"]]
         self.by_lockid: dict[str, list[Holding]] = defaultdict(list)
         for holding in facts.holdings:
             self.by_lockid[holding.lockid].append(holding)
@@ -341,7 +355,7 @@ class Checker:
         self.check_hand_over()
         self.check_waits_in_vain()
         for operation in self.facts.remains:
-            self.violation("left in pg_locks", describe(operation))
+            self.violation("left behind", describe(operation))
         for text in self.tables["problems"]:
             self.violation("not clean at the end", text)
         return self.violations
@@ -359,9 +373,9 @@ class Checker:
             for force in self.facts.wild_forces:
                 if matches(force, holding):
                     holding.end_at(force.start)
-            for jump in self.clock_jumps:
-                if jump > holding.lock.start:
-                    holding.lease_until = min(holding.lease_until, jump)
+            for start, end in self.clock_jumps:
+                if end > holding.lock.start:
+                    holding.lease_until = min(holding.lease_until, start)
 
     def check_overlap(self) -> None:
         for holdings in self.by_lockid.values():
@@ -484,7 +498,9 @@ class Checker:
             holding = holdings.get(write.fence)
             versions[write.lockid, write.fence] -= 1
             text = f"{write.lockid} under fence {write.fence}, {describe(write.commit)}"
-            newer = [h for h in self.by_lockid[write.lockid] if h.fence > write.fence]
+            newer = [
+                h for h in self.by_lockid[write.lockid] if h.acknowledged and h.fence > write.fence
+            ]
             if any(h.lock.end < write.commit.start for h in newer):
                 self.violation("stale write", text)
             releases = self.facts.releases[holding.id] if holding else []

@@ -189,15 +189,27 @@ class Client:
             time.sleep(self.random.choice([0, 0.001, 0.005, 0.02]))
             self.call("hold", "SELECT 1")
         if lock["ttl"] and self.chance("renew"):
-            self.call(
-                "renew",
-                "SELECT tfstate_renew(%s, %s)",
-                (lock["lockid"], lock["id"]),
-                lockid=lock["lockid"],
-                id=lock["id"],
-            )
+            self.renew(lock)
         if lock["lockid"].startswith(STATES) and self.chance("write"):
             self.write(lock["lockid"], lock["fence"])
+
+    def renew(self, lock: dict[str, Any]) -> None:
+        """Renew a lease, perhaps late, and perhaps in a transaction that takes its time."""
+        slow = not self.in_transaction and self.random.random() < 0.5
+        if lock["ttl"] < 1 and self.random.random() < 0.5:
+            time.sleep(lock["ttl"] * 0.95)
+        if slow:
+            self.begin("READ COMMITTED")
+        self.call(
+            "renew",
+            "SELECT tfstate_renew(%s, %s)",
+            (lock["lockid"], lock["id"]),
+            lockid=lock["lockid"],
+            id=lock["id"],
+        )
+        if slow:
+            time.sleep(self.random.choice([0, 0.02, 0.1]))
+            self.finish("commit")
 
     def unlock(self, lockid: str, identity: str) -> None:
         self.call(
@@ -229,8 +241,7 @@ class Client:
 
     # Transactions
 
-    def begin(self, level: str = "") -> None:
-        level = level or self.random.choice(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+    def begin(self, level: str) -> None:
         self.call("begin", f"BEGIN ISOLATION LEVEL {level}")
         self.in_transaction = True
 
@@ -283,9 +294,12 @@ class Client:
     def step_transaction(self) -> None:
         """Lock or unlock in a transaction, with a savepoint, and end it somehow."""
         before = list(self.held)
-        self.begin()
+        level = self.random.choice(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+        self.begin(level)
         try:
             kept = self.transaction_body()
+            if level == "SERIALIZABLE":
+                self.skew()
         except Refused:
             self.held = [lock for lock in before if lock in self.held]
             raise
@@ -326,6 +340,15 @@ class Client:
             self.unlock(lock["lockid"], lock["id"])
         return kept
 
+    def skew(self) -> None:
+        """Read what others write, and write what they read: some commit fails for it."""
+        self.call("hold", "SELECT sum(value) FROM skew")
+        self.call(
+            "hold",
+            "UPDATE skew SET value = value + 1 WHERE id = %s RETURNING value",
+            (self.random.randrange(8),),
+        )
+
     def step_force(self) -> None:
         """Release a lock of anybody, with its ID or without."""
         mode = "durable" if self.random.random() < 0.7 else "session"
@@ -352,13 +375,22 @@ class Client:
             self.write(lockid, self.fences[lockid])
 
     def step_discard(self) -> None:
+        """DISCARD ALL ends what is held in session mode, and it stays so."""
         if self.route == "transaction":
             return
-        for lock in self.held:
-            if lock["mode"] == "durable":
-                self.left.append((lock["lockid"], lock["id"]))
+        gone = [lock["id"] for lock in self.held if lock["mode"] == "session"]
+        self.left += [
+            (lock["lockid"], lock["id"]) for lock in self.held if lock["mode"] == "durable"
+        ]
         self.held = []
         self.call("discard", "DISCARD ALL")
+        self.lock()
+        self.call(
+            "ghosts",
+            "SELECT count(*) FROM tfstate_holders WHERE id = ANY(%s)",
+            (gone,),
+            id=str(gone),
+        )
 
     def step_stock(self) -> None:
         """A Terraform without tfstate locks a workspace."""

@@ -220,7 +220,9 @@ class Faults:
         return self.disk_full(number, self.disks["data"])
 
     def clock_jump(self, number: int) -> bool:
-        self.clock.write_text(f"{self.random.choice([-30, -3, 0, 1, 5, 30]):+d}\n")
+        new = self.clock.with_suffix(".new")
+        new.write_text(f"{self.random.choice([-30, -3, 0, 1, 5, 30]):+d}\n")
+        new.rename(self.clock)
         return True
 
     # The network and the pooler

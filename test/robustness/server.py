@@ -132,6 +132,8 @@ class Server:
             SELECT tfstate_grant('robust'), tfstate_grant('robust', '*', 'view'),
                    tfstate_grant('robust', '*', 'force');
             SELECT tfstate_attach();
+            CREATE TABLE skew AS SELECT i AS id, 0 AS value FROM generate_series(0, 7) i;
+            GRANT SELECT, UPDATE ON skew TO robust;
             GRANT USAGE ON SCHEMA terraform_remote_state TO robust;
             GRANT SELECT, UPDATE ON terraform_remote_state.states TO robust;
             ALTER DATABASE robust SET statement_timeout = '8s';
