@@ -1,12 +1,17 @@
 #!/bin/bash
 # test/robustness.sh [MINUTES [SEED]]
+# test/robustness.sh bugs [NAME ...]
 #
 # Many clients lock at random while clients, backends, server, network, disks and clock fail, and
-# checkers look for broken promises (see robustness/).  Prints a table of operations,
-# faults and violations; the exit status is 1 if there was a violation.  2 minutes by default.
+# checkers look for broken promises (see robustness/).  Prints a table of operations, faults and
+# violations; the exit status is 1 if there was a violation.  2 minutes by default.
 #
-# ROUNDS names the kinds of rounds, with commas between them; KEEP names a directory for the logs
-# of rounds with violations; FIRST=1 stops at the first of them.
+# The second form applies the patches in robustness/bugs to copies of the sources, one after the
+# other, and runs each until a violation is found, MINUTES at most (4 by default).  Its exit status is
+# 1 if a bug was not found.
+#
+# From the environment: ROUNDS names the kinds of rounds, with commas between them; KEEP a directory
+# for the logs of rounds with violations; FIRST=1 stops at the first of them; SEED and MINUTES.
 
 set -euo pipefail
 # shellcheck source=test/lib.sh
@@ -48,16 +53,50 @@ python3 -c 'import psycopg2' 2>/dev/null || apt_install python3-psycopg2
 faketime=$(find /usr/lib -name libfaketime.so.1 | head -n 1)
 [[ -n $faketime ]] || { apt_install libfaketime && faketime=$(find /usr/lib -name libfaketime.so.1 | head -n 1); }
 
+# Builds what is in $source anew, and has the server use it.
+rebuild() {
+	as_user "${make[@]}" COPT=-Werror >"$work/log" 2>&1 && as_root "${make[@]}" install >>"$work/log" 2>&1
+}
+
+# Runs one patch until it is caught, and prints a line about it.
+find_bug() {
+	local name=$1 output start=$SECONDS
+	as_user patch -s -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch" || die "$name does not apply"
+	rebuild || { cat "$work/log" >&2 && die "$name does not build"; }
+	output=$(run_rounds "${options[@]}" --first 2>&1) && failed=$((failed + 1))
+	as_user patch -s -R -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch"
+	printf '%-22s %4d s  %s\n' "$name" $((SECONDS - start)) "$(awk '
+		/^round/ { round = $3 }
+		/^violations/ { inside = 1; next }
+		inside && NF >= 2 && /^  / { $1 = $1; all = all (all ? ", " : round " ") $0 }
+		END { print all }' <<<"$output")"
+}
+
 heading 'Building tfstate'
 build COPT=-Werror
 make_disks
 start_server
 configure_server
 
-heading 'Locking under faults'
-options=(--minutes "${1:-2}")
-[[ -z ${2:-} ]] || options+=(--seed "$2")
+options=()
 [[ -z ${ROUNDS:-} ]] || options+=(--rounds "$ROUNDS")
 [[ -z ${KEEP:-} ]] || options+=(--keep "$KEEP")
-[[ -z ${FIRST:-} ]] || options+=(--first)
-run_rounds "${options[@]}"
+if [[ ${1:-} == bugs ]]; then
+	heading 'Deliberate bugs'
+	failed=0
+	bugs=("${@:2}")
+	((${#bugs[@]} > 0)) || mapfile -t bugs < <(cd "$source/test/robustness/bugs" && ls -- *.patch)
+	options+=(--minutes "${MINUTES:-4}")
+	[[ -z ${SEED:-} ]] || options+=(--seed "$SEED")
+	for bug in "${bugs[@]}"; do
+		find_bug "${bug%.patch}"
+	done
+	printf '\n%d bugs found, %d not\n' $((${#bugs[@]} - failed)) "$failed"
+	((failed == 0))
+else
+	heading 'Locking under faults'
+	options+=(--minutes "${1:-2}")
+	[[ -z ${2:-${SEED:-}} ]] || options+=(--seed "${2:-$SEED}")
+	[[ -z ${FIRST:-} ]] || options+=(--first)
+	run_rounds "${options[@]}"
+fi

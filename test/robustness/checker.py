@@ -24,6 +24,7 @@ from log import read_log
 
 QUEUED = 0.3  # seconds after which an undisturbed waiter must have been in the queue
 HAND_OVER = 0.7  # seconds that a hand-over may take; a lost wake-up takes a whole one
+EXPECTED = ("55P03", "55000", "55006", "57014", "40001", "40P01", "53")  # how calls may fail
 FORCE_DELAY = 15.0  # seconds in which a force-unlock of unknown outcome may still take effect
 
 
@@ -111,6 +112,8 @@ class Facts:
         self.writes: list[Write] = []
         self.remains: list[Operation] = []  # where something was left behind
         self.counts: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.unexpected: list[Operation] = []
 
 
 class ClientReader:
@@ -129,6 +132,10 @@ class ClientReader:
         for operation in read_operations(path):
             self.facts.counts[operation.do] += 1
             self.facts.counts[operation.outcome] += 1
+            if operation.outcome == "failed":
+                self.facts.errors[f"{operation.do} {operation.code}".strip()] += 1
+            if operation.outcome == "failed" and not operation.code.startswith(EXPECTED):
+                self.facts.unexpected.append(operation)
             if operation.do == "connect":
                 self.lose_connection()
                 self.route = operation.facts["route"]
@@ -356,6 +363,8 @@ class Checker:
         self.check_waits_in_vain()
         for operation in self.facts.remains:
             self.violation("left behind", describe(operation))
+        for operation in self.facts.unexpected:
+            self.violation("unexpected error", f"{operation.code} of {describe(operation)}")
         for text in self.tables["problems"]:
             self.violation("not clean at the end", text)
         return self.violations

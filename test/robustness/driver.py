@@ -135,7 +135,7 @@ class Client:
 
     def choose_wait(self) -> tuple[Optional[str], Optional[float]]:
         if self.held:
-            return self.random.choice([("0", 0), ("0", 0), ("10ms", 0.01), ("100ms", 0.1)])
+            return self.random.choice([("0", 0), ("0", 0), ("10ms", 0.01), ("400ms", 0.4)])
         return self.random.choice(
             [("0", 0), ("20ms", 0.02), ("200ms", 0.2), ("1s", 1), ("4s", 4), (None, None)]
         )

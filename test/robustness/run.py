@@ -300,6 +300,7 @@ class Run:
         self.clock = self.directory / "clock"
         self.stalls: list[dict[str, Any]] = []
         self.operations: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
         self.violations: Counter[str] = Counter()
@@ -363,6 +364,7 @@ class Run:
         pairs = sum(1 for releases in facts.releases.values() if any(r.sure for r in releases))
         self.operations.update(facts.counts)
         self.operations["locks taken and released"] += pairs
+        self.errors.update(facts.errors)
         self.faults.update(game.faults.counts)
         self.points.update(game.faults.points)
         self.violations.update(kind for kind, _ in violations)
@@ -370,6 +372,7 @@ class Run:
     def print_table(self) -> None:
         for heading, counter in (
             ("operations", self.operations),
+            ("errors", self.errors),
             ("faults", self.faults),
             ("cancelled or terminated at", self.points),
             ("violations", self.violations),

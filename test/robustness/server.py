@@ -151,7 +151,7 @@ class Pooler:
     """PgBouncer in one of its modes, on a port of its own."""
 
     def __init__(self, directory: Path, mode: str):
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         program = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin")
         configuration = directory / "pgbouncer.ini"
         self.command = [program, "-q", configuration]
