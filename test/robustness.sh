@@ -55,7 +55,7 @@ faketime=$(find /usr/lib -name libfaketime.so.1 | head -n 1)
 
 # Builds what is in $source anew, and has the server use it.
 rebuild() {
-	as_user "${make[@]}" COPT=-Werror >"$work/log" 2>&1 && as_root "${make[@]}" install >>"$work/log" 2>&1
+	as_user "${make[@]}" >"$work/log" 2>&1 && as_root "${make[@]}" install >>"$work/log" 2>&1
 }
 
 # Runs one patch until it is caught, and prints a line about it.
@@ -66,9 +66,9 @@ find_bug() {
 	output=$(run_rounds "${options[@]}" --first 2>&1) && failed=$((failed + 1))
 	as_user patch -s -R -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch"
 	printf '%-22s %4d s  %s\n' "$name" $((SECONDS - start)) "$(awk '
-		/^round/ { round = $3 }
+		/^round/ { round = $0; sub(/^[^(]*[(]/, "", round); sub(/[)].*/, "", round) }
 		/^violations/ { inside = 1; next }
-		inside && NF >= 2 && /^  / { $1 = $1; all = all (all ? ", " : round " ") $0 }
+		inside && NF >= 2 && /^  / { $1 = $1; all = all (all ? ", " : round ": ") $0 }
 		END { print all }' <<<"$output")"
 }
 

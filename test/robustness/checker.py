@@ -230,7 +230,7 @@ class ClientReader:
         self.facts.releases[identity].append(release)
 
     def unlock(self, operation: Operation) -> None:
-        if operation.code == "55000":
+        if operation.code == "55000" or operation.row == [False]:
             self.facts.not_held.append(operation)
         elif self.transaction:
             if operation.outcome == "ok":

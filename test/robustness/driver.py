@@ -119,8 +119,11 @@ class Client:
         self.drop_connection()
         self.route = self.random.choices(*zip(*self.weights["route"].items()))[0]
         self.call("connect", route=self.route)
+        self.choose_flush()
+
+    def choose_flush(self) -> None:
         if self.route != "transaction":
-            level = self.random.choice(["on", "off"])
+            level = "on" if self.chance("flush") else "off"
             self.call("set", f"SET synchronous_commit = {level}", level=level)
 
     def chance(self, name: str) -> bool:
@@ -378,18 +381,65 @@ class Client:
         """DISCARD ALL ends what is held in session mode, and it stays so."""
         if self.route == "transaction":
             return
+        if not self.held:
+            self.lock()
         gone = [lock["id"] for lock in self.held if lock["mode"] == "session"]
         self.left += [
             (lock["lockid"], lock["id"]) for lock in self.held if lock["mode"] == "durable"
         ]
         self.held = []
         self.call("discard", "DISCARD ALL")
+        self.choose_flush()
         self.lock()
         self.call(
             "ghosts",
             "SELECT count(*) FROM tfstate_holders WHERE id = ANY(%s)",
             (gone,),
             id=str(gone),
+        )
+
+    def step_shim(self) -> None:
+        """A Terraform with tfstate locks a workspace, writes and unlocks."""
+        if self.route == "transaction" or self.held:
+            return
+        self.counter += 1
+        identity = f"{self.name}.{self.counter}"
+        lockid = f"{STATES}/w{self.random.randrange(self.config['workspaces'])}"
+        mode = "session" if self.chance("session") else "durable"
+        wait = self.random.choice([0, 100, 2000])
+        self.set_up_shim(mode, wait, json.dumps({"ID": identity}))
+        row = self.call(
+            "lock",
+            "SELECT tfstate_pg.pg_try_advisory_lock(s.id),"
+            " (SELECT fence FROM tfstate_holders(%s) WHERE id = %s)"
+            f" FROM {STATES} s WHERE s.name = %s",
+            (lockid, identity, lockid.split("/")[1]),
+            lockid=lockid,
+            id=identity,
+            mode=mode,
+            wait=wait / 1000,
+            ttl=None,
+        )
+        lock = {"lockid": lockid, "id": identity, "mode": mode, "ttl": None, "fence": row[1]}
+        self.held.append(lock)
+        self.fences[lockid] = lock["fence"]
+        self.hold(lock)
+        self.call(
+            "unlock",
+            f"SELECT tfstate_pg.pg_advisory_unlock(id) FROM {STATES} WHERE name = %s",
+            (lockid.split("/")[1],),
+            lockid=lockid,
+            id=identity,
+        )
+        self.held.remove(lock)
+        self.set_up_shim("session", 0, "")
+
+    def set_up_shim(self, mode: str, wait: int, info: str) -> None:
+        self.call(
+            "set",
+            "SELECT set_config('tfstate.mode', %s, false), set_config('tfstate.wait', %s, false),"
+            " set_config('tfstate.info', %s, false)",
+            (mode, str(wait), info),
         )
 
     def step_stock(self) -> None:

@@ -42,9 +42,11 @@ DEFAULTS: dict[str, Any] = {
         "force": 3,
         "stale_write": 4,
         "discard": 1,
+        "shim": 8,
         "stock": 4,
         "connect": 1,
     },
+    "flush": 0.5,  # is synchronous_commit on?
     "session": 0.5,
     "lease": 0.2,
     "renew": 0.5,
@@ -64,6 +66,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
     "interrupts": {"faults": {"cancel": 3, "terminate": 1}, "pause": 0.1},
     "crashes": {
         "faults": {"kill backend": 2, "kill postmaster": 3, "immediate shutdown": 2},
+        "flush": 0.15,
         "pause": 1,
         "crash": True,
     },
@@ -79,6 +82,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
     "session crashes": {
         "faults": {"kill postmaster": 1},
         "route": {"direct": 1},
+        "flush": 0,
         "session": 1,
         "workspace": 0,
         "step": {"lock": 60, "transaction": 20, "discard": 2},
