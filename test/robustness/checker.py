@@ -24,6 +24,7 @@ from log import read_log
 
 QUEUED = 0.3  # seconds after which an undisturbed waiter must have been in the queue
 HAND_OVER = 0.7  # seconds that a hand-over may take; a lost wake-up takes a whole one
+POOLED = ("session", "transaction")  # routes
 EXPECTED = ("55P03", "55000", "55006", "57014", "40001", "40P01", "53")  # how calls may fail
 FORCE_DELAY = 15.0  # seconds in which a force-unlock of unknown outcome may still take effect
 
@@ -96,6 +97,7 @@ class Write:
     lockid: str
     fence: int
     commit: Operation
+    flushed: bool
 
 
 class Facts:
@@ -108,7 +110,10 @@ class Facts:
         self.wild_forces: list[Operation] = []  # without an ID, of unknown outcome
         self.possible: dict[str, Operation] = {}  # IDs of locks of unknown outcome
         self.not_held: list[Operation] = []  # unlocks that found no lock
+        self.locks: list[tuple[Operation, bool]] = []  # calls, and whether through a pooler
         self.timed_out: list[Operation] = []
+        self.renewals: list[Operation] = []
+        self.wrong: list[Operation] = []  # releases of another holding than was named
         self.writes: list[Write] = []
         self.remains: list[Operation] = []  # where something was left behind
         self.counts: Counter[str] = Counter()
@@ -147,7 +152,7 @@ class ClientReader:
                 handler(operation)
             if operation.outcome == "failed" and self.transaction:
                 self.abort(operation, self.transaction.depth)
-            if operation.outcome == "unknown":
+            if operation.outcome == "unknown" and operation.do != "go":
                 self.lose_connection()
         self.lose_connection()
 
@@ -172,6 +177,7 @@ class ClientReader:
 
     def lock(self, operation: Operation) -> None:
         facts = operation.facts
+        self.facts.locks.append((operation, self.route in POOLED))
         if operation.outcome == "unknown":
             self.facts.possible[facts["id"]] = operation
         if operation.outcome == "failed" and operation.code == "55P03":
@@ -189,7 +195,7 @@ class ClientReader:
             fence=operation.row[2 if tried else 1],
             lock=operation,
             wait=facts["wait"],
-            pooled=self.route in ("session", "transaction"),
+            pooled=self.route in POOLED,
         )
         if facts["ttl"]:
             holding.lease_until = operation.start + facts["ttl"]
@@ -202,6 +208,9 @@ class ClientReader:
             self.transaction.taken.append((self.transaction.depth, holding))
         else:
             holding.acknowledged = True
+
+    def go(self, operation: Operation) -> None:
+        self.facts.possible[operation.facts["id"]] = operation
 
     def stock(self, operation: Operation) -> None:
         if operation.outcome == "ok" and operation.row[0]:
@@ -218,6 +227,7 @@ class ClientReader:
         holding = self.by_id.get(operation.facts["id"])
         if holding is None or operation.outcome != "ok":
             return
+        self.facts.renewals.append(operation)
         if self.transaction:
             self.transaction.renewed.append((holding, operation))
         else:
@@ -230,6 +240,9 @@ class ClientReader:
         self.facts.releases[identity].append(release)
 
     def unlock(self, operation: Operation) -> None:
+        if operation.outcome == "ok" and isinstance(operation.row[0], dict):
+            if operation.row[0]["ID"] != operation.facts["id"]:
+                self.facts.wrong.append(operation)
         if operation.code == "55000" or operation.row == [False]:
             self.facts.not_held.append(operation)
         elif self.transaction:
@@ -241,6 +254,8 @@ class ClientReader:
     def force(self, operation: Operation) -> None:
         if operation.outcome == "ok":
             self.add_release(operation.row[0], "force", operation)
+            if operation.facts["id"] not in (None, operation.row[0]):
+                self.facts.wrong.append(operation)
         elif operation.outcome == "unknown" and operation.facts["id"]:
             self.add_release(operation.facts["id"], "force", operation)
         elif operation.outcome == "unknown":
@@ -308,7 +323,7 @@ class ClientReader:
                 holding.extend(renew)
             for write in transaction.writes:
                 lockid, fence = write.facts["lockid"], write.facts["fence"]
-                self.facts.writes.append(Write(lockid, fence, operation))
+                self.facts.writes.append(Write(lockid, fence, operation, self.flushes))
             self.transaction = None
 
 
@@ -358,11 +373,15 @@ class Checker:
         self.check_phantoms()
         self.check_history()
         self.check_writes()
+        self.check_renewals()
+        self.check_patience()
         self.check_order()
         self.check_hand_over()
         self.check_waits_in_vain()
         for operation in self.facts.remains:
             self.violation("left behind", describe(operation))
+        for operation in self.facts.wrong:
+            self.violation("wrong release", f"{operation.row} by {describe(operation)}")
         for operation in self.facts.unexpected:
             self.violation("unexpected error", f"{operation.code} of {describe(operation)}")
         for text in self.tables["problems"]:
@@ -505,7 +524,8 @@ class Checker:
         versions = Counter((row["lockid"], row["fence"]) for row in self.tables["versions"])
         for write in self.facts.writes:
             holding = holdings.get(write.fence)
-            versions[write.lockid, write.fence] -= 1
+            if write.flushed or not self.crashed:
+                versions[write.lockid, write.fence] -= 1
             text = f"{write.lockid} under fence {write.fence}, {describe(write.commit)}"
             newer = [
                 h for h in self.by_lockid[write.lockid] if h.acknowledged and h.fence > write.fence
@@ -522,6 +542,28 @@ class Checker:
             if row["fence"] and row["fence"] < newest.get(row["lockid"], 0):
                 self.violation("stale write", f"{row['lockid']}, version {row['number']}")
             newest[row["lockid"]] = row["fence"] or 0
+
+    def check_renewals(self) -> None:
+        """No lease was renewed after it had been released, or taken over."""
+        known = {holding.id: holding for holding in self.facts.holdings}
+        for renew in self.facts.renewals:
+            holding = known[renew.facts["id"]]
+            releases = self.facts.releases[holding.id]
+            newer = (h for h in self.by_lockid[holding.lockid] if h.fence > holding.fence)
+            if any(r.sure and r.end < renew.start for r in releases) or any(
+                h.acknowledged and h.lock.end < renew.start for h in newer
+            ):
+                self.violation("stale renewal", f"{tell(holding)}, {describe(renew)}")
+
+    def check_patience(self) -> None:
+        """A try does not wait, and a wait is not longer than it was to be."""
+        for lock, pooled in self.facts.locks:
+            wait = lock.facts["wait"]
+            if wait is None or pooled or lock.outcome == "unknown":
+                continue
+            too_long = lock.start + wait + HAND_OVER
+            if lock.end > too_long and not self.is_disturbed(lock.start, lock.end):
+                self.violation("waited too long", describe(lock))
 
     def check_order(self) -> None:
         """Who came later to the queue is not served earlier."""

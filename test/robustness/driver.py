@@ -22,7 +22,7 @@ import psycopg2.extensions
 
 from log import Log, now
 
-PATIENCE = 12.0  # seconds after which a silent server is given up
+patience = 12.0  # seconds after which a silent server is given up
 
 # of a FATAL error: the connection is lost, and with it the outcome
 FATAL = ("57P01", "57P02", "57P03", "57P04", "57P05", "08")
@@ -36,7 +36,7 @@ class NoAnswer(psycopg2.OperationalError):
 
 def wait_for_server(connection) -> None:
     """What psycopg2 does while it waits, but not for ever."""
-    deadline = now() + PATIENCE
+    deadline = now() + patience
     while True:
         state = connection.poll()
         if state == psycopg2.extensions.POLL_OK:
@@ -357,7 +357,8 @@ class Client:
         mode = "durable" if self.random.random() < 0.7 else "session"
         row = self.call(
             "hold",
-            "SELECT lockid, id FROM tfstate_holders WHERE mode = %s ORDER BY random() LIMIT 1",
+            "SELECT lockid, id FROM tfstate_holders WHERE mode = %s AND lockid NOT LIKE 'own/%%'"
+            " ORDER BY random() LIMIT 1",
             (mode,),
         )
         if row is None:
@@ -397,6 +398,42 @@ class Client:
             (gone,),
             id=str(gone),
         )
+
+    def step_abandon(self) -> None:
+        """Who has gone while he waited is not given the lock."""
+        if self.route != "direct" or self.held:
+            return
+        lockid = f"own/{self.number}"
+        self.counter += 1
+        identity = f"{self.name}.{self.counter}"
+        statement = "SELECT * FROM tfstate_lock(%s, %s, wait => '8s')"
+        facts = {"lockid": lockid, "mode": "durable", "wait": 8, "ttl": None}
+        self.call("lock", statement, (lockid, json.dumps({"ID": identity})), id=identity, **facts)
+        self.left.append((lockid, identity))
+        gone = self.wait_and_go(statement, lockid, facts)
+        self.step_release()
+        time.sleep(0.05)
+        self.call("ghosts", "SELECT count(*) FROM tfstate_holders WHERE id = %s", (gone,), id=gone)
+
+    def wait_and_go(self, statement: str, lockid: str, facts: dict[str, Any]) -> str:
+        """Ask for a lock on a connection of its own, and close that while it waits."""
+        global patience
+        mine, in_time = self.connection, patience
+        self.counter += 1
+        identity = f"{self.name}.{self.counter}"
+        try:
+            self.open_connection()
+            patience = 0.05
+            self.log.write(n=self.counter, do="go", id=identity, **facts)
+            self.fetch(statement, (lockid, json.dumps({"ID": identity})))
+        except psycopg2.Error:
+            pass
+        finally:
+            patience = in_time
+            self.connection.close()
+            self.connection = mine
+            self.log.write(n=self.counter, end="unknown", code="", row=None)
+        return identity
 
     def step_shim(self) -> None:
         """A Terraform with tfstate locks a workspace, writes and unlocks."""

@@ -42,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
         "force": 3,
         "stale_write": 4,
         "discard": 1,
+        "abandon": 2,
         "shim": 8,
         "stock": 4,
         "connect": 1,
