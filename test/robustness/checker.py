@@ -478,8 +478,7 @@ class Checker:
                 self.violation("lock lost", f"{tell(holding)} is in no table")
             if ended and not self.is_explained(holding, ended["how"]):
                 self.violation("lock lost", f"{tell(holding)} ended by {ended['how']}")
-            lasting = any(r.sure and (r.flushed or not self.crashed) for r in releases)
-            if lasting and not ended:
+            if any(map(self.is_lasting, releases)) and not ended:
                 self.violation("unlock lost", tell(holding))
 
     def is_explained(self, holding: Holding, how: str) -> bool:
@@ -518,23 +517,37 @@ class Checker:
                 elif not self.clock_jumps and row["released_at"] > after["created"]:
                     self.violation("overlap", f"{lockid}: {row['id']} and {after['id']} in history")
 
+    def is_lasting(self, release: Release) -> bool:
+        """A crash can lose the release of who did not wait for the disk."""
+        return release.sure and (release.flushed or not self.crashed)
+
+    def had_ended(self, holding: Holding, moment: float) -> bool:
+        """Did somebody know, at this time, that the holding was over?
+
+        The commit of a durable lock flushes what was released before it; one in session mode
+        can be followed by a crash that brings an earlier durable lock back.
+        """
+        return any(
+            self.is_lasting(release) and release.end < moment
+            for release in self.facts.releases[holding.id]
+        ) or any(
+            newer.fence > holding.fence
+            and newer.acknowledged
+            and (newer.mode == "durable" or not self.crashed)
+            and newer.lock.end < moment
+            for newer in self.by_lockid[holding.lockid]
+        )
+
     def check_writes(self) -> None:
         """No state was written under a fence that was not the newest any more."""
         holdings = {holding.fence: holding for holding in self.facts.holdings}
         versions = Counter((row["lockid"], row["fence"]) for row in self.tables["versions"])
         for write in self.facts.writes:
-            holding = holdings.get(write.fence)
             if write.flushed or not self.crashed:
                 versions[write.lockid, write.fence] -= 1
             text = f"{write.lockid} under fence {write.fence}, {describe(write.commit)}"
-            newer = [
-                h for h in self.by_lockid[write.lockid] if h.acknowledged and h.fence > write.fence
-            ]
-            if any(h.lock.end < write.commit.start for h in newer):
+            if self.had_ended(holdings[write.fence], write.commit.start):
                 self.violation("stale write", text)
-            releases = self.facts.releases[holding.id] if holding else []
-            if any(r.sure and r.end < write.commit.start for r in releases):
-                self.violation("stale write", text + ", after its release")
             if versions[write.lockid, write.fence] < 0:
                 self.violation("version lost", text)
         newest: dict[str, int] = {}
@@ -545,14 +558,10 @@ class Checker:
 
     def check_renewals(self) -> None:
         """No lease was renewed after it had been released, or taken over."""
-        known = {holding.id: holding for holding in self.facts.holdings}
+        holdings = {holding.id: holding for holding in self.facts.holdings}
         for renew in self.facts.renewals:
-            holding = known[renew.facts["id"]]
-            releases = self.facts.releases[holding.id]
-            newer = (h for h in self.by_lockid[holding.lockid] if h.fence > holding.fence)
-            if any(r.sure and r.end < renew.start for r in releases) or any(
-                h.acknowledged and h.lock.end < renew.start for h in newer
-            ):
+            holding = holdings[renew.facts["id"]]
+            if self.had_ended(holding, renew.start):
                 self.violation("stale renewal", f"{tell(holding)}, {describe(renew)}")
 
     def check_patience(self) -> None:
