@@ -42,9 +42,11 @@ configure_server() {
 	as_user "$bindir/pg_ctl" -D "$work/data" -s -m fast stop
 }
 
+# In the background, so that a signal to this script ends it at once, with all its children.
 run_rounds() {
-	as_user env PYTHONDONTWRITEBYTECODE=1 python3 "$source/test/robustness/run.py" --directory "$work" \
-		--bindir "$bindir" --faketime "$faketime" "${disks[@]}" "$@"
+	in_background as_user env PYTHONDONTWRITEBYTECODE=1 python3 "$source/test/robustness/run.py" \
+		--directory "$work" --bindir "$bindir" --faketime "$faketime" "${disks[@]}" "${options[@]}" "$@"
+	wait $!
 }
 
 disks=() initdb_options=(--wal-segsize=1)
@@ -60,16 +62,17 @@ rebuild() {
 
 # Runs one patch until it is caught, and prints a line about it.
 find_bug() {
-	local name=$1 output start=$SECONDS
+	local name=$1 start=$SECONDS
 	as_user patch -s -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch" || die "$name does not apply"
 	rebuild || { cat "$work/log" >&2 && die "$name does not build"; }
-	output=$(run_rounds "${options[@]}" --first 2>&1) && failed=$((failed + 1))
+	run_rounds --first >"$work/output" 2>&1 && failed=$((failed + 1))
+	grep -q '^[0-9]* violations' "$work/output" || { cat "$work/output" >&2 && die 'the driver failed'; }
 	as_user patch -s -R -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch"
 	printf '%-22s %4d s  %s\n' "$name" $((SECONDS - start)) "$(awk '
 		/^round/ { round = $0; sub(/^[^(]*[(]/, "", round); sub(/[)].*/, "", round) }
 		/^violations/ { inside = 1; next }
 		inside && NF >= 2 && /^  / { $1 = $1; all = all (all ? ", " : round ": ") $0 }
-		END { print all }' <<<"$output")"
+		END { print all }' "$work/output")"
 }
 
 heading 'Building tfstate'
@@ -98,5 +101,5 @@ else
 	options+=(--minutes "${1:-2}")
 	[[ -z ${2:-${SEED:-}} ]] || options+=(--seed "${2:-$SEED}")
 	[[ -z ${FIRST:-} ]] || options+=(--first)
-	run_rounds "${options[@]}"
+	run_rounds
 fi

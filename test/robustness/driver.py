@@ -22,7 +22,7 @@ import psycopg2.extensions
 
 from log import Log, now
 
-patience = 12.0  # seconds after which a silent server is given up
+PATIENCE = 12.0  # seconds after which a silent server is given up
 
 # of a FATAL error: the connection is lost, and with it the outcome
 FATAL = ("57P01", "57P02", "57P03", "57P04", "57P05", "08")
@@ -36,7 +36,7 @@ class NoAnswer(psycopg2.OperationalError):
 
 def wait_for_server(connection) -> None:
     """What psycopg2 does while it waits, but not for ever."""
-    deadline = now() + patience
+    deadline = now() + PATIENCE
     while True:
         state = connection.poll()
         if state == psycopg2.extensions.POLL_OK:
@@ -99,11 +99,17 @@ class Client:
             return cursor.fetchone() if cursor.description else None
 
     def open_connection(self) -> None:
-        route = self.config["routes"][self.route]
-        self.connection = psycopg2.connect(
-            **route, user="robust", dbname="robust", application_name=f"client {self.name}"
-        )
+        self.connection = psycopg2.connect(**self.target())
         self.connection.autocommit = True
+
+    def target(self) -> dict[str, Any]:
+        route = self.config["routes"][self.route]
+        return {
+            **route,
+            "user": "robust",
+            "dbname": "robust",
+            "application_name": f"client {self.name}",
+        }
 
     def drop_connection(self) -> None:
         if self.connection is not None:
@@ -406,34 +412,42 @@ class Client:
         lockid = f"own/{self.number}"
         self.counter += 1
         identity = f"{self.name}.{self.counter}"
-        statement = "SELECT * FROM tfstate_lock(%s, %s, wait => '8s')"
-        facts = {"lockid": lockid, "mode": "durable", "wait": 8, "ttl": None}
-        self.call("lock", statement, (lockid, json.dumps({"ID": identity})), id=identity, **facts)
+        statement = "SELECT * FROM tfstate_lock(%s, %s, wait => %s)"
+        facts = {"lockid": lockid, "mode": "durable", "ttl": None}
+        arguments = (lockid, json.dumps({"ID": identity}), "0")
+        self.call("lock", statement, arguments, id=identity, wait=0, **facts)
         self.left.append((lockid, identity))
         gone = self.wait_and_go(statement, lockid, facts)
-        self.step_release()
+        self.unlock(*self.left.pop())
         time.sleep(0.05)
         self.call("ghosts", "SELECT count(*) FROM tfstate_holders WHERE id = %s", (gone,), id=gone)
 
-    def wait_and_go(self, statement: str, lockid: str, facts: dict[str, Any]) -> str:
-        """Ask for a lock on a connection of its own, and close that while it waits."""
-        global patience
-        mine, in_time = self.connection, patience
+    def wait_and_go(self, statement: str, lockid: str, facts: dict[str, Any]) -> Optional[str]:
+        """Ask for a lock on another connection, and close that when it waits.
+
+        Returns the ID of the lock that was asked for, or None if it was not seen to wait.
+        """
         self.counter += 1
         identity = f"{self.name}.{self.counter}"
+        waits = False
+        other = None
+        self.log.write(n=self.counter, do="go", id=identity, wait=8, **facts)
+        self.log.write(n=self.counter, end="unknown", code="", row=None)
         try:
-            self.open_connection()
-            patience = 0.05
-            self.log.write(n=self.counter, do="go", id=identity, **facts)
-            self.fetch(statement, (lockid, json.dumps({"ID": identity})))
+            other = psycopg2.connect(**self.target(), async_=True)
+            wait_for_server(other)
+            other.cursor().execute(statement, (lockid, json.dumps({"ID": identity}), "8s"))
+            for _ in range(50):
+                time.sleep(0.005)
+                waits = self.call("hold", "SELECT count(*) FROM tfstate_waiters(%s)", (lockid,))[0]
+                if waits:
+                    break
         except psycopg2.Error:
             pass
         finally:
-            patience = in_time
-            self.connection.close()
-            self.connection = mine
-            self.log.write(n=self.counter, end="unknown", code="", row=None)
-        return identity
+            if other is not None:
+                other.close()
+        return identity if waits else None
 
     def step_shim(self) -> None:
         """A Terraform with tfstate locks a workspace, writes and unlocks."""

@@ -1,7 +1,7 @@
 """Runs rounds of clients and faults, checks each, and prints a table.
 
     run.py --directory DIR --bindir DIR [--minutes N] [--seed N] [--rounds NAME,...]
-           [--first] [--keep DIR] [--wal DIR] [--data-disk DIR] [--faketime LIBRARY]
+           [--first] [--keep DIR] [--wal-disk DIR] [--data-disk DIR] [--faketime LIBRARY]
 
 DIR holds the data directory of a server that is not running, and PGHOST and PGPORT say where
 it is to be found when it is.  The exit status is 1 if a promise was broken.
