@@ -112,6 +112,7 @@ class Facts:
         self.not_held: list[Operation] = []  # unlocks that found no lock
         self.locks: list[tuple[Operation, bool]] = []  # calls, and whether through a pooler
         self.timed_out: list[Operation] = []
+        self.unlisted: list[Operation] = []
         self.renewals: list[Operation] = []
         self.wrong: list[Operation] = []  # releases of another holding than was named
         self.writes: list[Write] = []
@@ -188,11 +189,16 @@ class ClientReader:
         if tried and not operation.row[0]:
             self.facts.timed_out.append(operation)
             return
+        fence = operation.row[2 if tried else 1]
+        if fence is None:  # the shim's lock, which is looked up
+            self.facts.unlisted.append(operation)
+            self.facts.possible[facts["id"]] = operation
+            return
         holding = Holding(
             lockid=facts["lockid"],
             id=facts["id"],
             mode=facts["mode"],
-            fence=operation.row[2 if tried else 1],
+            fence=fence,
             lock=operation,
             wait=facts["wait"],
             pooled=self.route in POOLED,
@@ -380,6 +386,8 @@ class Checker:
         self.check_waits_in_vain()
         for operation in self.facts.remains:
             self.violation("left behind", describe(operation))
+        for operation in self.facts.unlisted:
+            self.violation("lock lost", f"not shown as held: {describe(operation)}")
         for operation in self.facts.wrong:
             self.violation("wrong release", f"{operation.row} by {describe(operation)}")
         for operation in self.facts.unexpected:

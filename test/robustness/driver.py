@@ -473,8 +473,9 @@ class Client:
         )
         lock = {"lockid": lockid, "id": identity, "mode": mode, "ttl": None, "fence": row[1]}
         self.held.append(lock)
-        self.fences[lockid] = lock["fence"]
-        self.hold(lock)
+        if lock["fence"]:
+            self.fences[lockid] = lock["fence"]
+            self.hold(lock)
         self.call(
             "unlock",
             f"SELECT tfstate_pg.pg_advisory_unlock(id) FROM {STATES} WHERE name = %s",
