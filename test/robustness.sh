@@ -51,7 +51,7 @@ run_rounds() {
 
 disks=() initdb_options=(--wal-segsize=1)
 prepare pgbouncer python3
-python3 -c 'import psycopg2' 2>/dev/null || apt_install python3-psycopg2
+as_user python3 -c 'import psycopg2' 2>/dev/null || apt_install python3-psycopg2
 faketime=$(find /usr/lib -name libfaketime.so.1 | head -n 1)
 [[ -n $faketime ]] || { apt_install libfaketime && faketime=$(find /usr/lib -name libfaketime.so.1 | head -n 1); }
 
@@ -67,6 +67,7 @@ find_bug() {
 	rebuild || { cat "$work/log" >&2 && die "$name does not build"; }
 	run_rounds --first >"$work/output" 2>&1 && failed=$((failed + 1))
 	grep -q '^[0-9]* violations' "$work/output" || { cat "$work/output" >&2 && die 'the driver failed'; }
+	[[ -z ${KEEP:-} ]] || cp "$work/output" "$KEEP/$name.out"
 	as_user patch -s -R -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch"
 	printf '%-22s %4d s  %s\n' "$name" $((SECONDS - start)) "$(awk '
 		/^round/ { round = $0; sub(/^[^(]*[(]/, "", round); sub(/[)].*/, "", round) }
