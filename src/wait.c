@@ -179,6 +179,13 @@ tfstate_wait_tag(const LOCKTAG *tag, TimestampTz deadline)
 		if (LockTimeout > 0 && LockTimeout <= rest)
 			break;
 		granted = wait_tag_timeout(tag, (int) Min(rest, INT_MAX));
+
+		/*
+		 * The time is up, whatever the clock says: it can have been set back,
+		 * and who waits once more goes to the end of the queue.
+		 */
+		if (!granted && rest <= INT_MAX)
+			return tfstate_try_tag(tag);
 	}
 	if (!granted)
 		(void) acquire_tag(tag, true);
