@@ -123,7 +123,27 @@ changing_transaction(HeapTuple tuple)
 }
 
 /*
- * Copy a row, with all that hangs on it, into the current memory context.
+ * Copy the values of a row, with all that hangs on them, into the current memory
+ * context, each in the place of what points to it.
+ */
+void
+tfstate_copy_values(TupleDesc desc, Datum *values, const bool *nulls)
+{
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (nulls[i])
+			continue;
+		if (attr->attlen == -1)
+			values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[i]));
+		else
+			values[i] = datumCopy(values[i], attr->attbyval, attr->attlen);
+	}
+}
+
+/*
+ * Copy a row of a lock table into the current memory context.
  */
 void
 tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
@@ -133,17 +153,7 @@ tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
 	holding->tid = tuple->t_self;
 	holding->changing = changing_transaction(tuple);
 	heap_deform_tuple(tuple, desc, holding->values, holding->nulls);
-	for (int i = 0; i < Natts_lock; i++)
-	{
-		Form_pg_attribute attr = TupleDescAttr(desc, i);
-
-		if (holding->nulls[i])
-			continue;
-		if (attr->attlen == -1)
-			holding->values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(holding->values[i]));
-		else
-			holding->values[i] = datumCopy(holding->values[i], attr->attbyval, attr->attlen);
-	}
+	tfstate_copy_values(desc, holding->values, holding->nulls);
 }
 
 /*

@@ -238,6 +238,7 @@ extern bool tfstate_find_holding(const char *lockid, bool durable,
 								 Snapshot snapshot, Holding *holding);
 extern bool tfstate_current_holding(const char *lockid, Holding *holding);
 extern bool tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding);
+extern void tfstate_copy_values(TupleDesc desc, Datum *values, const bool *nulls);
 extern void tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
 								 Holding *holding);
 extern void tfstate_insert_holding(Holding *holding);

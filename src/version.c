@@ -88,17 +88,7 @@ tfstate_read_version(HeapTuple tuple, TupleDesc desc, bool with_content, Version
 	heap_deform_tuple(tuple, desc, version->values, version->nulls);
 	if (!with_content)
 		version->nulls[Anum_version_content - 1] = true;
-	for (int i = 0; i < Natts_version; i++)
-	{
-		Form_pg_attribute attr = TupleDescAttr(desc, i);
-
-		if (version->nulls[i])
-			continue;
-		if (attr->attlen == -1)
-			version->values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(version->values[i]));
-		else
-			version->values[i] = datumCopy(version->values[i], attr->attbyval, attr->attlen);
-	}
+	tfstate_copy_values(desc, version->values, version->nulls);
 }
 
 /*
