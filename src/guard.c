@@ -17,7 +17,9 @@
  *	   unless it replaces an empty one.
  *	4. The version is recorded (version.c).
  *
- * An error in any step undoes the write.  Terraform then keeps the state that
+ * All that is part of the transaction that writes, so a crash or a rollback leaves
+ * neither the write nor its version, and the lock as it was.  An error in any step
+ * undoes the write.  Terraform then keeps the state that
  * it wanted to write in the file errored.tfstate, and shows the primary message,
  * which therefore says what happened, who it was, and the way out.
  *

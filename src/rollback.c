@@ -10,7 +10,8 @@
  * one is written as it was.)
  *
  * The write is an ordinary INSERT by the current role, with its privileges and
- * with the triggers of the table, which record it as any other.
+ * with the triggers of the table, which record it as any other.  Taking the lock,
+ * writing and releasing are one transaction: a crash or a rollback leaves none of it.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,7 +20,6 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/spi.h"
-#include "lib/stringinfo.h"
 #include "states.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
