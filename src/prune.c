@@ -22,7 +22,6 @@
 #include "compat.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -38,16 +37,13 @@
 PG_FUNCTION_INFO_V1(tfstate_prune_workspace);
 
 /*
- * Versions below this number are too many, PG_INT64_MAX if none are.
+ * Versions below this number are too many.  Where only an age is asked for, all but the
+ * least number are.
  */
 static int64
 count_limit(const Version *newest, const AttachedTable *table)
 {
-	int			keep = table->keep_versions;
-
-	if (keep == 0)
-		keep = table->has_keep_age ? MIN_VERSIONS : INT_MAX;
-	return VERSION_INT64(newest, number) - Max(keep, MIN_VERSIONS) + 1;
+	return VERSION_INT64(newest, number) - Max(table->keep_versions, MIN_VERSIONS) + 1;
 }
 
 /*
@@ -70,19 +66,6 @@ age_limit(const AttachedTable *table)
 }
 
 /*
- * A scan of the versions of a workspace in their order.
- */
-static SysScanDesc
-scan_versions(Relation rel, Relation index, const char *lockid)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, Anum_version_lockid, BTEqualStrategyNumber, F_TEXTEQ,
-				CStringGetTextDatum(lockid));
-	return systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
-}
-
-/*
  * Find the oldest version that stays.  Returns how many are older.
  */
 static int64
@@ -91,7 +74,8 @@ find_oldest(Relation rel, Relation index, const char *lockid, Snapshot snapshot,
 {
 	int64		below = count_limit(newest, table);
 	TimestampTz before = age_limit(table);
-	SysScanDesc scan = scan_versions(rel, index, lockid);
+	SysScanDesc scan = tfstate_scan_versions(rel, index, lockid, PG_INT64_MIN,
+											 ForwardScanDirection);
 	int64		older = 0;
 	HeapTuple	tuple;
 
@@ -127,7 +111,8 @@ make_full(const char *lockid, const Version *version)
 static void
 delete_older(Relation rel, Relation index, const char *lockid, Snapshot snapshot, int64 count)
 {
-	SysScanDesc scan = scan_versions(rel, index, lockid);
+	SysScanDesc scan = tfstate_scan_versions(rel, index, lockid, PG_INT64_MIN,
+											 ForwardScanDirection);
 	HeapTuple	tuple;
 
 	while (count-- > 0 &&

@@ -250,7 +250,7 @@ put_problem(ReturnSetInfo *result, const Version *version, const char *problem)
  * The text that is in the table; none if there is no such workspace.
  */
 static StateText
-current_text(const char *lockid, Oid relid, const char *name)
+current_text(Oid relid, const char *name)
 {
 	StateText	current = {0};
 	text	   *data;
@@ -271,7 +271,7 @@ verify_current(ReturnSetInfo *result, const char *lockid)
 {
 	const char *name;
 	Oid			relid = tfstate_lockid_table(lockid, &name);
-	StateText	current = current_text(lockid, relid, name);
+	StateText	current = current_text(relid, name);
 	Version		newest;
 
 	if (!tfstate_newest_version(lockid, &newest))
@@ -365,9 +365,8 @@ tfstate_repair(PG_FUNCTION_ARGS)
 	if (!OidIsValid(relid))
 		tfstate_raise_no_workspace(lockid);
 	(void) tfstate_lock_versions(lockid, true);
-	current = current_text(lockid, relid, name);
-	(void) tfstate_record_found(lockid, &current);
-	if (!tfstate_newest_version(lockid, &newest))
+	current = current_text(relid, name);
+	if (!tfstate_record_found(lockid, &current, &newest))
 	{
 		if (!tfstate_workspace_id(lockid, &id))
 			tfstate_raise_no_workspace(lockid);

@@ -5,8 +5,9 @@
  *
  * tfstate_stored_version has a row for each write and each deletion of a
  * workspace, under its lockid and a number that grows by one.  Rows are added
- * in the transaction that writes the state, and only pruning changes or
- * removes any.
+ * in the transaction that writes the state, so a crash or a rollback leaves either
+ * both or none.  Only pruning removes any, and only it and repair change one: into a
+ * full copy of the same text.
  *
  * The text of a version is kept as what zstd makes of it with the version
  * before as prefix.  Such a chain begins with a full copy, and a new one is
@@ -92,6 +93,25 @@ tfstate_read_version(HeapTuple tuple, TupleDesc desc, bool with_content, Version
 }
 
 /*
+ * Begin a scan of the versions of a workspace in their order, from a number on or,
+ * backward, from a number down.  tfstate_next_in_order() reads them.
+ */
+SysScanDesc
+tfstate_scan_versions(Relation rel, Relation index, const char *lockid, int64 number,
+					  ScanDirection direction)
+{
+	bool		forward = ScanDirectionIsForward(direction);
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], Anum_version_lockid, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(lockid));
+	ScanKeyInit(&keys[1], Anum_version_number,
+				forward ? BTGreaterEqualStrategyNumber : BTLessEqualStrategyNumber,
+				forward ? F_INT8GE : F_INT8LE, Int64GetDatum(number));
+	return systable_beginscan_ordered(rel, index, SnapshotAny, 2, keys);
+}
+
+/*
  * Find the newest version of a lockid that has at most this number.  Returns
  * false if there is none.  Its content is left out.
  */
@@ -102,15 +122,10 @@ find_up_to(const char *lockid, int64 number, Version *version)
 	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		found;
-	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&keys[0], Anum_version_lockid, BTEqualStrategyNumber, F_TEXTEQ,
-				CStringGetTextDatum(lockid));
-	ScanKeyInit(&keys[1], Anum_version_number, BTLessEqualStrategyNumber, F_INT8LE,
-				Int64GetDatum(number));
-	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 2, keys);
+	scan = tfstate_scan_versions(rel, index, lockid, number, BackwardScanDirection);
 	tuple = tfstate_next_in_order(scan, BackwardScanDirection, snapshot);
 	found = HeapTupleIsValid(tuple);
 	if (found)
@@ -150,9 +165,11 @@ tfstate_version_is(const Version *version, const StateText *text)
 {
 	if (text->data == NULL || VERSION_NULL(version, size))
 		return text->data == NULL && VERSION_NULL(version, size);
-	return VERSION_INT64(version, size) == text->len && !VERSION_NULL(version, sha256) &&
-				datumIsEqual(VERSION_DATUM(version, sha256),
-							 PointerGetDatum(tfstate_sha256(text->data, text->len)), false, -1);
+
+	if (VERSION_INT64(version, size) != text->len || VERSION_NULL(version, sha256))
+		return false;
+	return datumIsEqual(VERSION_DATUM(version, sha256),
+						PointerGetDatum(tfstate_sha256(text->data, text->len)), false, -1);
 }
 
 /*
@@ -250,6 +267,7 @@ insert_version(Version *version)
 										version->values, version->nulls);
 
 	CatalogTupleInsert(rel, tuple);
+	version->tid = tuple->t_self;
 	heap_freetuple(tuple);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
@@ -269,21 +287,20 @@ copy_facts(Version *version, const Version *deleted)
 }
 
 /*
- * Record what is in the table if it is not the newest version.  Returns whether
- * that was so.
+ * Record what is in the table if it is not the newest version.  Returns whether there is
+ * any version, and in *newest the newest one.
  */
 bool
-tfstate_record_found(const char *lockid, const StateText *found)
+tfstate_record_found(const char *lockid, const StateText *found, Version *newest)
 {
-	Version		newest;
 	Version		version;
 	bool		exists;
 
 	(void) tfstate_lock_versions(lockid, true);
-	exists = tfstate_newest_version(lockid, &newest);
-	if (exists ? tfstate_version_is(&newest, found) : found->data == NULL)
-		return false;
-	start_version(&version, lockid, exists ? VERSION_INT64(&newest, number) + 1 : 1,
+	exists = tfstate_newest_version(lockid, newest);
+	if (exists ? tfstate_version_is(newest, found) : found->data == NULL)
+		return exists;
+	start_version(&version, lockid, exists ? VERSION_INT64(newest, number) + 1 : 1,
 				  found->data ? OPERATION_FOUND : OPERATION_DELETE);
 	if (found->data)
 	{
@@ -294,16 +311,29 @@ tfstate_record_found(const char *lockid, const StateText *found)
 		set_content(&version, found, NULL, 0);
 	}
 	else
-		copy_facts(&version, &newest);
+		copy_facts(&version, newest);
 	insert_version(&version);
+	*newest = version;
 	return true;
 }
 
 /*
+ * The newest version, on which that of a text which replaces before is to be based:
+ * where before has no text, whatever there is.  Returns false if there is none.
+ */
+static bool
+find_base(const char *lockid, const StateText *before, Version *newest)
+{
+	if (before->data)
+		return tfstate_record_found(lockid, before, newest);
+	(void) tfstate_lock_versions(lockid, true);
+	return tfstate_newest_version(lockid, newest);
+}
+
+/*
  * Record that a workspace is being written or, where after has no text, deleted.
- * before is what was in the table, facts is what is known of after or, for a deletion,
- * of before; holding is the lock under which that happens, or NULL.  A text that does
- * not change leaves no version.
+ * before is what was in the table, and another text; facts is what is known of after
+ * or, for a deletion, of before; holding is the lock under which that happens, or NULL.
  */
 void
 tfstate_record_version(const char *lockid, const StateText *before,
@@ -315,13 +345,7 @@ tfstate_record_version(const char *lockid, const StateText *before,
 	int64		number = 1;
 	int			chain = 0;
 
-	(void) tfstate_lock_versions(lockid, true);
-	if (before->data)
-		(void) tfstate_record_found(lockid, before);
-	if (before->data && after->data && before->len == after->len &&
-		memcmp(before->data, after->data, before->len) == 0)
-		return;
-	if (tfstate_newest_version(lockid, &newest))
+	if (find_base(lockid, before, &newest))
 	{
 		number = VERSION_INT64(&newest, number) + 1;
 		if (!VERSION_NULL(&newest, chain))
@@ -337,6 +361,37 @@ tfstate_record_version(const char *lockid, const StateText *before,
 }
 
 /*
+ * The number of the full copy on which a version depends; where the chain is broken, of
+ * the version behind the gap.
+ */
+static int64
+chain_start(VersionReader *reader, const char *lockid, int64 number)
+{
+	SysScanDesc scan = tfstate_scan_versions(reader->rel, reader->index, lockid, number,
+											 BackwardScanDirection);
+	bool		isnull;
+	int64		start = number;
+	int64		chain = 1;
+	HeapTuple	tuple;
+
+	while (chain != 0 &&
+		   HeapTupleIsValid(tuple = tfstate_next_in_order(scan, BackwardScanDirection,
+														  reader->snapshot)))
+	{
+		TupleDesc	desc = RelationGetDescr(reader->rel);
+		int64		found = DatumGetInt64(heap_getattr(tuple, Anum_version_number, desc, &isnull));
+
+		if (found != number)
+			break;
+		start = number--;
+		/* NULL, of a deletion, comes as 0 */
+		chain = DatumGetInt32(heap_getattr(tuple, Anum_version_chain, desc, &isnull));
+	}
+	systable_endscan_ordered(scan);
+	return start;
+}
+
+/*
  * Begin to read the versions of a workspace in their order, from the full copy
  * on which the version numbered first depends.  The reader is to be closed, but
  * for errors.
@@ -344,25 +399,13 @@ tfstate_record_version(const char *lockid, const StateText *before,
 void
 tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first)
 {
-	ScanKeyData keys[2];
-	Version		version;
-
-	while (find_up_to(lockid, first, &version) &&
-		   VERSION_INT64(&version, number) == first &&
-		   !VERSION_NULL(&version, chain) &&
-		   DatumGetInt32(VERSION_DATUM(&version, chain)) != 0)
-		first--;
-
 	memset(reader, 0, sizeof(VersionReader));
-	reader->lockid = lockid;
 	reader->rel = table_open(tfstate_catalog()->version, AccessShareLock);
 	reader->index = index_open(tfstate_catalog()->version_index, AccessShareLock);
 	reader->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ScanKeyInit(&keys[0], Anum_version_lockid, BTEqualStrategyNumber, F_TEXTEQ,
-				CStringGetTextDatum(lockid));
-	ScanKeyInit(&keys[1], Anum_version_number, BTGreaterEqualStrategyNumber, F_INT8GE,
-				Int64GetDatum(first));
-	reader->scan = systable_beginscan_ordered(reader->rel, reader->index, SnapshotAny, 2, keys);
+	reader->scan = tfstate_scan_versions(reader->rel, reader->index, lockid,
+										 chain_start(reader, lockid, first),
+										 ForwardScanDirection);
 }
 
 void

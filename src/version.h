@@ -66,7 +66,6 @@ typedef struct StateText
 /* Reads the texts of consecutive versions of a workspace. */
 typedef struct VersionReader
 {
-	const char *lockid;
 	Relation	rel;
 	Relation	index;
 	SysScanDesc scan;
@@ -79,6 +78,9 @@ typedef struct VersionReader
 
 extern void tfstate_read_version(HeapTuple tuple, TupleDesc desc, bool with_content,
 								 Version *version);
+extern SysScanDesc tfstate_scan_versions(Relation rel, Relation index,
+										 const char *lockid, int64 number,
+										 ScanDirection direction);
 extern bool tfstate_newest_version(const char *lockid, Version *version);
 extern bool tfstate_find_version(const char *lockid, int64 number, Version *version);
 extern bool tfstate_version_is(const Version *version, const StateText *text);
@@ -86,7 +88,8 @@ extern void tfstate_record_version(const char *lockid, const StateText *before,
 								   const StateText *after, const StateFacts *facts,
 								   const Holding *holding);
 extern bool tfstate_lock_versions(const char *lockid, bool wait);
-extern bool tfstate_record_found(const char *lockid, const StateText *found);
+extern bool tfstate_record_found(const char *lockid, const StateText *found,
+								 Version *newest);
 extern bool tfstate_restore_version(const char *lockid, int64 number, StateText *text);
 extern void tfstate_make_full(const Version *version, const StateText *text);
 extern char *tfstate_version_text(const char *lockid, int64 number, size_t *len);
