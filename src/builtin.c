@@ -18,20 +18,24 @@
  */
 #include "postgres.h"
 
-#include "compat.h"
 #include "tfstate.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-/* The share of a durable lock of this session. */
-typedef struct KeptBuiltin
+/* The share of a durable lock that this session took. */
+struct KeptBuiltin
 {
 	char	   *lockid;
-	char	   *id;
+	int64		fence;
 	int64		key;
-} KeptBuiltin;
+	int64		session;		/* that the share is kept for */
+};
 
-static List *kept_builtins = NIL;	/* in TopMemoryContext */
+/*
+ * In TopMemoryContext.  A transaction that takes or releases such a lock has it
+ * on the list of what its end has to do as well (see xact.c).
+ */
+static List *kept_builtins = NIL;
 
 /*
  * Keep the share, which this transaction has, until the holding ends.
@@ -40,80 +44,82 @@ void
 tfstate_keep_builtin(const Holding *holding)
 {
 	LOCKTAG		tag = tfstate_builtin_tag(HOLDING_INT64(holding, key));
-	MemoryContext old;
-	KeptBuiltin *kept;
+	KeptBuiltin *kept = NULL;
 
-	tfstate_promote_at_commit(&tag, HOLDING_INT64(holding, session));
-	if (!holding->durable)
-		return;
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	kept = palloc(sizeof(KeptBuiltin));
-	kept->lockid = HOLDING_TEXT(holding, lockid);
-	kept->id = HOLDING_TEXT(holding, id);
-	kept->key = HOLDING_INT64(holding, key);
-	kept_builtins = lappend(kept_builtins, kept);
-	MemoryContextSwitchTo(old);
+	if (holding->durable)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		kept = palloc(sizeof(KeptBuiltin));
+		kept->lockid = HOLDING_TEXT(holding, lockid);
+		kept->fence = HOLDING_INT64(holding, fence);
+		kept->key = HOLDING_INT64(holding, key);
+		kept->session = HOLDING_INT64(holding, session);
+		kept_builtins = lappend(kept_builtins, kept);
+		MemoryContextSwitchTo(old);
+	}
+	tfstate_promote_at_commit(&tag, HOLDING_INT64(holding, session), kept);
 }
 
 static void
-forget_kept(KeptBuiltin *kept)
+free_kept(KeptBuiltin *kept)
 {
 	pfree(kept->lockid);
-	pfree(kept->id);
 	pfree(kept);
 }
 
 /*
- * The transaction or savepoint that was to keep a share is rolled back.
+ * A share is not kept, or not any more.
  */
 void
-tfstate_unkeep_builtin(const LOCKTAG *tag)
+tfstate_forget_kept(KeptBuiltin *kept)
+{
+	kept_builtins = list_delete_ptr(kept_builtins, kept);
+	free_kept(kept);
+}
+
+static KeptBuiltin *
+find_kept(const Holding *holding)
 {
 	ListCell   *lc;
 
 	foreach(lc, kept_builtins)
 	{
 		KeptBuiltin *kept = lfirst(lc);
-		LOCKTAG		other = tfstate_builtin_tag(kept->key);
 
-		if (memcmp(&other, tag, sizeof(LOCKTAG)) != 0)
-			continue;
-		kept_builtins = foreach_delete_current(kept_builtins, lc);
-		forget_kept(kept);
+		if (kept->fence == HOLDING_INT64(holding, fence) &&
+			kept->session == HOLDING_INT64(holding, session))
+			return kept;
 	}
+	return NULL;
 }
 
 /*
  * Give the share back, at the commit of the release, if it is this session's.
+ * (That of a durable lock taken by a prepared transaction is nobody's.)
  */
 void
 tfstate_return_builtin(const Holding *holding)
 {
 	LOCKTAG		tag = tfstate_builtin_tag(HOLDING_INT64(holding, key));
-	ListCell   *lc;
+	KeptBuiltin *kept = holding->durable ? find_kept(holding) : NULL;
 
-	if (!tfstate_session_is_mine(HOLDING_INT64(holding, session)))
-		return;
-	tfstate_release_at_commit(&tag, HOLDING_INT64(holding, session));
-	foreach(lc, kept_builtins)
-	{
-		KeptBuiltin *kept = lfirst(lc);
-
-		if (strcmp(kept->lockid, HOLDING_TEXT(holding, lockid)) != 0)
-			continue;
-		kept_builtins = foreach_delete_current(kept_builtins, lc);
-		forget_kept(kept);
-	}
+	if (kept || (!holding->durable &&
+				 tfstate_session_is_mine(HOLDING_INT64(holding, session))))
+		tfstate_release_at_commit(&tag, HOLDING_INT64(holding, session), kept);
 }
 
 /*
- * Give back what this session has kept of durable locks that have ended.
+ * Give back what this session has kept of durable locks that have ended.  Not
+ * while this transaction may yet decide about one of them.
  */
 void
 tfstate_drop_stale_builtins(void)
 {
 	ListCell   *lc;
 
+	if (tfstate_has_pending())
+		return;
 	foreach(lc, kept_builtins)
 	{
 		KeptBuiltin *kept = lfirst(lc);
@@ -121,11 +127,11 @@ tfstate_drop_stale_builtins(void)
 		Holding		holding;
 
 		if (tfstate_current_holding(kept->lockid, &holding) &&
-			strcmp(HOLDING_TEXT(&holding, id), kept->id) == 0)
+			HOLDING_INT64(&holding, fence) == kept->fence)
 			continue;
-		if (compat_lock_held_by_me(&tag, ShareLock))
+		if (tfstate_session_is_mine(kept->session))
 			(void) LockRelease(&tag, ShareLock, true);
 		kept_builtins = foreach_delete_current(kept_builtins, lc);
-		forget_kept(kept);
+		free_kept(kept);
 	}
 }

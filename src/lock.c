@@ -261,7 +261,7 @@ take(const LockRequest *request, const LOCKTAG *key, Holding *holding)
 	if (request->durable)
 		tfstate_sync_at_commit();
 	else
-		tfstate_promote_at_commit(key, HOLDING_INT64(holding, session));
+		tfstate_promote_at_commit(key, HOLDING_INT64(holding, session), NULL);
 	tfstate_count_lock();
 }
 
@@ -325,7 +325,7 @@ tfstate_release(const Holding *holding, const char *how, const char *reason)
 	if (holding->durable)
 		tfstate_wake_at_commit(&key);
 	else if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
-		tfstate_release_at_commit(&key, HOLDING_INT64(holding, session));
+		tfstate_release_at_commit(&key, HOLDING_INT64(holding, session), NULL);
 	if (!HOLDING_NULL(holding, key))
 		tfstate_return_builtin(holding);
 	return true;

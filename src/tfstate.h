@@ -137,6 +137,9 @@ typedef struct LockConflict
 	LOCKTAG		tag;			/* else: what somebody else has locked */
 } LockConflict;
 
+/* A share of a built-in lock that goes along with a durable lock (builtin.c). */
+typedef struct KeptBuiltin KeptBuiltin;
+
 /* What is known of another backend, NULL or 0 where nothing is. */
 typedef struct BackendDetails
 {
@@ -258,9 +261,12 @@ extern void tfstate_record_release(const Holding *holding, const char *how,
 /* xact.c */
 extern void tfstate_init_xact(void);
 extern void tfstate_sync_at_commit(void);
-extern void tfstate_promote_at_commit(const LOCKTAG *tag, int64 session);
-extern void tfstate_release_at_commit(const LOCKTAG *tag, int64 session);
+extern void tfstate_promote_at_commit(const LOCKTAG *tag, int64 session,
+									  KeptBuiltin *kept);
+extern void tfstate_release_at_commit(const LOCKTAG *tag, int64 session,
+									  KeptBuiltin *kept);
 extern void tfstate_wake_at_commit(const LOCKTAG *tag);
+extern bool tfstate_has_pending(void);
 extern void tfstate_check_lock_count(void);
 extern void tfstate_count_lock(void);
 
@@ -273,7 +279,7 @@ extern void tfstate_wait_as_head(const LOCKTAG *key, TransactionId changing,
 
 /* builtin.c */
 extern void tfstate_keep_builtin(const Holding *holding);
-extern void tfstate_unkeep_builtin(const LOCKTAG *tag);
+extern void tfstate_forget_kept(KeptBuiltin *kept);
 extern void tfstate_return_builtin(const Holding *holding);
 extern void tfstate_drop_stale_builtins(void);
 

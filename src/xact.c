@@ -52,6 +52,7 @@ typedef struct Pending
 	PendingKind kind;
 	LOCKTAG		tag;
 	int64		session;		/* for tags that the session keeps */
+	KeptBuiltin *kept;			/* for the share of a durable lock */
 	SubTransactionId subxact;	/* that asked for it */
 	bool		done;			/* promoted, and to be undone by an abort */
 } Pending;
@@ -67,7 +68,7 @@ static int	session_locks = 0;
 static int	transaction_locks = 0;
 
 static void
-add_pending(PendingKind kind, const LOCKTAG *tag, int64 session)
+add_pending(PendingKind kind, const LOCKTAG *tag, int64 session, KeptBuiltin *kept)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	Pending    *item = palloc0(sizeof(Pending));
@@ -75,30 +76,44 @@ add_pending(PendingKind kind, const LOCKTAG *tag, int64 session)
 	item->kind = kind;
 	item->tag = *tag;
 	item->session = session;
+	item->kept = kept;
 	item->subxact = GetCurrentSubTransactionId();
 	pending = lappend(pending, item);
 	MemoryContextSwitchTo(old);
 }
 
-/* Keep a tag, which this transaction has, for the session of that number. */
+/*
+ * Keep a tag, which this transaction has, for the session of that number.  kept
+ * is NULL, or what is to be forgotten if it does not come to that.
+ */
 void
-tfstate_promote_at_commit(const LOCKTAG *tag, int64 session)
+tfstate_promote_at_commit(const LOCKTAG *tag, int64 session, KeptBuiltin *kept)
 {
-	add_pending(PENDING_PROMOTE, tag, session);
+	add_pending(PENDING_PROMOTE, tag, session, kept);
 }
 
-/* Give a tag back, which the session of that number has or will have. */
+/*
+ * Give a tag back, which the session of that number has or will have.  kept is
+ * NULL, or what is to be forgotten then.
+ */
 void
-tfstate_release_at_commit(const LOCKTAG *tag, int64 session)
+tfstate_release_at_commit(const LOCKTAG *tag, int64 session, KeptBuiltin *kept)
 {
-	add_pending(PENDING_RELEASE, tag, session);
+	add_pending(PENDING_RELEASE, tag, session, kept);
 }
 
 /* Wake who has K and waits for the row that this transaction deletes. */
 void
 tfstate_wake_at_commit(const LOCKTAG *tag)
 {
-	add_pending(PENDING_WAKE, tag, 0);
+	add_pending(PENDING_WAKE, tag, 0, NULL);
+}
+
+/* Has this transaction taken or released a tag that outlives it? */
+bool
+tfstate_has_pending(void)
+{
+	return pending != NIL;
 }
 
 /*
@@ -197,6 +212,8 @@ after_commit(void)
 					session_locks++;
 				break;
 			case PENDING_RELEASE:
+				if (item->kept)
+					tfstate_forget_kept(item->kept);
 				if (!tfstate_session_is_mine(item->session))
 					break;
 				if (tfstate_is_key(&item->tag))
@@ -210,20 +227,23 @@ after_commit(void)
 	}
 }
 
+/* The transaction or savepoint that was to promote a tag will not do so. */
+static void
+not_promoted(Pending *item)
+{
+	if (item->done)
+		(void) LockRelease(&item->tag, tfstate_tag_mode(&item->tag), true);
+	if (item->kind == PENDING_PROMOTE && item->kept)
+		tfstate_forget_kept(item->kept);
+}
+
 static void
 after_abort(void)
 {
 	ListCell   *lc;
 
 	foreach(lc, pending)
-	{
-		Pending    *item = lfirst(lc);
-
-		if (item->done)
-			(void) LockRelease(&item->tag, tfstate_tag_mode(&item->tag), true);
-		if (item->kind == PENDING_PROMOTE)
-			tfstate_unkeep_builtin(&item->tag);
-	}
+		not_promoted(lfirst(lc));
 }
 
 /*
@@ -275,6 +295,7 @@ xact_callback(XactEvent event, void *arg)
 			forget_transaction();
 			break;
 		case XACT_EVENT_PREPARE:
+			after_abort();
 			forget_transaction();
 			break;
 		default:
@@ -301,8 +322,7 @@ subxact_callback(SubXactEvent event, SubTransactionId subxact,
 			item->subxact = parent;
 			continue;
 		}
-		if (item->kind == PENDING_PROMOTE)
-			tfstate_unkeep_builtin(&item->tag);
+		not_promoted(item);
 		pending = foreach_delete_current(pending, lc);
 	}
 }
