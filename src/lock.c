@@ -31,7 +31,7 @@
  *
  * Two calls can want to delete one row at the same time.  The second waits for
  * the first to commit, and then looks again; only step 3 never waits, and takes
- * a lease that somebody is changing for held.
+ * a row that somebody is changing for held.
  *
  *-------------------------------------------------------------------------
  */
@@ -132,44 +132,61 @@ fill_holding(const LockRequest *request, Holding *holding)
 }
 
 /*
- * Delete a row that its holder has abandoned, and record that.  Returns false
- * if somebody else is changing it.
+ * How a holder has abandoned a lock, NULL if he has not.  The caller has K.
+ *
+ * had_key says that this session had K before: then a session row of its own is
+ * a lock that it holds, and not what a dead session left.
+ */
+static const char *
+how_abandoned(const Holding *holder, bool had_key)
+{
+	if (tfstate_holding_expired(holder))
+		return HOW_EXPIRED;
+	if (!holder->durable &&
+		!(had_key && tfstate_session_is_mine(HOLDING_INT64(holder, session))))
+		return HOW_RECLAIMED;
+	return NULL;
+}
+
+/*
+ * Find the row of a lock: that of a durable lock, else that of a session.
  */
 static bool
-clear_away(const Holding *holding, const char *how)
+find_row(const char *lockid, Holding *holder)
 {
-	if (!tfstate_delete_holding(holding, false))
-		return false;
-	tfstate_record_release(holding, how, NULL);
-	return true;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		found = tfstate_find_holding(lockid, true, snapshot, holder) ||
+		tfstate_find_holding(lockid, false, snapshot, holder);
+
+	UnregisterSnapshot(snapshot);
+	return found;
 }
 
 /*
  * With K in hand: is the lock held?  Then its row is put into conflict.  If it
- * is not, what an earlier holder left behind is cleared away.
- *
- * had_key says that this session had K before: then a session row of its own
- * is a lock that it holds, and not what a dead session left.
+ * is not, what an earlier holder left behind is deleted, and that is recorded.
+ * Where an open transaction is about to change what is left, it counts as held:
+ * that transaction may yet roll back.
  */
 static bool
 is_held(const LockRequest *request, bool had_key, LockConflict *conflict)
 {
 	Holding    *holder = &conflict->holder;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	bool		held = false;
+	TM_Result	result = TM_Ok;
+	const char *how;
 
-	if (tfstate_find_holding(request->lockid, true, snapshot, holder))
-		held = !tfstate_holding_expired(holder) || !clear_away(holder, HOW_EXPIRED);
-	if (!held && tfstate_find_holding(request->lockid, false, snapshot, holder))
+	while (result != TM_BeingModified &&
+		   (conflict->known = find_row(request->lockid, holder)) &&
+		   (how = how_abandoned(holder, had_key)) != NULL)
 	{
-		held = had_key && tfstate_session_is_mine(HOLDING_INT64(holder, session));
-		if (!held)
-			(void) clear_away(holder, HOW_RECLAIMED);
+		CHECK_FOR_INTERRUPTS();
+		result = tfstate_delete_holding(holder, false);
+		if (result == TM_Ok)
+			tfstate_record_release(holder, how, NULL);
 	}
-	UnregisterSnapshot(snapshot);
-	conflict->known = held;
-	conflict->own = held && tfstate_session_is_mine(HOLDING_INT64(holder, session));
-	return held;
+	conflict->own = conflict->known &&
+		tfstate_session_is_mine(HOLDING_INT64(holder, session));
+	return conflict->known;
 }
 
 /*
@@ -319,7 +336,7 @@ tfstate_release(const Holding *holding, const char *how, const char *reason)
 	char	   *lockid = HOLDING_TEXT(holding, lockid);
 	LOCKTAG		key = tfstate_key_tag(lockid);
 
-	if (!tfstate_delete_holding(holding, true))
+	if (tfstate_delete_holding(holding, true) != TM_Ok)
 		return false;
 	tfstate_record_release(holding, how, reason);
 	if (holding->durable)
@@ -397,8 +414,9 @@ raise_nothing_to_release(const char *lockid)
  * info.
  *
  * The row of a live session is deleted before the session is terminated, so
- * that nobody who waits records it as reclaimed.  If we roll back after that,
- * the row is there again, and reads as what a dead session left.
+ * that nobody who waits records it as reclaimed: he finds the row about to be
+ * deleted, and waits until we commit.  If we roll back after that, the row is
+ * there again, and is what a dead session left.
  */
 Jsonb *
 tfstate_force_release(const char *lockid, const char *id, const char *reason,

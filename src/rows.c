@@ -30,7 +30,6 @@
 #include "access/htup_details.h"
 #include "access/relscan.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
@@ -267,10 +266,11 @@ tfstate_insert_holding(Holding *holding)
 }
 
 /*
- * Delete a row.  Returns false if somebody else has changed or deleted it, or,
- * without wait, is about to.
+ * Delete a row.  Returns TM_Ok, or else that somebody else has changed or deleted
+ * it (TM_Updated, TM_Deleted) or, without wait, that he is about to or keeps us
+ * from it (TM_BeingModified).
  */
-bool
+TM_Result
 tfstate_delete_holding(const Holding *holding, bool wait)
 {
 	Relation	rel = table_open(table_of(holding->durable), RowExclusiveLock);
@@ -284,7 +284,7 @@ tfstate_delete_holding(const Holding *holding, bool wait)
 	table_close(rel, RowExclusiveLock);
 	if (result == TM_Ok)
 		CommandCounterIncrement();
-	return result == TM_Ok;
+	return result;
 }
 
 /*

@@ -15,6 +15,7 @@
 
 #include "access/genam.h"
 #include "access/htup.h"
+#include "access/tableam.h"
 #include "access/tupdesc.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
@@ -245,7 +246,7 @@ extern void tfstate_copy_values(TupleDesc desc, Datum *values, const bool *nulls
 extern void tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
 								 Holding *holding);
 extern void tfstate_insert_holding(Holding *holding);
-extern bool tfstate_delete_holding(const Holding *holding, bool wait);
+extern TM_Result tfstate_delete_holding(const Holding *holding, bool wait);
 extern bool tfstate_update_holding(Holding *holding, bool wait);
 extern bool tfstate_pin_holding(const Holding *holding);
 extern bool tfstate_holding_expired(const Holding *holding);

@@ -331,6 +331,36 @@ foreach my $state ('idle', 'in a query', 'in a transaction')
 	check_free($lockid, 'durable lock, holder is terminated');
 }
 
+# A force-unlock that terminates the holder and then rolls back has ended the
+# holding all the same.  Nobody gets the lock before that is decided, and who
+# gets it records what the dead session left.
+foreach my $end ('ROLLBACK', 'COMMIT')
+{
+	my $lockid = "forced/$end";
+	my ($holder, $forcer, $waiter) = map { session($node) } 1 .. 3;
+
+	$_->query_safe('SET tfstate.history = "all"') foreach $forcer, $waiter;
+	$holder->query_safe("SELECT tfstate_lock('$lockid', '{}', 'session')");
+	$forcer->query_safe('BEGIN');
+	$forcer->query_safe(
+		"SELECT tfstate_force_unlock('$lockid', NULL, 'a test', true)");
+	is( $node->safe_psql('postgres',
+			"SELECT locked FROM tfstate_try_lock('$lockid', '{}', 'session')"),
+		'f',
+		"force-unlock is in a transaction before $end: the lock is not free");
+	$waiter->send(sprintf($call{lock}, $lockid, 'session'));
+	wait_for_place($waiter, $lockid, 1);
+	$forcer->query_safe($end);
+	like($waiter->result, qr/^[0-9a-f-]{36}$/, "after $end: the waiter gets it");
+	$waiter->query_safe("SELECT tfstate_unlock('$lockid')");
+	is( $node->safe_psql('postgres',
+			"SELECT string_agg(how, ' ' ORDER BY fence) FROM tfstate_history WHERE lockid = '$lockid'"),
+		$end eq 'COMMIT' ? 'force unlock' : 'reclaimed unlock',
+		"after $end: history has both holdings");
+	$_->quit foreach $holder, $forcer, $waiter;
+	check_free($lockid, "force-unlock with $end");
+}
+
 # Inside a block that catches the error, or behind a savepoint, the transaction
 # goes on after a cancelled wait, and has nothing of it.
 foreach my $mode ('durable', 'session')
