@@ -99,7 +99,7 @@ SELECT count(*), max(fence) = :newest AS newest FROM tfstate_history('many');
 SELECT count(*) FROM tfstate_history('prod/*');
 -- The bound is not passed by much in a long session either.
 SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 100)) p;
-SELECT count(*) BETWEEN 3 AND 3 + 16 AS bounded FROM tfstate_history('many');
+SELECT count(*) BETWEEN 3 AND 3 + 64 AS bounded FROM tfstate_history('many');
 -- Pruning that is rolled back has not happened.
 \c -
 SELECT count(*) AS before FROM tfstate_history('many') \gset

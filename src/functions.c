@@ -17,6 +17,7 @@
 #include "nodes/parsenodes.h"
 #include "tfstate.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(tfstate_lock);
@@ -147,16 +148,38 @@ request_arguments(FunctionCallInfo fcinfo, LockRequest *request)
 }
 
 /*
+ * The function's result type.  It is kept for the next call, because to put it
+ * together takes longer than what many a lock takes.
+ */
+static TupleDesc
+row_type(FunctionCallInfo fcinfo)
+{
+	static Oid	function = InvalidOid;
+	static TupleDesc desc = NULL;
+	TupleDesc	found;
+	MemoryContext old;
+
+	if (desc && fcinfo->flinfo->fn_oid == function)
+		return desc;
+	if (get_call_result_type(fcinfo, NULL, &found) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (desc)
+		FreeTupleDesc(desc);
+	desc = NULL;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	desc = BlessTupleDesc(CreateTupleDescCopy(found));
+	MemoryContextSwitchTo(old);
+	function = fcinfo->flinfo->fn_oid;
+	return desc;
+}
+
+/*
  * A row of the function's result type.
  */
 static Datum
 make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 {
-	TupleDesc	desc;
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+	return HeapTupleGetDatum(heap_form_tuple(row_type(fcinfo), values, nulls));
 }
 
 /*

@@ -5,8 +5,8 @@
  *
  * The row of a release is written in the transaction that deletes the lock's
  * row, so the two cannot disagree.  What is too old or too much is deleted in
- * passing: at a session's first release and at each 16th after it, at most a
- * few dozen rows at a time.  Nobody waits for anybody in this; a row that
+ * passing: at a session's first release and at each 64th after it, at most some
+ * hundred rows at a time.  Nobody waits for anybody in this; a row that
  * another session is deleting is left to it.
  *
  *-------------------------------------------------------------------------
@@ -29,10 +29,10 @@
 #include "utils/timestamp.h"
 
 /* How many releases of a session lie between two prunings. */
-#define PRUNE_EVERY		16
+#define PRUNE_EVERY		64
 
 /* How many rows one pruning deletes at most, by count and by age each. */
-#define PRUNE_ROWS		64
+#define PRUNE_ROWS		128
 
 /*
  * Delete a row unless somebody else is at it.
@@ -173,5 +173,5 @@ tfstate_record_release(const Holding *holding, const char *how, const char *reas
 	CatalogTupleInsert(rel, tuple);
 	CommandCounterIncrement();
 	prune(rel, HOLDING_DATUM(holding, lockid));
-	table_close(rel, RowExclusiveLock);
+	table_close(rel, NoLock);
 }
