@@ -204,6 +204,18 @@ SELECT tfstate_unlock('waited')->>'ID' AS released;
 SELECT * FROM tags;
 SELECT count(*) FROM tfstate_holders;
 
+-- A session looks first where it wrote a row last, whatever lies there now.
+SELECT id FROM tfstate_lock('place', '{"ID": "p1"}');
+SELECT id FROM tfstate_lock('place/2', '{"ID": "p2"}');
+SELECT tfstate_unlock('place', 'p1')->>'ID' AS released;
+SELECT tfstate_unlock('place/2', 'p2')->>'ID' AS released;
+VACUUM tfstate_durable_lock;
+CALL fails($$SELECT tfstate_unlock('place/2', 'p2')$$);
+SELECT id FROM tfstate_lock('place', '{"ID": "p3"}');
+VACUUM FULL tfstate_durable_lock;
+SELECT tfstate_unlock('place', 'p3')->>'ID' AS released;
+SELECT count(*) FROM tfstate_holders;
+
 DROP EXTENSION tfstate CASCADE;
 DROP VIEW tags;
 DROP PROCEDURE fails;

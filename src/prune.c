@@ -152,7 +152,7 @@ prune(const char *lockid, const AttachedTable *table)
 		delete_older(rel, index, lockid, snapshot, count);
 	UnregisterSnapshot(snapshot);
 	index_close(index, AccessShareLock);
-	table_close(rel, RowExclusiveLock);
+	table_close(rel, NoLock);
 	return count;
 }
 

@@ -16,7 +16,8 @@
  * The heap is read and written directly, not by SQL: it is faster, it sees
  * what is committed now in every isolation level, and no serializable
  * transaction is failed for it.  The price is that the callers check the
- * privileges and that the transaction may write.
+ * privileges and that the transaction may write.  As with SQL, who has written
+ * keeps its lock on the table until the end of the transaction.
  *
  * Exclusion is not decided here.  Only who has K of the lockid (see lock.c)
  * inserts a row or takes an abandoned one away; a release needs no K, the
@@ -35,6 +36,7 @@
 #include "catalog/indexing.h"
 #include "compat.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/procarray.h"
 #include "tfstate.h"
 #include "utils/builtins.h"
@@ -43,6 +45,16 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+/*
+ * Where this session wrote a row last: often the one that it unlocks or renews
+ * next.  Others can have deleted it since, and something else can lie there.
+ */
+static struct
+{
+	bool		durable;
+	ItemPointerData tid;
+}			last_written;
 
 static Oid
 table_of(bool durable)
@@ -156,14 +168,12 @@ tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
 }
 
 /*
- * Find the holding of a lockid in one of the lock tables, as of a registered
- * MVCC snapshot.  Returns whether there is one.
+ * Find the holding of a lockid by the key of a lock table.
  */
-bool
-tfstate_find_holding(const char *lockid, bool durable, Snapshot snapshot,
-					 Holding *holding)
+static bool
+find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
+			Holding *holding)
 {
-	Relation	rel = table_open(table_of(durable), AccessShareLock);
 	Relation	index = index_open(durable ? tfstate_catalog()->durable_index :
 								   tfstate_catalog()->session_index,
 								   AccessShareLock);
@@ -196,6 +206,55 @@ tfstate_find_holding(const char *lockid, bool durable, Snapshot snapshot,
 	}
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
+	return found;
+}
+
+/*
+ * Find the holding of a lockid in one of the lock tables, as of a registered
+ * MVCC snapshot.  Returns whether there is one.
+ *
+ * Where only the other mode is used, the table is empty, and its size says so.
+ */
+bool
+tfstate_find_holding(const char *lockid, bool durable, Snapshot snapshot,
+					 Holding *holding)
+{
+	Relation	rel = table_open(table_of(durable), AccessShareLock);
+	bool		found;
+
+	found = RelationGetNumberOfBlocks(rel) > 0 &&
+		find_by_key(rel, lockid, durable, snapshot, holding);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Is the row that this session wrote last the holding of a lockid?  One of session
+ * mode only while the session has it.
+ */
+static bool
+find_last_written(const char *lockid, Snapshot snapshot, Holding *holding)
+{
+	bool		durable = last_written.durable;
+	ItemPointer tid = &last_written.tid;
+	Relation	rel;
+	TupleTableSlot *slot;
+	bool		found = false;
+
+	if (!ItemPointerIsValid(tid))
+		return false;
+	rel = table_open(table_of(durable), AccessShareLock);
+	slot = table_slot_create(rel, NULL);
+	if (ItemPointerGetBlockNumber(tid) < RelationGetNumberOfBlocks(rel) &&
+		table_tuple_fetch_row_version(rel, tid, SnapshotAny, slot) &&
+		table_tuple_satisfies_snapshot(rel, slot, snapshot))
+	{
+		tfstate_read_holding(ExecFetchSlotHeapTuple(slot, false, NULL),
+							 RelationGetDescr(rel), durable, holding);
+		found = strcmp(HOLDING_TEXT(holding, lockid), lockid) == 0 &&
+			(durable || tfstate_session_is_mine(HOLDING_INT64(holding, session)));
+	}
+	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
 	return found;
 }
@@ -210,7 +269,8 @@ tfstate_current_holding(const char *lockid, Holding *holding)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		found;
 
-	found = tfstate_find_holding(lockid, true, snapshot, holding);
+	found = find_last_written(lockid, snapshot, holding) ||
+		tfstate_find_holding(lockid, true, snapshot, holding);
 	if (!found && tfstate_find_holding(lockid, false, snapshot, holding))
 		found = tfstate_session_is_alive(HOLDING_INT64(holding, session));
 	UnregisterSnapshot(snapshot);
@@ -248,6 +308,17 @@ tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
 }
 
 /*
+ * Note where the row of a holding lies now.
+ */
+static void
+set_place(Holding *holding, const HeapTuple tuple)
+{
+	holding->tid = tuple->t_self;
+	last_written.durable = holding->durable;
+	last_written.tid = tuple->t_self;
+}
+
+/*
  * Add a row, and set where it lies.  The caller has K of the lockid.
  */
 void
@@ -258,10 +329,10 @@ tfstate_insert_holding(Holding *holding)
 										holding->values, holding->nulls);
 
 	CatalogTupleInsert(rel, tuple);
-	holding->tid = tuple->t_self;
+	set_place(holding, tuple);
 	holding->changing = InvalidTransactionId;
 	heap_freetuple(tuple);
-	table_close(rel, RowExclusiveLock);
+	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }
 
@@ -281,7 +352,7 @@ tfstate_delete_holding(const Holding *holding, bool wait)
 	result = table_tuple_delete(rel, &tid, GetCurrentCommandId(true),
 								InvalidSnapshot, InvalidSnapshot, wait,
 								&failure, false);
-	table_close(rel, RowExclusiveLock);
+	table_close(rel, NoLock);
 	if (result == TM_Ok)
 		CommandCounterIncrement();
 	return result;
@@ -309,10 +380,10 @@ tfstate_update_holding(Holding *holding, bool wait)
 											holding->values, holding->nulls);
 
 		CatalogTupleUpdate(rel, &holding->tid, tuple);
-		holding->tid = tuple->t_self;
+		set_place(holding, tuple);
 		CommandCounterIncrement();
 	}
-	table_close(rel, RowExclusiveLock);
+	table_close(rel, NoLock);
 	return result == TM_Ok;
 }
 
@@ -333,7 +404,7 @@ tfstate_pin_holding(const Holding *holding)
 							  GetCurrentCommandId(true), LockTupleShare,
 							  LockWaitBlock, 0, &failure);
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, RowShareLock);
+	table_close(rel, NoLock);
 	return result == TM_Ok;
 }
 

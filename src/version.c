@@ -269,7 +269,7 @@ insert_version(Version *version)
 	CatalogTupleInsert(rel, tuple);
 	version->tid = tuple->t_self;
 	heap_freetuple(tuple);
-	table_close(rel, RowExclusiveLock);
+	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }
 
@@ -530,7 +530,7 @@ tfstate_make_full(const Version *version, const StateText *text)
 	set_bytea(&full, Anum_version_content, tfstate_compress(text->data, text->len, NULL, 0));
 	CatalogTupleUpdate(rel, &full.tid,
 					   heap_form_tuple(RelationGetDescr(rel), full.values, full.nulls));
-	table_close(rel, RowExclusiveLock);
+	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }
 
