@@ -211,6 +211,26 @@ adopt(const LockRequest *request, Holding *holder)
 }
 
 /*
+ * With K in hand: is the lock free, or has our run adopted it?
+ *
+ * Whoever writes a row that could be toasted must have a snapshot.  In the
+ * transaction in which CALL tfstate_wait_lock() waits there is none but this.
+ */
+static bool
+is_free(const LockRequest *request, bool had_key, LockConflict *conflict,
+		bool *adopted)
+{
+	bool		result;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	*adopted = is_held(request, had_key, conflict) &&
+		adopt(request, &conflict->holder);
+	result = *adopted || !conflict->known;
+	PopActiveSnapshot();
+	return result;
+}
+
+/*
  * Is it of no use to wait for this holder?  A session would wait for itself:
  * always in session mode, and for ever in durable mode.  For a while is another
  * matter there, because behind a pooler somebody else may have the session's
@@ -238,9 +258,7 @@ wait_until_free(const LockRequest *request, const LOCKTAG *key, bool had_key,
 	for (;;)
 	{
 		ResetLatch(MyLatch);
-		*adopted = false;
-		if (!is_held(request, had_key, conflict) ||
-			(*adopted = adopt(request, &conflict->holder)))
+		if (is_free(request, had_key, conflict, adopted))
 			break;
 		if (request->wait == 0 || deadline <= GetCurrentTimestamp() ||
 			is_hopeless(conflict, deadline))
@@ -274,7 +292,9 @@ take(const LockRequest *request, const LOCKTAG *key, Holding *holding)
 {
 	fill_holding(request, holding);
 	set_value(holding, Anum_lock_fence, Int64GetDatum(tfstate_next_fence()));
+	PushActiveSnapshot(GetLatestSnapshot());
 	tfstate_insert_holding(holding);
+	PopActiveSnapshot();
 	if (request->durable)
 		tfstate_sync_at_commit();
 	else

@@ -5,7 +5,8 @@
 # (bash test/all.sh tap 001_crash).  Builds and installs first; the regression
 # and isolation tests get a throwaway server, the TAP tests start their own.
 # The last line is the count of all tests; the exit status is 0 only if some
-# ran and none failed.
+# ran and none failed.  SETTINGS are further lines for the throwaway server's
+# postgresql.conf.
 
 set -euo pipefail
 # shellcheck source=test/lib.sh
@@ -121,7 +122,7 @@ esac
 prepare pgbouncer jq
 heading 'Building tfstate'
 build COPT=-Werror
-start_server
+start_server ${SETTINGS:+"$SETTINGS"}
 for kind in "${kinds[@]}"; do
 	"run_$kind"
 done

@@ -21,10 +21,11 @@ work=
 oldest_major=15
 initdb_options=()
 
-# Neither the caller's server, Terraform set-up nor language has a say here.
+# Neither the caller's server, Terraform set-up nor language has a say here, but
+# what PGXS reads for a build has.
 PG_CONFIG=${PG_CONFIG:-}
 for name in "${!PG@}" "${!TF_@}" MAKEFLAGS; do
-	[[ $name == PG_CONFIG ]] || unset "$name"
+	[[ $name == PG_CONFIG || $name == PG_CFLAGS || $name == PG_LDFLAGS ]] || unset "$name"
 done
 export LC_ALL=C CHECKPOINT_DISABLE=1 TF_IN_AUTOMATION=1
 umask 022

@@ -1,0 +1,136 @@
+#!/bin/bash
+# test/sanitize.sh [undefined] [assert] [cache] [valgrind]
+#
+# Runs tests where what is wrong inside shows: all four, or the named ones.
+#
+# undefined	tfstate with the sanitizer of undefined behaviour and our own
+#			assertions, all tests
+# assert	a PostgreSQL 15 with assertions, all tests
+# cache		the same, with every cache emptied as often as possible, the regression
+#			tests named in $CACHE_TESTS
+# valgrind	the same under valgrind, the regression and isolation tests
+#
+# The last three need a PostgreSQL built from Debian's source, a few minutes:
+# SERVER, a directory, keeps it for the next time.  valgrind takes half an hour.
+# Needs the network and, for packages, root or sudo.  The exit status is 0 only
+# if no test failed.
+
+set -euo pipefail
+# shellcheck source=test/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+kinds=("$@")
+((${#kinds[@]} > 0)) || kinds=(undefined assert cache valgrind)
+mirror=${MIRROR:-http://deb.debian.org/debian}
+summary=() status=0
+
+# tests WHAT COMMAND ...: runs a test command, and keeps its last line.
+tests() {
+	heading "Tests: $1"
+	"${@:2}" 2>&1 | tee "$work/$1.log" || status=1
+	summary+=("$1: $(tail -n 1 "$work/$1.log")")
+}
+
+# The source of PostgreSQL 15 as Debian 12 has it, in $server/source.
+fetch_source() {
+	local options=(-o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$work/lists")
+	printf 'deb-src %s bookworm main\n' "$mirror" >"$work/sources.list"
+	mkdir -p "$work/lists/partial"
+	quietly apt-get "${options[@]}" update
+	quietly apt-get "${options[@]}" source --download-only postgresql-15
+	mkdir -p "$server/source"
+	tar -C "$server/source" --strip-components=1 -xf "$work"/postgresql-15_*.orig.tar.bz2
+}
+
+# A PostgreSQL with assertions, which tells valgrind of its memory contexts.
+build_server() {
+	[[ ! -x $server/bin/pg_config ]] || return 0
+	heading 'Building PostgreSQL with assertions (this takes some minutes)'
+	mkdir -p "$server"
+	fetch_source
+	cd "$server/source"
+	quietly ./configure --prefix="$server" --enable-cassert --enable-debug --enable-tap-tests --with-lz4 \
+		--without-readline CFLAGS='-O1 -DUSE_VALGRIND -Wno-format-truncation -Wno-stringop-truncation'
+	quietly make "-j$(nproc)"
+	quietly make install
+	quietly make -C src/test/isolation install
+	cd "$work"
+	chmod -R a+rX "$server"
+}
+
+# The same server, whose processes run under valgrind.  It is slow, so not those
+# of initdb.
+build_valgrind() {
+	[[ ! -d $server-valgrind ]] || return 0
+	cp -a "$server" "$server-valgrind"
+	rm -rf "$server-valgrind/source"
+	mv "$server-valgrind/bin/postgres" "$server-valgrind/bin/postgres.real"
+	cat >"$server-valgrind/bin/postgres" <<-END
+		#!/bin/sh
+		case \$1 in
+			--boot | --single | --check | -V | --version) exec "\$0.real" "\$@" ;;
+		esac
+		exec valgrind --quiet --trace-children=yes --leak-check=no --gen-suppressions=all \\
+			--error-markers=VALGRIND-BEGIN,VALGRIND-END --num-callers=25 \\
+			--suppressions='$server/source/src/tools/valgrind.supp' --log-file=/tmp/tfstate-valgrind/%p.log \\
+			"\$0.real" "\$@"
+	END
+	chmod 755 "$server-valgrind/bin/postgres"
+}
+
+test_undefined() {
+	tests undefined env PG_LDFLAGS='-Wl,--no-as-needed -lubsan' \
+		PG_CFLAGS='-fsanitize=undefined -fno-sanitize-recover=undefined -fno-sanitize=alignment -DUSE_ASSERT_CHECKING' \
+		bash "$root/test/all.sh"
+}
+
+test_assert() {
+	build_server
+	tests assert env PG_CONFIG="$server/bin/pg_config" bash "$root/test/all.sh"
+}
+
+test_cache() {
+	build_server
+	tests cache env PG_CONFIG="$server/bin/pg_config" SETTINGS='debug_discard_caches = 1' \
+		bash "$root/test/all.sh" regress ${CACHE_TESTS:-lock session shim guard versions}
+}
+
+# A test of valgrind's passes if its results are right, and nothing of ours was
+# complained about.
+test_valgrind() {
+	build_server
+	build_valgrind
+	rm -rf /tmp/tfstate-valgrind
+	as_user mkdir /tmp/tfstate-valgrind
+	tests valgrind-regress env PG_CONFIG="$server-valgrind/bin/pg_config" bash "$root/test/all.sh" regress
+	tests valgrind-isolation env PG_CONFIG="$server-valgrind/bin/pg_config" bash "$root/test/all.sh" isolation
+	if grep -l VALGRIND-BEGIN /tmp/tfstate-valgrind/*.log >"$work/complaints"; then
+		status=1
+		while read -r log; do
+			cat "$log"
+		done <"$work/complaints"
+	fi
+	summary+=("valgrind: $(find /tmp/tfstate-valgrind -name '*.log' | wc -l) processes, complaints in $(wc -l <"$work/complaints")")
+	rm -rf /tmp/tfstate-valgrind
+}
+
+prepare
+server=${SERVER:-$work/server}
+for kind in "${kinds[@]}"; do
+	case $kind in
+		undefined | assert | cache | valgrind) ;;
+		*) die "there is no kind $kind" ;;
+	esac
+done
+packages=()
+for kind in "${kinds[@]}"; do
+	[[ $kind == undefined ]] || packages=(bison flex zlib1g-dev liblz4-dev bzip2)
+	[[ $kind != valgrind ]] || command -v valgrind >/dev/null || packages+=(valgrind)
+done
+((${#packages[@]} == 0)) || apt_install "${packages[@]}"
+for kind in "${kinds[@]}"; do
+	"test_$kind"
+done
+heading 'Summary'
+printf '%s\n' "${summary[@]}"
+exit $status
