@@ -1,14 +1,14 @@
 #!/bin/bash
 # test/upgrade.sh [DIRECTORY]
 #
-# Upgrades a cluster with locks, states and versions from PostgreSQL 15 to 17
+# Upgrades a cluster with locks, states and versions from PostgreSQL 15 to 18
 # with pg_upgrade, and checks that all is there and works on.
 #
 # No release of Debian has both majors, so this makes a system of its own in
-# DIRECTORY: Debian 13 with the PostgreSQL 15 of Debian 12, 2 GB.  One that is
-# there already is used again; without DIRECTORY it goes away in the end.  Needs
-# root and the network, and runs on a bare Debian 12 or later.  MIRROR names
-# another mirror of Debian.
+# DIRECTORY: sid with the PostgreSQL 15 of Debian 12, 2 GB.  One that is there
+# already is used again; without DIRECTORY it goes away in the end.  Needs root
+# and the network, and runs on a bare Debian 12 or later.  MIRROR names another
+# mirror of Debian.
 #
 # The last line is the count of all tests; the exit status is 0 only if none
 # failed.
@@ -16,60 +16,34 @@
 set -euo pipefail
 # shellcheck source=test/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=test/system.sh
+source "$root/test/system.sh"
 
-old=15 new=17
-mirror=${MIRROR:-http://deb.debian.org/debian}
+old=15 new=18
 
 #
 # Outside: making the system
 #
 
-# Runs a command in the system.  Its mounts and processes are seen nowhere else,
-# and end with it.
-in_system() {
-	# shellcheck disable=SC2016
-	unshare --mount --pid --fork --kill-child env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C \
-		DEBIAN_FRONTEND=noninteractive bash -c '
-			mount -t proc proc "$0/proc" &&
-			mount -t tmpfs tmpfs "$0/dev/shm" &&
-			exec chroot "$0" "$@"' "$system" "$@"
-}
-
 has_majors() {
 	[[ -x $system/usr/lib/postgresql/$old/bin/postgres && -x $system/usr/lib/postgresql/$new/bin/postgres ]]
 }
 
-install_debootstrap() {
-	command -v debootstrap >/dev/null && return
-	quietly apt-get update
-	apt_install debootstrap
-}
-
-# What Debian 13 has too is newer there, so that only PostgreSQL 15 and the
-# libraries that it needs come from Debian 12.
-make_system() {
+# What sid has too is newer there, so that only PostgreSQL 15 and the libraries
+# that it needs come from Debian 12.
+install_both() {
 	heading "Making a system with PostgreSQL $old and $new (this takes a few minutes)"
-	install_debootstrap
-	mkdir -p "$system"
-	quietly unshare --mount debootstrap --variant=minbase trixie "$system" "$mirror"
-	printf 'deb %s %s main\n' "$mirror" trixie "$mirror" bookworm >"$system/etc/apt/sources.list"
-	printf '#!/bin/sh\nexit 101\n' >"$system/usr/sbin/policy-rc.d"
-	chmod 755 "$system/usr/sbin/policy-rc.d"
-	quietly in_system apt-get update
-	quietly in_system apt-get install --yes --no-install-recommends gcc libc6-dev make libzstd-dev \
+	make_system "$system" sid bookworm
+	quietly in_system "$system" apt-get install --yes --no-install-recommends gcc libc6-dev make libzstd-dev \
 		"postgresql-$old" "postgresql-server-dev-$old" "postgresql-$new" "postgresql-server-dev-$new"
 }
 
 outside() {
-	((EUID == 0)) || die "only root can make a system of its own"
 	make_work_directory
 	system=${1:-$work/system}
-	has_majors || make_system
-	rm -rf "$system/tfstate"
-	mkdir "$system/tfstate"
-	tar -C "$root" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' -cf - . |
-		tar -C "$system/tfstate" -xf -
-	in_system bash /tfstate/test/upgrade.sh --inside
+	has_majors || install_both
+	copy_checkout "$system/tfstate"
+	in_system "$system" bash /tfstate/test/upgrade.sh --inside
 }
 
 #
