@@ -8,14 +8,16 @@
 mirror=${MIRROR:-http://deb.debian.org/debian}
 
 # in_system DIRECTORY COMMAND ...: runs a command in the system there.  Its mounts
-# and processes are seen nowhere else, and end with it.
+# and processes are seen nowhere else, and end with it; the bash that is its first
+# process buries the dead.
 in_system() {
 	# shellcheck disable=SC2016
 	unshare --mount --pid --fork --kill-child env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C \
 		DEBIAN_FRONTEND=noninteractive bash -c '
 			mount -t proc proc "$0/proc" &&
 			mount -t tmpfs tmpfs "$0/dev/shm" &&
-			exec chroot "$0" "$@"' "$@"
+			chroot "$0" "$@"
+			exit $?' "$@"
 }
 
 install_debootstrap() {
