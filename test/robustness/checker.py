@@ -23,9 +23,13 @@ from typing import Any, Iterator, Optional
 from log import read_log
 
 QUEUED = 0.3  # seconds after which an undisturbed waiter must have been in the queue
+HEAD_POLL = 1.0  # seconds after which who waits looks for himself
 HAND_OVER = 0.7  # seconds that a hand-over may take; a lost wake-up takes a whole one
 POOLED = ("session", "transaction")  # routes
-EXPECTED = ("55P03", "55000", "55006", "57014", "40001", "40P01", "53")  # how calls may fail
+UNDEFINED = "42704"  # a prepared transaction that there is not
+EXPECTED = ("55P03", "55000", "55006", "57014", "40001", "40P01", "53", UNDEFINED)  # how calls may fail
+CLOCK_ERROR = 0.1  # seconds by which the server's clock may differ from ours
+CREATION = "tfstate_pg/new workspace"
 FORCE_DELAY = 15.0  # seconds in which a force-unlock of unknown outcome may still take effect
 
 
@@ -53,9 +57,13 @@ class Holding:
     lock: Operation
     until: float = inf  # known to be held from the end of lock to here
     alive_until: float = inf  # the session that took it was there until here at least
+    seen_from: float = inf  # others could see it from here on
+    ttl: Optional[float] = None
     lease_until: float = inf
+    lease_over: float = inf  # by then it had certainly expired
     acknowledged: bool = False  # committed, as the client knows
     freed: Optional[float] = None  # it had certainly ended here
+    again: bool = False  # the transaction had released the lock before
     wait: Optional[float] = 0
     pooled: bool = False
 
@@ -64,8 +72,15 @@ class Holding:
 
     def extend(self, renew: Operation) -> None:
         """A lease that had expired may have been another's in between, who then rolled back."""
+        self.ttl = renew.facts["ttl"] or self.ttl
         if renew.end < self.lease_until:
-            self.lease_until = renew.start + self.lock.facts["ttl"]
+            self.lease_until = renew.start + self.ttl
+
+    def perhaps_extend(self, renew: Operation) -> None:
+        """The new lease can be shorter than the old one."""
+        self.lease_until = min(self.lease_until, renew.start + (renew.facts["ttl"] or self.ttl))
+        self.ttl = min(self.ttl, renew.facts["ttl"] or self.ttl)
+        self.lease_over = inf
 
     def known_until(self) -> float:
         return min(self.until, self.lease_until)
@@ -113,6 +128,12 @@ class Facts:
         self.locks: list[tuple[Operation, bool]] = []  # calls, and whether through a pooler
         self.timed_out: list[Operation] = []
         self.unlisted: list[Operation] = []
+        self.unexchanged: list[Operation] = []
+        self.adopted: list[Operation] = []
+        self.looks: list[Operation] = []
+        self.passing: dict[str, Operation] = {}  # IDs of locks for one statement
+        self.prepared: dict[str, Transaction] = {}
+        self.undone: list[Operation] = []  # prepared transactions that were rolled back
         self.renewals: list[Operation] = []
         self.wrong: list[Operation] = []  # releases of another holding than was named
         self.writes: list[Write] = []
@@ -194,6 +215,11 @@ class ClientReader:
             self.facts.unlisted.append(operation)
             self.facts.possible[facts["id"]] = operation
             return
+        if isinstance(fence, list):
+            fence, identity = fence
+            if identity != facts["id"]:
+                self.facts.adopted.append(operation)
+                return
         holding = Holding(
             lockid=facts["lockid"],
             id=facts["id"],
@@ -204,16 +230,54 @@ class ClientReader:
             pooled=self.route in POOLED,
         )
         if facts["ttl"]:
+            holding.ttl = facts["ttl"]
             holding.lease_until = operation.start + facts["ttl"]
+            holding.lease_over = operation.end + facts["ttl"]
         if self.route == "transaction":
             holding.alive_until = 0
         self.facts.holdings.append(holding)
         self.by_id[holding.id] = holding
         self.on_connection.append(holding)
         if self.transaction:
+            self.take_again(holding)
             self.transaction.taken.append((self.transaction.depth, holding))
         else:
-            holding.acknowledged = True
+            self.acknowledge(holding, operation)
+
+    def take_again(self, holding: Holding) -> None:
+        """A transaction may take what it has released before it commits."""
+        for _, identity in self.transaction.released:
+            earlier = self.by_id.get(identity)
+            if earlier and earlier.lockid == holding.lockid:
+                earlier.end_at(holding.lock.start)
+                holding.again = True
+
+    def acknowledge(self, holding: Holding, operation: Operation) -> None:
+        holding.acknowledged = True
+        holding.seen_from = min(holding.seen_from, operation.end)
+
+    def exchange(self, operation: Operation) -> None:
+        """The creation of a workspace turns the lock of the creation key into its own."""
+        if operation.outcome != "ok":
+            return
+        if operation.row is None:
+            self.facts.unexchanged.append(operation)
+            return
+        self.transaction.released.append((self.transaction.depth, operation.facts["creation"]))
+        operation.row.insert(0, True)
+        self.lock(operation)
+
+    def roll_back(self, operation: Operation) -> None:
+        if operation.outcome != "failed":
+            self.facts.passing[operation.facts["id"]] = operation
+
+    def pry(self, operation: Operation) -> None:
+        if operation.outcome == "ok":
+            self.facts.wrong.append(operation)
+
+    def look(self, operation: Operation) -> None:
+        if operation.outcome == "ok":
+            self.facts.looks.append(operation)
 
     def go(self, operation: Operation) -> None:
         self.facts.possible[operation.facts["id"]] = operation
@@ -231,18 +295,24 @@ class ClientReader:
 
     def renew(self, operation: Operation) -> None:
         holding = self.by_id.get(operation.facts["id"])
-        if holding is None or operation.outcome != "ok":
+        if holding is None or operation.outcome == "failed":
+            return
+        if operation.outcome == "unknown":
+            holding.perhaps_extend(operation)
             return
         self.facts.renewals.append(operation)
+        ttl = operation.facts["ttl"] or holding.ttl
+        holding.lease_over = max(holding.lease_over, operation.end + ttl)
         if self.transaction:
             self.transaction.renewed.append((holding, operation))
         else:
             holding.extend(operation)
 
-    def add_release(self, identity: str, how: str, operation: Operation) -> None:
-        release = Release(
-            identity, how, operation.start, operation.end, operation.outcome == "ok", self.flushes
-        )
+    def add_release(self, identity: str, how: str, operation: Operation, flushed: bool) -> None:
+        sure = operation.outcome == "ok"
+        # COMMIT PREPARED wakes nobody
+        end = operation.end + (HEAD_POLL if operation.do == "commit prepared" else 0)
+        release = Release(identity, how, operation.start, end, sure, flushed)
         self.facts.releases[identity].append(release)
 
     def unlock(self, operation: Operation) -> None:
@@ -255,15 +325,15 @@ class ClientReader:
             if operation.outcome == "ok":
                 self.transaction.released.append((self.transaction.depth, operation.facts["id"]))
         elif operation.outcome != "failed":
-            self.add_release(operation.facts["id"], "unlock", operation)
+            self.add_release(operation.facts["id"], "unlock", operation, self.flushes)
 
     def force(self, operation: Operation) -> None:
         if operation.outcome == "ok":
-            self.add_release(operation.row[0], "force", operation)
+            self.add_release(operation.row[0], "force", operation, self.flushes)
             if operation.facts["id"] not in (None, operation.row[0]):
                 self.facts.wrong.append(operation)
         elif operation.outcome == "unknown" and operation.facts["id"]:
-            self.add_release(operation.facts["id"], "force", operation)
+            self.add_release(operation.facts["id"], "force", operation, self.flushes)
         elif operation.outcome == "unknown":
             self.facts.wild_forces.append(operation)
 
@@ -279,12 +349,11 @@ class ClientReader:
 
     def savepoint(self, operation: Operation) -> None:
         if operation.outcome == "ok":
-            self.transaction.depth += 1
+            self.transaction.depth = operation.facts["depth"]
 
     def release(self, operation: Operation) -> None:
         if operation.outcome == "ok":
-            self.transaction.depth -= 1
-            depth = self.transaction.depth
+            depth = self.transaction.depth = operation.facts["depth"] - 1
             for entries in (self.transaction.taken, self.transaction.released):
                 entries[:] = [(min(d, depth), entry) for d, entry in entries]
 
@@ -300,7 +369,8 @@ class ClientReader:
 
     def rollback_to(self, operation: Operation) -> None:
         if operation.outcome == "ok":
-            self.abort(operation, self.transaction.depth)
+            self.abort(operation, operation.facts["depth"])
+            self.transaction.depth = operation.facts["depth"] - 1
 
     def rollback(self, operation: Operation) -> None:
         if operation.outcome == "ok" and self.transaction:
@@ -317,20 +387,50 @@ class ClientReader:
             self.abort(operation, 0)
             self.transaction = None
             return
-        for _, identity in transaction.released:
-            self.add_release(identity, "unlock", operation)
-        for _, holding in transaction.taken:
+        self.commit_locks(transaction, operation, self.flushes)
+        for holding, renew in transaction.renewed:
             if operation.outcome == "ok":
-                holding.acknowledged = True
-            else:
-                self.facts.possible[holding.id] = holding.lock
-        if operation.outcome == "ok":
-            for holding, renew in transaction.renewed:
                 holding.extend(renew)
+            else:
+                holding.perhaps_extend(renew)
+        if operation.outcome == "ok":
             for write in transaction.writes:
                 lockid, fence = write.facts["lockid"], write.facts["fence"]
                 self.facts.writes.append(Write(lockid, fence, operation, self.flushes))
             self.transaction = None
+
+    def commit_locks(self, transaction: Transaction, operation: Operation, flushed: bool) -> None:
+        for _, identity in transaction.released:
+            self.add_release(identity, "unlock", operation, flushed)
+        for _, holding in transaction.taken:
+            if operation.outcome == "ok":
+                self.acknowledge(holding, operation)
+            else:
+                self.facts.possible[holding.id] = holding.lock
+
+    # A prepared transaction does not end with its session
+
+    def prepare(self, operation: Operation) -> None:
+        transaction = self.transaction
+        if operation.outcome == "failed":
+            self.abort(operation, 0)
+        for _, holding in transaction.taken:
+            holding.alive_until = min(holding.alive_until, operation.start)
+            if operation.outcome == "ok":
+                self.on_connection.remove(holding)
+            else:
+                self.facts.possible[holding.id] = holding.lock
+        if operation.outcome == "ok":
+            self.facts.prepared[operation.facts["gid"]] = transaction
+        self.transaction = None
+
+    def commit_prepared(self, operation: Operation) -> None:
+        if operation.outcome != "failed":
+            self.commit_locks(self.facts.prepared[operation.facts["gid"]], operation, True)
+
+    def rollback_prepared(self, operation: Operation) -> None:
+        if operation.outcome != "failed":
+            self.facts.undone.append(operation)
 
 
 def read_operations(path: Path) -> Iterator[Operation]:
@@ -360,6 +460,9 @@ class Checker:
         )
         self.crashed = any(fault["crash"] for fault in faults)
         self.clock_jumps = [(fault["from"], fault["to"]) for fault in faults if fault["clock"]]
+        self.holders = {row["id"]: row for row in tables["holders"]}
+        self.history = {row["id"]: row for row in tables["history"]}
+        self.calls: dict[str, list[Operation]] = defaultdict(list)
         self.by_lockid: dict[str, list[Holding]] = defaultdict(list)
         for holding in facts.holdings:
             self.by_lockid[holding.lockid].append(holding)
@@ -373,6 +476,10 @@ class Checker:
         self.apply_releases()
         self.check_overlap()
         self.check_stock_overlap()
+        self.check_refusals()
+        self.check_holder_named()
+        self.check_looks()
+        self.check_adoptions()
         self.check_fences()
         self.check_not_held()
         self.check_durable()
@@ -412,6 +519,13 @@ class Checker:
             for start, end in self.clock_jumps:
                 if end > holding.lock.start:
                     holding.lease_until = min(holding.lease_until, start)
+            if holding.lease_over < inf and not self.clock_jumps:
+                holding.freed = min(holding.lease_over, holding.freed or inf)
+        for undo in self.facts.undone:
+            for _, holding in self.facts.prepared[undo.facts["gid"]].taken:
+                holding.end_at(undo.start)
+                if undo.outcome == "ok":
+                    holding.freed = min(undo.end, holding.freed or inf)
 
     def check_overlap(self) -> None:
         for holdings in self.by_lockid.values():
@@ -432,13 +546,136 @@ class Checker:
                 if max(stock.lock.end, holding.lock.end) < min(stock.until, until):
                     self.violation("overlap", f"{tell(holding)} and {tell(stock)}, without tfstate")
 
+    def over_at(self, holding: Holding) -> float:
+        """When it can be in nobody's way any more."""
+        releases = self.facts.releases[holding.id]
+        row = self.history.get(holding.id)
+        if row and not self.clock_jumps:
+            return row["released_at"] - self.tables["clock"] + CLOCK_ERROR
+        if holding.freed is not None and (
+            not releases or not self.crashed or any(map(self.is_lasting, releases))
+        ):
+            return holding.freed
+        if holding.acknowledged or holding.until == inf or holding.id in self.holders:
+            return inf
+        return holding.until + FORCE_DELAY
+
+    def occupations(self, lockid: str) -> list[tuple[float, float, Optional[Operation]]]:
+        """The times in which a try could fail, and for a call that failed, or may have, its own."""
+        times: list[tuple[float, float, Optional[Operation]]] = []
+        newer = inf  # when the next one shows that this one was over
+        for holding in reversed(self.by_lockid[lockid]):
+            times.append((holding.lock.start, min(newer, self.over_at(holding)), None))
+            if not holding.again:
+                newer = holding.lock.end
+        for call in self.calls[lockid]:
+            row = self.history.get(call.facts["id"])
+            if call.outcome != "unknown":
+                end = call.end
+            elif row:
+                end = row["released_at"] - self.tables["clock"] + CLOCK_ERROR
+            elif call.facts["id"] in self.holders or call.facts["mode"] == "session":
+                end = inf
+            else:
+                end = call.start + FORCE_DELAY
+            times.append((call.start, max(end, call.end), call))
+        return sorted(times, key=lambda time: time[0])
+
+    def check_refusals(self) -> None:
+        """A try does not fail if nobody has the lock, or tries to take it too."""
+        if self.clock_jumps:
+            return
+        for call, _ in self.facts.locks:
+            self.calls[call.facts["lockid"]].append(call)
+        for call in self.facts.possible.values():
+            if call.do == "go" or call.outcome == "ok":
+                self.calls[call.facts["lockid"]].append(call)
+        refused: dict[str, list[Operation]] = defaultdict(list)
+        for operation in self.facts.timed_out:
+            lockid = operation.facts["lockid"]
+            if "/w" not in lockid and CREATION not in lockid:  # others use these, too
+                refused[lockid].append(operation)
+        for lockid, operations in refused.items():
+            self.check_refusals_of(self.occupations(lockid), operations)
+
+    def check_refusals_of(
+        self,
+        times: list[tuple[float, float, Optional[Operation]]],
+        operations: list[Operation],
+    ) -> None:
+        starts = [start for start, _, _ in times]
+        last: list[tuple[float, float]] = []  # the latest ends up to here, of two different calls
+        owners: list[tuple[Optional[Operation], Optional[Operation]]] = []
+        for _, end, owner in times:
+            (first, second), (one, two) = (last[-1], owners[-1]) if last else ((0, 0), (None, None))
+            if end >= first:
+                first, second, one, two = end, first, owner, one
+            elif end > second:
+                second, two = end, owner
+            last.append((first, second))
+            owners.append((one, two))
+        for operation in operations:
+            before = bisect_right(starts, operation.end) - 1
+            end = last[before][1 if owners[before][0] is operation else 0]
+            if end < operation.start:
+                self.violation("refused for nothing", describe(operation))
+
+    def check_holder_named(self) -> None:
+        """A try that fails does not name somebody who has released the lock."""
+        known = {holding.id: holding for holding in self.facts.holdings}
+        for refusal in self.facts.timed_out:
+            named = refusal.row[1] if refusal.row else None
+            if named in known and self.had_ended(known[named], refusal.start):
+                self.violation("wrong holder", f"{tell(known[named])}, {describe(refusal)}")
+
+    def check_looks(self) -> None:
+        """The list of holders has all who hold a lock for certain, and none who does not."""
+        known = {holding.id: holding for holding in self.facts.holdings}
+        ends = {
+            lockid: [holding.lock.end for holding in holdings]
+            for lockid, holdings in self.by_lockid.items()
+        }
+        for look in self.facts.looks:
+            shown = [f"{look.facts['database']}:{row[0]}" for row in look.row[0]]
+            for lockid, (_, identity, fence) in zip(shown, look.row[0]):
+                holding = known.get(identity)
+                if holding and (holding.lockid, holding.fence) != (lockid, fence):
+                    self.violation("list", f"{tell(holding)} is shown with {fence}")
+                if holding and self.had_ended(holding, look.start):
+                    self.violation("list", f"{tell(holding)} is still in {describe(look)}")
+            for lockid in self.by_lockid:
+                last = bisect_right(ends[lockid], look.start) - 1
+                if last < 0 or lockid in shown or database(lockid) != look.facts["database"]:
+                    continue
+                holding = self.by_lockid[lockid][last]
+                if holding.ttl:
+                    continue  # it is shown as expired as long as its renewal is not committed
+                if holding.seen_from < look.start and holding.known_until() > look.end:
+                    self.violation("list", f"{tell(holding)} is not in {describe(look)}")
+
+    def check_adoptions(self) -> None:
+        """A run that comes back has its own lock again, with its fence."""
+        known = {holding.id: holding for holding in self.facts.holdings}
+        for adoption in self.facts.adopted:
+            fence, identity = adoption.row[1]
+            holding = known.get(identity)
+            if holding is None:
+                continue  # the call that took it was not seen to end
+            if self.had_ended(holding, adoption.start) or holding.fence != fence:
+                self.violation("adoption", f"{tell(holding)} by {describe(adoption)}")
+        for exchange in self.facts.unexchanged:
+            holding = known.get(exchange.facts["creation"])
+            if holding and not self.may_have_ended(holding, exchange.end):
+                self.violation("lock lost", f"{tell(holding)}, {describe(exchange)}")
+
     def check_fences(self) -> None:
         """No fence twice, and they grow, in the order in which clients saw them."""
-        seen: dict[int, Holding] = {}
+        seen: dict[tuple[str, int], Holding] = {}
         for holding in self.facts.holdings:
-            if holding.fence in seen:
-                self.violation("fence", f"{tell(seen[holding.fence])} and {tell(holding)}")
-            seen[holding.fence] = holding
+            number = (database(holding.lockid), holding.fence)
+            if number in seen:
+                self.violation("fence", f"{tell(seen[number])} and {tell(holding)}")
+            seen[number] = holding
         for holdings in self.by_lockid.values():
             ended = sorted(holdings, key=lambda holding: holding.lock.end)
             ends = [holding.lock.end for holding in ended]
@@ -470,12 +707,10 @@ class Checker:
 
     def check_durable(self) -> None:
         """What was acknowledged is in the tables as it must be."""
-        holders = {row["id"]: row for row in self.tables["holders"]}
-        history = {row["id"]: row for row in self.tables["history"]}
         for holding in self.facts.holdings:
             if not holding.acknowledged:
                 continue
-            held, ended = holders.get(holding.id), history.get(holding.id)
+            held, ended = self.holders.get(holding.id), self.history.get(holding.id)
             releases = self.facts.releases[holding.id]
             if held and ended:
                 self.violation("table", f"{tell(holding)} is held and in history")
@@ -501,7 +736,7 @@ class Checker:
 
     def check_phantoms(self) -> None:
         """Nothing is in the tables that was rolled back or refused."""
-        may = set(self.facts.possible)
+        may = set(self.facts.possible) | set(self.facts.passing)
         may.update(holding.id for holding in self.facts.holdings if holding.acknowledged)
         for table in ("holders", "history"):
             for row in self.tables[table]:
@@ -544,21 +779,24 @@ class Checker:
             newer.fence > holding.fence
             and newer.acknowledged
             and (newer.mode == "durable" or not self.crashed)
-            and newer.lock.end < moment
+            and (newer.seen_from if newer.again else newer.lock.end) < moment
             for newer in self.by_lockid[holding.lockid]
         )
 
     def check_writes(self) -> None:
         """No state was written under a fence that was not the newest any more."""
-        holdings = {holding.fence: holding for holding in self.facts.holdings}
+        holdings = {(database(h.lockid), h.fence): h for h in self.facts.holdings}
         versions = Counter((row["lockid"], row["fence"]) for row in self.tables["versions"])
+        pruned = {row["lockid"] for row in self.tables["versions"]} - {
+            row["lockid"] for row in self.tables["versions"] if row["number"] == 1
+        }
         for write in self.facts.writes:
             if write.flushed or not self.crashed:
                 versions[write.lockid, write.fence] -= 1
             text = f"{write.lockid} under fence {write.fence}, {describe(write.commit)}"
-            if self.had_ended(holdings[write.fence], write.commit.start):
+            if self.had_ended(holdings[database(write.lockid), write.fence], write.commit.start):
                 self.violation("stale write", text)
-            if versions[write.lockid, write.fence] < 0:
+            if versions[write.lockid, write.fence] < 0 and write.lockid not in pruned:
                 self.violation("version lost", text)
         newest: dict[str, int] = {}
         for row in self.tables["versions"]:
@@ -643,6 +881,10 @@ class Checker:
                     continue
                 if not self.is_uncertain(lockid, before.lock.start, end):
                     self.violation("waited in vain", f"{describe(wait)}, free after {tell(before)}")
+
+
+def database(lockid: str) -> str:
+    return lockid.partition(":")[0]
 
 
 def overlap(first: Holding, second: Holding) -> bool:

@@ -21,13 +21,12 @@ import psycopg2
 import psycopg2.extensions
 
 from log import Log, now
+from workspaces import STATES, Refused, WorkspaceSteps
 
 PATIENCE = 12.0  # seconds after which a silent server is given up
 
 # of a FATAL error: the connection is lost, and with it the outcome
 FATAL = ("57P01", "57P02", "57P03", "57P04", "57P05", "08")
-
-STATES = "terraform_remote_state.states"
 
 
 class NoAnswer(psycopg2.OperationalError):
@@ -47,11 +46,7 @@ def wait_for_server(connection) -> None:
             raise NoAnswer("no answer")
 
 
-class Refused(Exception):
-    """An operation failed or its outcome is not known.  It has been logged."""
-
-
-class Client:
+class Client(WorkspaceSteps):
     def __init__(self, config: dict[str, Any], number: int, incarnation: int):
         self.config = config
         self.name = f"{number}.{incarnation}"
@@ -62,8 +57,10 @@ class Client:
         self.route = ""
         self.counter = 0
         self.in_transaction = False
+        self.database = config["databases"][number % len(config["databases"])]
         self.held: list[dict[str, Any]] = []  # on this connection
         self.left: list[tuple[str, str]] = []  # durable, to be released later
+        self.prepared: list[tuple[str, str]] = []  # transactions, and how they are to end
         self.fences: dict[str, int] = {}  # the last of each workspace
         self.weights = config["weights"]
 
@@ -71,8 +68,10 @@ class Client:
 
     def call(self, do: str, sql: str = "", arguments: tuple = (), **facts: Any) -> Any:
         """Run a statement, with its log.  Returns its first row, if any."""
+        if self.connection is None and do != "connect":
+            raise Refused("")
         self.counter += 1
-        self.log.write(n=self.counter, do=do, **facts)
+        self.log_start(do, facts)
         row, outcome, code = None, "ok", ""
         try:
             if do == "connect":
@@ -83,7 +82,7 @@ class Client:
             code = error.pgcode or ""
             lost = self.connection is None or self.connection.closed
             outcome = "unknown" if lost or not code or code.startswith(FATAL) else "failed"
-        if do in ("commit", "release") and outcome == "ok" and self.status != do.upper():
+        if do in ("commit", "release", "prepare") and outcome == "ok" and not sql.startswith(self.status):
             outcome = "failed"
         self.log.write(n=self.counter, end=outcome, code=code, row=row)
         if outcome == "unknown":
@@ -91,6 +90,12 @@ class Client:
         if outcome != "ok":
             raise Refused(code)
         return row
+
+    def log_start(self, do: str, facts: dict[str, Any]) -> None:
+        """A lockid is logged with the database, which is a world of its own."""
+        if "lockid" in facts:
+            facts = {**facts, "lockid": f"{self.database}:{facts['lockid']}"}
+        self.log.write(n=self.counter, do=do, **facts)
 
     def fetch(self, sql: str, arguments: tuple) -> Any:
         with self.connection.cursor() as cursor:
@@ -107,7 +112,7 @@ class Client:
         return {
             **route,
             "user": "robust",
-            "dbname": "robust",
+            "dbname": self.database,
             "application_name": f"client {self.name}",
         }
 
@@ -139,7 +144,7 @@ class Client:
 
     def choose_lockid(self) -> str:
         if self.chance("workspace"):
-            return f"{STATES}/w{self.random.randrange(self.config['workspaces'])}"
+            return f"{STATES}/{self.choose_workspace()}"
         return f"key/{self.random.randrange(self.config['keys'])}"
 
     def choose_wait(self) -> tuple[Optional[str], Optional[float]]:
@@ -150,17 +155,33 @@ class Client:
         )
 
     def lock(self) -> Optional[dict[str, Any]]:
-        """Ask for a lock.  Returns it, or None if somebody else has it."""
-        self.counter += 1
-        lockid = self.choose_lockid()
-        identity = f"{self.name}.{self.counter}"
-        session = self.route != "transaction" and self.chance("session")
-        mode = "session" if session else "durable"
+        """Ask for any lock.  Returns it, or None if somebody else has it."""
+        mode = self.choose_mode()
         wait, seconds = self.choose_wait()
-        ttl = self.random.choice([0.3, 2, 20]) if not session and self.chance("lease") else None
+        leased = mode == "durable" and self.chance("lease")
+        ttl = self.random.choice([0.3, 2, 20]) if leased else None
         how = self.random.choice(["lock", "try_lock", "wait_lock"])
         if how == "wait_lock" and (self.in_transaction or self.route == "transaction"):
             how = "lock"
+        return self.ask(self.choose_lockid(), mode, wait, seconds, ttl, how)
+
+    def choose_mode(self) -> str:
+        return "session" if self.route != "transaction" and self.chance("session") else "durable"
+
+    def new_identity(self) -> str:
+        self.counter += 1
+        return f"{self.name}.{self.counter}"
+
+    def ask(
+        self,
+        lockid: str,
+        mode: str,
+        wait: Optional[str],
+        seconds: Optional[float],
+        ttl: Optional[float],
+        how: str,
+    ) -> Optional[dict[str, Any]]:
+        identity = self.new_identity()
         verb = "CALL" if how == "wait_lock" else "SELECT * FROM"
         row = self.call(
             "lock",
@@ -209,12 +230,14 @@ class Client:
             time.sleep(lock["ttl"] * 0.95)
         if slow:
             self.begin("READ COMMITTED")
+        ttl = self.random.choice([None, 0.3, 2])
         self.call(
             "renew",
-            "SELECT tfstate_renew(%s, %s)",
-            (lock["lockid"], lock["id"]),
+            "SELECT tfstate_renew(%s, %s, %s::interval)",
+            (lock["lockid"], lock["id"], ttl and f"{ttl}s"),
             lockid=lock["lockid"],
             id=lock["id"],
+            ttl=ttl,
         )
         if slow:
             time.sleep(self.random.choice([0, 0.02, 0.1]))
@@ -228,25 +251,6 @@ class Client:
             lockid=lockid,
             id=identity,
         )
-
-    def write(self, lockid: str, fence: int) -> None:
-        """Write a state and show a fence, in a transaction that takes its time."""
-        outer = not self.in_transaction
-        if outer:
-            self.begin("READ COMMITTED")
-        self.call("set", f"SET LOCAL tfstate.fence = {int(fence)}")
-        self.call(
-            "write",
-            f"UPDATE {STATES} SET data = jsonb_set(jsonb_set(data::jsonb, '{{serial}}',"
-            " to_jsonb((data::jsonb ->> 'serial')::bigint + 1)), '{outputs,by}', %s)::text"
-            " WHERE name = %s",
-            (json.dumps({"value": self.name, "type": "string"}), lockid.split("/")[1]),
-            lockid=lockid,
-            fence=fence,
-        )
-        if outer:
-            time.sleep(self.random.choice([0, 0.002, 0.02]))
-            self.finish("commit")
 
     # Transactions
 
@@ -301,53 +305,99 @@ class Client:
             self.unlock(lockid, identity)
 
     def step_transaction(self) -> None:
-        """Lock or unlock in a transaction, with a savepoint, and end it somehow."""
+        """Lock and unlock in a transaction, with savepoints, and end it somehow."""
         before = list(self.held)
         level = self.random.choice(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
         self.begin(level)
         try:
-            kept = self.transaction_body()
+            for _ in range(self.random.choice([1, 1, 1, 2, 3])):
+                self.transaction_part(0)
             if level == "SERIALIZABLE":
                 self.skew()
+            time.sleep(self.random.choice([0, 0.002, 0.01]))
+            how = "rollback" if self.chance("rollback") else "commit"
+            if how == "rollback":
+                self.held = list(before)
+            self.finish(how)
         except Refused:
-            self.held = [lock for lock in before if lock in self.held]
+            self.undo(before)
             raise
-        time.sleep(self.random.choice([0, 0.002, 0.01]))
-        if self.chance("rollback"):
-            self.held = before
-            self.finish("rollback")
-            return
-        try:
-            self.finish("commit")
-        except Refused:
-            self.held = [lock for lock in before if lock in self.held]
-            raise
-        self.held = kept if self.connection is not None else []
 
-    def transaction_body(self) -> list[dict[str, Any]]:
-        """Returns what is held after it if it commits."""
-        if self.held and self.random.random() < 0.5:
-            lock = self.held[0]
+    def undo(self, before: list[dict[str, Any]]) -> None:
+        """A transaction failed: what was held before it still is, if the session is there."""
+        if self.connection is not None:
+            self.held = before
+        else:
+            durable = [(lock["lockid"], lock["id"]) for lock in before if lock["mode"] == "durable"]
+            self.left += [entry for entry in durable if entry not in self.left]
+
+    def transaction_part(self, depth: int) -> None:
+        """Take a lock, or release one, or do so in a savepoint."""
+        if depth < 3 and self.chance("savepoint"):
+            self.transaction_savepoint(depth + 1)
+        elif self.held and self.random.random() < 0.4:
+            lock = self.random.choice(self.held)
             self.unlock(lock["lockid"], lock["id"])
-            return self.held[1:]
-        kept = list(self.held)
-        for _ in range(self.random.choice([1, 1, 1, 2, 3])):
-            savepoint = self.chance("savepoint")
-            if savepoint:
-                self.call("savepoint", "SAVEPOINT s")
+            self.held.remove(lock)
+        else:
             self.lock()
-            if not savepoint:
-                kept = list(self.held)
-            elif self.random.random() < 0.5:
-                self.call("rollback to", "ROLLBACK TO s")
-                self.held = list(kept)
+
+    def transaction_savepoint(self, depth: int) -> None:
+        before = list(self.held)
+        self.call("savepoint", f"SAVEPOINT s{depth}", depth=depth)
+        undone = self.random.random() < 0.5
+        try:
+            for _ in range(self.random.choice([1, 1, 2])):
+                self.transaction_part(depth)
+        except Refused:
+            if self.connection is None:
+                raise
+            undone = True
+        if undone:
+            self.call("rollback to", f"ROLLBACK TO s{depth}", depth=depth)
+            self.held = before
+        else:
+            self.call("release", f"RELEASE s{depth}", depth=depth)
+
+    def step_prepared(self) -> None:
+        """Take or release a durable lock in a prepared transaction, which outlives its session."""
+        if self.route == "transaction":
+            return
+        before = list(self.held)
+        durable = [lock for lock in self.held if lock["mode"] == "durable"]
+        self.begin("READ COMMITTED")
+        gid = self.new_identity()
+        try:
+            if durable and self.random.random() < 0.6:
+                self.unlock(durable[0]["lockid"], durable[0]["id"])
+                self.held.remove(durable[0])
             else:
-                self.call("release", "RELEASE s")
-                kept = list(self.held)
-        if kept and kept[-1] in self.held and self.random.random() < 0.2:
-            lock = kept.pop()
-            self.unlock(lock["lockid"], lock["id"])
-        return kept
+                self.ask(self.choose_lockid(), "durable", *self.choose_wait(), None, "lock")
+            self.prepared.append((gid, "rollback"))
+            self.call("prepare", f"PREPARE TRANSACTION '{gid}'", gid=gid)
+        except Refused:
+            self.undo(before)
+            raise
+        self.in_transaction = False
+        taken = [lock for lock in self.held if lock not in before]
+        self.held = [lock for lock in before if lock in self.held]
+        if not self.chance("rollback"):
+            self.prepared[-1] = (gid, "commit")
+            self.left += [(lock["lockid"], lock["id"]) for lock in taken]
+        time.sleep(self.random.choice([0, 0.01, 0.1]))
+        if self.random.random() < 0.3:
+            self.connect()
+        self.finish_prepared()
+
+    def finish_prepared(self) -> None:
+        """End a prepared transaction; where the outcome is not known it is tried again."""
+        gid, how = self.prepared[0]
+        try:
+            self.call(f"{how} prepared", f"{how.upper()} PREPARED '{gid}'", gid=gid)
+        except Refused as refusal:
+            if refusal.args[0] != "42704":
+                raise
+        self.prepared.pop(0)
 
     def skew(self) -> None:
         """Read what others write, and write what they read: some commit fails for it."""
@@ -379,10 +429,45 @@ class Client:
             id=shown,
         )
 
-    def step_stale_write(self) -> None:
-        if self.fences:
-            lockid = self.random.choice(list(self.fences))
-            self.write(lockid, self.fences[lockid])
+    def step_pry(self) -> None:
+        """Try to end or renew somebody's lock under an ID that it does not have."""
+        lockid = self.choose_lockid()
+        function = self.random.choice(["unlock", "renew", "force_unlock"])
+        identity = self.new_identity()
+        self.call(
+            "pry",
+            f"SELECT tfstate_{function}(%s, %s)",
+            (lockid, identity),
+            lockid=lockid,
+            id=identity,
+        )
+
+    def step_look(self) -> None:
+        """Read the list of all who hold a lock, or of all who wait."""
+        if self.random.random() < 0.5:
+            self.call(
+                "look",
+                "SELECT coalesce(json_agg(json_build_array(lockid, id, fence)), '[]')"
+                " FROM tfstate_holders",
+                database=self.database,
+            )
+            return
+        self.call(
+            "ghosts",
+            "SELECT count(*) FROM (SELECT position, row_number() OVER"
+            " (PARTITION BY lockid ORDER BY position) AS n FROM tfstate_waiters"
+            " WHERE lockid IS NOT NULL) w WHERE n <> position",
+            id="position",
+        )
+
+    def step_burst(self) -> None:
+        """Take and release locks that hardly anybody else wants."""
+        for _ in range(self.random.randrange(10, 60)):
+            lockid = f"busy/{self.random.randrange(64)}"
+            how = "lock" if self.random.random() < 0.5 else "try_lock"
+            lock = self.ask(lockid, self.choose_mode(), "0", 0, None, how)
+            if lock:
+                self.release(lock)
 
     def step_discard(self) -> None:
         """DISCARD ALL ends what is held in session mode, and it stays so."""
@@ -410,8 +495,7 @@ class Client:
         if self.route != "direct" or self.held:
             return
         lockid = f"own/{self.number}"
-        self.counter += 1
-        identity = f"{self.name}.{self.counter}"
+        identity = self.new_identity()
         statement = "SELECT * FROM tfstate_lock(%s, %s, wait => %s)"
         facts = {"lockid": lockid, "mode": "durable", "ttl": None}
         arguments = (lockid, json.dumps({"ID": identity}), "0")
@@ -427,11 +511,10 @@ class Client:
 
         Returns the ID of the lock that was asked for, or None if it was not seen to wait.
         """
-        self.counter += 1
-        identity = f"{self.name}.{self.counter}"
+        identity = self.new_identity()
         waits = False
         other = None
-        self.log.write(n=self.counter, do="go", id=identity, wait=8, **facts)
+        self.log_start("go", {"id": identity, "wait": 8, **facts})
         self.log.write(n=self.counter, end="unknown", code="", row=None)
         try:
             other = psycopg2.connect(**self.target(), async_=True)
@@ -449,73 +532,6 @@ class Client:
                 other.close()
         return identity if waits else None
 
-    def step_shim(self) -> None:
-        """A Terraform with tfstate locks a workspace, writes and unlocks."""
-        if self.route == "transaction" or self.held:
-            return
-        self.counter += 1
-        identity = f"{self.name}.{self.counter}"
-        lockid = f"{STATES}/w{self.random.randrange(self.config['workspaces'])}"
-        mode = "session" if self.chance("session") else "durable"
-        wait = self.random.choice([0, 100, 2000])
-        self.set_up_shim(mode, wait, json.dumps({"ID": identity}))
-        row = self.call(
-            "lock",
-            "SELECT tfstate_pg.pg_try_advisory_lock(s.id),"
-            " (SELECT fence FROM tfstate_holders(%s) WHERE id = %s)"
-            f" FROM {STATES} s WHERE s.name = %s",
-            (lockid, identity, lockid.split("/")[1]),
-            lockid=lockid,
-            id=identity,
-            mode=mode,
-            wait=wait / 1000,
-            ttl=None,
-        )
-        lock = {"lockid": lockid, "id": identity, "mode": mode, "ttl": None, "fence": row[1]}
-        self.held.append(lock)
-        if lock["fence"]:
-            self.fences[lockid] = lock["fence"]
-            self.hold(lock)
-        self.call(
-            "unlock",
-            f"SELECT tfstate_pg.pg_advisory_unlock(id) FROM {STATES} WHERE name = %s",
-            (lockid.split("/")[1],),
-            lockid=lockid,
-            id=identity,
-        )
-        self.held.remove(lock)
-        self.set_up_shim("session", 0, "")
-
-    def set_up_shim(self, mode: str, wait: int, info: str) -> None:
-        self.call(
-            "set",
-            "SELECT set_config('tfstate.mode', %s, false), set_config('tfstate.wait', %s, false),"
-            " set_config('tfstate.info', %s, false)",
-            (mode, str(wait), info),
-        )
-
-    def step_stock(self) -> None:
-        """A Terraform without tfstate locks a workspace."""
-        if self.route == "transaction" or self.held:
-            return
-        name = f"w{self.random.randrange(self.config['workspaces'])}"
-        self.counter += 1
-        identity = f"{self.name}.{self.counter}"
-        lockid = f"{STATES}/{name}"
-        row = self.call(
-            "stock",
-            f"SELECT pg_catalog.pg_try_advisory_lock(id), id FROM {STATES} WHERE name = %s",
-            (name,),
-            lockid=lockid,
-            id=identity,
-        )
-        if not row[0]:
-            return
-        time.sleep(self.random.choice([0, 0.005, 0.02]))
-        self.call("hold", "SELECT 1")
-        unlock = f"SELECT pg_catalog.pg_advisory_unlock({row[1]})"
-        self.call("stock unlock", unlock, lockid=lockid, id=identity)
-
     def step_connect(self) -> None:
         self.connect()
 
@@ -523,6 +539,8 @@ class Client:
         try:
             if self.connection is None:
                 self.connect()
+            if self.prepared:
+                self.finish_prepared()
             if (self.held or self.left) and self.random.random() < 0.5:
                 self.step_release()
             else:
@@ -547,6 +565,13 @@ class Client:
             (f"{self.number}.%",),
         )
         self.left = [(lockid, identity) for lockid, identity in row[0] or []]
+        row = self.call(
+            "hold",
+            "SELECT json_agg(gid) FROM pg_prepared_xacts"
+            " WHERE database = current_database() AND gid LIKE %s",
+            (f"{self.number}.%",),
+        )
+        self.prepared = [(gid, "rollback") for gid in row[0] or []]
 
     def run(self) -> None:
         adopted = self.name.endswith(".0")

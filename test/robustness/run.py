@@ -30,6 +30,10 @@ from server import Pooler, Server
 
 WORKSPACES = 3
 
+# The databases, how many of four clients work in each, and how many versions of a state are kept.
+DATABASES = {"robust": None, "robust2": 20}
+SHARES = ["robust", "robust", "robust", "robust2"]
+
 # What clients do, unless a round says otherwise: weights and probabilities.
 DEFAULTS: dict[str, Any] = {
     "seconds": 12,
@@ -41,10 +45,16 @@ DEFAULTS: dict[str, Any] = {
         "transaction": 20,
         "force": 3,
         "stale_write": 4,
+        "prepared": 4,
+        "burst": 12,
+        "pry": 2,
+        "look": 6,
         "discard": 1,
         "abandon": 2,
         "shim": 8,
         "stock": 4,
+        "create": 3,
+        "roll_back": 3,
         "connect": 1,
     },
     "flush": 0.5,  # is synchronous_commit on?
@@ -101,8 +111,21 @@ ROUNDS: dict[str, dict[str, Any]] = {
 }
 
 
+# What is read when all is quiet.
+TIMES = "extract(epoch FROM created) AS created"
+TABLES = {
+    # with leases that have expired
+    "holders": f"SELECT lockid, id, fence, 'durable' AS mode, {TIMES} FROM tfstate_durable_lock"
+    f" UNION ALL SELECT lockid, id, fence, mode, {TIMES} FROM tfstate_holders"
+    " WHERE mode = 'session'",
+    "history": f"SELECT lockid, id, fence, mode, how, {TIMES},"
+    " extract(epoch FROM released_at) AS released_at FROM tfstate_history",
+    "versions": "SELECT workspace AS lockid, number, fence FROM tfstate_versions ORDER BY 1, 2",
+}
+
+
 class Round:
-    """One database, one set of clients, one kind of trouble."""
+    """Fresh databases, one set of clients, one kind of trouble."""
 
     def __init__(self, run: "Run", name: str, number: int):
         self.run = run
@@ -137,6 +160,7 @@ class Round:
             "routes": routes,
             "keys": self.kind["keys"],
             "workspaces": WORKSPACES,
+            "databases": SHARES,
             "weights": self.kind,
             "until": now() + self.kind["seconds"],
         }
@@ -207,7 +231,8 @@ class Round:
                 "SELECT pid, state, query FROM pg_stat_activity WHERE usename = 'robust'"
             )
             locks = self.run.server.sql(
-                "SELECT pid, classid, objid, objsubid FROM pg_locks WHERE locktype = 'advisory'"
+                "SELECT pid, classid, objid, objsubid FROM pg_locks"
+                " WHERE locktype = 'advisory' AND pid IS NOT NULL"
             )
             if not sessions and not locks:
                 return
@@ -215,56 +240,71 @@ class Round:
         self.problems += [f"left in pg_stat_activity: {row}" for row in sessions]
         self.problems += [f"left in pg_locks: {row}" for row in locks]
 
-    def read_tables(self) -> dict[str, Any]:
-        def rows(query: str) -> list[dict[str, Any]]:
-            return [row[0] for row in self.run.server.sql(f"SELECT to_json(q) FROM ({query}) q")]
+    def end_prepared(self) -> None:
+        """Roll back the prepared transactions that nobody has ended."""
+        for gid, database in self.run.server.sql("SELECT gid, database FROM pg_prepared_xacts"):
+            self.run.server.sql(f"ROLLBACK PREPARED '{gid}'", database=database)
 
-        times = "extract(epoch FROM created) AS created"
-        return {
-            # with leases that have expired
-            "holders": rows(
-                f"SELECT lockid, id, fence, 'durable' AS mode, {times} FROM tfstate_durable_lock"
-                f" UNION ALL SELECT lockid, id, fence, mode, {times} FROM tfstate_holders"
-                " WHERE mode = 'session'"
-            ),
-            "history": rows(
-                f"SELECT lockid, id, fence, mode, how, {times},"
-                " extract(epoch FROM released_at) AS released_at FROM tfstate_history"
-            ),
-            "versions": rows(
-                "SELECT workspace AS lockid, number, fence FROM tfstate_versions ORDER BY 1, 2"
-            ),
-            "problems": self.problems,
-        }
+    def read_tables(self) -> dict[str, Any]:
+        tables: dict[str, Any] = {"clock": time.time() - now(), "problems": self.problems}
+        for name in ("holders", "history", "versions"):
+            tables[name] = [
+                {**row, "lockid": f"{database}:{row['lockid']}"}
+                for database in DATABASES
+                for row in self.rows(database, TABLES[name])
+            ]
+        return tables
+
+    def rows(self, database: str, query: str) -> list[dict[str, Any]]:
+        sql = f"SELECT to_json(q) FROM ({query}) q"
+        return [row[0] for row in self.run.server.sql(sql, database=database)]
 
     def probe(self, tables: dict[str, Any]) -> None:
         """Each lock can be force-released where it is held, and then be taken, at once."""
         for row in tables["holders"]:
             if row["mode"] == "session":
                 self.problems.append(f"{row['lockid']} is shown as held by a session that is gone")
-        lockids = {row["lockid"]: row["id"] for row in tables["history"]}
-        lockids.update((f"key/{number}", "") for number in range(self.kind["keys"]))
-        held = {row["lockid"]: row["id"] for row in tables["holders"]}
-        connection = self.run.server.connect("robust")
-        for lockid in sorted({**lockids, **held}):
-            start = now()
-            try:
-                cursor = connection.cursor()
-                if lockid in held:
-                    cursor.execute("SELECT tfstate_force_unlock(%s, %s)", (lockid, held[lockid]))
-                cursor.execute("SELECT * FROM tfstate_lock(%s)", (lockid,))
-                cursor.execute("SELECT tfstate_unlock(%s)", (lockid,))
-            except psycopg2.Error as error:
-                self.problems.append(f"{lockid} cannot be taken: {error}")
-            if now() - start > 1:
-                self.problems.append(f"{lockid} was taken after {now() - start:.1f} s only")
-        connection.close()
-        for row in self.run.server.sql("SELECT * FROM tfstate_verify(versions => true)"):
-            self.problems.append(f"tfstate_verify: {row}")
+        lockids = {row["lockid"]: "" for row in tables["history"]}
+        lockids.update({row["lockid"]: row["id"] for row in tables["holders"]})
+        for database in DATABASES:
+            connection = self.run.server.connect(database)
+            for lockid, identity in lockids.items():
+                if lockid.startswith(database + ":"):
+                    self.probe_lock(connection, lockid.partition(":")[2], identity)
+            connection.close()
+            for row in self.run.server.sql(
+                "SELECT * FROM tfstate_verify(versions => true)", database=database
+            ):
+                self.problems.append(f"tfstate_verify: {row}")
+
+    def probe_lock(self, connection: Any, lockid: str, identity: str) -> None:
+        start = now()
+        try:
+            cursor = connection.cursor()
+            if identity:
+                cursor.execute("SELECT tfstate_force_unlock(%s, %s)", (lockid, identity))
+            cursor.execute("SELECT * FROM tfstate_lock(%s)", (lockid,))
+            cursor.execute("SELECT tfstate_unlock(%s)", (lockid,))
+        except psycopg2.Error as error:
+            self.problems.append(f"{lockid} cannot be taken: {error}")
+        if now() - start > 1:
+            self.problems.append(f"{lockid} was taken after {now() - start:.1f} s only")
+
+    def count_versions(self, tables: dict[str, Any]) -> None:
+        """Pruning leaves as many as are to be kept, without a gap."""
+        numbers: dict[str, list[int]] = {}
+        for row in tables["versions"]:
+            numbers.setdefault(row["lockid"], []).append(row["number"])
+        for lockid, known in numbers.items():
+            keep = DATABASES[lockid.partition(":")[0]] or max(known)
+            if len(known) < min(keep, max(known)) or len(known) != max(known) - min(known) + 1:
+                self.problems.append(f"of {lockid} there are the versions {known}")
 
     def judge(self) -> tuple[Facts, list[tuple[str, str]]]:
         self.problems += (self.log / "errors").read_text().splitlines()[-5:]
+        self.end_prepared()
         tables = self.read_tables()
+        self.count_versions(tables)
         self.probe(tables)
         facts = read_facts(self.log)
         faults = read_faults(self.log / "faults") + self.run.stalls
@@ -275,7 +315,8 @@ class Round:
         server.environment = self.run.faketime() if self.name == "clock" else {}
         server.stop()
         server.ensure_up()
-        server.make_database(WORKSPACES)
+        for database, versions in DATABASES.items():
+            server.make_database(database, WORKSPACES, versions)
         for pooler in self.run.poolers.values():
             pooler.start()
         self.configure()

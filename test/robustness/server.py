@@ -12,6 +12,7 @@ from typing import Any, Optional
 import psycopg2
 
 from log import now
+from workspaces import NEW_STATE
 
 START_SECONDS = 60
 
@@ -48,15 +49,14 @@ class Server:
         self.data = data
         self.log = data.parent / "server.log"
         self.environment: dict[str, str] = {}  # for a false clock
-        self.database = "robust"
 
     def connect(self, database: str = "postgres") -> Any:
         connection = psycopg2.connect(dbname=database, application_name="faults")
         connection.autocommit = True
         return connection
 
-    def sql(self, statement: str, *arguments: Any, database: Optional[str] = None) -> list[tuple]:
-        connection = self.connect(database or self.database)
+    def sql(self, statement: str, *arguments: Any, database: str = "postgres") -> list[tuple]:
+        connection = self.connect(database)
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement, arguments or None)
@@ -117,12 +117,12 @@ class Server:
                 for pid in orphans:
                     send(pid, signal.SIGKILL)
 
-    def make_database(self, workspaces: int) -> None:
+    def make_database(self, name: str, workspaces: int, keep_versions: Optional[int]) -> None:
         """A fresh database with the extension and a table of states under guard."""
-        self.sql("DROP DATABASE IF EXISTS robust WITH (FORCE)", database="postgres")
-        self.sql("CREATE DATABASE robust", database="postgres")
+        self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", database="postgres")
+        self.sql(f"CREATE DATABASE {name}", database="postgres")
         self.sql(
-            """
+            f"""
             CREATE EXTENSION tfstate;
             DO $$ BEGIN
                 IF to_regrole('robust') IS NULL THEN
@@ -131,19 +131,23 @@ class Server:
             END $$;
             SELECT tfstate_grant('robust'), tfstate_grant('robust', '*', 'view'),
                    tfstate_grant('robust', '*', 'force');
-            SELECT tfstate_attach();
+            SELECT tfstate_attach(keep_versions => %s);
             CREATE TABLE skew AS SELECT i AS id, 0 AS value FROM generate_series(0, 7) i;
             GRANT SELECT, UPDATE ON skew TO robust;
             GRANT USAGE ON SCHEMA terraform_remote_state TO robust;
-            GRANT SELECT, UPDATE ON terraform_remote_state.states TO robust;
-            ALTER DATABASE robust SET statement_timeout = '8s';
-            """
+            GRANT ALL ON terraform_remote_state.states TO robust;
+            GRANT USAGE ON SEQUENCE global_states_id_seq TO robust;
+            ALTER DATABASE {name} SET statement_timeout = '8s';
+            """,
+            keep_versions,
+            database=name,
         )
         for number in range(workspaces):
             self.sql(
                 "INSERT INTO terraform_remote_state.states (name, data) VALUES (%s, %s)",
                 f"w{number}",
-                '{"version": 4, "serial": 1, "lineage": "test", "outputs": {}, "resources": []}',
+                NEW_STATE,
+                database=name,
             )
 
 
@@ -161,7 +165,7 @@ class Pooler:
         configuration.write_text(
             f"""
 [databases]
-robust = host={os.environ['PGHOST']} port={os.environ['PGPORT']}
+* = host={os.environ['PGHOST']} port={os.environ['PGPORT']}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {self.port}
