@@ -1,9 +1,10 @@
 #!/bin/bash
-# test/all.sh [regress|isolation|tap|demo [NAME ...]]
+# test/all.sh [regress|isolation|tap|robustness|demo [NAME ...]]
 #
 # Runs all tests, or those of one kind, or the named ones of that kind
 # (bash test/all.sh tap 001_crash).  Builds and installs first; the regression
-# and isolation tests get a throwaway server, the TAP tests start their own.
+# and isolation tests get a throwaway server, the others start their own.  Each
+# kind of round of test/robustness.sh counts as a test.
 # The last line is the count of all tests; the exit status is 0 only if some
 # ran and none failed.  SETTINGS are further lines for the throwaway server's
 # postgresql.conf.
@@ -97,6 +98,23 @@ run_tap() {
 	((status == 0)) || count_tap_failures
 }
 
+# Rounds say how many violations they found; what ends before its last line has
+# failed, too.
+run_robustness() {
+	local ok bad skip
+	heading 'Robustness'
+	ROUNDS=$(IFS=, && echo "${names[*]}") bash "$root/test/robustness.sh" 2>&1 | tee "$work/output" || true
+	read -r ok bad skip < <(awk '
+		/^round .*, 0 violations$/ { ok++; next }
+		/^round / { bad++ }
+		/^skipped: round/ { skip++ }
+		/ violations \(seed / { ended = 1 }
+		END { print ok + 0, bad + !ended, skip + 0 }' "$work/output")
+	passed=$((passed + ok))
+	failed=$((failed + bad))
+	skipped=$((skipped + skip))
+}
+
 run_demo() {
 	heading 'The demo'
 	if bash "$root/test/demo.sh"; then
@@ -109,9 +127,9 @@ run_demo() {
 
 case $kind in
 	all)
-		kinds=(regress isolation tap demo)
+		kinds=(regress isolation tap robustness demo)
 		;;
-	regress | isolation | tap | demo)
+	regress | isolation | tap | robustness | demo)
 		kinds=("$kind")
 		;;
 	*)

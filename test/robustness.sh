@@ -4,11 +4,12 @@
 #
 # Many clients lock at random while clients, backends, server, network, disks and clock fail, and
 # checkers look for broken promises (see robustness/).  Prints a table of operations, faults and
-# violations; the exit status is 1 if there was a violation.  2 minutes by default.
+# violations; the exit status is 1 if there was a violation.  There is a round of each kind at least,
+# which takes about two minutes, and then as many more as MINUTES allow.
 #
 # The second form applies the patches in robustness/bugs to copies of the sources, one after the
-# other, and runs each until a violation is found, MINUTES at most (4 by default).  Its exit status is
-# 1 if a bug was not found.
+# other, and runs each until a violation is found, MINUTES at most (4 by default), in the rounds that
+# the head of the patch names or in all.  Its exit status is 1 if a bug was not found.
 #
 # From the environment: ROUNDS names the kinds of rounds, with commas between them; KEEP a directory
 # for the logs of rounds with violations; FIRST=1 stops at the first of them; SEED and MINUTES.
@@ -35,6 +36,7 @@ configure_server() {
 		min_wal_size = 8MB
 		wal_writer_delay = 5s
 		deadlock_timeout = 200ms
+		tfstate.max_session_locks = 200
 		tfstate.history = all
 		tfstate.history_count = -1
 		tfstate.history_age = -1
@@ -62,10 +64,11 @@ rebuild() {
 
 # Runs one patch until it is caught, and prints a line about it.
 find_bug() {
-	local name=$1 start=$SECONDS
+	local name=$1 start=$SECONDS rounds
 	as_user patch -s -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch" || die "$name does not apply"
 	rebuild || { cat "$work/log" >&2 && die "$name does not build"; }
-	run_rounds --first >"$work/output" 2>&1 && failed=$((failed + 1))
+	rounds=$(sed -n 's/^Rounds: //p' "$source/test/robustness/bugs/$name.patch")
+	run_rounds --first --rounds "${ROUNDS:-$rounds}" >"$work/output" 2>&1 && failed=$((failed + 1))
 	grep -q '^[0-9]* violations' "$work/output" || { cat "$work/output" >&2 && die 'the driver failed'; }
 	[[ -z ${KEEP:-} ]] || cp "$work/output" "$KEEP/$name.out"
 	as_user patch -s -R -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch"
@@ -83,7 +86,6 @@ start_server
 configure_server
 
 options=()
-[[ -z ${ROUNDS:-} ]] || options+=(--rounds "$ROUNDS")
 [[ -z ${KEEP:-} ]] || options+=(--keep "$KEEP")
 if [[ ${1:-} == bugs ]]; then
 	heading 'Deliberate bugs'
@@ -99,8 +101,9 @@ if [[ ${1:-} == bugs ]]; then
 	((failed == 0))
 else
 	heading 'Locking under faults'
-	options+=(--minutes "${1:-2}")
+	options+=(--minutes "${1:-${MINUTES:-0}}")
 	[[ -z ${2:-${SEED:-}} ]] || options+=(--seed "${2:-$SEED}")
+	[[ -z ${ROUNDS:-} ]] || options+=(--rounds "$ROUNDS")
 	[[ -z ${FIRST:-} ]] || options+=(--first)
 	run_rounds
 fi

@@ -26,8 +26,12 @@ QUEUED = 0.3  # seconds after which an undisturbed waiter must have been in the 
 HEAD_POLL = 1.0  # seconds after which who waits looks for himself
 HAND_OVER = 0.7  # seconds that a hand-over may take; a lost wake-up takes a whole one
 POOLED = ("session", "transaction")  # routes
+ELSEWHERE = ("go", "rival")  # over another connection
 UNDEFINED = "42704"  # a prepared transaction that there is not
-EXPECTED = ("55P03", "55000", "55006", "57014", "40001", "40P01", "53", UNDEFINED)  # how calls may fail
+UNSUPPORTED = "0A000"  # to prepare a transaction that waited for a lock of its own session
+FULL = ("53100", "53200", "53300")  # disk, lock table, connections
+EXPECTED = ("55P03", "55000", "55006", "57014", "40001", "40P01", *FULL, UNDEFINED)
+TIMER_ERROR = 0.01
 CLOCK_ERROR = 0.1  # seconds by which the server's clock may differ from ours
 CREATION = "tfstate_pg/new workspace"
 FORCE_DELAY = 15.0  # seconds in which a force-unlock of unknown outcome may still take effect
@@ -63,7 +67,7 @@ class Holding:
     lease_over: float = inf  # by then it had certainly expired
     acknowledged: bool = False  # committed, as the client knows
     freed: Optional[float] = None  # it had certainly ended here
-    again: bool = False  # the transaction had released the lock before
+    again: bool = False  # the transaction had it before, and did not have to queue
     wait: Optional[float] = 0
     pooled: bool = False
 
@@ -103,8 +107,10 @@ class Transaction:
     depth: int = 0
     taken: list[tuple[int, Holding]] = field(default_factory=list)
     released: list[tuple[int, str]] = field(default_factory=list)
+    forced: list[str] = field(default_factory=list)
     renewed: list[tuple[Holding, Operation]] = field(default_factory=list)
     writes: list[Operation] = field(default_factory=list)
+    free_writes: list[Operation] = field(default_factory=list)
 
 
 @dataclass
@@ -137,6 +143,9 @@ class Facts:
         self.renewals: list[Operation] = []
         self.wrong: list[Operation] = []  # releases of another holding than was named
         self.writes: list[Write] = []
+        self.free_writes: list[tuple[Operation, Operation]] = []  # without a fence, and the commit
+        self.passes: list[Operation] = []  # locks that one statement took and released
+        self.rivals: list[Operation] = []
         self.remains: list[Operation] = []  # where something was left behind
         self.counts: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
@@ -161,7 +170,7 @@ class ClientReader:
             self.facts.counts[operation.outcome] += 1
             if operation.outcome == "failed":
                 self.facts.errors[f"{operation.do} {operation.code}".strip()] += 1
-            if operation.outcome == "failed" and not operation.code.startswith(EXPECTED):
+            if operation.outcome == "failed" and not is_expected(operation):
                 self.facts.unexpected.append(operation)
             if operation.do == "connect":
                 self.lose_connection()
@@ -169,16 +178,18 @@ class ClientReader:
                 self.flushes = True
             elif operation.outcome != "unknown":
                 self.alive = operation.start
-            handler = getattr(self, operation.do.replace(" ", "_"), None)
+            handler = getattr(self, "do_" + operation.do.replace(" ", "_"), None)
             if handler:
                 handler(operation)
             if operation.outcome == "failed" and self.transaction:
                 self.abort(operation, self.transaction.depth)
-            if operation.outcome == "unknown" and operation.do != "go":
+            if operation.outcome == "unknown" and operation.do not in ELSEWHERE:
                 self.lose_connection()
         self.lose_connection()
 
     def lose_connection(self) -> None:
+        for holding, _ in self.transaction.renewed if self.transaction else []:
+            holding.lease_over = inf  # nobody knows how long the server keeps it from others
         for holding in self.on_connection:
             holding.alive_until = min(holding.alive_until, self.alive)
             if holding.mode != "durable" or not holding.acknowledged:
@@ -186,18 +197,18 @@ class ClientReader:
         self.on_connection = []
         self.transaction = None
 
-    def set(self, operation: Operation) -> None:
+    def do_set(self, operation: Operation) -> None:
         if operation.facts.get("level") and operation.outcome == "ok":
             self.flushes = operation.facts["level"] == "on"
 
-    def discard(self, operation: Operation) -> None:
+    def do_discard(self, operation: Operation) -> None:
         for holding in self.on_connection:
             holding.alive_until = min(holding.alive_until, operation.start)
             if holding.mode != "durable":
                 holding.end_at(operation.start)
         self.flushes = True
 
-    def lock(self, operation: Operation) -> None:
+    def do_lock(self, operation: Operation) -> None:
         facts = operation.facts
         self.facts.locks.append((operation, self.route in POOLED))
         if operation.outcome == "unknown":
@@ -245,18 +256,18 @@ class ClientReader:
             self.acknowledge(holding, operation)
 
     def take_again(self, holding: Holding) -> None:
-        """A transaction may take what it has released before it commits."""
-        for _, identity in self.transaction.released:
-            earlier = self.by_id.get(identity)
-            if earlier and earlier.lockid == holding.lockid:
-                earlier.end_at(holding.lock.start)
+        """A transaction may take what it has released, or what has expired, before it commits."""
+        earlier = [self.by_id.get(identity) for _, identity in self.transaction.released]
+        for other in earlier + [other for _, other in self.transaction.taken]:
+            if other and other.lockid == holding.lockid:
+                other.end_at(holding.lock.start)
                 holding.again = True
 
     def acknowledge(self, holding: Holding, operation: Operation) -> None:
         holding.acknowledged = True
         holding.seen_from = min(holding.seen_from, operation.end)
 
-    def exchange(self, operation: Operation) -> None:
+    def do_exchange(self, operation: Operation) -> None:
         """The creation of a workspace turns the lock of the creation key into its own."""
         if operation.outcome != "ok":
             return
@@ -265,24 +276,32 @@ class ClientReader:
             return
         self.transaction.released.append((self.transaction.depth, operation.facts["creation"]))
         operation.row.insert(0, True)
-        self.lock(operation)
+        self.do_lock(operation)
 
-    def roll_back(self, operation: Operation) -> None:
+    def do_roll_back(self, operation: Operation) -> None:
         if operation.outcome != "failed":
             self.facts.passing[operation.facts["id"]] = operation
 
-    def pry(self, operation: Operation) -> None:
+    def do_pass(self, operation: Operation) -> None:
+        self.facts.passes.append(operation)
+        self.facts.locks.append((operation, self.route in POOLED))
+        if operation.outcome == "failed" and operation.code == "55P03":
+            self.facts.timed_out.append(operation)
+        elif operation.outcome != "failed":
+            self.facts.passing[operation.facts["id"]] = operation
+
+    def do_pry(self, operation: Operation) -> None:
         if operation.outcome == "ok":
             self.facts.wrong.append(operation)
 
-    def look(self, operation: Operation) -> None:
+    def do_look(self, operation: Operation) -> None:
         if operation.outcome == "ok":
             self.facts.looks.append(operation)
 
-    def go(self, operation: Operation) -> None:
+    def do_go(self, operation: Operation) -> None:
         self.facts.possible[operation.facts["id"]] = operation
 
-    def stock(self, operation: Operation) -> None:
+    def do_stock(self, operation: Operation) -> None:
         if operation.outcome == "ok" and operation.row[0]:
             facts = operation.facts
             holding = Holding(facts["lockid"], facts["id"], "stock", 0, operation)
@@ -290,10 +309,10 @@ class ClientReader:
             self.by_id[holding.id] = holding
             self.on_connection.append(holding)
 
-    def stock_unlock(self, operation: Operation) -> None:
+    def do_stock_unlock(self, operation: Operation) -> None:
         self.by_id[operation.facts["id"]].end_at(operation.start)
 
-    def renew(self, operation: Operation) -> None:
+    def do_renew(self, operation: Operation) -> None:
         holding = self.by_id.get(operation.facts["id"])
         if holding is None or operation.outcome == "failed":
             return
@@ -315,7 +334,7 @@ class ClientReader:
         release = Release(identity, how, operation.start, end, sure, flushed)
         self.facts.releases[identity].append(release)
 
-    def unlock(self, operation: Operation) -> None:
+    def do_unlock(self, operation: Operation) -> None:
         if operation.outcome == "ok" and isinstance(operation.row[0], dict):
             if operation.row[0]["ID"] != operation.facts["id"]:
                 self.facts.wrong.append(operation)
@@ -327,31 +346,36 @@ class ClientReader:
         elif operation.outcome != "failed":
             self.add_release(operation.facts["id"], "unlock", operation, self.flushes)
 
-    def force(self, operation: Operation) -> None:
+    def do_force(self, operation: Operation) -> None:
         if operation.outcome == "ok":
-            self.add_release(operation.row[0], "force", operation, self.flushes)
+            if self.transaction:
+                self.transaction.forced.append(operation.row[0])
+            else:
+                self.add_release(operation.row[0], "force", operation, self.flushes)
             if operation.facts["id"] not in (None, operation.row[0]):
                 self.facts.wrong.append(operation)
-        elif operation.outcome == "unknown" and operation.facts["id"]:
+        elif operation.outcome == "failed" or self.transaction:
+            return
+        elif operation.facts["id"]:
             self.add_release(operation.facts["id"], "force", operation, self.flushes)
-        elif operation.outcome == "unknown":
+        else:
             self.facts.wild_forces.append(operation)
 
-    def remains(self, operation: Operation) -> None:
+    def do_remains(self, operation: Operation) -> None:
         if operation.outcome == "ok" and operation.row[0] != 0:
             self.facts.remains.append(operation)
 
-    ghosts = remains
+    do_ghosts = do_remains
 
-    def begin(self, operation: Operation) -> None:
+    def do_begin(self, operation: Operation) -> None:
         if operation.outcome == "ok":
             self.transaction = Transaction()
 
-    def savepoint(self, operation: Operation) -> None:
+    def do_savepoint(self, operation: Operation) -> None:
         if operation.outcome == "ok":
             self.transaction.depth = operation.facts["depth"]
 
-    def release(self, operation: Operation) -> None:
+    def do_release(self, operation: Operation) -> None:
         if operation.outcome == "ok":
             depth = self.transaction.depth = operation.facts["depth"] - 1
             for entries in (self.transaction.taken, self.transaction.released):
@@ -360,28 +384,39 @@ class ClientReader:
     def abort(self, operation: Operation, depth: int) -> None:
         """All from a depth of savepoints on ends with the start of an operation."""
         transaction = self.transaction
+        for holding, _ in transaction.renewed:
+            holding.lease_over = max(holding.lease_over, operation.end)
         for d, holding in transaction.taken:
             if d >= depth:
                 holding.end_at(operation.start)
-                holding.freed = operation.end
+                holding.freed = None if holding.again else operation.end
         transaction.taken = [entry for entry in transaction.taken if entry[0] < depth]
         transaction.released = [entry for entry in transaction.released if entry[0] < depth]
 
-    def rollback_to(self, operation: Operation) -> None:
+    def do_rollback_to(self, operation: Operation) -> None:
         if operation.outcome == "ok":
             self.abort(operation, operation.facts["depth"])
             self.transaction.depth = operation.facts["depth"] - 1
 
-    def rollback(self, operation: Operation) -> None:
+    def do_rollback(self, operation: Operation) -> None:
         if operation.outcome == "ok" and self.transaction:
             self.abort(operation, 0)
             self.transaction = None
 
-    def write(self, operation: Operation) -> None:
+    def do_write(self, operation: Operation) -> None:
         if operation.outcome == "ok":
             self.transaction.writes.append(operation)
 
-    def commit(self, operation: Operation) -> None:
+    def do_free_write(self, operation: Operation) -> None:
+        if operation.outcome == "ok":
+            self.transaction.free_writes.append(operation)
+
+    def do_rival(self, operation: Operation) -> None:
+        self.facts.possible[operation.facts["id"]] = operation
+        if operation.outcome == "ok":
+            self.facts.rivals.append(operation)
+
+    def do_commit(self, operation: Operation) -> None:
         transaction = self.transaction
         if operation.outcome == "failed":
             self.abort(operation, 0)
@@ -389,6 +424,7 @@ class ClientReader:
             return
         self.commit_locks(transaction, operation, self.flushes)
         for holding, renew in transaction.renewed:
+            holding.lease_over = max(holding.lease_over, operation.end)
             if operation.outcome == "ok":
                 holding.extend(renew)
             else:
@@ -397,11 +433,15 @@ class ClientReader:
             for write in transaction.writes:
                 lockid, fence = write.facts["lockid"], write.facts["fence"]
                 self.facts.writes.append(Write(lockid, fence, operation, self.flushes))
+            for write in transaction.free_writes:
+                self.facts.free_writes.append((write, operation))
             self.transaction = None
 
     def commit_locks(self, transaction: Transaction, operation: Operation, flushed: bool) -> None:
         for _, identity in transaction.released:
             self.add_release(identity, "unlock", operation, flushed)
+        for identity in transaction.forced:
+            self.add_release(identity, "force", operation, flushed)
         for _, holding in transaction.taken:
             if operation.outcome == "ok":
                 self.acknowledge(holding, operation)
@@ -410,7 +450,7 @@ class ClientReader:
 
     # A prepared transaction does not end with its session
 
-    def prepare(self, operation: Operation) -> None:
+    def do_prepare(self, operation: Operation) -> None:
         transaction = self.transaction
         if operation.outcome == "failed":
             self.abort(operation, 0)
@@ -424,11 +464,11 @@ class ClientReader:
             self.facts.prepared[operation.facts["gid"]] = transaction
         self.transaction = None
 
-    def commit_prepared(self, operation: Operation) -> None:
+    def do_commit_prepared(self, operation: Operation) -> None:
         if operation.outcome != "failed":
             self.commit_locks(self.facts.prepared[operation.facts["gid"]], operation, True)
 
-    def rollback_prepared(self, operation: Operation) -> None:
+    def do_rollback_prepared(self, operation: Operation) -> None:
         if operation.outcome != "failed":
             self.facts.undone.append(operation)
 
@@ -486,6 +526,7 @@ class Checker:
         self.check_phantoms()
         self.check_history()
         self.check_writes()
+        self.check_free_writes()
         self.check_renewals()
         self.check_patience()
         self.check_order()
@@ -549,13 +590,14 @@ class Checker:
     def over_at(self, holding: Holding) -> float:
         """When it can be in nobody's way any more."""
         releases = self.facts.releases[holding.id]
-        row = self.history.get(holding.id)
-        if row and not self.clock_jumps:
-            return row["released_at"] - self.tables["clock"] + CLOCK_ERROR
         if holding.freed is not None and (
             not releases or not self.crashed or any(map(self.is_lasting, releases))
         ):
             return holding.freed
+        row = self.history.get(holding.id)
+        if row and not self.clock_jumps:
+            recorded = row["released_at"] - self.tables["clock"] + CLOCK_ERROR
+            return max([recorded] + [release.start + FORCE_DELAY for release in releases])
         if holding.acknowledged or holding.until == inf or holding.id in self.holders:
             return inf
         return holding.until + FORCE_DELAY
@@ -663,6 +705,10 @@ class Checker:
                 continue  # the call that took it was not seen to end
             if self.had_ended(holding, adoption.start) or holding.fence != fence:
                 self.violation("adoption", f"{tell(holding)} by {describe(adoption)}")
+        for rival in self.facts.rivals:
+            holding = known.get(rival.facts["lock"])
+            if holding and not self.may_have_ended(holding, rival.end):
+                self.violation("adoption", f"{tell(holding)} while it lives, {describe(rival)}")
         for exchange in self.facts.unexchanged:
             holding = known.get(exchange.facts["creation"])
             if holding and not self.may_have_ended(holding, exchange.end):
@@ -723,6 +769,9 @@ class Checker:
                 self.violation("lock lost", f"{tell(holding)} ended by {ended['how']}")
             if any(map(self.is_lasting, releases)) and not ended:
                 self.violation("unlock lost", tell(holding))
+        for call in self.facts.passes:
+            if call.outcome == "ok" and not self.crashed and call.facts["id"] not in self.history:
+                self.violation("unlock lost", describe(call))
 
     def is_explained(self, holding: Holding, how: str) -> bool:
         """Has somebody done what history says?"""
@@ -748,6 +797,9 @@ class Checker:
         by_lockid = defaultdict(list)
         for row in self.tables["history"] + self.tables["holders"]:
             by_lockid[row["lockid"]].append(row)
+        for identity, count in Counter(row["id"] for row in self.tables["history"]).items():
+            if count > 1:
+                self.violation("table", f"{identity} is in history {count} times")
         for lockid, rows in by_lockid.items():
             rows.sort(key=lambda row: row["fence"])
             for row, after in zip(rows, rows[1:]):
@@ -804,6 +856,15 @@ class Checker:
                 self.violation("stale write", f"{row['lockid']}, version {row['number']}")
             newest[row["lockid"]] = row["fence"] or 0
 
+    def check_free_writes(self) -> None:
+        """Who shows no fence does not write while somebody else has the lock."""
+        for write, commit in self.facts.free_writes:
+            for holding in self.by_lockid[write.facts["lockid"]]:
+                start = max(holding.lock.end, write.end)
+                end = min(holding.known_until(), commit.start)
+                if start < end and holding.lock.client != write.client:
+                    self.violation("write against the lock", f"{tell(holding)}, {describe(write)}")
+
     def check_renewals(self) -> None:
         """No lease was renewed after it had been released, or taken over."""
         holdings = {holding.id: holding for holding in self.facts.holdings}
@@ -813,19 +874,39 @@ class Checker:
                 self.violation("stale renewal", f"{tell(holding)}, {describe(renew)}")
 
     def check_patience(self) -> None:
-        """A try does not wait, and a wait is not longer than it was to be."""
+        """A try does not wait, and a wait is not longer than it was to be, nor shorter."""
+        timed_out = {id(operation) for operation in self.facts.timed_out}
         for lock, pooled in self.facts.locks:
             wait = lock.facts["wait"]
-            if wait is None or pooled or lock.outcome == "unknown":
+            if pooled or lock.outcome == "unknown":
+                continue
+            if id(lock) in timed_out and self.gave_up_early(lock):
+                self.violation("waited too little", describe(lock))
+            if wait is None:
                 continue
             too_long = lock.start + wait + HAND_OVER
             if lock.end > too_long and not self.is_disturbed(lock.start, lock.end):
                 self.violation("waited too long", describe(lock))
 
+    def gave_up_early(self, lock: Operation) -> bool:
+        """Did a wait end without the lock before its time, though it was not for itself?"""
+        wait = inf if lock.facts["wait"] is None else lock.facts["wait"]
+        return (
+            lock.end < lock.start + wait - TIMER_ERROR
+            and not self.clock_jumps
+            and not any(
+                holding.lock.client == lock.client and holding.lock.start < lock.start < self.over_at(holding)
+                for holding in self.by_lockid[lock.facts["lockid"]]
+            )
+        )
+
     def check_order(self) -> None:
         """Who came later to the queue is not served earlier."""
         for holdings in self.by_lockid.values():
-            by_start = sorted(holdings, key=lambda holding: holding.lock.start)
+            queued_for = [holding for holding in holdings if not holding.again]
+            if not queued_for:
+                continue
+            by_start = sorted(queued_for, key=lambda holding: holding.lock.start)
             starts = [holding.lock.start for holding in by_start]
             first = [by_start[-1]]  # of those from here on, by fence
             for holding in reversed(by_start[:-1]):
@@ -881,6 +962,12 @@ class Checker:
                     continue
                 if not self.is_uncertain(lockid, before.lock.start, end):
                     self.violation("waited in vain", f"{describe(wait)}, free after {tell(before)}")
+
+
+def is_expected(operation: Operation) -> bool:
+    return operation.code.startswith(EXPECTED) or (
+        operation.do == "prepare" and operation.code == UNSUPPORTED
+    )
 
 
 def database(lockid: str) -> str:

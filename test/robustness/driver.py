@@ -21,12 +21,9 @@ import psycopg2
 import psycopg2.extensions
 
 from log import Log, now
-from workspaces import STATES, Refused, WorkspaceSteps
+from workspaces import FATAL, STATES, Refused, WorkspaceSteps
 
 PATIENCE = 12.0  # seconds after which a silent server is given up
-
-# of a FATAL error: the connection is lost, and with it the outcome
-FATAL = ("57P01", "57P02", "57P03", "57P04", "57P05", "08")
 
 
 class NoAnswer(psycopg2.OperationalError):
@@ -61,6 +58,7 @@ class Client(WorkspaceSteps):
         self.held: list[dict[str, Any]] = []  # on this connection
         self.left: list[tuple[str, str]] = []  # durable, to be released later
         self.prepared: list[tuple[str, str]] = []  # transactions, and how they are to end
+        self.may_have_shares = False  # of built-in locks that go along with durable ones
         self.fences: dict[str, int] = {}  # the last of each workspace
         self.weights = config["weights"]
 
@@ -128,6 +126,7 @@ class Client(WorkspaceSteps):
 
     def connect(self) -> None:
         self.drop_connection()
+        self.may_have_shares = False
         self.route = self.random.choices(*zip(*self.weights["route"].items()))[0]
         self.call("connect", route=self.route)
         self.choose_flush()
@@ -199,6 +198,7 @@ class Client(WorkspaceSteps):
         lock = {"lockid": lockid, "id": identity, "mode": mode, "ttl": ttl}
         lock["fence"] = row[2] if how == "try_lock" else row[1]
         self.held.append(lock)
+        self.may_have_shares |= mode == "durable" and lockid.startswith(STATES)
         if lockid.startswith(STATES):
             self.fences[lockid] = lock["fence"]
         return lock
@@ -210,7 +210,8 @@ class Client(WorkspaceSteps):
         self.call(
             "remains",
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
-            " AND pid = pg_backend_pid() AND objsubid <> x'7467'::int AND objsubid <> 1",
+            " AND pid = pg_backend_pid() AND objsubid <> x'7467'::int AND (objsubid <> 1 OR NOT %s)",
+            (self.may_have_shares,),
         )
 
     def hold(self, lock: dict[str, Any]) -> None:
@@ -240,7 +241,7 @@ class Client(WorkspaceSteps):
             ttl=ttl,
         )
         if slow:
-            time.sleep(self.random.choice([0, 0.02, 0.1]))
+            time.sleep(self.random.choice([0, 0, 0.02, 0.02, 0.1, 1.2]))
             self.finish("commit")
 
     def unlock(self, lockid: str, identity: str) -> None:
@@ -277,6 +278,9 @@ class Client(WorkspaceSteps):
             return
         self.hold(lock)
         if self.chance("keep"):
+            return
+        if lock["ttl"] and lock["ttl"] < 1 and self.random.random() < 0.3:
+            self.held.remove(lock)  # and let it expire
             return
         if lock["mode"] == "durable" and self.chance("leave"):
             self.held.remove(lock)
@@ -421,6 +425,9 @@ class Client(WorkspaceSteps):
             return
         lockid, identity = row
         shown = identity if self.random.random() < 0.8 else None
+        slow = mode == "durable" and self.random.random() < 0.5
+        if slow:
+            self.begin("READ COMMITTED")
         self.call(
             "force",
             "SELECT tfstate_force_unlock(%s, %s, 'test', %s) ->> 'ID'",
@@ -428,6 +435,9 @@ class Client(WorkspaceSteps):
             lockid=lockid,
             id=shown,
         )
+        if slow:
+            time.sleep(self.random.choice([0, 0.005, 0.05]))
+            self.finish("rollback" if self.chance("rollback") else "commit")
 
     def step_pry(self) -> None:
         """Try to end or renew somebody's lock under an ID that it does not have."""
@@ -464,10 +474,27 @@ class Client(WorkspaceSteps):
         """Take and release locks that hardly anybody else wants."""
         for _ in range(self.random.randrange(10, 60)):
             lockid = f"busy/{self.random.randrange(64)}"
+            if self.random.random() < 0.1:
+                self.pass_through(lockid)
+                continue
             how = "lock" if self.random.random() < 0.5 else "try_lock"
             lock = self.ask(lockid, self.choose_mode(), "0", 0, None, how)
             if lock:
                 self.release(lock)
+
+    def pass_through(self, lockid: str) -> None:
+        """Take and release a lock in one statement."""
+        identity = self.new_identity()
+        mode = self.choose_mode()
+        self.call(
+            "pass",
+            "SELECT tfstate_unlock(%s, l.id) FROM tfstate_lock(%s, %s, %s) l",
+            (lockid, lockid, json.dumps({"ID": identity}), mode),
+            lockid=lockid,
+            id=identity,
+            mode=mode,
+            wait=0,
+        )
 
     def step_discard(self) -> None:
         """DISCARD ALL ends what is held in session mode, and it stays so."""

@@ -3,6 +3,7 @@
 import random
 import signal
 from collections import Counter
+from math import inf
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -126,7 +127,7 @@ class Faults:
     def choose_backend(self) -> int:
         """One of those at a wait point, each point being as likely as any other."""
         rows = self.server.sql(
-            "SELECT coalesce(wait_event, state), array_agg(pid) FROM pg_stat_activity"
+            "SELECT coalesce(wait_event, state, 'starting'), array_agg(pid) FROM pg_stat_activity"
             " WHERE usename = 'robust' GROUP BY 1 ORDER BY 1"
         )
         point, pids = self.random.choice(rows) if rows else ("", [])
@@ -183,7 +184,10 @@ class Faults:
 
         return self.after(self.random.uniform(0.05, 0.5), close)
 
-    def old_snapshot(self, number: int) -> str:
+    def old_snapshot(self, number: int) -> Optional[str]:
+        """One that is open until the end of the round."""
+        if self.later:
+            return None
         connection = self.server.connect("robust")
         connection.cursor().execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class")
 
@@ -191,7 +195,7 @@ class Faults:
             connection.close()
             self.end(number)
 
-        return self.after(300, close)
+        return self.after(inf, close)
 
     def disk_full(self, number: int, disk: Path) -> str:
         ballast = disk / "ballast"

@@ -30,6 +30,9 @@ from server import Pooler, Server
 
 WORKSPACES = 3
 
+# Rounds that take minutes are not played in less than so many.
+LONG = 10
+
 # The databases, how many of four clients work in each, and how many versions of a state are kept.
 DATABASES = {"robust": None, "robust2": 20}
 SHARES = ["robust", "robust", "robust", "robust2"]
@@ -43,8 +46,9 @@ DEFAULTS: dict[str, Any] = {
     "step": {
         "lock": 60,
         "transaction": 20,
-        "force": 3,
+        "force": 5,
         "stale_write": 4,
+        "free_write": 2,
         "prepared": 4,
         "burst": 12,
         "pry": 2,
@@ -74,6 +78,7 @@ DEFAULTS: dict[str, Any] = {
 
 ROUNDS: dict[str, dict[str, Any]] = {
     "calm": {"route": {"direct": 1}, "lease": 0.05},
+    "leases": {"route": {"direct": 1}, "lease": 0.8, "session": 0.2},
     "interrupts": {"faults": {"cancel": 3, "terminate": 1}, "pause": 0.1},
     "crashes": {
         "faults": {"kill backend": 2, "kill postmaster": 3, "immediate shutdown": 2},
@@ -82,13 +87,13 @@ ROUNDS: dict[str, dict[str, Any]] = {
         "crash": True,
     },
     "processes": {
-        "faults": {"kill client": 4, "stop client": 2, "stop backend": 2, "terminate": 1},
-        "pause": 0.2,
+        "faults": {"kill client": 3, "stop client": 2, "stop backend": 3, "terminate": 1},
+        "pause": 0.15,
     },
     "network": {
-        "faults": {"stall network": 1, "cut network": 2, "vanish": 2, "kill pooler": 1},
+        "faults": {"stall network": 2, "cut network": 2, "vanish": 2, "kill pooler": 2},
         "route": {"proxy": 6, "session": 2, "transaction": 2},
-        "pause": 0.3,
+        "pause": 0.15,
     },
     "session crashes": {
         "faults": {"kill postmaster": 1},
@@ -96,7 +101,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
         "flush": 0,
         "session": 1,
         "workspace": 0,
-        "step": {"lock": 60, "transaction": 20, "discard": 2},
+        "step": {"lock": 60, "transaction": 20, "discard": 2, "burst": 4},
         "pause": 0.5,
         "crash": True,
     },
@@ -105,8 +110,9 @@ ROUNDS: dict[str, dict[str, Any]] = {
         "keys": 300,
         "keep": 0.3,
         "leave": 0.3,
-        "faults": {"lock table full": 3, "old snapshot": 1, "cancel": 2},
+        "faults": {"lock table full": 3, "cancel": 2},
     },
+    "old snapshot": {"faults": {"old snapshot": 1, "cancel": 4}, "seconds": 150, "long": True},
     "clock": {"lease": 0.8, "session": 0.2, "faults": {"clock jump": 3, "kill client": 1}},
 }
 
@@ -301,6 +307,7 @@ class Round:
                 self.problems.append(f"of {lockid} there are the versions {known}")
 
     def judge(self) -> tuple[Facts, list[tuple[str, str]]]:
+        self.problems += self.run.server.complaints()
         self.problems += (self.log / "errors").read_text().splitlines()[-5:]
         self.end_prepared()
         tables = self.read_tables()
@@ -314,6 +321,7 @@ class Round:
         server = self.run.server
         server.environment = self.run.faketime() if self.name == "clock" else {}
         server.stop()
+        server.log.unlink(missing_ok=True)
         server.ensure_up()
         for database, versions in DATABASES.items():
             server.make_database(database, WORKSPACES, versions)
@@ -380,13 +388,15 @@ class Run:
             skipped["clock"] = "needs libfaketime"
         for name in set(names) & set(skipped):
             print(f'skipped: round "{name}" {skipped[name]}')
+        if not self.options.rounds and self.options.minutes < LONG:
+            names = [name for name in names if "long" not in ROUNDS[name]]
         return [name for name in names if name not in skipped]
 
     def play(self) -> None:
         end = now() + self.options.minutes * 60
         names = self.rounds()
         number = 0
-        while number == 0 or now() < end:
+        while number < len(names) or now() < end:
             name = names[number % len(names)]
             start = now()
             game = Round(self, name, number)
@@ -402,7 +412,9 @@ class Run:
                 print(f"  {kind}: {text}", flush=True)
             number += 1
             if violations and self.options.keep:
-                shutil.copytree(self.directory / "round", self.options.keep / f"round.{number - 1}")
+                kept = self.options.keep / f"round.{number - 1}"
+                shutil.copytree(self.directory / "round", kept)
+                shutil.copy(self.server.log, kept)
             if violations and self.options.first:
                 break
 

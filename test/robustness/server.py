@@ -1,6 +1,7 @@
 """The server under test, its pooler, and the database of a round."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,12 @@ from log import now
 from workspaces import NEW_STATE
 
 START_SECONDS = 60
+
+# Broken locks and leaks, failed assertions, and crashes but for ours.
+COMPLAINT = re.compile(
+    r"don't own a lock of type (?!Exclusive)|leak: |TRAP: |XX000"
+    r"|terminated by signal (?!9\b|15\b|6\b)|stuck spinlock|could not find .* in lock table"
+)
 
 
 def children(pid: int) -> list[int]:
@@ -63,6 +70,11 @@ class Server:
                 return cursor.fetchall() if cursor.description else []
         finally:
             connection.close()
+
+    def complaints(self) -> list[str]:
+        """What the server has logged that no fault of ours explains."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line for line in lines if COMPLAINT.search(line)][:5]
 
     def pid(self) -> int:
         """Of the postmaster, 0 if there is none."""

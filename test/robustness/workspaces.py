@@ -4,9 +4,14 @@ import json
 import time
 from typing import Any, Optional
 
+import psycopg2
+
 STATES = "terraform_remote_state.states"
 CREATION = "tfstate_pg/new workspace"
 NEW_STATE = '{"version": 4, "serial": 1, "lineage": "test", "outputs": {}, "resources": []}'
+
+# of a FATAL error: the connection is lost, and with it the outcome
+FATAL = ("57P01", "57P02", "57P03", "57P04", "57P05", "08")
 
 
 class Refused(Exception):
@@ -25,8 +30,14 @@ class WorkspaceSteps:
         if outer:
             self.begin("READ COMMITTED")
         self.call("set", f"SET LOCAL tfstate.fence = {int(fence)}")
+        self.change_state("write", lockid, fence)
+        if outer:
+            time.sleep(self.random.choice([0, 0.002, 0.02]))
+            self.finish("commit")
+
+    def change_state(self, do: str, lockid: str, fence: Optional[int]) -> None:
         self.call(
-            "write",
+            do,
             f"UPDATE {STATES} SET data = jsonb_set(jsonb_set(data::jsonb, '{{serial}}',"
             " to_jsonb((data::jsonb ->> 'serial')::bigint + 1)), '{outputs,by}', %s)::text"
             " WHERE name = %s",
@@ -34,9 +45,16 @@ class WorkspaceSteps:
             lockid=lockid,
             fence=fence,
         )
-        if outer:
-            time.sleep(self.random.choice([0, 0.002, 0.02]))
-            self.finish("commit")
+
+    def step_free_write(self) -> None:
+        """Write a state without a fence, whoever has the lock."""
+        if self.route == "transaction":
+            return
+        lockid = f"{STATES}/{self.choose_workspace()}"
+        self.begin("READ COMMITTED")
+        self.change_state("free write", lockid, None)
+        time.sleep(self.random.choice([0, 0.002, 0.02]))
+        self.finish("commit")
 
     def step_stale_write(self) -> None:
         if self.fences:
@@ -69,10 +87,14 @@ class WorkspaceSteps:
         if lock["fence"]:
             self.fences[lock["lockid"]] = lock["fence"]
             self.hold(lock)
+        if run and self.random.random() < 0.3:
+            self.rival(lock, name, run)
         self.shim_unlock(lock, f"id) FROM {STATES} WHERE name = %s", (name,))
 
     def shim_lock(self, name: str, mode: str, run: str) -> dict[str, Any]:
         """Lock a workspace.  The ID is that of an earlier lock if the run had one."""
+        shares = self.may_have_shares
+        self.may_have_shares |= mode == "durable"
         identity = self.new_identity()
         lockid = f"{STATES}/{name}"
         wait = self.random.choice([0, 100, 2000])
@@ -92,9 +114,34 @@ class WorkspaceSteps:
         )
         fence, known_as = row[1] or (None, identity)
         lock = {"lockid": lockid, "id": known_as, "mode": mode, "ttl": None, "fence": fence}
+        lock["shares"] = shares
         self.left = [entry for entry in self.left if entry[1] != known_as]
         self.held.append(lock)
         return lock
+
+    def rival(self, lock: dict[str, Any], name: str, run: str) -> None:
+        """Another session of the same run is not given a lock whose session is there."""
+        identity = self.new_identity()
+        facts = {"lockid": lock["lockid"], "id": identity, "lock": lock["id"], "mode": "session"}
+        self.log_start("rival", facts)
+        outcome, code, other = "ok", "", None
+        try:
+            other = psycopg2.connect(**self.target())
+            cursor = other.cursor()
+            cursor.execute(
+                "SELECT set_config('tfstate.info', %s, false), set_config('tfstate.run_id', %s, false)",
+                (json.dumps({"ID": identity}), run),
+            )
+            cursor.execute(
+                f"SELECT tfstate_pg.pg_try_advisory_lock(id) FROM {STATES} WHERE name = %s", (name,)
+            )
+        except psycopg2.Error as error:
+            code = error.pgcode or ""
+            outcome = "unknown" if not code or code.startswith(FATAL) else "failed"
+        finally:
+            if other is not None:
+                other.close()
+        self.log.write(n=self.counter, end=outcome, code=code, row=None)
 
     def shim_unlock(self, lock: dict[str, Any], key: str, arguments: tuple = ()) -> None:
         self.call(
@@ -105,6 +152,8 @@ class WorkspaceSteps:
             id=lock["id"],
         )
         self.held.remove(lock)
+        self.may_have_shares = lock.get("shares", True)
+        self.look_for_remains()
         self.set_up_shim("session", 0, "")
 
     # Workspaces that come and go
@@ -130,6 +179,7 @@ class WorkspaceSteps:
             self.go_back(lockid, "tfstate_undelete(%s)", (lockid,))
 
     def creation_lock(self, mode: str) -> dict[str, Any]:
+        self.may_have_shares |= mode == "durable"
         identity = self.new_identity()
         wait = self.random.choice([0, 0, 500])
         self.set_up_shim(mode, wait, identity)
@@ -195,6 +245,7 @@ class WorkspaceSteps:
         """Write a version anew: the same text, but for the serial, as the one it was made from."""
         identity = self.new_identity()
         self.set_up_shim("session", 0, identity)
+        self.may_have_shares = True
         self.begin("READ COMMITTED")
         number = self.call(
             "roll back", f"SELECT {function}", arguments, lockid=lockid, id=identity
