@@ -36,7 +36,7 @@ configure_server() {
 		min_wal_size = 8MB
 		wal_writer_delay = 5s
 		deadlock_timeout = 200ms
-		tfstate.max_session_locks = 200
+		tfstate.max_session_locks = 50
 		tfstate.history = all
 		tfstate.history_count = -1
 		tfstate.history_age = -1

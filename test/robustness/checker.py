@@ -108,6 +108,7 @@ class Transaction:
     taken: list[tuple[int, Holding]] = field(default_factory=list)
     released: list[tuple[int, str]] = field(default_factory=list)
     forced: list[str] = field(default_factory=list)
+    pinned: list[Any] = field(default_factory=list)  # IDs, or lockids and fences
     renewed: list[tuple[Holding, Operation]] = field(default_factory=list)
     writes: list[Operation] = field(default_factory=list)
     free_writes: list[Operation] = field(default_factory=list)
@@ -144,6 +145,7 @@ class Facts:
         self.wrong: list[Operation] = []  # releases of another holding than was named
         self.writes: list[Write] = []
         self.free_writes: list[tuple[Operation, Operation]] = []  # without a fence, and the commit
+        self.pinned: dict[Any, float] = {}  # when the row could be taken away again
         self.passes: list[Operation] = []  # locks that one statement took and released
         self.rivals: list[Operation] = []
         self.remains: list[Operation] = []  # where something was left behind
@@ -190,11 +192,17 @@ class ClientReader:
     def lose_connection(self) -> None:
         for holding, _ in self.transaction.renewed if self.transaction else []:
             holding.lease_over = inf  # nobody knows how long the server keeps it from others
+        self.end_transaction(inf)
         for holding in self.on_connection:
             holding.alive_until = min(holding.alive_until, self.alive)
             if holding.mode != "durable" or not holding.acknowledged:
                 holding.end_at(self.alive)
         self.on_connection = []
+
+    def end_transaction(self, moment: float) -> None:
+        """An open transaction keeps others from what it wants to change, expired or not."""
+        for key in self.transaction.pinned if self.transaction else []:
+            self.facts.pinned[key] = max(moment, self.facts.pinned.get(key, 0))
         self.transaction = None
 
     def do_set(self, operation: Operation) -> None:
@@ -343,6 +351,7 @@ class ClientReader:
         elif self.transaction:
             if operation.outcome == "ok":
                 self.transaction.released.append((self.transaction.depth, operation.facts["id"]))
+                self.transaction.pinned.append(operation.facts["id"])
         elif operation.outcome != "failed":
             self.add_release(operation.facts["id"], "unlock", operation, self.flushes)
 
@@ -350,6 +359,7 @@ class ClientReader:
         if operation.outcome == "ok":
             if self.transaction:
                 self.transaction.forced.append(operation.row[0])
+                self.transaction.pinned.append(operation.row[0])
             else:
                 self.add_release(operation.row[0], "force", operation, self.flushes)
             if operation.facts["id"] not in (None, operation.row[0]):
@@ -401,11 +411,13 @@ class ClientReader:
     def do_rollback(self, operation: Operation) -> None:
         if operation.outcome == "ok" and self.transaction:
             self.abort(operation, 0)
-            self.transaction = None
+            self.end_transaction(operation.end)
 
     def do_write(self, operation: Operation) -> None:
         if operation.outcome == "ok":
             self.transaction.writes.append(operation)
+            facts = operation.facts
+            self.transaction.pinned.append((facts["lockid"], facts["fence"]))
 
     def do_free_write(self, operation: Operation) -> None:
         if operation.outcome == "ok":
@@ -420,7 +432,7 @@ class ClientReader:
         transaction = self.transaction
         if operation.outcome == "failed":
             self.abort(operation, 0)
-            self.transaction = None
+            self.end_transaction(operation.end)
             return
         self.commit_locks(transaction, operation, self.flushes)
         for holding, renew in transaction.renewed:
@@ -435,7 +447,7 @@ class ClientReader:
                 self.facts.writes.append(Write(lockid, fence, operation, self.flushes))
             for write in transaction.free_writes:
                 self.facts.free_writes.append((write, operation))
-            self.transaction = None
+            self.end_transaction(operation.end)
 
     def commit_locks(self, transaction: Transaction, operation: Operation, flushed: bool) -> None:
         for _, identity in transaction.released:
@@ -462,7 +474,7 @@ class ClientReader:
                 self.facts.possible[holding.id] = holding.lock
         if operation.outcome == "ok":
             self.facts.prepared[operation.facts["gid"]] = transaction
-        self.transaction = None
+        self.end_transaction(operation.end if operation.outcome == "failed" else inf)
 
     def do_commit_prepared(self, operation: Operation) -> None:
         if operation.outcome != "failed":
@@ -560,8 +572,14 @@ class Checker:
             for start, end in self.clock_jumps:
                 if end > holding.lock.start:
                     holding.lease_until = min(holding.lease_until, start)
-            if holding.lease_over < inf and not self.clock_jumps:
-                holding.freed = min(holding.lease_over, holding.freed or inf)
+            pinned = self.facts.pinned
+            over = max(
+                holding.lease_over,
+                pinned.get(holding.id, 0),
+                pinned.get((holding.lockid, holding.fence), 0),
+            )
+            if over < inf and not self.clock_jumps:
+                holding.freed = min(over, holding.freed or inf)
         for undo in self.facts.undone:
             for _, holding in self.facts.prepared[undo.facts["gid"]].taken:
                 holding.end_at(undo.start)
@@ -724,6 +742,10 @@ class Checker:
             seen[number] = holding
         for holdings in self.by_lockid.values():
             ended = sorted(holdings, key=lambda holding: holding.lock.end)
+            certain = [holding for holding in ended if holding.known_until() > holding.lock.end]
+            for before, after in zip(certain, certain[1:]):
+                if before.fence > after.fence:
+                    self.violation("fence", f"{tell(before)} and {tell(after)}")
             ends = [holding.lock.end for holding in ended]
             greatest: list[Holding] = []
             for holding in ended:
@@ -882,8 +904,8 @@ class Checker:
                 continue
             if id(lock) in timed_out and self.gave_up_early(lock):
                 self.violation("waited too little", describe(lock))
-            if wait is None:
-                continue
+            if wait is None or self.clock_jumps:
+                continue  # the server's timers go by the clock
             too_long = lock.start + wait + HAND_OVER
             if lock.end > too_long and not self.is_disturbed(lock.start, lock.end):
                 self.violation("waited too long", describe(lock))

@@ -241,7 +241,7 @@ class Client(WorkspaceSteps):
             ttl=ttl,
         )
         if slow:
-            time.sleep(self.random.choice([0, 0, 0.02, 0.02, 0.1, 1.2]))
+            time.sleep(self.random.choice([0, 0.02, 0.1, 1.2]))
             self.finish("commit")
 
     def unlock(self, lockid: str, identity: str) -> None:

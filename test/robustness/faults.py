@@ -197,7 +197,9 @@ class Faults:
 
         return self.after(inf, close)
 
-    def disk_full(self, number: int, disk: Path) -> str:
+    def disk_full(self, number: int, disk: Path) -> Optional[str]:
+        if self.later:
+            return None  # the other disk is full
         ballast = disk / "ballast"
         try:
             with open(ballast, "wb", buffering=0) as file:
@@ -217,10 +219,10 @@ class Faults:
 
         return self.after(self.random.uniform(0.3, 3), make_room)
 
-    def disk_full_WAL(self, number: int) -> str:
+    def disk_full_WAL(self, number: int) -> Optional[str]:
         return self.disk_full(number, self.disks["wal"])
 
-    def disk_full_data(self, number: int) -> str:
+    def disk_full_data(self, number: int) -> Optional[str]:
         return self.disk_full(number, self.disks["data"])
 
     def clock_jump(self, number: int) -> bool:

@@ -59,7 +59,7 @@ DEFAULTS: dict[str, Any] = {
         "stock": 4,
         "create": 3,
         "roll_back": 3,
-        "connect": 1,
+        "connect": 0.3,
     },
     "flush": 0.5,  # is synchronous_commit on?
     "session": 0.5,
@@ -78,7 +78,7 @@ DEFAULTS: dict[str, Any] = {
 
 ROUNDS: dict[str, dict[str, Any]] = {
     "calm": {"route": {"direct": 1}, "lease": 0.05},
-    "leases": {"route": {"direct": 1}, "lease": 0.8, "session": 0.2},
+    "leases": {"route": {"direct": 1}, "lease": 0.8, "session": 0.2, "renew": 0.8},
     "interrupts": {"faults": {"cancel": 3, "terminate": 1}, "pause": 0.1},
     "crashes": {
         "faults": {"kill backend": 2, "kill postmaster": 3, "immediate shutdown": 2},

@@ -106,7 +106,8 @@ class Server:
         give_up = now() + START_SECONDS
         while not self.is_up():
             if now() > give_up:
-                raise RuntimeError(f"the server does not start, see {self.log}")
+                said = "".join(self.log.read_text(errors="replace").splitlines(True)[-20:])
+                raise RuntimeError(f"the server does not start:\n{said}")
             if not self.pid():
                 self.control("-t", "20", "start")
             time.sleep(0.05)

@@ -144,16 +144,17 @@ class WorkspaceSteps:
         self.log.write(n=self.counter, end=outcome, code=code, row=None)
 
     def shim_unlock(self, lock: dict[str, Any], key: str, arguments: tuple = ()) -> None:
-        self.call(
+        released = self.call(
             "unlock",
             f"SELECT tfstate_pg.pg_advisory_unlock({key}",
             arguments,
             lockid=lock["lockid"],
             id=lock["id"],
-        )
+        )[0]
         self.held.remove(lock)
-        self.may_have_shares = lock.get("shares", True)
-        self.look_for_remains()
+        if released:
+            self.may_have_shares = lock.get("shares", True)
+            self.look_for_remains()
         self.set_up_shim("session", 0, "")
 
     # Workspaces that come and go
