@@ -1,5 +1,5 @@
 #!/bin/bash
-# test/all.sh [regress|isolation|tap|robustness|demo [NAME ...]]
+# test/all.sh [regress|isolation|tap|robustness|model|demo [NAME ...]]
 #
 # Runs all tests, or those of one kind, or the named ones of that kind
 # (bash test/all.sh tap 001_crash).  Builds and installs first; the regression
@@ -115,6 +115,17 @@ run_robustness() {
 	skipped=$((skipped + skip))
 }
 
+run_model() {
+	heading 'The model'
+	bash "$root/test/model.sh" short | tee "$work/output" || true
+	if [[ $(tail -n 1 "$work/output") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+		passed=$((passed + BASH_REMATCH[1]))
+		failed=$((failed + BASH_REMATCH[2]))
+	else
+		failed=$((failed + 1))
+	fi
+}
+
 run_demo() {
 	heading 'The demo'
 	if bash "$root/test/demo.sh"; then
@@ -127,9 +138,9 @@ run_demo() {
 
 case $kind in
 	all)
-		kinds=(regress isolation tap robustness demo)
+		kinds=(regress isolation tap robustness model demo)
 		;;
-	regress | isolation | tap | robustness | demo)
+	regress | isolation | tap | robustness | model | demo)
 		kinds=("$kind")
 		;;
 	*)
@@ -137,7 +148,7 @@ case $kind in
 		;;
 esac
 
-prepare pgbouncer jq
+prepare pgbouncer jq spin
 heading 'Building tfstate'
 build COPT=-Werror
 start_server ${SETTINGS:+"$SETTINGS"}

@@ -1,0 +1,189 @@
+#!/bin/bash
+# test/model.sh [short]
+#
+# Explores the model of the lock protocol, src/lock.pml, state by state: several
+# choices of what sessions do and what fails, each exhaustively.  Then gives the
+# model one deliberate bug after the other, each of which must be seen.  Prints
+# how many states each choice has.  With "short" the larger choices are left out,
+# which takes half a minute; all take a few.
+#
+# A choice fails if something that the model promises is broken, or if the search
+# was not complete.  A step of the protocol that no choice reaches fails too (not
+# with "short").
+#
+# The last line is the count of all tests; the exit status is 0 only if none
+# failed.
+
+set -euo pipefail
+# shellcheck source=test/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+passed=0 failed=0
+memory=3500 depth=1000000	# at most: MB, steps
+optimize=-O0	# compiling takes longer than a small search
+
+# The macros that a choice sets to 1; NAME=NUMBER sets one to another number.
+small=(
+	'SESSION_MODE CANCELS ENDS POLLS SESSIONS=2'
+	'SESSION_MODE DISCARDS CANCELS POLLS SESSIONS=2 OPERATIONS=2'
+	'SESSION_MODE FORCES ENDS CANCELS POLLS SESSIONS=2 OPERATIONS=2'
+	'DURABLE_MODE LEASES CANCELS POLLS SESSIONS=2'
+	'SESSION_MODE DURABLE_MODE CRASHES POLLS SESSIONS=2'
+	'SESSION_MODE'
+	'DURABLE_MODE CANCELS ENDS POLLS SESSIONS=2'
+	'SESSION_MODE PREPARES DISCARDS SESSIONS=2'
+	'DURABLE_MODE POLLS'
+	'SERVED SESSION_MODE DURABLE_MODE SESSIONS=2'
+)
+large=(
+	'SERVED DURABLE_MODE'
+	'DURABLE_MODE PREPARES POLLS SESSIONS=2'
+	'SESSION_MODE CANCELS ENDS POLLS'
+	'SESSION_MODE FORCES ENDS POLLS'
+	'SESSION_MODE DURABLE_MODE POLLS'
+	'DURABLE_MODE FORCES CANCELS POLLS'
+	'DURABLE_MODE LEASES CRASHES POLLS SESSIONS=2'
+)
+
+# The bugs, and the choice in which each has to be seen.
+bugs=(
+	'UNLOCK_EARLY SESSION_MODE CANCELS POLLS SESSIONS=2'
+	'WAKE_EARLY DURABLE_MODE POLLS SESSIONS=2'
+	'LOOK_BEFORE_RESET DURABLE_MODE POLLS SESSIONS=2'
+	'NO_LOOK_AFTER_WAIT DURABLE_MODE POLLS SESSIONS=2'
+	'NO_WAKE SERVED DURABLE_MODE SESSIONS=2'
+	'REQUEUE DURABLE_MODE POLLS'
+	'RECLAIM_LIVING SESSION_MODE SESSIONS=2'
+	'OWNER_BY_PID SESSION_MODE DISCARDS SESSIONS=2'
+	'PROMOTION_STAYS SESSION_MODE CANCELS SESSIONS=2'
+	'TAKE_CHANGING SESSION_MODE FORCES CANCELS ENDS POLLS SESSIONS=2'
+	'TERMINATE_NO_WAIT SESSION_MODE FORCES SESSIONS=2'
+	'PREPARE_SESSION SESSION_MODE PREPARES SESSIONS=2'
+	'NO_SYNC DURABLE_MODE CRASHES POLLS SESSIONS=2'
+	'FENCE_WITHOUT_KEY DURABLE_MODE POLLS SESSIONS=2'
+	'FENCE_NOT_FLUSHED SESSION_MODE CRASHES SESSIONS=2'
+)
+
+# Compiles the model with the macros that are named, and explores it; what the
+# explorer says is in output, and its states are in listing.  With SERVED it also
+# looks for runs without end that break the formula, in which nobody who can go on
+# is left standing.
+explore() {
+	local macro macros=() search=() safety=(-DSAFETY)
+	for macro in "$@"; do
+		[[ $macro == *=* || $macro == BUG_* ]] || macro+='=1'
+		macros+=("-D$macro")
+	done
+	rm -rf "$work/model"
+	mkdir "$work/model"
+	cd "$work/model"
+	cp "$root/src/lock.pml" .
+	quietly spin -a -o3 "${macros[@]}" lock.pml
+	[[ $* != *SERVED* ]] || search=(-a -f) safety=(-DNFAIR=3)
+	quietly gcc "$optimize" -w "${safety[@]}" -DCOLLAPSE -DVECTORSZ=512 "-DMEMLIM=$memory" -o pan pan.c
+	./pan "-m$depth" "${search[@]}" >output 2>&1 || true
+	./pan -d >listing
+}
+
+# Was everything explored, and all well?
+is_complete() {
+	grep -q 'errors: 0$' output && ! grep -Eiq '^error|out of memory|not completed|too small' output
+}
+
+# Was something broken that the model promises?
+is_violation() {
+	grep -Eq 'assertion violated|invalid end state \(|acceptance cycle \(' output
+}
+
+# How many states were explored.
+states() {
+	awk '/states, stored/ { printf "%10d states", $1 }' output
+}
+
+# Counts and prints a result: ok or FAILED, and what about.
+result() {
+	if [[ $1 == ok ]]; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+	fi
+	printf '%-6s  %s\n' "$1" "$2"
+}
+
+# Adds the lines of the model that have been reached to the file $work/reached,
+# and all that can be to $work/lines.
+note_reached() {
+	awk '
+		/^proctype/ || /^init/ { process = $NF }
+		FNR == NR && /^unreached in / { process = $NF }
+		FNR == NR && match($0, /state [0-9]+/) && /^\tlock.pml:/ { unreached[process, substr($0, RSTART + 6, RLENGTH - 6)]; next }
+		FNR < NR && /^\tstate/ && !/-end-/ && match($0, /lock.pml:[0-9]+/) {
+			line = substr($0, RSTART + 9, RLENGTH - 9)
+			print line >> lines
+			if (!((process, $2) in unreached))
+				print line >> reached
+		}' lines="$work/lines" reached="$work/reached" output listing
+}
+
+# Prints the lines that no choice has reached.
+unreached_lines() {
+	comm -23 <(sort -u "$work/lines") <(sort -u "$work/reached") | sort -n | while read -r line; do
+		sed -n "$line{/never reached/!s/^/lock.pml:$line: /p}" "$root/src/lock.pml"
+	done
+}
+
+explore_choices() {
+	local choice
+	for choice in "$@"; do
+		# shellcheck disable=SC2086
+		explore $choice
+		if is_complete; then
+			result ok "$(states)  $choice"
+		else
+			result FAILED "$(states)  $choice"
+			grep -E '^(error|pan)|errors:' output || true
+		fi
+		[[ $choice == SERVED* ]] || note_reached
+	done
+}
+
+check_reached() {
+	local lines
+	lines=$(unreached_lines)
+	if [[ -n $lines ]]; then
+		result FAILED 'every step is reached'
+		printf '%s\n' "$lines"
+	else
+		result ok 'every step is reached'
+	fi
+}
+
+explore_bugs() {
+	local bug
+	for bug in "${bugs[@]}"; do
+		# shellcheck disable=SC2086
+		explore BUG_$bug
+		if is_violation; then
+			result ok "$bug: $(sed -n 's/^pan:1: \(.*\) (at depth.*/\1/p' output | cut -c 1-60)"
+		else
+			result FAILED "$bug: not seen"
+		fi
+	done
+}
+
+form=${1:-long}
+[[ $form == long || $form == short ]] || die "there is no form $form"
+make_work_directory
+install_missing spin
+heading 'The protocol'
+explore_choices "${small[@]}"
+if [[ $form == long ]]; then
+	optimize=-O1 depth=10000000
+	explore_choices "${large[@]}"
+	check_reached
+	optimize=-O0 depth=1000000
+fi
+heading 'Deliberate bugs'
+explore_bugs
+printf '\n%s passed, %s failed\n' $passed $failed
+((failed == 0 && passed > 0))
