@@ -430,7 +430,7 @@ GRANT SELECT ON @extschema@.tfstate_holders TO PUBLIC;
 -- In the twins of the views the text without a star is looked up by index.
 CREATE FUNCTION @extschema@.tfstate_holders(pattern text)
 RETURNS SETOF @extschema@.tfstate_holders
-LANGUAGE sql VOLATILE STRICT PARALLEL RESTRICTED
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 BEGIN ATOMIC
 	SELECT h.* FROM @extschema@.tfstate_holders h
 	 WHERE strpos(pattern, '*') = 0 AND h.lockid = pattern COLLATE "C"

@@ -104,7 +104,7 @@ static uint64
 read_seed(Oid relid)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
 	HeapTuple	tuple = tfstate_next_visible(scan, snapshot);
 	bool		isnull;

@@ -92,7 +92,7 @@ tfstate_privileges(const char *privilege)
 		return list_make1("*");
 
 	rel = table_open(tfstate_catalog()->privilege, AccessShareLock);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
 	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
 	{

@@ -79,6 +79,16 @@ inserted_for_good(HeapTuple tuple, Snapshot snapshot)
 }
 
 /*
+ * A snapshot of what is committed now, whatever the isolation level.  While a
+ * parallel query runs no new one can be taken: then it is that query's.
+ */
+Snapshot
+tfstate_latest_snapshot(void)
+{
+	return IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot();
+}
+
+/*
  * The next row of a scan with SnapshotAny that a registered MVCC snapshot sees.
  *
  * That is what a scan with that snapshot would return, but it leaves no

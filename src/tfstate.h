@@ -235,6 +235,7 @@ extern bool tfstate_backend_details(int pid, BackendDetails *details);
 extern int	tfstate_tag_holder(const LOCKTAG *tag);
 
 /* rows.c */
+extern Snapshot tfstate_latest_snapshot(void);
 extern HeapTuple tfstate_next_visible(SysScanDesc scan, Snapshot snapshot);
 extern HeapTuple tfstate_next_in_order(SysScanDesc scan, ScanDirection direction,
 									   Snapshot snapshot);

@@ -120,7 +120,7 @@ find_up_to(const char *lockid, int64 number, Version *version)
 {
 	Relation	rel = table_open(tfstate_catalog()->version, AccessShareLock);
 	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	bool		found;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -402,7 +402,7 @@ tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first)
 	memset(reader, 0, sizeof(VersionReader));
 	reader->rel = table_open(tfstate_catalog()->version, AccessShareLock);
 	reader->index = index_open(tfstate_catalog()->version_index, AccessShareLock);
-	reader->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	reader->snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	reader->scan = tfstate_scan_versions(reader->rel, reader->index, lockid,
 										 chain_start(reader, lockid, first),
 										 ForwardScanDirection);

@@ -88,7 +88,7 @@ tfstate_session_locks(PG_FUNCTION_ARGS)
 
 	patterns = tfstate_privileges("view");
 	rel = table_open(tfstate_catalog()->session, AccessShareLock);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
 	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
 	{

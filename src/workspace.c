@@ -51,7 +51,7 @@ tfstate_attached_tables(void)
 {
 	List	   *tables = NIL;
 	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
 	HeapTuple	tuple;
 
@@ -128,7 +128,7 @@ bool
 tfstate_attached_table(Oid relid, AttachedTable *table)
 {
 	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
 	bool		found = false;
 	HeapTuple	tuple;
@@ -194,7 +194,7 @@ find_in_table(Relation rel, AttrNumber column, RegProcedure equal, Datum value,
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	Oid			index = tfstate_index_on(rel, column);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	bool		isnull = true;
 	ScanKeyData key;
 	SysScanDesc scan;
