@@ -428,6 +428,20 @@ guard_change(const AttachedTable *table, const StateRow *before, const StateRow 
 }
 
 /*
+ * Find the columns of a table of states, by StateColumn.  Error if it is none by now.
+ */
+static void
+require_columns(Relation rel, AttrNumber *columns)
+{
+	if (!tfstate_state_columns(rel, columns))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table of Terraform states any more",
+						RelationGetRelationName(rel)),
+				 errdetail("Such a table has the columns id bigint, name text and data text.")));
+}
+
+/*
  * The row in a tuple of a table of states.  Returns false if it has no name, and
  * so is no workspace.  Error if the table has other columns by now.
  */
@@ -439,12 +453,7 @@ read_row(Relation rel, HeapTuple tuple, StateRow *row)
 	bool		isnull;
 	Datum		value;
 
-	if (!tfstate_state_columns(desc, columns))
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a table of Terraform states any more",
-						RelationGetRelationName(rel)),
-				 errdetail("Such a table has the columns id bigint, name text and data text.")));
+	require_columns(rel, columns);
 	memset(row, 0, sizeof(StateRow));
 	value = heap_getattr(tuple, columns[STATE_NAME], desc, &isnull);
 	if (isnull)
@@ -469,13 +478,18 @@ read_row(Relation rel, HeapTuple tuple, StateRow *row)
 static void
 guard_truncate(Relation rel, const AttachedTable *table)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tfstate workspace",
-												  ALLOCSET_DEFAULT_SIZES);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
+	Snapshot	snapshot;
+	MemoryContext context;
+	AttrNumber	columns[NUM_STATE_COLUMNS];
+	SysScanDesc scan;
 	HeapTuple	tuple;
 	StateRow	row;
 
+	require_columns(rel, columns);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate workspace",
+									ALLOCSET_DEFAULT_SIZES);
+	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
 	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);

@@ -13,8 +13,7 @@
 #include "access/detoast.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/pg_class.h"
+#include "access/relation.h"
 #include "compat.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -102,15 +101,14 @@ visit_rows(const Visit *visit, Relation rel, const AttrNumber *columns, const ch
 static void
 visit_table(const Visit *visit, Oid relid, const char *name)
 {
-	Relation	rel = try_table_open(relid, AccessShareLock);
+	Relation	rel = try_relation_open(relid, AccessShareLock);
 	AttrNumber	columns[NUM_STATE_COLUMNS];
 
 	if (rel == NULL)
 		return;
-	if (rel->rd_rel->relkind == RELKIND_RELATION &&
-		tfstate_state_columns(RelationGetDescr(rel), columns))
+	if (tfstate_state_columns(rel, columns))
 		visit_rows(visit, rel, columns, name);
-	table_close(rel, AccessShareLock);
+	relation_close(rel, AccessShareLock);
 }
 
 /*

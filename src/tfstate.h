@@ -305,7 +305,7 @@ extern Jsonb *tfstate_force_release(const char *lockid, const char *id,
 									const char *reason, bool terminate);
 
 /* workspace.c */
-extern bool tfstate_state_columns(TupleDesc desc, AttrNumber *columns);
+extern bool tfstate_state_columns(Relation rel, AttrNumber *columns);
 extern List *tfstate_attached_tables(void);
 extern bool tfstate_attached_table(Oid relid, AttachedTable *table);
 extern char *tfstate_workspace_lockid(Oid relid, const char *name);

@@ -13,9 +13,11 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/execdesc.h"
@@ -83,12 +85,17 @@ find_column(TupleDesc desc, const char *name, Oid type)
 }
 
 /*
- * Find the columns of a table of states, by StateColumn.  Returns false if one is not
- * there, or has another type: the owner of an attached table can change it.
+ * Find the columns of a table of states, by StateColumn.  Returns false if it is no
+ * table, or one is not there, or has another type: the owner of an attached table can
+ * change it, in PostgreSQL 15 even to a view, which has no rows to scan.
  */
 bool
-tfstate_state_columns(TupleDesc desc, AttrNumber *columns)
+tfstate_state_columns(Relation rel, AttrNumber *columns)
 {
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		return false;
 	columns[STATE_ID] = find_column(desc, "id", INT8OID);
 	columns[STATE_NAME] = find_column(desc, "name", TEXTOID);
 	columns[STATE_DATA] = find_column(desc, "data", TEXTOID);
@@ -220,16 +227,16 @@ find_in_table(Relation rel, AttrNumber column, RegProcedure equal, Datum value,
 static bool
 find_row(Oid relid, StateColumn column, Datum value, StateColumn wanted, Datum *result)
 {
-	Relation	rel = try_table_open(relid, AccessShareLock);
+	Relation	rel = try_relation_open(relid, AccessShareLock);
 	AttrNumber	columns[NUM_STATE_COLUMNS];
 	bool		found;
 
 	if (rel == NULL)
 		return false;
-	found = tfstate_state_columns(RelationGetDescr(rel), columns) &&
+	found = tfstate_state_columns(rel, columns) &&
 		find_in_table(rel, columns[column], column == STATE_ID ? F_INT8EQ : F_TEXTEQ, value,
 					  columns[wanted], result);
-	table_close(rel, AccessShareLock);
+	relation_close(rel, AccessShareLock);
 	return found;
 }
 
