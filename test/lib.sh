@@ -11,6 +11,9 @@
 # start_server	starts a server below $work, with the settings that are given, and
 #			points libpq's variables at it
 #
+# with_sanitizer	runs a test command, whose builds then have the sanitizer of
+#			undefined behaviour and our own assertions
+#
 # When the script ends, however it ends, $work goes away with every server
 # below it.  The checkout is only read.  No cluster of the system is made,
 # started or stopped.
@@ -235,6 +238,12 @@ build() {
 		--exclude=tmp_check -cf - . | as_user tar -C "$source" -xf -
 	quietly as_user "${make[@]}" "-j$(nproc)" "$@"
 	quietly as_root "${make[@]}" install "$@"
+}
+
+with_sanitizer() {
+	env PG_LDFLAGS='-Wl,--no-as-needed -lubsan' \
+		PG_CFLAGS='-fsanitize=undefined -fno-sanitize-recover=undefined -fno-sanitize=alignment -DUSE_ASSERT_CHECKING' \
+		"$@"
 }
 
 # Prints a TCP port that nobody listens on.

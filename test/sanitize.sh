@@ -79,9 +79,7 @@ build_valgrind() {
 }
 
 test_undefined() {
-	tests undefined env PG_LDFLAGS='-Wl,--no-as-needed -lubsan' \
-		PG_CFLAGS='-fsanitize=undefined -fno-sanitize-recover=undefined -fno-sanitize=alignment -DUSE_ASSERT_CHECKING' \
-		bash "$root/test/all.sh"
+	tests undefined with_sanitizer bash "$root/test/all.sh"
 }
 
 test_assert() {
