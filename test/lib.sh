@@ -78,6 +78,7 @@ in_background() {
 stop_servers() {
 	local data
 	find "$work" -name postmaster.pid -printf '%h\n' | while read -r data; do
+		kill -CONT "$(head -n 1 "$data/postmaster.pid")" # a test may have stopped it
 		as_user "$bindir/pg_ctl" -D "$data" -m immediate stop
 	done >/dev/null 2>&1 || true
 }

@@ -2,10 +2,14 @@
 # test/robustness.sh [MINUTES [SEED]]
 # test/robustness.sh bugs [NAME ...]
 #
-# Many clients lock at random while clients, backends, server, network, disks and clock fail, and
-# checkers look for broken promises (see robustness/).  Prints a table of operations, faults and
-# violations; the exit status is 1 if there was a violation.  There is a round of each kind at least,
-# which takes about two minutes, and then as many more as MINUTES allow.
+# Many clients lock at random while clients, backends, server, network, disks and clock fail, or a
+# cluster under Patroni fails over, and checkers look for broken promises (see robustness/).  Prints
+# a table of operations, faults and violations; the exit status is 1 if there was a violation.  There
+# is a round of each kind at least, which takes about five minutes, and then as many more as MINUTES
+# allow.
+#
+# In rounds of the kind "failover async" the standbys are asynchronous, and what the table shows as
+# lost is no violation.
 #
 # The second form applies the patches in robustness/bugs to copies of the sources, one after the
 # other, and runs each until a violation is found, MINUTES at most (4 by default), in the rounds that
@@ -52,7 +56,7 @@ run_rounds() {
 }
 
 disks=() initdb_options=(--wal-segsize=1)
-prepare pgbouncer python3
+prepare pgbouncer python3 patroni etcd-server
 as_user python3 -c 'import psycopg2' 2>/dev/null || apt_install python3-psycopg2
 faketime=$(find /usr/lib -name libfaketime.so.1 | head -n 1)
 [[ -n $faketime ]] || { apt_install libfaketime && faketime=$(find /usr/lib -name libfaketime.so.1 | head -n 1); }

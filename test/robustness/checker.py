@@ -27,6 +27,7 @@ HEAD_POLL = 1.0  # seconds after which who waits looks for himself
 HAND_OVER = 0.7  # seconds that a hand-over may take; a lost wake-up takes a whole one
 POOLED = ("session", "transaction")  # routes
 ELSEWHERE = ("go", "rival")  # over another connection
+INSIDE = ("savepoint", "release", "rollback to", "rollback", "commit", "prepare")  # a transaction
 UNDEFINED = "42704"  # a prepared transaction that there is not
 UNSUPPORTED = "0A000"  # to prepare a transaction that waited for a lock of its own session
 FULL = ("53100", "53200", "53300")  # disk, lock table, connections
@@ -48,6 +49,7 @@ class Operation:
     outcome: str = "unknown"
     code: str = ""
     row: Any = None
+    server: Optional[int] = None  # the port of the one that was asked, in a cluster
 
 
 @dataclass
@@ -131,6 +133,7 @@ class Facts:
         self.releases: dict[str, list[Release]] = defaultdict(list)
         self.wild_forces: list[Operation] = []  # without an ID, of unknown outcome
         self.possible: dict[str, Operation] = {}  # IDs of locks of unknown outcome
+        self.behind: list[tuple[str, int, Operation]] = []  # fences from who is the primary no more
         self.not_held: list[Operation] = []  # unlocks that found no lock
         self.locks: list[tuple[Operation, bool]] = []  # calls, and whether through a pooler
         self.timed_out: list[Operation] = []
@@ -139,7 +142,8 @@ class Facts:
         self.adopted: list[Operation] = []
         self.looks: list[Operation] = []
         self.passing: dict[str, Operation] = {}  # IDs of locks for one statement
-        self.prepared: dict[str, Transaction] = {}
+        # whose PREPARE was not seen to succeed has nothing that is known
+        self.prepared: dict[str, Transaction] = defaultdict(Transaction)
         self.undone: list[Operation] = []  # prepared transactions that were rolled back
         self.renewals: list[Operation] = []
         self.wrong: list[Operation] = []  # releases of another holding than was named
@@ -157,8 +161,11 @@ class Facts:
 class ClientReader:
     """Follows one client through its log."""
 
-    def __init__(self, facts: Facts):
+    def __init__(self, facts: Facts, faults: list[dict[str, Any]]):
         self.facts = facts
+        self.lost = [fault for fault in faults if fault["lost"]]
+        self.server: Optional[int] = None  # the port of the one that it is connected to
+        self.adrift = False  # is it in a transaction that can come to nothing?
         self.by_id: dict[str, Holding] = {}
         self.on_connection: list[Holding] = []  # all that the session took
         self.transaction: Optional[Transaction] = None
@@ -168,6 +175,12 @@ class ClientReader:
 
     def read(self, path: Path) -> None:
         for operation in read_operations(path):
+            operation.server = self.server
+            if self.proves_nothing(operation):
+                self.keep_fence(operation)
+                operation.outcome, operation.code, operation.row = "unknown", "", None
+                if self.adrift and self.transaction:
+                    self.do_commit(operation)
             self.facts.counts[operation.do] += 1
             self.facts.counts[operation.outcome] += 1
             if operation.outcome == "failed":
@@ -177,17 +190,49 @@ class ClientReader:
             if operation.do == "connect":
                 self.lose_connection()
                 self.route = operation.facts["route"]
+                self.server = operation.row[0] if operation.row else None
                 self.flushes = True
             elif operation.outcome != "unknown":
                 self.alive = operation.start
             handler = getattr(self, "do_" + operation.do.replace(" ", "_"), None)
-            if handler:
+            if handler and not (self.adrift and operation.do in INSIDE):
                 handler(operation)
             if operation.outcome == "failed" and self.transaction:
                 self.abort(operation, self.transaction.depth)
             if operation.outcome == "unknown" and operation.do not in ELSEWHERE:
                 self.lose_connection()
         self.lose_connection()
+
+    def proves_nothing(self, operation: Operation) -> bool:
+        """Did a server answer that is the primary no more, without asking the others?
+
+        It says what it knows and lets the session have what lives in the session.  Only who takes a
+        durable lock has to wait for a standby.
+        """
+        if operation.do == "connect":
+            self.adrift = False
+        if operation.do == "connect" or self.adrift:
+            return self.adrift
+        if not any(
+            fault["lost"] == self.server and fault["from"] < operation.end < fault["to"]
+            for fault in self.lost
+        ):
+            return False
+        if operation.do == "commit" and operation.outcome == "ok":
+            return all(holding.mode != "durable" for _, holding in self.transaction.taken)
+        self.adrift = operation.do == "begin" or self.transaction is not None
+        if operation.do != "lock" or operation.outcome != "ok" or self.adrift:
+            return True
+        granted = len(operation.row) != 4 or operation.row[0]
+        return not granted or operation.facts["mode"] != "durable"
+
+    def keep_fence(self, operation: Operation) -> None:
+        """Somebody may have used it, whatever became of the lock."""
+        if operation.do == "lock" and operation.outcome == "ok":
+            tried = len(operation.row) == 4
+            fence = operation.row[2 if tried else 1]
+            if isinstance(fence, int) and (operation.row[0] or not tried):
+                self.facts.behind.append((database(operation.facts["lockid"]), fence, operation))
 
     def lose_connection(self) -> None:
         for holding, _ in self.transaction.renewed if self.transaction else []:
@@ -277,6 +322,8 @@ class ClientReader:
 
     def do_exchange(self, operation: Operation) -> None:
         """The creation of a workspace turns the lock of the creation key into its own."""
+        if operation.outcome == "unknown":
+            self.facts.possible[operation.facts["id"]] = operation
         if operation.outcome != "ok":
             return
         if operation.row is None:
@@ -533,6 +580,7 @@ class Checker:
         self.check_looks()
         self.check_adoptions()
         self.check_fences()
+        self.check_fences_behind()
         self.check_not_held()
         self.check_durable()
         self.check_phantoms()
@@ -741,7 +789,7 @@ class Checker:
         for holding in self.facts.holdings:
             number = (database(holding.lockid), holding.fence)
             if number in seen:
-                self.violation("fence", f"{tell(seen[number])} and {tell(holding)}")
+                self.violation("fence given twice", f"{tell(seen[number])} and {tell(holding)}")
             seen[number] = holding
         for holdings in self.by_lockid.values():
             ended = sorted(holdings, key=lambda holding: holding.lock.end)
@@ -757,6 +805,18 @@ class Checker:
                 before = bisect_right(ends, holding.lock.start)
                 if before and greatest[before - 1].fence > holding.fence:
                     self.violation("fence", f"{tell(greatest[before - 1])} and {tell(holding)}")
+
+    def check_fences_behind(self) -> None:
+        """A primary that is cut off gives smaller fences than the one that has taken its place."""
+        for name, fence, lock in self.facts.behind:
+            for holding in self.facts.holdings:
+                if database(holding.lockid) != name or holding.fence > fence:
+                    continue
+                text = f"{fence} by {describe(lock)}, {tell(holding)}"
+                if holding.fence == fence:
+                    self.violation("fence given twice", text)
+                elif holding.lock.server != lock.server and holding.lock.start > lock.end:
+                    self.violation("fence", text)
 
     def may_have_ended(self, holding: Holding, before: float = inf) -> bool:
         """Could anything that a client did or saw have ended it before a point in time?"""
@@ -1041,8 +1101,8 @@ def read_faults(path: Path) -> list[dict[str, Any]]:
     return list(faults.values())
 
 
-def read_facts(directory: Path) -> Facts:
+def read_facts(directory: Path, faults: list[dict[str, Any]]) -> Facts:
     facts = Facts()
     for path in sorted(directory.glob("client.*")):
-        ClientReader(facts).read(path)
+        ClientReader(facts, faults).read(path)
     return facts

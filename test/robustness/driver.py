@@ -74,6 +74,7 @@ class Client(WorkspaceSteps):
         try:
             if do == "connect":
                 self.open_connection()
+                row = [self.connection.info.port]  # of the server that we have found
             else:
                 row = self.fetch(sql, arguments)
         except psycopg2.Error as error:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Optional
 
 import psycopg2
 
+from patroni import Cluster
 from log import Log, now
 from proxy import Proxy
 from server import Pooler, Server, send
@@ -16,8 +17,21 @@ from server import Pooler, Server, send
 # How long after its end a fault may still delay others, in seconds.
 AFTERMATH = 0.5
 
+# Another member of the cluster is the primary then.
+FAILING_OVER = (
+    "switch over",
+    "kill primary",
+    "kill postgres",
+    "isolate primary",
+    "pause primary",
+)
+
+# The old one lives on for a while, with its clients.
+LEAVING_BEHIND = ("isolate primary", "pause primary")
+
 # Others are slowed down by these.
 DISTURBING = (
+    *FAILING_OVER,
     "stop client",
     "stop backend",
     "kill backend",
@@ -33,6 +47,7 @@ DISTURBING = (
 
 # The server may have restarted, and lost what was not flushed.
 CRASHING = (
+    *FAILING_OVER,
     "kill backend",
     "kill postmaster",
     "immediate shutdown",
@@ -77,6 +92,7 @@ class Faults:
             disturbs=name in DISTURBING,
             crash=name in CRASHING,
             clock=name == "clock jump",
+            lost=self.server.primary().port if name in LEAVING_BEHIND else None,
         )
         return self.number
 
@@ -168,6 +184,30 @@ class Faults:
         self.server.stop()
         self.server.ensure_up()
         return True
+
+    # The cluster
+
+    def fail_over(self, how: Callable[[Cluster], bool]) -> bool:
+        done = how(self.server)
+        self.server.ensure_up()
+        return done
+
+    def switch_over(self, number: int) -> bool:
+        return self.fail_over(Cluster.switch_over)
+
+    def kill_primary(self, number: int) -> bool:
+        return self.fail_over(Cluster.kill_primary)
+
+    def kill_postgres(self, number: int) -> bool:
+        return self.fail_over(Cluster.kill_postgres)
+
+    def isolate_primary(self, number: int) -> bool:
+        return self.fail_over(Cluster.isolate_primary)
+
+    def pause_primary(self, number: int) -> bool:
+        return self.fail_over(Cluster.pause_primary)
+
+    # The server's resources
 
     def lock_table_full(self, number: int) -> str:
         connection = self.server.connect("robust")

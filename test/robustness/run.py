@@ -18,11 +18,12 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import psycopg2
 
 from checker import Checker, Facts, read_facts, read_faults
+from patroni import Cluster
 from faults import Faults
 from log import Log, now
 from proxy import Proxy
@@ -74,6 +75,21 @@ DEFAULTS: dict[str, Any] = {
     "faults": {},  # weights
     "pause": 0.5,  # seconds between faults, about
     "crash": False,  # does the round end in a crash?
+    "cluster": "",  # of servers: synchronous or asynchronous
+    "lossy": False,  # is what is lost counted, and no violation?
+}
+
+FAILOVER: dict[str, Any] = {
+    "seconds": 120,
+    "route": {"first": 1, "second": 1, "third": 1},
+    "faults": {
+        "switch over": 3,
+        "kill primary": 2,
+        "kill postgres": 3,
+        "isolate primary": 2,
+        "pause primary": 2,
+    },
+    "pause": 3,
 }
 
 ROUNDS: dict[str, dict[str, Any]] = {
@@ -114,6 +130,13 @@ ROUNDS: dict[str, dict[str, Any]] = {
     },
     "old snapshot": {"faults": {"old snapshot": 1, "cancel": 4}, "seconds": 150, "long": True},
     "clock": {"lease": 0.8, "session": 0.2, "faults": {"clock jump": 3, "kill client": 1}},
+    "failover": {**FAILOVER, "cluster": "synchronous"},
+    "failover async": {
+        **FAILOVER,
+        "cluster": "asynchronous",
+        "lossy": True,
+        "long": True,
+    },
 }
 
 
@@ -142,12 +165,13 @@ class Round:
         self.processes: dict[int, subprocess.Popen] = {}
         self.incarnations: Counter[int] = Counter()
         self.problems: list[str] = []
+        self.server = run.find_server(self.kind["cluster"])
         shutil.rmtree(self.log, ignore_errors=True)
         self.log.mkdir()
         self.faults = Faults(
             self.seed,
             Log(self.log / "faults"),
-            run.server,
+            self.server,
             run.proxy,
             run.poolers,
             lambda: [process.pid for process in self.processes.values()],
@@ -160,6 +184,9 @@ class Round:
         routes["proxy"] = {"host": "127.0.0.1", "port": self.run.proxy.port, "sslmode": "disable"}
         for mode, pooler in self.run.poolers.items():
             routes[mode] = {"host": "127.0.0.1", "port": pooler.port}
+        if isinstance(self.server, Cluster):
+            for first, route in enumerate(("first", "second", "third")):
+                routes[route] = self.server.route(first)
         config = {
             "seed": self.seed,
             "log": str(self.log),
@@ -210,11 +237,11 @@ class Round:
             for process in self.processes.values():
                 process.kill()
             self.faults.inject("kill postmaster")
-        self.run.server.ensure_up()
+        self.server.ensure_up()
         give_up = now() + 20
         number = self.faults.begin("end")
         while any(process.poll() is None for process in self.processes.values()):
-            self.run.server.sql(
+            self.server.sql(
                 "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = 'robust'"
             )
             time.sleep(0.1)
@@ -233,10 +260,10 @@ class Round:
         self.run.proxy.cut()
         give_up = now() + 10
         while now() < give_up:
-            sessions = self.run.server.sql(
+            sessions = self.server.sql(
                 "SELECT pid, state, query FROM pg_stat_activity WHERE usename = 'robust'"
             )
-            locks = self.run.server.sql(
+            locks = self.server.sql(
                 "SELECT pid, classid, objid, objsubid FROM pg_locks"
                 " WHERE locktype = 'advisory' AND pid IS NOT NULL"
             )
@@ -248,8 +275,8 @@ class Round:
 
     def end_prepared(self) -> None:
         """Roll back the prepared transactions that nobody has ended."""
-        for gid, database in self.run.server.sql("SELECT gid, database FROM pg_prepared_xacts"):
-            self.run.server.sql(f"ROLLBACK PREPARED '{gid}'", database=database)
+        for gid, database in self.server.sql("SELECT gid, database FROM pg_prepared_xacts"):
+            self.server.sql(f"ROLLBACK PREPARED '{gid}'", database=database)
 
     def read_tables(self) -> dict[str, Any]:
         tables: dict[str, Any] = {"clock": time.time() - now(), "problems": self.problems}
@@ -263,7 +290,7 @@ class Round:
 
     def rows(self, database: str, query: str) -> list[dict[str, Any]]:
         sql = f"SELECT to_json(q) FROM ({query}) q"
-        return [row[0] for row in self.run.server.sql(sql, database=database)]
+        return [row[0] for row in self.server.sql(sql, database=database)]
 
     def probe(self, tables: dict[str, Any]) -> None:
         """Each lock can be force-released where it is held, and then be taken, at once."""
@@ -273,12 +300,12 @@ class Round:
         lockids = {row["lockid"]: "" for row in tables["history"]}
         lockids.update({row["lockid"]: row["id"] for row in tables["holders"]})
         for database in DATABASES:
-            connection = self.run.server.connect(database)
+            connection = self.server.connect(database)
             for lockid, identity in lockids.items():
                 if lockid.startswith(database + ":"):
                     self.probe_lock(connection, lockid.partition(":")[2], identity)
             connection.close()
-            for row in self.run.server.sql(
+            for row in self.server.sql(
                 "SELECT * FROM tfstate_verify(versions => true)", database=database
             ):
                 self.problems.append(f"tfstate_verify: {row}")
@@ -307,18 +334,18 @@ class Round:
                 self.problems.append(f"of {lockid} there are the versions {known}")
 
     def judge(self) -> tuple[Facts, list[tuple[str, str]]]:
-        self.problems += self.run.server.complaints()
+        self.problems += self.server.complaints()
         self.problems += (self.log / "errors").read_text().splitlines()[-5:]
         self.end_prepared()
         tables = self.read_tables()
         self.count_versions(tables)
         self.probe(tables)
-        facts = read_facts(self.log)
         faults = read_faults(self.log / "faults") + self.run.stalls
+        facts = read_facts(self.log, faults)
         return facts, Checker(facts, faults, tables).check()
 
     def play(self) -> tuple[Facts, list[tuple[str, str]]]:
-        server = self.run.server
+        server = self.server
         server.environment = self.run.faketime() if self.name == "clock" else {}
         server.stop()
         server.log.unlink(missing_ok=True)
@@ -358,6 +385,8 @@ class Run:
         self.faults: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
         self.violations: Counter[str] = Counter()
+        self.losses: Counter[str] = Counter()  # where the cluster does not promise more
+        self.cluster: Optional[Cluster] = None
         threading.Thread(target=self.watch_for_stalls, daemon=True).start()
 
     def watch_for_stalls(self) -> None:
@@ -366,9 +395,20 @@ class Run:
         while True:
             time.sleep(0.02)
             if now() - last > 0.15:
-                stall = {"from": last, "to": now() + 0.2}
-                self.stalls.append({**stall, "disturbs": True, "crash": False, "clock": False})
+                stall = {"from": last, "to": now() + 0.2, "disturbs": True}
+                self.stalls.append({**stall, "crash": False, "clock": False, "lost": None})
             last = now()
+
+    def find_server(self, cluster: str) -> Server:
+        """The server of a round; that of the one before ends."""
+        self.server.stop()
+        if self.cluster:
+            self.cluster.stop()
+        self.cluster = None
+        if cluster:
+            directory = self.directory / "cluster"
+            self.cluster = Cluster(self.options.bindir, directory, cluster == "synchronous")
+        return self.cluster or self.server
 
     def faketime(self) -> dict[str, str]:
         self.clock.write_text("+0\n")
@@ -402,6 +442,9 @@ class Run:
             game = Round(self, name, number)
             facts, violations = game.play()
             self.stalls = []
+            if game.kind["lossy"]:
+                self.losses.update(kind for kind, _ in violations)
+                violations = []
             self.add_up(game, facts, violations)
             print(
                 f"round {number} ({name}): {now() - start:.0f} s, {facts.counts['lock']} lock calls,"
@@ -414,7 +457,7 @@ class Run:
             if violations and self.options.keep:
                 kept = self.options.keep / f"round.{number - 1}"
                 shutil.copytree(self.directory / "round", kept)
-                shutil.copy(self.server.log, kept)
+                shutil.copy(game.server.log, kept)
             if violations and self.options.first:
                 break
 
@@ -425,6 +468,9 @@ class Run:
         self.errors.update(facts.errors)
         self.faults.update(game.faults.counts)
         self.points.update(game.faults.points)
+        if self.cluster:
+            self.faults["failovers in all"] += self.cluster.failovers
+            self.faults["old primaries rewound"] += self.cluster.rewinds()
         self.violations.update(kind for kind, _ in violations)
 
     def print_table(self) -> None:
@@ -433,6 +479,7 @@ class Run:
             ("errors", self.errors),
             ("faults", self.faults),
             ("cancelled or terminated at", self.points),
+            ("lost by asynchronous standbys", self.losses),
             ("violations", self.violations),
         ):
             print(f"\n{heading}")
@@ -465,7 +512,7 @@ def main() -> None:
     finally:
         for pooler in run.poolers.values():
             pooler.stop()
-        run.server.stop()
+        run.find_server("")
     run.print_table()
     print(f"\n{run.violations.total()} violations (seed {run.seed})")
     sys.exit(1 if run.violations else 0)
