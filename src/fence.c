@@ -25,7 +25,9 @@
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "replication/syncrep.h"
+#include "replication/walsender_private.h"
 #include "storage/bufmgr.h"
+#include "storage/lwlock.h"
 #include "tfstate.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
@@ -60,7 +62,25 @@ tfstate_raise_synchronous_commit(void)
 }
 
 /*
+ * Has a synchronous standby flushed WAL up to this place?
+ */
+static bool
+is_on_standby(XLogRecPtr lsn)
+{
+	bool		result;
+
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	result = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] >= lsn;
+	LWLockRelease(SyncRepLock);
+	return result;
+}
+
+/*
  * Wait until WAL up to this place cannot be lost any more.
+ *
+ * To the server a cancel of the wait for a standby is a mere warning, since what
+ * it waits for is usually a commit that has happened.  Here nothing has happened
+ * yet, and it is an error.
  */
 static void
 make_durable(XLogRecPtr lsn)
@@ -73,6 +93,10 @@ make_durable(XLogRecPtr lsn)
 	HOLD_INTERRUPTS();
 	SyncRepWaitForLSN(lsn, true);
 	RESUME_INTERRUPTS();
+	if (InterruptPending && !is_on_standby(lsn))
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling the wait of a fence for synchronous replication")));
 }
 
 /*

@@ -231,6 +231,19 @@ foreach my $level ('off', 'remote_write')
 		kill('CONT', $receiver);
 		push @expected, "$lockid|" . $client->result;
 	}
+	# Nor is a fence shown whose wait is canceled, in a transaction that has yet
+	# to commit.
+	kill('STOP', $receiver);
+	$client->query_safe('BEGIN');
+	$client->query_safe("SET LOCAL statement_timeout = '200ms'");
+	$client->query(
+		"SELECT tfstate_lock('$level/canceled/' || i, '{}', 'session') FROM generate_series(1, 40) i"
+	);
+	is($client->sqlstate, '57014',
+		"synchronous_commit $level: no fence without the standby");
+	$client->query_safe('ROLLBACK');
+	kill('CONT', $receiver);
+
 	# A session lock writes nothing that has to be safe, but its fence has to be.
 	# The server writes a sequence to WAL once in 32 values: of 40 session locks
 	# one waits for the standby.
