@@ -8,6 +8,7 @@ it is to be found when it is.  The exit status is 1 if a promise was broken.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -18,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
 import psycopg2
 
@@ -77,6 +78,8 @@ DEFAULTS: dict[str, Any] = {
     "crash": False,  # does the round end in a crash?
     "cluster": "",  # of servers: synchronous or asynchronous
     "lossy": False,  # is what is lost counted, and no violation?
+    "long": False,  # only in runs of LONG minutes and more
+    "every": 1,  # in each turn, in each second one, ...
 }
 
 FAILOVER: dict[str, Any] = {
@@ -90,6 +93,7 @@ FAILOVER: dict[str, Any] = {
         "pause primary": 2,
     },
     "pause": 3,
+    "every": 2,
 }
 
 ROUNDS: dict[str, dict[str, Any]] = {
@@ -128,7 +132,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
         "leave": 0.3,
         "faults": {"lock table full": 3, "cancel": 2},
     },
-    "old snapshot": {"faults": {"old snapshot": 1, "cancel": 4}, "seconds": 150, "long": True},
+    "old snapshot": {"faults": {"old snapshot": 1, "cancel": 4}, "seconds": 150, "long": True, "every": 4},
     "clock": {"lease": 0.8, "session": 0.2, "faults": {"clock jump": 3, "kill client": 1}},
     "failover": {**FAILOVER, "cluster": "synchronous"},
     "failover async": {
@@ -136,6 +140,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
         "cluster": "asynchronous",
         "lossy": True,
         "long": True,
+        "every": 4,
     },
 }
 
@@ -429,15 +434,22 @@ class Run:
         for name in set(names) & set(skipped):
             print(f'skipped: round "{name}" {skipped[name]}')
         if not self.options.rounds and self.options.minutes < LONG:
-            names = [name for name in names if "long" not in ROUNDS[name]]
+            names = [name for name in names if not ROUNDS[name].get("long")]
         return [name for name in names if name not in skipped]
 
-    def play(self) -> None:
+    def turns(self) -> Iterator[str]:
+        """One round of each kind, and so on until the time is over."""
         end = now() + self.options.minutes * 60
         names = self.rounds()
-        number = 0
-        while number < len(names) or now() < end:
-            name = names[number % len(names)]
+        for turn in itertools.count():
+            for name in names:
+                if turn and now() > end:
+                    return
+                if turn % ROUNDS[name].get("every", 1) == 0:
+                    yield name
+
+    def play(self) -> None:
+        for number, name in enumerate(self.turns()):
             start = now()
             game = Round(self, name, number)
             facts, violations = game.play()
@@ -453,9 +465,8 @@ class Run:
             )
             for kind, text in violations[:20]:
                 print(f"  {kind}: {text}", flush=True)
-            number += 1
             if violations and self.options.keep:
-                kept = self.options.keep / f"round.{number - 1}"
+                kept = self.options.keep / f"round.{number}"
                 shutil.copytree(self.directory / "round", kept)
                 shutil.copy(game.server.log, kept)
             if violations and self.options.first:
