@@ -365,7 +365,9 @@ class ClientReader:
             self.on_connection.append(holding)
 
     def do_stock_unlock(self, operation: Operation) -> None:
-        self.by_id[operation.facts["id"]].end_at(operation.start)
+        holding = self.by_id.get(operation.facts["id"])
+        if holding:
+            holding.end_at(operation.start)
 
     def do_renew(self, operation: Operation) -> None:
         holding = self.by_id.get(operation.facts["id"])
