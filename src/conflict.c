@@ -21,23 +21,63 @@
 #define MAX_IN_MESSAGE	256
 
 /*
+ * How many bytes has the control character at this place of a text, which a terminal
+ * would obey?  0 if it is another character.
+ */
+static int
+control_bytes(const char *text)
+{
+	const unsigned char *p = (const unsigned char *) text;
+
+	if (*p < ' ' || *p == 0x7f)
+		return 1;
+	if (GetDatabaseEncoding() == PG_UTF8 && p[0] == 0xc2 && p[1] < 0xa0)
+		return 2;				/* U+0080 to U+009F */
+	return 0;
+}
+
+/*
  * A text without control characters and cut to a number of bytes.
  */
 char *
 tfstate_one_line(const char *text, int max_bytes)
 {
 	int			len = pg_mbcliplen(text, strlen(text), max_bytes);
-	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
 	char	   *result = pnstrdup(text, len);
 
-	for (unsigned char *p = (unsigned char *) result; *p; p++)
-	{
-		if (*p < ' ' || *p == 0x7f)
-			*p = ' ';
-		else if (utf8 && p[0] == 0xc2 && p[1] < 0xa0)	/* U+0080 to U+009F */
-			p[0] = p[1] = ' ';
-	}
+	for (char *p = result; *p; p++)
+		memset(p, ' ', control_bytes(p));
 	return text[len] == '\0' ? result : psprintf("%s...", result);
+}
+
+/*
+ * An SQL literal in one line, without control characters.
+ */
+static char *
+literal(const char *text)
+{
+	StringInfoData result;
+	bool		escaped = false;
+
+	initStringInfo(&result);
+	for (const char *p = text; *p; p++)
+	{
+		int			bytes = control_bytes(p);
+
+		if (bytes == 0)
+		{
+			if (*p == '\'' || *p == '\\')
+				appendStringInfoChar(&result, *p);
+			appendStringInfoChar(&result, *p);
+			escaped |= *p == '\\';
+			continue;
+		}
+		escaped = true;
+		appendStringInfo(&result, "\\x%02x", (unsigned char) *p);
+		if (bytes == 2)
+			appendStringInfo(&result, "\\x%02x", (unsigned char) *++p);
+	}
+	return psprintf("%s'%s'", escaped ? "E" : "", result.data);
 }
 
 /*
@@ -122,8 +162,7 @@ char *
 tfstate_force_unlock_call(const char *lockid, const Holding *holder)
 {
 	return psprintf("SELECT tfstate_force_unlock(%s, %s%s);",
-					quote_literal_cstr(lockid),
-					quote_literal_cstr(HOLDING_TEXT(holder, id)),
+					literal(lockid), literal(HOLDING_TEXT(holder, id)),
 					holder->durable ? "" : ", terminate => true");
 }
 
