@@ -228,6 +228,13 @@ GRANT EXECUTE ON FUNCTION tfstate_grant, tfstate_revoke, tfstate_check_grant TO 
 SET ROLE regress_tfstate_bob;
 CALL fails($$SELECT tfstate_grant('regress_tfstate_bob')$$);
 RESET ROLE;
+GRANT SELECT, INSERT, DELETE ON tfstate_privilege TO regress_tfstate_bob;
+SET ROLE regress_tfstate_bob;
+SELECT tfstate_grant('regress_tfstate_bob', 'bob/*');
+SELECT tfstate_has_privilege('bob/a', 'lock') AS lock, tfstate_revoke('regress_tfstate_bob', 'bob/*');
+SELECT tfstate_has_privilege('bob/a', 'lock') AS lock;
+RESET ROLE;
+REVOKE ALL ON tfstate_privilege FROM regress_tfstate_bob;
 
 -- A function of somebody else runs with his rights.
 CREATE FUNCTION lock_for_all(lockid text) RETURNS text LANGUAGE sql SECURITY DEFINER

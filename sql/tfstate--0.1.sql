@@ -4,7 +4,9 @@
 \echo Use "CREATE EXTENSION tfstate" to load this file. \quit
 
 -- What is not schema-qualified below is in pg_catalog; nothing is looked up in
--- a schema that another role may write to.
+-- a schema that another role may write to.  In ours others may perhaps create
+-- functions: in a call of one of ours all arguments are there, and of its types, or
+-- literals for text, so that no other function fits as well.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
 --
@@ -725,7 +727,7 @@ GRANT SELECT ON @extschema@.tfstate_workspaces TO PUBLIC;
 -- attached only, while tfstate_lock_table() holds its name and definition.
 --
 
-CREATE FUNCTION @extschema@.tfstate_unique_index(rel regclass, "column" name)
+CREATE FUNCTION @extschema@.tfstate_unique_index(rel regclass, "column" text)
 RETURNS regclass
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -737,9 +739,9 @@ SELECT i.indexrelid::regclass
  ORDER BY EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid), i.indexrelid
  LIMIT 1
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_unique_index(regclass, name) IS
+COMMENT ON FUNCTION @extschema@.tfstate_unique_index(regclass, text) IS
 'an index that keeps the values of a column apart, one of no constraint if there is a choice';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_unique_index(regclass, name) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_unique_index(regclass, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_takes_shared_ids(rel regclass)
 RETURNS boolean
@@ -988,7 +990,7 @@ RETURNS SETOF text
 LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
 AS $$
-WITH s AS MATERIALIZED (SELECT * FROM @extschema@.tfstate_states())
+WITH s AS MATERIALIZED (SELECT * FROM @extschema@.tfstate_states('*'))
 SELECT format('id %s belongs to workspace "%s" and to "%s"', a.id, a.workspace, b.workspace)
   FROM s a JOIN s b ON a.id = b.id AND a."table"::oid < b."table"::oid
 $$;
@@ -1080,12 +1082,12 @@ BEGIN
 		RETURN;
 	END IF;
 	IF guarded THEN
-		PERFORM @extschema@.tfstate_lock(lockid, '{"Operation": "tfstate_attach()"}', 'session');
+		PERFORM @extschema@.tfstate_lock(lockid, '{"Operation": "tfstate_attach()"}'::jsonb, 'session', '0'::interval, NULL::interval);
 	END IF;
 	EXECUTE format('INSERT INTO %s (id, name, data) VALUES (nextval(''public.global_states_id_seq''), ''default'', $1)', rel)
 		USING format('{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s","outputs":{},"resources":[],"check_results":null}', gen_random_uuid());
 	IF guarded THEN
-		PERFORM @extschema@.tfstate_unlock(lockid);
+		PERFORM @extschema@.tfstate_unlock(lockid, NULL);
 	END IF;
 END;
 $$;
@@ -1136,7 +1138,7 @@ AS $$
 BEGIN
 	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_guard()', rel);
 	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.tfstate_guard()', rel);
-	PERFORM @extschema@.tfstate_repair(s.workspace) FROM @extschema@.tfstate_states() s
+	PERFORM @extschema@.tfstate_repair(s.workspace) FROM @extschema@.tfstate_states('*') s
 	  WHERE s."table" = rel AND s.size IS NOT NULL;
 END;
 $$;
@@ -1227,7 +1229,7 @@ BEGIN
 	LOOP
 		EXECUTE command;
 	END LOOP;
-	PERFORM @extschema@.tfstate_grant(tfstate_attach_role.role, rel || '/*');
+	PERFORM @extschema@.tfstate_grant(tfstate_attach_role.role, rel || '/*', 'lock');
 
 	INSERT INTO @extschema@.tfstate_attached_role (relid, role) VALUES (rel, roleid) ON CONFLICT DO NOTHING;
 	UPDATE @extschema@.tfstate_attached_role a
@@ -1293,10 +1295,10 @@ AS $$
 SELECT concat_ws(E'\n',
 	'terraform {',
 	'  backend "pg" {',
-	'    schema_name          = ' || @extschema@.tfstate_quote_hcl(n.nspname),
+	'    schema_name          = ' || @extschema@.tfstate_quote_hcl(n.nspname::text),
 	CASE WHEN c.relname <> 'states' THEN	-- OpenTofu 1.10 and later
-		'    table_name           = ' || @extschema@.tfstate_quote_hcl(c.relname) || E'\n' ||
-		'    index_name           = ' || @extschema@.tfstate_quote_hcl((SELECT i.relname FROM pg_class i WHERE i.oid = @extschema@.tfstate_unique_index(rel, 'name'))) END,
+		'    table_name           = ' || @extschema@.tfstate_quote_hcl(c.relname::text) || E'\n' ||
+		'    index_name           = ' || @extschema@.tfstate_quote_hcl((SELECT i.relname::text FROM pg_class i WHERE i.oid = @extschema@.tfstate_unique_index(rel, 'name'))) END,
 	'    skip_schema_creation = true',
 	'    skip_table_creation  = true',
 	'    skip_index_creation  = true',
@@ -1320,7 +1322,7 @@ SELECT concat_ws(E'\n',
 		format(E'# A role is made ready for Terraform with\n# SELECT @extschema@.tfstate_attach(%L, %L, role => ''...'');', n.nspname, c.relname)
 	END,
 	format('export PG_CONN_STR="postgres://%s@HOST:PORT/%s"',
-		   coalesce(@extschema@.tfstate_quote_url(tfstate_attach_text.role), 'ROLE'), @extschema@.tfstate_quote_url(current_database())),
+		   coalesce(@extschema@.tfstate_quote_url(tfstate_attach_text.role::text), 'ROLE'), @extschema@.tfstate_quote_url(current_database()::text)),
 	format('export PGOPTIONS="%s-c tfstate.who=$USER@$HOSTNAME -c tfstate.operation=apply"',
 		   CASE WHEN tfstate_attach_text.role IS NULL THEN '-c search_path=tfstate_pg,pg_catalog,public ' END),
 	CASE WHEN 'tfstate.run_id=%a' = ANY (a.settings) THEN
@@ -1442,7 +1444,7 @@ BEGIN
 		RAISE EXCEPTION 'table "%" is not attached', format('%I.%I', schema, "table")
 			USING ERRCODE = 'undefined_object';
 	END IF;
-	PERFORM @extschema@.tfstate_detach_role(a.relid, a.role) FROM @extschema@.tfstate_attached_role a
+	PERFORM @extschema@.tfstate_detach_role(a.relid, a.role::oid) FROM @extschema@.tfstate_attached_role a
 	  WHERE a.relid = rel;
 	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_row ON %s', rel);
 	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_truncate ON %s', rel);
@@ -1502,7 +1504,7 @@ COMMENT ON FUNCTION @extschema@.tfstate_path_has_shim(text) IS
 'whether a search_path finds the functions of tfstate_pg before the built-in ones';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_path_has_shim(text) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_attach_command(rel regclass, role name DEFAULT NULL)
+CREATE FUNCTION @extschema@.tfstate_attach_command(rel regclass, role text)
 RETURNS text
 LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -1511,9 +1513,9 @@ SELECT format('SELECT @extschema@.tfstate_attach(%L, %L%s)', n.nspname, c.relnam
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.oid = rel
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_attach_command(regclass, name) IS
+COMMENT ON FUNCTION @extschema@.tfstate_attach_command(regclass, text) IS
 'part of tfstate_check(): the call that attaches a table, or makes a role ready for it';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_command(regclass, name) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_command(regclass, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_check_table(
 	rel regclass,
@@ -1526,7 +1528,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT 'error', o.problem, o.remedy FROM @extschema@.tfstate_attach_obstacles(rel) o
 UNION ALL
-SELECT v.severity, v.problem, coalesce(v.remedy, @extschema@.tfstate_attach_command(rel))
+SELECT v.severity, v.problem, coalesce(v.remedy, @extschema@.tfstate_attach_command(rel, NULL))
   FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid JOIN pg_roles owner ON owner.oid = c.relowner,
 	   LATERAL (VALUES
 		(t.name <> rel::text, 'error',
@@ -1560,10 +1562,10 @@ RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT v.severity, t.relid::text, v.problem, @extschema@.tfstate_attach_command(t.relid)
+SELECT v.severity, t.relid::text, v.problem, @extschema@.tfstate_attach_command(t.relid, NULL)
   FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
 	   LEFT JOIN (SELECT s."table", max(s.id), bool_or(s.workspace = s."table" || '/default')
-					FROM @extschema@.tfstate_states() s GROUP BY s."table") w(rel, newest, has_default) ON w.rel = t.relid,
+					FROM @extschema@.tfstate_states('*') s GROUP BY s."table") w(rel, newest, has_default) ON w.rel = t.relid,
 	   LATERAL (VALUES
 		(w.has_default IS NOT TRUE, 'warning',
 		 'there is no workspace "default": the first run in it keeps all others from creating workspaces'),
@@ -1750,14 +1752,14 @@ LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT 'error', r.rolname::text, t.rel::text, 'the role lacks ' || m.missing,
-	   @extschema@.tfstate_attach_command(t.rel, r.rolname)
+	   @extschema@.tfstate_attach_command(t.rel, r.rolname::text)
   FROM @extschema@.tfstate_terraform_roles() t JOIN pg_roles r ON r.oid = t.roleid,
 	   @extschema@.tfstate_missing_privileges(t.rel, t.roleid) m(missing)
  WHERE m.missing IS NOT NULL
 UNION ALL
 SELECT p.severity, r.rolname::text, NULL, p.problem,
 	   coalesce(format('ALTER ROLE %I IN DATABASE %I SET ', r.rolname, current_database()) || p.setting,
-				@extschema@.tfstate_attach_command(t.rel, r.rolname))
+				@extschema@.tfstate_attach_command(t.rel, r.rolname::text))
   FROM (SELECT roleid, min(rel::oid)::regclass AS rel FROM @extschema@.tfstate_terraform_roles() GROUP BY roleid) t
 	   JOIN pg_roles r ON r.oid = t.roleid,
 	   LATERAL (SELECT * FROM @extschema@.tfstate_check_role(t.roleid)) p

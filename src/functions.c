@@ -278,6 +278,25 @@ tfstate_wait_lock(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Error if the current role has nothing to do with the one that took a lock in
+ * another session.
+ */
+static void
+check_role(const char *lockid, const Holding *holding)
+{
+	if (tfstate_session_is_mine(HOLDING_INT64(holding, session)) ||
+		tfstate_acts_for_holder(holding))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for state lock \"%s\", which is held by %s",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+					tfstate_describe_holding(holding, false)),
+			 errdetail("Role \"%s\" took it; only its members and roles with the privilege \"force\" can release or renew it.",
+					   HOLDING_TEXT(holding, role))));
+}
+
+/*
  * Error unless the caller may unlock this holding: it shows the ID, or it is
  * the session that took the lock.
  */
@@ -308,6 +327,7 @@ check_ownership(const char *lockid, const char *id, const Holding *holding)
 				 errmsg("state lock \"%s\" is held in session mode by another session: %s",
 						name, tfstate_describe_holding(holding, own)),
 				 errhint("Only that session can release it, or tfstate_force_unlock() with terminate => true.")));
+	check_role(lockid, holding);
 }
 
 /*
@@ -375,6 +395,7 @@ tfstate_renew(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("state lock \"%s\" has no ttl that could be renewed", name)));
+		check_role(lockid, &holding);
 	} while (!tfstate_renew_lease(&holding, ttl));
 	PG_RETURN_DATUM(HOLDING_DATUM(&holding, expires_at));
 }

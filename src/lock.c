@@ -200,7 +200,8 @@ adopt(const LockRequest *request, Holding *holder)
 
 	if (request->run_id == NULL || run_id == NULL || !holder->durable ||
 		strcmp(run_id, request->run_id) != 0 ||
-		tfstate_session_is_alive(HOLDING_INT64(holder, session)))
+		tfstate_session_is_alive(HOLDING_INT64(holder, session)) ||
+		!tfstate_acts_for_holder(holder))
 		return false;
 	set_session(holder);
 	set_keys(holder, request);

@@ -143,6 +143,20 @@ tfstate_check_privilege(const char *lockid, const char *privilege)
 			 errhint("An administrator can give it with tfstate_grant().")));
 }
 
+/*
+ * May the current role do with a lock what the role that took it may, from another
+ * session?  To know its ID or its run is not enough: a conflict tells the ID to
+ * everybody who may lock.
+ */
+bool
+tfstate_acts_for_holder(const Holding *holding)
+{
+	Oid			role = get_role_oid(HOLDING_TEXT(holding, role), true);
+
+	return (OidIsValid(role) && has_privs_of_role(GetUserId(), role)) ||
+		tfstate_allowed(tfstate_privileges("force"), HOLDING_TEXT(holding, lockid));
+}
+
 /* The grants of a role, kept for one statement. */
 typedef struct StatementPrivileges
 {

@@ -136,22 +136,34 @@ tfstate_my_name(void)
 	return expand_name(tfstate_who);
 }
 
+/* Is it what this session shows: the fence of a durable lock, or else its run? */
+static bool
+is_shown(const Holding *holding)
+{
+	const char *run = tfstate_my_run();
+
+	if (!holding->durable)
+		return false;
+	if (tfstate_fence != 0 && tfstate_fence == HOLDING_INT64(holding, fence))
+		return true;
+	return run && !HOLDING_NULL(holding, run_id) &&
+		strcmp(run, HOLDING_TEXT(holding, run_id)) == 0;
+}
+
 /*
  * Does a holding belong to this session?  One in durable mode belongs to whoever
  * shows its fence, and to the run that it was taken for, if that has a name:
- * behind a pooler a run has many sessions, and a session many runs.
+ * behind a pooler a run has many sessions, and a session many runs.  Neither is a
+ * secret, so the role counts, too.
  */
 bool
 tfstate_is_ours(const Holding *holding)
 {
-	const char *run = tfstate_my_run();
+	bool		mine = tfstate_session_is_mine(HOLDING_INT64(holding, session));
 
-	if (holding->durable && tfstate_fence != 0 &&
-		tfstate_fence == HOLDING_INT64(holding, fence))
-		return true;
-	if (holding->durable && !HOLDING_NULL(holding, run_id))
-		return run && strcmp(run, HOLDING_TEXT(holding, run_id)) == 0;
-	return tfstate_session_is_mine(HOLDING_INT64(holding, session));
+	if (is_shown(holding))
+		return mine || tfstate_acts_for_holder(holding);
+	return mine && (!holding->durable || HOLDING_NULL(holding, run_id));
 }
 
 /*

@@ -219,6 +219,7 @@ extern List *tfstate_statement_privileges(FmgrInfo *flinfo, const char *privileg
 extern bool tfstate_allowed(List *patterns, const char *lockid);
 extern void tfstate_check_privilege(const char *lockid, const char *privilege);
 extern bool tfstate_is_owner(void);
+extern bool tfstate_acts_for_holder(const Holding *holding);
 extern bool tfstate_pattern_matches(const char *lockid, const char *pattern);
 
 /* session.c */

@@ -1,0 +1,279 @@
+-- What a role can do that has no rights, or has those of its own work only.
+SET client_min_messages = warning;
+CREATE ROLE regress_tfstate_mallory;
+CREATE ROLE regress_tfstate_owner;
+CREATE ROLE regress_tfstate_alice;
+CREATE ROLE regress_tfstate_alices IN ROLE regress_tfstate_alice;
+SELECT current_database() AS database \gset
+GRANT CREATE ON DATABASE :"database" TO regress_tfstate_mallory, regress_tfstate_owner;
+
+-- Runs a command and says what becomes of it.
+CREATE PROCEDURE try(command text) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE command;
+	RAISE INFO 'no error: %', command;
+EXCEPTION WHEN OTHERS THEN
+	RAISE INFO '%: %', sqlstate, regexp_replace(sqlerrm, 'since \S+ \S+', 'since ...');
+END;
+$$;
+
+--
+-- Before CREATE EXTENSION
+--
+
+-- It is not trusted: whoever may create in a database may not install it there.
+SET ROLE regress_tfstate_owner;
+CALL try('CREATE EXTENSION tfstate');
+RESET ROLE;
+
+-- What somebody else has created under a name of ours is not used.
+CREATE SCHEMA shared;
+GRANT ALL ON SCHEMA shared TO PUBLIC;
+SET ROLE regress_tfstate_mallory;
+SET search_path = shared, public;
+CREATE FUNCTION planted() RETURNS boolean LANGUAGE plpgsql AS
+$$
+DECLARE
+	context text;
+BEGIN
+	GET DIAGNOSTICS context = PG_CONTEXT;
+	RAISE WARNING 'planted code runs as %: %', current_user, context;
+	RETURN true;
+END;
+$$;
+RESET ROLE;
+CREATE PROCEDURE plant(command text, leftover text) LANGUAGE plpgsql AS $$
+BEGIN
+	SET LOCAL ROLE regress_tfstate_mallory;
+	EXECUTE command;
+	RESET ROLE;
+	CALL try('CREATE EXTENSION tfstate');
+	EXECUTE leftover;
+END;
+$$;
+CALL plant('CREATE TABLE shared.tfstate_privilege (role regrole, pattern text)', 'DROP TABLE shared.tfstate_privilege');
+CALL plant('CREATE VIEW shared.tfstate_holders AS SELECT 1 AS n', 'DROP VIEW shared.tfstate_holders');
+CALL plant('CREATE TYPE shared.tfstate_durable_lock AS (n int)', 'DROP TYPE shared.tfstate_durable_lock');
+CALL plant('CREATE FUNCTION shared.tfstate_check_grant(name, text, text) RETURNS void LANGUAGE sql AS ''SELECT shared.planted()''',
+		   'DROP FUNCTION shared.tfstate_check_grant');
+CALL plant('CREATE SCHEMA tfstate_pg', 'DROP SCHEMA tfstate_pg');
+
+-- Nor is what fits the arguments of a call as well as a function of the server's, in a schema
+-- before all others, or of ours, in the schema of the extension: with other types for one or all
+-- of its arguments, or without those that have a default.
+CREATE FUNCTION plant_functions(of oid[], changed boolean) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	f record;
+BEGIN
+	FOR f IN SELECT p.proname, v.types
+			   FROM pg_proc p
+			  CROSS JOIN generate_series(p.pronargs - p.pronargdefaults * changed::integer, p.pronargs::integer) arguments
+			  CROSS JOIN generate_series(-changed::integer, p.pronargs * changed::integer) change	-- 0: none, -1: all
+			  CROSS JOIN LATERAL (
+				SELECT coalesce(string_agg(CASE WHEN change NOT IN (n, -1) THEN t::regtype::text WHEN t = 'text'::regtype THEN 'name'
+												WHEN t = 'regclass'::regtype THEN 'oid' WHEN t = 'oid'::regtype THEN 'regrole' ELSE 'text' END, ', ' ORDER BY n), '') AS types
+				  FROM unnest(p.proargtypes) WITH ORDINALITY a(t, n) WHERE n <= arguments) v
+			  WHERE p.oid = ANY (of) AND v.types !~ '\yany|internal|cstring' LOOP
+		BEGIN
+			EXECUTE format('CREATE FUNCTION shared.%I(%s) RETURNS boolean LANGUAGE sql AS ''SELECT shared.planted()''', f.proname, f.types);
+		EXCEPTION WHEN duplicate_function THEN
+			NULL;
+		END;
+	END LOOP;
+END;
+$$;
+SET ROLE regress_tfstate_mallory;
+SELECT plant_functions(array_agg(oid), false) FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f'
+   AND proname IN ('replace', 'right', 'left', 'format', 'strpos', 'length', 'octet_length', 'md5', 'sha256', 'encode', 'quote_ident', 'quote_literal',
+				   'current_setting', 'set_config', 'gen_random_uuid', 'clock_timestamp', 'pg_get_userbyid', 'to_regclass', 'to_regnamespace',
+				   'pg_has_role', 'has_table_privilege', 'has_schema_privilege', 'split_part', 'pg_backend_pid', 'pg_extension_config_dump',
+				   'nextval', 'pg_try_advisory_lock', 'pg_advisory_unlock');
+CREATE FUNCTION same(name, text) RETURNS boolean LANGUAGE sql AS 'SELECT shared.planted()';
+CREATE OPERATOR = (FUNCTION = same, LEFTARG = name, RIGHTARG = text);
+CREATE OPERATOR <> (FUNCTION = same, LEFTARG = name, RIGHTARG = text);
+RESET ROLE;
+SET search_path = pg_catalog, public;
+CREATE EXTENSION tfstate SCHEMA shared;
+CREATE TEMP TABLE ours AS
+SELECT array_agg(objid) AS functions FROM pg_depend
+ WHERE classid = 'pg_proc'::regclass AND refclassid = 'pg_extension'::regclass AND deptype = 'e'
+   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'tfstate');
+GRANT SELECT ON ours TO PUBLIC;
+SET ROLE regress_tfstate_mallory;
+SELECT shared.plant_functions(functions, true) FROM ours;
+SELECT count(*) > 300 AS planted FROM pg_proc WHERE proowner = 'regress_tfstate_mallory'::regrole;
+RESET ROLE;
+DROP EXTENSION tfstate;
+SET search_path = shared, pg_catalog;
+CREATE EXTENSION tfstate;
+SET search_path = pg_catalog, public;
+-- As a superuser would call them, from a schema that is not the first:
+SELECT shared.tfstate_grant('regress_tfstate_alice'::name, '*'::text, 'lock'::text);
+SELECT shared.tfstate_attach('planted'::text, 'states'::text, 'regress_tfstate_alice'::name, 'durable'::text, '1 s'::interval,
+							 'on'::text, 5::integer, '1 day'::interval) IS NOT NULL AS attached;
+INSERT INTO planted.states (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
+UPDATE planted.states SET data = '{"version": 4, "serial": 2, "lineage": "a"}';
+SELECT count(shared.tfstate_lock('l'::text, '{}'::jsonb, 'durable'::text, '0'::interval, '1 h'::interval)) AS locked;
+SELECT count(*) AS lines FROM shared.tfstate_check();
+SELECT (SELECT count(*) FROM shared.tfstate_holders('*'::text)) AS holders, (SELECT count(*) FROM shared.tfstate_waiters('*'::text)) AS waiters,
+	   (SELECT count(*) FROM shared.tfstate_history('*'::text)) AS history, (SELECT count(*) FROM shared.tfstate_versions('*'::text)) AS versions,
+	   (SELECT count(*) FROM shared.tfstate_workspaces) AS workspaces, (SELECT count(*) FROM shared.tfstate_verify('*'::text, true)) AS wrong;
+SELECT shared.tfstate_rollback('planted.states/w'::text, 1::bigint) AS number, shared.tfstate_prune('planted.states/w'::text, 1::integer, '0'::interval) AS pruned;
+SELECT shared.tfstate_force_unlock('l'::text, NULL::text, 'test'::text, false) IS NOT NULL AS released;
+SELECT shared.tfstate_detach('planted'::text, 'states'::text);
+SELECT shared.tfstate_revoke('regress_tfstate_alice'::name, '*'::text, 'lock'::text);
+DROP EXTENSION tfstate CASCADE;
+DROP SCHEMA planted CASCADE;
+DROP SEQUENCE public.global_states_id_seq;
+DROP SCHEMA shared CASCADE;
+RESET search_path;
+CREATE EXTENSION tfstate;
+
+--
+-- The owner of a database
+--
+
+ALTER SCHEMA public OWNER TO regress_tfstate_owner;
+SET ROLE regress_tfstate_owner;
+CALL try('TABLE tfstate_durable_lock');
+CALL try('DELETE FROM tfstate_released_lock');
+CALL try('ALTER TABLE tfstate_durable_lock DISABLE TRIGGER ALL');
+CALL try('CREATE OR REPLACE FUNCTION tfstate_matches(text, text) RETURNS boolean LANGUAGE sql AS ''SELECT true''');
+CALL try('ALTER FUNCTION tfstate_matches(text, text) COST 1');
+CALL try('DROP FUNCTION tfstate_lock(text, jsonb, text, interval, interval)');
+CALL try('DROP TABLE tfstate_privilege');
+CALL try('DROP EXTENSION tfstate');
+CALL try('ALTER EXTENSION tfstate SET SCHEMA public');
+CALL try($$SELECT tfstate_grant('regress_tfstate_owner')$$);
+CALL try($$SELECT tfstate_lock('l')$$);
+CALL try($$SELECT tfstate_attach()$$);
+RESET ROLE;
+ALTER SCHEMA public OWNER TO pg_database_owner;
+
+--
+-- Our triggers on tables of others
+--
+
+SELECT tfstate_attach(role => 'regress_tfstate_alice') IS NOT NULL AS attached;
+INSERT INTO terraform_remote_state.states (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
+CREATE SCHEMA mallory AUTHORIZATION regress_tfstate_mallory;
+SET ROLE regress_tfstate_mallory;
+CREATE TABLE mallory.states (id bigint, name text, data text);
+CALL try('CREATE TRIGGER t AFTER INSERT ON mallory.states FOR EACH ROW EXECUTE FUNCTION tfstate_guard()');
+CALL try('SELECT tfstate_guard()');
+RESET ROLE;
+-- Even if an administrator does it for him:
+CALL try('SELECT tfstate_guard()');
+CREATE TRIGGER t AFTER INSERT OR UPDATE OR DELETE ON mallory.states FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
+SET ROLE regress_tfstate_mallory;
+CALL try($$INSERT INTO mallory.states VALUES ((SELECT 1), 'w', '{"version": 4, "serial": 9, "lineage": "a"}')$$);
+RESET ROLE;
+SELECT workspace, number, serial FROM tfstate_versions ORDER BY workspace, number;
+DROP SCHEMA mallory CASCADE;
+
+--
+-- Who may lock, and no more
+--
+
+SELECT tfstate_grant('regress_tfstate_alice', 'terraform_remote_state.*'), tfstate_grant('regress_tfstate_alice', 'l*'),
+	   tfstate_grant('regress_tfstate_mallory', '*');
+GRANT USAGE ON SCHEMA terraform_remote_state TO regress_tfstate_mallory;
+GRANT SELECT, UPDATE ON terraform_remote_state.states TO regress_tfstate_mallory;
+SET ROLE regress_tfstate_alice;
+SET tfstate.run_id = 'run 1';
+SET tfstate.mode = durable;
+SELECT tfstate_lock('lease', '{"ID": "a"}', ttl => '1 h') IS NOT NULL AS locked;
+SELECT id AS workspace FROM terraform_remote_state.states WHERE name = 'w' \gset
+SELECT tfstate_pg.pg_try_advisory_lock(:workspace);
+-- He is told the IDs and fences of locks, and can guess the names of runs.
+\c -
+SET client_min_messages = warning;
+SET ROLE regress_tfstate_mallory;
+SELECT id, fence, holder->>'ID' AS holder FROM tfstate_try_lock('lease') \gset
+SELECT :'id' AS id, :'holder' AS holder, :fence > 0 AS fence;
+SELECT id AS workspace_lock, fence FROM tfstate_try_lock('terraform_remote_state.states/w') \gset
+CALL try($$SELECT tfstate_unlock('lease', 'a')$$);
+CALL try($$SELECT tfstate_renew('lease', 'a', '1 ms')$$);
+CALL try($$SELECT tfstate_force_unlock('lease', 'a')$$);
+SELECT set_config('tfstate.fence', :'fence', false) IS NOT NULL AS fence;
+SET tfstate.run_id = 'run 1';
+SET tfstate.mode = durable;
+\set VERBOSITY sqlstate
+UPDATE terraform_remote_state.states SET data = '{"version": 4, "serial": 2, "lineage": "a"}' WHERE name = 'w';
+SELECT tfstate_pg.pg_try_advisory_lock(:workspace);
+SELECT tfstate_pg.pg_advisory_unlock(:workspace);
+SELECT tfstate_unlock('terraform_remote_state.states/w', :'workspace_lock');
+SELECT tfstate_lock('lease');
+SET tfstate.guard = off;
+UPDATE terraform_remote_state.states SET data = '{"version": 4, "serial": 2, "lineage": "a"}';
+SELECT tfstate_repair('terraform_remote_state.states/w');
+RESET tfstate.guard;
+\set VERBOSITY default
+RESET tfstate.fence;
+RESET tfstate.run_id;
+-- He takes what he likes of his own, but not all that the server has, nor does he say how much that is.
+CALL try('SET tfstate.max_session_locks = 1000000');
+CALL try('SET tfstate.history = none');
+CALL try('SET tfstate.history_count = -1');
+CALL try('SET tfstate.history_age = -1');
+CALL try($$SELECT tfstate_lock('mine ' || i, '{}', 'session') FROM generate_series(1, 1001) i$$);
+RESET ROLE;
+SELECT lockid, id = 'a' AS same, role, waiters FROM tfstate_holders ORDER BY lockid;
+-- A member of the role that has the lock, and who may force-unlock, can do so by its ID.
+SET ROLE regress_tfstate_alices;
+SELECT tfstate_renew('lease', 'a') > now() AS renewed;
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_mallory', 'lease', 'force');
+SET ROLE regress_tfstate_mallory;
+SELECT tfstate_unlock('lease', 'a')->>'ID' AS released;
+RESET ROLE;
+SELECT lockid, role, how, released_by FROM tfstate_history('lease');
+-- The run goes on as the role that began it, whatever session that is.
+SET ROLE regress_tfstate_alices;
+SET tfstate.run_id = 'run 1';
+SET tfstate.mode = durable;
+SELECT tfstate_pg.pg_try_advisory_lock(:workspace), tfstate_pg.pg_advisory_unlock(:workspace);
+RESET tfstate.run_id;
+RESET ROLE;
+
+--
+-- Crafted lockids
+--
+
+-- What a hint says can be copied, and does not change what the terminal shows.
+SELECT count(tfstate_lock(lockid, '{"ID": "'')--", "Who": "\u001b[31m\nERROR:  no", "Info": "%s"}')) AS locked
+  FROM unnest(ARRAY['''); DROP TABLE tfstate_privilege; --', E'a\nERROR:  b\x1b[31m\u0085', E'\\''', '%s%n', '*', '"']) lockid;
+CREATE PROCEDURE show_conflict(lockid text) LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+	hint text;
+BEGIN
+	PERFORM tfstate_lock(lockid);
+EXCEPTION WHEN lock_not_available THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RAISE INFO '% / % / %', regexp_replace(sqlerrm, 'since \S+ \S+', 'since ...'), regexp_replace(detail, '"Created": "[^"]*"', '"Created": ...'), hint;
+	EXECUTE regexp_replace(hint, '.*SELECT', 'SELECT');
+END;
+$$;
+DO $$
+DECLARE
+	name text;
+BEGIN
+	FOR name IN SELECT h.lockid FROM tfstate_holders h ORDER BY h.lockid LOOP
+		CALL show_conflict(name);
+	END LOOP;
+END;
+$$;
+SELECT count(*) AS held FROM tfstate_holders;
+-- A lockid that reads like a workspace's, for a table of that odd name, is another one.
+CREATE SCHEMA "terraform_remote_state.states/w";
+SELECT tfstate_attach('terraform_remote_state.states/w', 'x') IS NOT NULL AS attached;
+INSERT INTO "terraform_remote_state.states/w".x (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
+SELECT workspace FROM tfstate_workspaces ORDER BY workspace;
+
+DROP EXTENSION tfstate CASCADE;
+DROP SCHEMA terraform_remote_state, "terraform_remote_state.states/w" CASCADE;
+DROP SEQUENCE global_states_id_seq;
+DROP PROCEDURE try, show_conflict;
+REVOKE ALL ON DATABASE :"database" FROM regress_tfstate_mallory, regress_tfstate_owner;
+DROP ROLE regress_tfstate_mallory, regress_tfstate_owner, regress_tfstate_alices, regress_tfstate_alice;
