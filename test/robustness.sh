@@ -56,7 +56,7 @@ run_rounds() {
 }
 
 disks=() initdb_options=(--wal-segsize=1)
-prepare pgbouncer python3 patroni etcd-server
+prepare pgbouncer python3 patroni python3-etcd etcd-server
 as_user python3 -c 'import psycopg2' 2>/dev/null || apt_install python3-psycopg2
 faketime=$(find /usr/lib -name libfaketime.so.1 | head -n 1)
 [[ -n $faketime ]] || { apt_install libfaketime && faketime=$(find /usr/lib -name libfaketime.so.1 | head -n 1); }

@@ -73,7 +73,7 @@ class Member:
                     "loop_wait": LOOP_WAIT,
                     "retry_timeout": RETRY_TIMEOUT,
                     "maximum_lag_on_failover": 1 << 30,
-                    "master_start_timeout": 0,
+                    "primary_start_timeout": 0,
                     "synchronous_mode": synchronous,
                     "postgresql": {"use_pg_rewind": True, "parameters": PARAMETERS},
                 },
