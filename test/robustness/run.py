@@ -113,7 +113,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
     "network": {
         "faults": {"stall network": 2, "cut network": 2, "vanish": 2, "kill pooler": 2},
         "route": {"proxy": 6, "session": 2, "transaction": 2},
-        "pause": 0.15,
+        "pause": 0.1,
     },
     "session crashes": {
         "faults": {"kill postmaster": 1},
