@@ -12,7 +12,8 @@
  * durable mode too: as long as it is there, a Terraform without tfstate is kept
  * out.  A durable lock can be released, or lost, without that session having
  * part in it.  What it has kept then shuts out nobody who uses tfstate, and it
- * gives it back when it takes its next lock, or ends.
+ * gives it back when it takes its next lock, or ends.  A lease that has expired
+ * is not lost yet: it can be renewed until somebody takes the lock.
  *
  *-------------------------------------------------------------------------
  */

@@ -676,7 +676,7 @@ class Checker:
         newer = inf  # when the next one shows that this one was over
         for holding in reversed(self.by_lockid[lockid]):
             times.append((holding.lock.start, min(newer, self.over_at(holding)), None))
-            if not holding.again:
+            if holding.acknowledged and not holding.again:  # else a lease can be renewed after it
                 newer = holding.lock.end
         for call in self.calls[lockid]:
             row = self.history.get(call.facts["id"])

@@ -237,7 +237,10 @@ sub settle
 		# the next lock gives back the built-in ones of locks that somebody else released
 		run_all($session, 'ROLLBACK', 'RESET SESSION AUTHORIZATION', 'RESET ALL',
 			q(SELECT tfstate_lock('settle')),
-			'SELECT count(tfstate_unlock(lockid, id)) FROM tfstate_holders WHERE pid = pg_backend_pid()')
+			# a lease that has expired, too: it can be renewed, so the built-in lock is kept
+			'SELECT count(tfstate_unlock(lockid, id)) FROM
+				(SELECT lockid, id, pid FROM tfstate_holders UNION SELECT lockid, id, pid FROM tfstate_durable_lock) h
+			  WHERE pid = pg_backend_pid()')
 		  or return;
 		problem('an unlock of what the session holds failed', $session->{err}) if $session->{err} =~ /ERROR/;
 	}
