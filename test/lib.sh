@@ -230,13 +230,17 @@ prepare() {
 # Building and running
 #
 
-# Compiles and installs; arguments go to make.
-build() {
+copy_source() {
 	source=$work/tfstate
 	make=(make -C "$source" PG_CONFIG="$PG_CONFIG")
 	as_user mkdir "$source"
 	tar -C "$root" --mode=u+w --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' \
 		--exclude=tmp_check -cf - . | as_user tar -C "$source" -xf -
+}
+
+# Compiles and installs; arguments go to make.
+build() {
+	copy_source
 	quietly as_user "${make[@]}" "-j$(nproc)" "$@"
 	quietly as_root "${make[@]}" install "$@"
 }
