@@ -25,9 +25,11 @@
  *
  * A savepoint's share of the list goes with the savepoint.
  *
- * COMMIT PREPARED does not come here.  It always flushes, but whether it waits
- * for the synchronous standby is up to synchronous_commit of who calls it; who
- * waits for the transaction is woken by its end in the lock manager.
+ * PREPARE TRANSACTION waits for disk and standby as a commit does.  COMMIT
+ * PREPARED does not come here: it always flushes, but whether it waits for the
+ * synchronous standby is up to synchronous_commit of who calls it.  What a failover
+ * loses of it is prepared there again, and keeps others from the lock.  Who waits
+ * for the transaction is woken by its end in the lock manager.
  *
  *-------------------------------------------------------------------------
  */
@@ -265,6 +267,8 @@ before_prepare(void)
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has taken or released a state lock in session mode")));
 	}
+	if (sync_at_commit)
+		tfstate_raise_synchronous_commit();
 }
 
 static void

@@ -20,6 +20,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Iterator, Optional
 
+from faults import FAILING_OVER
 from log import read_log
 
 QUEUED = 0.3  # seconds after which an undisturbed waiter must have been in the queue
@@ -164,6 +165,7 @@ class ClientReader:
     def __init__(self, facts: Facts, faults: list[dict[str, Any]]):
         self.facts = facts
         self.lost = [fault for fault in faults if fault["lost"]]
+        self.fails_over = any(fault.get("do") in FAILING_OVER for fault in faults)
         self.server: Optional[int] = None  # the port of the one that it is connected to
         self.adrift = False  # is it in a transaction that can come to nothing?
         self.by_id: dict[str, Holding] = {}
@@ -526,6 +528,9 @@ class ClientReader:
         self.end_transaction(operation.end if operation.outcome == "failed" else inf)
 
     def do_commit_prepared(self, operation: Operation) -> None:
+        """If it did not wait for the standby, that may have it as prepared still."""
+        if self.fails_over and not self.flushes:
+            operation.outcome = "unknown"
         if operation.outcome != "failed":
             self.commit_locks(self.facts.prepared[operation.facts["gid"]], operation, True)
 

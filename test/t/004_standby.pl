@@ -17,6 +17,7 @@ my $primary = tfstate_node('primary', init => { allows_streaming => 1 });
 # Nothing but a commit that waits for its flush writes WAL to disk in time.
 $primary->append_conf(
 	'postgresql.conf', qq(
+max_prepared_transactions = 10
 wal_writer_delay = 10s
 wal_writer_flush_after = 0
 ));
@@ -231,6 +232,15 @@ foreach my $level ('off', 'remote_write')
 		kill('CONT', $receiver);
 		push @expected, "$lockid|" . $client->result;
 	}
+	# Nor is one prepared.
+	$client->query_safe("BEGIN; SELECT tfstate_lock('prepared/$level')");
+	kill('STOP', $receiver);
+	$client->send("PREPARE TRANSACTION '$level'");
+	wait_for_standby($client);
+	is($client->is_done, '',
+		"synchronous_commit $level: a prepared lock waits for the standby");
+	kill('CONT', $receiver);
+	$client->result;
 	# Nor is a fence shown whose wait is canceled, in a transaction that has yet
 	# to commit.
 	kill('STOP', $receiver);
@@ -265,12 +275,23 @@ foreach my $level ('off', 'remote_write')
 		"synchronous_commit $level: the standby has the acknowledged durable locks"
 	);
 	is( $sync->safe_psql('postgres',
+			"SELECT locked FROM tfstate_try_lock('prepared/$level')"),
+		'f',
+		"synchronous_commit $level: nobody takes the one that is prepared");
+	$sync->safe_psql('postgres', "COMMIT PREPARED '$level'");
+	is( $sync->safe_psql('postgres',
+			"SELECT count(*) FROM tfstate_holders('prepared/$level')"),
+		'1',
+		"synchronous_commit $level: and it can be committed there");
+	is( $sync->safe_psql('postgres',
 			"SELECT fence > $last FROM tfstate_lock('$level/next', '{}', 'session')"
 		),
 		't',
 		"synchronous_commit $level: and gives out no fence of before");
 	$sync->stop;
 	$primary->start;
+	$primary->safe_psql('postgres',
+		"SET synchronous_commit = local; ROLLBACK PREPARED '$level'");
 }
 
 done_testing();
