@@ -75,7 +75,7 @@ install_majors() {
 		use_major "$major"
 		build COPT=-Werror with_llvm=no
 		rm -rf "$source"
-		quietly as_user "$bindir/initdb" -D "$data" -U postgres -E UTF8 --locale=C --no-sync -A trust \
+		quietly as_user "$bindir/initdb" -D "$data" -U postgres -E UTF8 --locale=C --no-sync -A trust --data-checksums \
 			--no-instructions
 		as_user tee -a "$data/postgresql.conf" >/dev/null <<-END
 			listen_addresses = ''

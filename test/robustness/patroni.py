@@ -20,6 +20,9 @@ TTL = 20
 LOOP_WAIT = 1
 RETRY_TIMEOUT = 3
 
+# After so many seconds a member that does not follow the primary is started anew.
+STUCK_SECONDS = 30
+
 # How long a failover may take, in seconds: the lease of the old primary, and what Patroni needs.
 FAILOVER_SECONDS = TTL + 40
 
@@ -171,6 +174,7 @@ class Cluster(Server):
         self.etcd_ports = (free_port(), free_port())
         self.members: list[Member] = []
         self.failovers = 0
+        self.restarts = 0
         self.leader: Optional[Member] = None
 
     # As a server
@@ -210,13 +214,31 @@ class Cluster(Server):
         if not self.etcd:
             self.start()
         give_up = now() + START_SECONDS + FAILOVER_SECONDS
+        stuck = now() + STUCK_SECONDS
         while not self.is_complete():
             if now() > give_up:
                 raise RuntimeError(f"the cluster does not start, see {self.directory}")
+            if now() > stuck:
+                self.restart_the_stuck()
+                stuck = now() + STUCK_SECONDS
             for member in self.members:
                 if not member.is_running():
                     member.start()
             time.sleep(0.2)
+
+    def restart_the_stuck(self) -> None:
+        """Patroni 3.0 can rewind a server while it starts it, and then does nothing more."""
+        leaders = self.leaders()
+        if len(leaders) != 1:
+            return
+        try:
+            following = self.sql("SELECT application_name FROM pg_stat_replication")
+        except psycopg2.Error:
+            return
+        for member in self.members:
+            if member not in leaders and (member.name,) not in following:
+                member.kill()
+                self.restarts += 1
 
     def is_complete(self) -> bool:
         """Do all follow one primary?  Patroni, too, must know the synchronous one, to promote it."""

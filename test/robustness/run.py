@@ -254,6 +254,9 @@ class Round:
                 self.problems.append("a client did not come to its end")
                 break
         self.faults.end(number)
+        self.kill_clients()
+
+    def kill_clients(self) -> None:
         for process in self.processes.values():
             process.kill()
             process.wait()
@@ -348,6 +351,16 @@ class Round:
         faults = read_faults(self.log / "faults") + self.run.stalls
         facts = read_facts(self.log, faults)
         return facts, Checker(facts, faults, tables).check()
+
+    def play_or_give_up(self) -> tuple[Facts, list[tuple[str, str]]]:
+        """Where the server does not come back the round is over, and nothing more is known."""
+        try:
+            return self.play()
+        except RuntimeError as error:
+            self.server.complaints()
+            return Facts(), [("server does not come back", str(error))]
+        finally:
+            self.kill_clients()
 
     def play(self) -> tuple[Facts, list[tuple[str, str]]]:
         server = self.server
@@ -452,7 +465,7 @@ class Run:
         for number, name in enumerate(self.turns()):
             start = now()
             game = Round(self, name, number)
-            facts, violations = game.play()
+            facts, violations = game.play_or_give_up()
             self.stalls = []
             if game.kind["lossy"]:
                 self.losses.update(kind for kind, _ in violations)
@@ -466,7 +479,7 @@ class Run:
             for kind, text in violations[:20]:
                 print(f"  {kind}: {text}", flush=True)
             if violations and self.options.keep:
-                kept = self.options.keep / f"round.{number}"
+                kept = self.options.keep / f"round.{self.seed}.{number}"
                 shutil.copytree(self.directory / "round", kept)
                 shutil.copy(game.server.log, kept)
             if violations and self.options.first:
@@ -482,6 +495,7 @@ class Run:
         if self.cluster:
             self.faults["failovers in all"] += self.cluster.failovers
             self.faults["old primaries rewound"] += self.cluster.rewinds()
+            self.faults["stuck members restarted"] += self.cluster.restarts
         self.violations.update(kind for kind, _ in violations)
 
     def print_table(self) -> None:
