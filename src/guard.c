@@ -204,9 +204,10 @@ check_lock(const StateRow *row, Holding *holding)
 
 	for (;;)
 	{
+		bool		found = tfstate_current_holding(row->lockid, holding);
+
 		CHECK_FOR_INTERRUPTS();
-		if (tfstate_current_holding(row->lockid, holding) &&
-			!tfstate_holding_expired(holding))
+		if (found && !tfstate_holding_expired(holding))
 		{
 			if (tfstate_fence != 0 && tfstate_fence != HOLDING_INT64(holding, fence))
 				refuse_fence(row->lockid, holding);
@@ -217,6 +218,9 @@ check_lock(const StateRow *row, Holding *holding)
 		}
 		else if (kept || has_builtin(row->id))
 		{
+			/* who renews an expired lease needs no K; it may yet commit */
+			if (found && TransactionIdIsValid(holding->changing))
+				refuse_held(row->lockid, holding);
 			/* who waits for the built-in lock has K, and gets no further */
 			if (tfstate_fence != 0)
 				refuse_fence(row->lockid, NULL);
