@@ -227,7 +227,11 @@ class Cluster(Server):
             time.sleep(0.2)
 
     def restart_the_stuck(self) -> None:
-        """Patroni 3.0 can rewind a server while it starts it, and then does nothing more."""
+        """Patroni 3.0 can rewind a server while it starts it, and then does nothing more.
+
+        Or it believes an old answer of etcd, and names no synchronous standby ("updated by someone
+        else") until it is started anew.
+        """
         leaders = self.leaders()
         if len(leaders) != 1:
             return
@@ -235,10 +239,17 @@ class Cluster(Server):
             following = self.sql("SELECT application_name FROM pg_stat_replication")
         except psycopg2.Error:
             return
-        for member in self.members:
-            if member not in leaders and (member.name,) not in following:
-                member.kill()
-                self.restarts += 1
+        stuck = [
+            member
+            for member in self.members
+            if member not in leaders and (member.name,) not in following
+        ]
+        for member in stuck:
+            member.kill()
+        if not stuck and leaders[0].process:
+            leaders[0].process.kill()
+            leaders[0].process.wait()
+        self.restarts += max(1, len(stuck))
 
     def is_complete(self) -> bool:
         """Do all follow one primary?  Patroni, too, must know the synchronous one, to promote it."""
