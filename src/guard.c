@@ -12,7 +12,8 @@
  *	2. The workspace must not be locked by somebody else, now or until the
  *	   commit.  If the lock is ours, a durable one's row is locked against
  *	   changes.  If nobody has it, K is taken, and a share of the built-in lock
- *	   of a Terraform without tfstate.
+ *	   of a Terraform without tfstate.  The row of an expired lease that
+ *	   somebody is changing counts as held: he may be renewing it.
  *	3. The text must be a state, its serial must grow and its lineage must stay,
  *	   unless it replaces an empty one.
  *	4. The version is recorded (version.c).

@@ -6,8 +6,8 @@
 # prepare	makes the private directory $work, installs what is missing and the
 #			packages that are named, and chooses a PostgreSQL ($PG_CONFIG, its
 #			programs are in $bindir)
-# build		compiles a copy of the checkout in $source with "${make[@]}" and
-#			installs it
+# copy_source	copies the checkout to $source
+# build		does so, compiles it with "${make[@]}" and installs it
 # start_server	starts a server below $work, with the settings that are given, and
 #			points libpq's variables at it
 #
@@ -230,6 +230,7 @@ prepare() {
 # Building and running
 #
 
+# Copies the checkout to $source, where "${make[@]}" works.
 copy_source() {
 	source=$work/tfstate
 	make=(make -C "$source" PG_CONFIG="$PG_CONFIG")
