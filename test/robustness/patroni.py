@@ -227,11 +227,7 @@ class Cluster(Server):
             time.sleep(0.2)
 
     def restart_the_stuck(self) -> None:
-        """Patroni 3.0 can rewind a server while it starts it, and then does nothing more.
-
-        Or it believes an old answer of etcd, and names no synchronous standby ("updated by someone
-        else") until it is started anew.
-        """
+        """Patroni 3.0 can rewind a server while it starts it, and then does nothing more."""
         leaders = self.leaders()
         if len(leaders) != 1:
             return
@@ -239,17 +235,10 @@ class Cluster(Server):
             following = self.sql("SELECT application_name FROM pg_stat_replication")
         except psycopg2.Error:
             return
-        stuck = [
-            member
-            for member in self.members
-            if member not in leaders and (member.name,) not in following
-        ]
-        for member in stuck:
-            member.kill()
-        if not stuck and leaders[0].process:
-            leaders[0].process.kill()
-            leaders[0].process.wait()
-        self.restarts += max(1, len(stuck))
+        for member in self.members:
+            if member not in leaders and (member.name,) not in following:
+                member.kill()
+                self.restarts += 1
 
     def is_complete(self) -> bool:
         """Do all follow one primary?  Patroni, too, must know the synchronous one, to promote it."""
@@ -349,12 +338,19 @@ class Cluster(Server):
         return done
 
     def pause_primary(self) -> bool:
-        """It comes back, and its clients with it, when another has its place."""
+        """It comes back, and its clients with it, when another has its place, and is then reset.
+
+        That is what a watchdog is for, and its Patroni must not come back: up to 3.0.2 it would
+        take the key of the leader from the other, unasked (github.com/patroni/patroni/pull/2689),
+        and if it were started anew, let the old primary commit without a standby.
+        """
         old = self.primary()
-        processes = old.processes()
-        for pid in processes:
-            send(pid, signal.SIGSTOP)
+        old.signal(signal.SIGSTOP)
         done = self.wait_for_another(old)
-        for pid in processes:
-            send(pid, signal.SIGCONT)
+        if old.process:
+            old.process.kill()
+            old.process.wait()
+        old.signal(signal.SIGCONT)
+        time.sleep(2)
+        old.kill()
         return done
