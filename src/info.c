@@ -98,6 +98,33 @@ format_rfc3339(TimestampTz time)
 }
 
 /*
+ * A new ID: a random UUID (version 4 of RFC 9562).
+ *
+ * The random bytes of several are drawn at once, since a draw from OpenSSL takes
+ * about as long as an index lookup, however few are asked for.
+ */
+static char *
+new_id(void)
+{
+	static pg_uuid_t drawn[16];
+	static int	left = 0;
+	pg_uuid_t  *uuid;
+
+	if (left == 0)
+	{
+		if (!pg_strong_random(drawn, sizeof(drawn)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		left = lengthof(drawn);
+	}
+	uuid = &drawn[--left];
+	uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;	/* the version */
+	uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;	/* the variant */
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
+}
+
+/*
  * What is put under one of the known keys where it is missing; NULL to leave
  * it out.
  */
@@ -105,8 +132,7 @@ static char *
 default_value(const char *key, const char *lockid, TimestampTz created)
 {
 	if (strcmp(key, "ID") == 0)
-		return DatumGetCString(DirectFunctionCall1(uuid_out,
-												   DirectFunctionCall1(gen_random_uuid, (Datum) 0)));
+		return new_id();
 	if (strcmp(key, "Operation") == 0)
 		return tfstate_operation;
 	if (strcmp(key, "Who") == 0)
