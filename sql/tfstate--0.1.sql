@@ -183,15 +183,21 @@ SELECT pg_extension_config_dump('@extschema@.tfstate_attached_role',
 -- Locks
 --
 
+-- Named types: the executor looks a record of OUT parameters up, column by column,
+-- in each call, which takes longer than a try that fails.
+CREATE TYPE @extschema@.tfstate_taken_lock AS (id text, fence bigint);
+COMMENT ON TYPE @extschema@.tfstate_taken_lock IS 'what tfstate_lock() returns';
+
+CREATE TYPE @extschema@.tfstate_tried_lock AS (locked boolean, id text, fence bigint, holder jsonb);
+COMMENT ON TYPE @extschema@.tfstate_tried_lock IS 'what tfstate_try_lock() returns';
+
 CREATE FUNCTION @extschema@.tfstate_lock(
 	lockid text,
 	info jsonb DEFAULT '{}',
 	mode text DEFAULT 'durable',
 	wait interval DEFAULT '0',
-	ttl interval DEFAULT NULL,
-	OUT id text,
-	OUT fence bigint)
-RETURNS record
+	ttl interval DEFAULT NULL)
+RETURNS @extschema@.tfstate_taken_lock
 AS 'MODULE_PATHNAME', 'tfstate_lock'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_lock(text, jsonb, text, interval, interval) IS
@@ -203,12 +209,8 @@ CREATE FUNCTION @extschema@.tfstate_try_lock(
 	info jsonb DEFAULT '{}',
 	mode text DEFAULT 'durable',
 	wait interval DEFAULT '0',
-	ttl interval DEFAULT NULL,
-	OUT locked boolean,
-	OUT id text,
-	OUT fence bigint,
-	OUT holder jsonb)
-RETURNS record
+	ttl interval DEFAULT NULL)
+RETURNS @extschema@.tfstate_tried_lock
 AS 'MODULE_PATHNAME', 'tfstate_try_lock'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_try_lock(text, jsonb, text, interval, interval) IS
@@ -376,10 +378,20 @@ GRANT EXECUTE ON FUNCTION @extschema@.tfstate_matches(text, text) TO PUBLIC;
 -- Views of the locks
 --
 
+-- What is shown about a lock is STABLE, so that a query that does not ask for it does
+-- not pay for it.
+CREATE FUNCTION @extschema@.tfstate_age(created timestamptz)
+RETURNS interval
+AS 'MODULE_PATHNAME', 'tfstate_age'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_age(timestamptz) IS
+'how long ago a point in time was, in whole seconds';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_age(timestamptz) TO PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_session_alive(session bigint)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'tfstate_session_alive'
-LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_session_alive(bigint) IS
 'whether a session that took a lock is still there; NULL on a standby';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_session_alive(bigint) TO PUBLIC;
@@ -387,7 +399,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.tfstate_session_alive(bigint) TO PUBLIC;
 CREATE FUNCTION @extschema@.tfstate_waiter_count(lockid text, mode text)
 RETURNS integer
 AS 'MODULE_PATHNAME', 'tfstate_waiter_count'
-LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_waiter_count(text, text) IS
 'how many sessions wait for a lock that is held in the given mode; NULL on a standby';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_waiter_count(text, text) TO PUBLIC;
@@ -404,7 +416,7 @@ CREATE VIEW @extschema@.tfstate_holders WITH (security_barrier) AS
 SELECT l.lockid,
 	   l.info OPERATOR(pg_catalog.->>) 'Who' AS who,
 	   l.info OPERATOR(pg_catalog.->>) 'Operation' AS operation,
-	   date_trunc('second', clock_timestamp() - l.created) AS age,
+	   @extschema@.tfstate_age(l.created) AS age,
 	   l.mode,
 	   @extschema@.tfstate_waiter_count(l.lockid, l.mode) AS waiters,
 	   l.id,

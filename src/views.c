@@ -30,10 +30,25 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+PG_FUNCTION_INFO_V1(tfstate_age);
 PG_FUNCTION_INFO_V1(tfstate_session_alive);
 PG_FUNCTION_INFO_V1(tfstate_waiter_count);
 PG_FUNCTION_INFO_V1(tfstate_session_locks);
 PG_FUNCTION_INFO_V1(tfstate_waiters);
+
+/*
+ * tfstate_age(created timestamptz) returns interval
+ */
+Datum
+tfstate_age(PG_FUNCTION_ARGS)
+{
+	Interval   *age = DatumGetIntervalP(DirectFunctionCall2(timestamp_mi,
+															TimestampTzGetDatum(GetCurrentTimestamp()),
+															PG_GETARG_DATUM(0)));
+
+	age->time -= age->time % USECS_PER_SEC;
+	PG_RETURN_INTERVAL_P(age);
+}
 
 /*
  * tfstate_session_alive(session bigint) returns boolean
