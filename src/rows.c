@@ -28,6 +28,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/relscan.h"
 #include "access/table.h"
@@ -178,6 +179,26 @@ tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
 }
 
 /*
+ * Have the index scan mark the entry that it is at as dead, for later scans to
+ * skip, if nobody can see a version of the row any more.  Index scans do so by
+ * themselves, but not with SnapshotAny, which sees all versions.
+ *
+ * The tuple is what the scan returned last, and its insertion was committed.  Where
+ * it is the last of its HOT chain, those before it have been updated for good, and
+ * are as dead.  There is nothing left in the chain then that the scan had to look at.
+ */
+static void
+forget_dead_entry(SysScanDesc scan, HeapTuple tuple)
+{
+	if (scan->iscan->xactStartedInRecovery ||
+		HeapTupleHeaderIsHotUpdated(tuple->t_data) ||
+		!HeapTupleIsSurelyDead(tuple, GlobalVisTestFor(scan->heap_rel)))
+		return;
+	scan->iscan->kill_prior_tuple = true;
+	scan->iscan->xs_heap_continue = false;
+}
+
+/*
  * Find the holding of a lockid by the key of a lock table.
  */
 static bool
@@ -212,7 +233,10 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 			break;
 		}
 		if (inserted_for_good(tuple, snapshot))
+		{
 			deleted_fence = fence;
+			forget_dead_entry(scan, tuple);
+		}
 	}
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
