@@ -17,7 +17,8 @@ use Test::More;
 use TfstateTest;
 use Time::HiRes qw(time usleep);
 
-# As long as a statement may go on after statement_timeout is over
+# As long as a statement may go on after statement_timeout is over, or lock_timeout
+# where a query runs at the commit (DECLARE CURSOR WITH HOLD)
 my $patience = 30;
 
 my $seed = $ENV{FUZZ_SEED} || time ^ $$;
@@ -38,6 +39,7 @@ my $node = tfstate_node(
 	conf => q(
 max_prepared_transactions = 2
 statement_timeout = 3s
+lock_timeout = 5s
 deadlock_timeout = 100ms
 log_min_error_statement = warning
 log_line_prefix = '%m [%p] %u %d %e '
