@@ -107,7 +107,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
         "crash": True,
     },
     "processes": {
-        "faults": {"kill client": 3, "stop client": 2, "stop backend": 3, "terminate": 1},
+        "faults": {"kill client": 3, "stop client": 3, "stop backend": 3, "terminate": 1},
         "pause": 0.15,
     },
     "network": {
