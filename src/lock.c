@@ -149,20 +149,6 @@ how_abandoned(const Holding *holder, bool had_key)
 }
 
 /*
- * Find the row of a lock: that of a durable lock, else that of a session.
- */
-static bool
-find_row(const char *lockid, Holding *holder)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	bool		found = tfstate_find_holding(lockid, true, snapshot, holder) ||
-		tfstate_find_holding(lockid, false, snapshot, holder);
-
-	UnregisterSnapshot(snapshot);
-	return found;
-}
-
-/*
  * With K in hand: is the lock held?  Then its row is put into conflict.  If it
  * is not, what an earlier holder left behind is deleted, and that is recorded.
  * Where an open transaction is about to change what is left, it counts as held:
@@ -176,7 +162,7 @@ is_held(const LockRequest *request, bool had_key, LockConflict *conflict)
 	const char *how;
 
 	while (result != TM_BeingModified &&
-		   (conflict->known = find_row(request->lockid, holder)) &&
+		   (conflict->known = tfstate_find_row(request->lockid, holder)) &&
 		   (how = how_abandoned(holder, had_key)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -48,19 +48,40 @@
 #include "utils/timestamp.h"
 
 /*
- * Where this session wrote a row last: often the one that it unlocks or renews
- * next.  Others can have deleted it since, and something else can lie there.
+ * Where this session wrote or found a row last: often the one that it unlocks or
+ * renews next, or tries to lock again.  Others can have deleted it since, and
+ * something else can lie there.
  */
 static struct
 {
+	uint64		number;			/* of the lockid's K */
 	bool		durable;
-	ItemPointerData tid;
-}			last_written;
+	ItemPointerData tid;		/* invalid if there is none */
+}			last_place;
 
 static Oid
 table_of(bool durable)
 {
 	return durable ? tfstate_catalog()->durable : tfstate_catalog()->session;
+}
+
+static uint64
+number_of(const char *lockid)
+{
+	LOCKTAG		key = tfstate_key_tag(lockid);
+
+	return tfstate_tag_number(&key);
+}
+
+/*
+ * Note where the row of a holding lies.
+ */
+static void
+set_place(const Holding *holding)
+{
+	last_place.number = number_of(HOLDING_TEXT(holding, lockid));
+	last_place.durable = holding->durable;
+	last_place.tid = holding->tid;
 }
 
 /*
@@ -229,6 +250,7 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 		if (table_tuple_satisfies_snapshot(rel, scan->slot, snapshot))
 		{
 			tfstate_read_holding(tuple, RelationGetDescr(rel), durable, holding);
+			set_place(holding);
 			found = true;
 			break;
 		}
@@ -249,9 +271,8 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
  *
  * Where only the other mode is used, the table is empty, and its size says so.
  */
-bool
-tfstate_find_holding(const char *lockid, bool durable, Snapshot snapshot,
-					 Holding *holding)
+static bool
+find_in_table(const char *lockid, bool durable, Snapshot snapshot, Holding *holding)
 {
 	Relation	rel = table_open(table_of(durable), AccessShareLock);
 	bool		found;
@@ -263,19 +284,19 @@ tfstate_find_holding(const char *lockid, bool durable, Snapshot snapshot,
 }
 
 /*
- * Is the row that this session wrote last the holding of a lockid?  One of session
- * mode only while the session has it.
+ * Is what lies where this session wrote or found a row last the holding of a lockid,
+ * as of a registered MVCC snapshot?
  */
 static bool
-find_last_written(const char *lockid, Snapshot snapshot, Holding *holding)
+find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding)
 {
-	bool		durable = last_written.durable;
-	ItemPointer tid = &last_written.tid;
+	bool		durable = last_place.durable;
+	ItemPointer tid = &last_place.tid;
 	Relation	rel;
 	TupleTableSlot *slot;
 	bool		found = false;
 
-	if (!ItemPointerIsValid(tid))
+	if (!ItemPointerIsValid(tid) || last_place.number != number_of(lockid))
 		return false;
 	rel = table_open(table_of(durable), AccessShareLock);
 	slot = table_slot_create(rel, NULL);
@@ -285,11 +306,29 @@ find_last_written(const char *lockid, Snapshot snapshot, Holding *holding)
 	{
 		tfstate_read_holding(ExecFetchSlotHeapTuple(slot, false, NULL),
 							 RelationGetDescr(rel), durable, holding);
-		found = strcmp(HOLDING_TEXT(holding, lockid), lockid) == 0 &&
-			(durable || tfstate_session_is_mine(HOLDING_INT64(holding, session)));
+		found = strcmp(HOLDING_TEXT(holding, lockid), lockid) == 0;
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
+	if (!found)
+		ItemPointerSetInvalid(tid);
+	return found;
+}
+
+/*
+ * Find the row of a lockid: of a durable lock or of a session, be it expired or
+ * left by a dead session.  There is no more than one that is committed, since who
+ * inserts one has K and has deleted what was there.
+ */
+bool
+tfstate_find_row(const char *lockid, Holding *holding)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		found = find_at_last_place(lockid, snapshot, holding) ||
+		find_in_table(lockid, true, snapshot, holding) ||
+		find_in_table(lockid, false, snapshot, holding);
+
+	UnregisterSnapshot(snapshot);
 	return found;
 }
 
@@ -300,15 +339,8 @@ find_last_written(const char *lockid, Snapshot snapshot, Holding *holding)
 bool
 tfstate_current_holding(const char *lockid, Holding *holding)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	bool		found;
-
-	found = find_last_written(lockid, snapshot, holding) ||
-		tfstate_find_holding(lockid, true, snapshot, holding);
-	if (!found && tfstate_find_holding(lockid, false, snapshot, holding))
-		found = tfstate_session_is_alive(HOLDING_INT64(holding, session));
-	UnregisterSnapshot(snapshot);
-	return found;
+	return tfstate_find_row(lockid, holding) &&
+		(holding->durable || tfstate_session_is_alive(HOLDING_INT64(holding, session)));
 }
 
 /*
@@ -342,17 +374,6 @@ tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
 }
 
 /*
- * Note where the row of a holding lies now.
- */
-static void
-set_place(Holding *holding, const HeapTuple tuple)
-{
-	holding->tid = tuple->t_self;
-	last_written.durable = holding->durable;
-	last_written.tid = tuple->t_self;
-}
-
-/*
  * Add a row, and set where it lies.  The caller has K of the lockid.
  */
 void
@@ -363,7 +384,8 @@ tfstate_insert_holding(Holding *holding)
 										holding->values, holding->nulls);
 
 	CatalogTupleInsert(rel, tuple);
-	set_place(holding, tuple);
+	holding->tid = tuple->t_self;
+	set_place(holding);
 	holding->changing = InvalidTransactionId;
 	heap_freetuple(tuple);
 	table_close(rel, NoLock);
@@ -388,7 +410,10 @@ tfstate_delete_holding(const Holding *holding, bool wait)
 								&failure, false);
 	table_close(rel, NoLock);
 	if (result == TM_Ok)
+	{
+		ItemPointerSetInvalid(&last_place.tid);
 		CommandCounterIncrement();
+	}
 	return result;
 }
 
@@ -414,7 +439,8 @@ tfstate_update_holding(Holding *holding, bool wait)
 											holding->values, holding->nulls);
 
 		CatalogTupleUpdate(rel, &holding->tid, tuple);
-		set_place(holding, tuple);
+		holding->tid = tuple->t_self;
+		set_place(holding);
 		CommandCounterIncrement();
 	}
 	table_close(rel, NoLock);

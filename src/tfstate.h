@@ -240,8 +240,7 @@ extern Snapshot tfstate_latest_snapshot(void);
 extern HeapTuple tfstate_next_visible(SysScanDesc scan, Snapshot snapshot);
 extern HeapTuple tfstate_next_in_order(SysScanDesc scan, ScanDirection direction,
 									   Snapshot snapshot);
-extern bool tfstate_find_holding(const char *lockid, bool durable,
-								 Snapshot snapshot, Holding *holding);
+extern bool tfstate_find_row(const char *lockid, Holding *holding);
 extern bool tfstate_current_holding(const char *lockid, Holding *holding);
 extern bool tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding);
 extern void tfstate_copy_values(TupleDesc desc, Datum *values, const bool *nulls);
