@@ -63,15 +63,20 @@ make_tag(uint64 number, uint16 field4)
 	return tag;
 }
 
+/* The hash of a lockid, the number in all its tags. */
+uint64
+tfstate_hash_lockid(const char *lockid)
+{
+	return hash_bytes_extended((const unsigned char *) lockid,
+							   (int) strlen(lockid),
+							   tfstate_catalog()->seed);
+}
+
 /* K of a lockid. */
 LOCKTAG
 tfstate_key_tag(const char *lockid)
 {
-	uint64		hash = hash_bytes_extended((const unsigned char *) lockid,
-										   (int) strlen(lockid),
-										   tfstate_catalog()->seed);
-
-	return make_tag(hash, KEY_FIELD4);
+	return make_tag(tfstate_hash_lockid(lockid), KEY_FIELD4);
 }
 
 /* W of the same lockid as K. */
@@ -85,9 +90,7 @@ tfstate_waiting_tag(const LOCKTAG *key)
 LOCKTAG
 tfstate_version_tag(const char *lockid)
 {
-	LOCKTAG		key = tfstate_key_tag(lockid);
-
-	return make_tag(tfstate_tag_number(&key), VERSION_FIELD4);
+	return make_tag(tfstate_hash_lockid(lockid), VERSION_FIELD4);
 }
 
 /* S of a session. */

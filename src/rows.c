@@ -54,7 +54,7 @@
  */
 static struct
 {
-	uint64		number;			/* of the lockid's K */
+	uint64		hash;			/* of the lockid */
 	bool		durable;
 	ItemPointerData tid;		/* invalid if there is none */
 }			last_place;
@@ -65,21 +65,13 @@ table_of(bool durable)
 	return durable ? tfstate_catalog()->durable : tfstate_catalog()->session;
 }
 
-static uint64
-number_of(const char *lockid)
-{
-	LOCKTAG		key = tfstate_key_tag(lockid);
-
-	return tfstate_tag_number(&key);
-}
-
 /*
  * Note where the row of a holding lies.
  */
 static void
 set_place(const Holding *holding)
 {
-	last_place.number = number_of(HOLDING_TEXT(holding, lockid));
+	last_place.hash = tfstate_hash_lockid(HOLDING_TEXT(holding, lockid));
 	last_place.durable = holding->durable;
 	last_place.tid = holding->tid;
 }
@@ -296,7 +288,7 @@ find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding)
 	TupleTableSlot *slot;
 	bool		found = false;
 
-	if (!ItemPointerIsValid(tid) || last_place.number != number_of(lockid))
+	if (!ItemPointerIsValid(tid) || last_place.hash != tfstate_hash_lockid(lockid))
 		return false;
 	rel = table_open(table_of(durable), AccessShareLock);
 	slot = table_slot_create(rel, NULL);

@@ -193,6 +193,7 @@ extern const TfstateCatalog *tfstate_catalog(void);
 
 /* key.c */
 extern void tfstate_check_lockid(const char *lockid);
+extern uint64 tfstate_hash_lockid(const char *lockid);
 extern LOCKTAG tfstate_key_tag(const char *lockid);
 extern LOCKTAG tfstate_waiting_tag(const LOCKTAG *key);
 extern LOCKTAG tfstate_version_tag(const char *lockid);

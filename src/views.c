@@ -183,8 +183,7 @@ compare_waiters(const void *a, const void *b)
 static void
 name_waiters(Waiter *waiters, int count, const char *lockid)
 {
-	LOCKTAG		key = tfstate_key_tag(lockid);
-	uint64		number = tfstate_tag_number(&key);
+	uint64		number = tfstate_hash_lockid(lockid);
 	int			low = 0;
 	int			high = count;
 
