@@ -216,6 +216,11 @@ VACUUM FULL tfstate_durable_lock;
 SELECT tfstate_unlock('place', 'p3')->>'ID' AS released;
 SELECT count(*) FROM tfstate_holders;
 
+-- IDs that are made up are random UUIDs, and no two are the same.
+SELECT count(DISTINCT (l).id) AS ids,
+	   bool_and((l).id ~ '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$') AS version_4
+  FROM (SELECT tfstate_lock('id/' || i) AS l FROM generate_series(1, 50) AS i OFFSET 0) AS locks;
+
 DROP EXTENSION tfstate CASCADE;
 DROP VIEW tags;
 DROP PROCEDURE fails;

@@ -11,7 +11,8 @@
  * left: the scan sees all row versions, and as soon as it meets a holding that
  * was committed and has been deleted it can stop, since an older one must have
  * been deleted before.  (A unique key on lockid alone would make each insert
- * step over all the dead entries.)
+ * step over all the dead entries.)  On its way it marks the entry of a row that
+ * nobody can see any more as dead, and the next scan skips that.
  *
  * The heap is read and written directly, not by SQL: it is faster, it sees
  * what is committed now in every isolation level, and no serializable

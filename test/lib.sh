@@ -1,7 +1,7 @@
 # test/lib.sh
 #
-# What demo.sh, all.sh and bench/bench.sh share: they source it, it is not run by
-# itself.
+# What demo.sh, all.sh, their neighbours and those of bench/ share: they source it,
+# it is not run by itself.
 #
 # prepare	makes the private directory $work, installs what is missing and the
 #			packages that are named, and chooses a PostgreSQL ($PG_CONFIG, its
