@@ -914,8 +914,10 @@ class Checker:
         """Did somebody know, at this time, that the holding was over?
 
         The commit of a durable lock flushes what was released before it; one in session mode
-        can be followed by a crash that brings an earlier durable lock back.
+        can be followed by a crash that brings an earlier durable lock back.  If the clock is set
+        back, an expired lease is one again until the transaction that takes it over commits.
         """
+        may_revive = bool(self.clock_jumps) and holding.ttl is not None
         return any(
             self.is_lasting(release) and release.end < moment
             for release in self.facts.releases[holding.id]
@@ -923,7 +925,7 @@ class Checker:
             newer.fence > holding.fence
             and newer.acknowledged
             and (newer.mode == "durable" or not self.crashed)
-            and (newer.seen_from if newer.again else newer.lock.end) < moment
+            and (newer.seen_from if newer.again or may_revive else newer.lock.end) < moment
             for newer in self.by_lockid[holding.lockid]
         )
 
