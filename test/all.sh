@@ -5,9 +5,9 @@
 # (bash test/all.sh tap 001_crash).  Builds and installs first; the regression
 # and isolation tests get a throwaway server, the others start their own.  Each
 # kind of round of test/robustness.sh counts as a test.
-# The last line is the count of all tests; the exit status is 0 only if some
-# ran and none failed.  SETTINGS are further lines for the throwaway server's
-# postgresql.conf.
+# What failed is told again at the end, and the last line is the count of all
+# tests; the exit status is 0 only if some ran and none failed.  SETTINGS are
+# further lines for the throwaway server's postgresql.conf.
 
 set -euo pipefail
 # shellcheck source=test/lib.sh
@@ -28,6 +28,11 @@ find_tests() {
 	((${#tests[@]} > 0))
 }
 
+# Keeps the lines of $work/output that match a pattern, to be told at the end.
+keep_failures() {
+	grep -E "$1" "$work/output" >>"$work/failures" || true
+}
+
 # Runs make installcheck as the arguments say and keeps its output in
 # $work/output.
 installcheck() {
@@ -45,6 +50,8 @@ count_regress() {
 		failed=$((failed + BASH_REMATCH[1]))
 		passed=$((passed + BASH_REMATCH[2] - BASH_REMATCH[1]))
 		cat "$1"
+		keep_failures '^not ok|[.]{3} FAILED'
+		head -n 60 "$1" >>"$work/failures"
 	else
 		failed=$((failed + 1))
 	fi
@@ -79,6 +86,7 @@ count_tap() {
 # file that fails without a failed test counts as one.
 count_tap_failures() {
 	local name count before=$failed
+	keep_failures '^#|[(]Wstat: |^  (Failed test|Parse error|Non-zero)'
 	while read -r name count; do
 		failed=$((failed + (count > 0 ? count : 1)))
 		tail -n 100 "$source/tmp_check/log/"*"$name"*
@@ -104,6 +112,7 @@ run_robustness() {
 	local ok bad skip
 	heading 'Robustness'
 	ROUNDS=$(IFS=, && echo "${names[*]}") bash "$root/test/robustness.sh" 2>&1 | tee "$work/output" || true
+	keep_failures '^round .* [1-9][0-9]* violations$|^  [a-z ]+: '
 	read -r ok bad skip < <(awk '
 		/^round .*, 0 violations$/ { ok++; next }
 		/^round / { bad++ }
@@ -121,6 +130,7 @@ run_model() {
 	if [[ $(tail -n 1 "$work/output") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
 		passed=$((passed + BASH_REMATCH[1]))
 		failed=$((failed + BASH_REMATCH[2]))
+		keep_failures '^FAILED'
 	else
 		failed=$((failed + 1))
 	fi
@@ -156,6 +166,10 @@ for kind in "${kinds[@]}"; do
 	"run_$kind"
 done
 
+if [[ -s $work/failures ]]; then
+	heading 'What failed'
+	cat "$work/failures"
+fi
 summary="$passed passed, $failed failed"
 ((skipped == 0)) || summary+=", $skipped skipped"
 printf '\n%s\n' "$summary"
