@@ -107,7 +107,9 @@ class Release:
 
 @dataclass
 class Transaction:
-    depth: int = 0
+    """What is taken, and so on, has the level in front of it that it goes with."""
+
+    savepoints: list[int] = field(default_factory=list)  # their names, from the first level on
     taken: list[tuple[int, Holding]] = field(default_factory=list)
     released: list[tuple[int, str]] = field(default_factory=list)
     forced: list[str] = field(default_factory=list)
@@ -115,6 +117,14 @@ class Transaction:
     renewed: list[tuple[Holding, Operation]] = field(default_factory=list)
     writes: list[Operation] = field(default_factory=list)
     free_writes: list[Operation] = field(default_factory=list)
+
+    def level(self) -> int:
+        """How many savepoints are open."""
+        return len(self.savepoints)
+
+    def level_of(self, savepoint: int) -> int:
+        """The level that begins with the newest savepoint of a name."""
+        return self.level() - self.savepoints[::-1].index(savepoint)
 
 
 @dataclass
@@ -200,7 +210,7 @@ class ClientReader:
             if handler and not (self.adrift and operation.do in INSIDE):
                 handler(operation)
             if operation.outcome == "failed" and self.transaction:
-                self.abort(operation, self.transaction.depth)
+                self.abort(operation, self.transaction.level())
             if operation.outcome == "unknown" and operation.do not in ELSEWHERE:
                 self.lose_connection()
         self.lose_connection()
@@ -306,7 +316,7 @@ class ClientReader:
         self.on_connection.append(holding)
         if self.transaction:
             self.take_again(holding)
-            self.transaction.taken.append((self.transaction.depth, holding))
+            self.transaction.taken.append((self.transaction.level(), holding))
         else:
             self.acknowledge(holding, operation)
 
@@ -331,7 +341,7 @@ class ClientReader:
         if operation.row is None:
             self.facts.unexchanged.append(operation)
             return
-        self.transaction.released.append((self.transaction.depth, operation.facts["creation"]))
+        self.transaction.released.append((self.transaction.level(), operation.facts["creation"]))
         operation.row.insert(0, True)
         self.do_lock(operation)
 
@@ -401,7 +411,7 @@ class ClientReader:
             self.facts.not_held.append(operation)
         elif self.transaction:
             if operation.outcome == "ok":
-                self.transaction.released.append((self.transaction.depth, operation.facts["id"]))
+                self.transaction.released.append((self.transaction.level(), operation.facts["id"]))
                 self.transaction.pinned.append(operation.facts["id"])
         elif operation.outcome != "failed":
             self.add_release(operation.facts["id"], "unlock", operation, self.flushes)
@@ -434,30 +444,34 @@ class ClientReader:
 
     def do_savepoint(self, operation: Operation) -> None:
         if operation.outcome == "ok":
-            self.transaction.depth = operation.facts["depth"]
+            self.transaction.savepoints.append(operation.facts["name"])
 
     def do_release(self, operation: Operation) -> None:
         if operation.outcome == "ok":
-            depth = self.transaction.depth = operation.facts["depth"] - 1
-            for entries in (self.transaction.taken, self.transaction.released):
-                entries[:] = [(min(d, depth), entry) for d, entry in entries]
+            transaction = self.transaction
+            level = transaction.level_of(operation.facts["name"])
+            del transaction.savepoints[level - 1 :]
+            for entries in (transaction.taken, transaction.released):
+                entries[:] = [(min(inner, level - 1), entry) for inner, entry in entries]
 
-    def abort(self, operation: Operation, depth: int) -> None:
-        """All from a depth of savepoints on ends with the start of an operation."""
+    def abort(self, operation: Operation, level: int) -> None:
+        """All from a level of savepoints on ends with the start of an operation."""
         transaction = self.transaction
         for holding, _ in transaction.renewed:
             holding.lease_over = max(holding.lease_over, operation.end)
-        for d, holding in transaction.taken:
-            if d >= depth:
+        for inner, holding in transaction.taken:
+            if inner >= level:
                 holding.end_at(operation.start)
                 holding.freed = None if holding.again else operation.end
-        transaction.taken = [entry for entry in transaction.taken if entry[0] < depth]
-        transaction.released = [entry for entry in transaction.released if entry[0] < depth]
+        transaction.taken = [entry for entry in transaction.taken if entry[0] < level]
+        transaction.released = [entry for entry in transaction.released if entry[0] < level]
 
     def do_rollback_to(self, operation: Operation) -> None:
+        """The savepoint is still there after it, with nothing in it."""
         if operation.outcome == "ok":
-            self.abort(operation, operation.facts["depth"])
-            self.transaction.depth = operation.facts["depth"] - 1
+            level = self.transaction.level_of(operation.facts["name"])
+            self.abort(operation, level)
+            del self.transaction.savepoints[level:]
 
     def do_rollback(self, operation: Operation) -> None:
         if operation.outcome == "ok" and self.transaction:
@@ -1025,17 +1039,28 @@ class Checker:
             for operation in self.facts.possible.values()
         )
 
+    def free_from(self, holdings: list[Holding]) -> Iterator[tuple[Holding, float]]:
+        """Each holding, and since when nobody had the lock for certain, up to the next one.
+
+        One that is rolled back leaves an expired lease before it as it was: it can be renewed.
+        """
+        free = 0.0
+        for holding in holdings:
+            freed = inf if holding.freed is None else holding.freed
+            free = freed if holding.acknowledged else max(free, freed)
+            yield holding, free
+
     def check_hand_over(self) -> None:
         """Who waits gets the lock soon after it is free."""
         for lockid, holdings in self.by_lockid.items():
-            for before, after in zip(holdings, holdings[1:]):
-                if before.freed is None or after.wait == 0 or after.pooled:
+            for (before, free), after in zip(self.free_from(holdings), holdings[1:]):
+                start = max(free, after.lock.start)
+                late = after.lock.end - start
+                if late < HAND_OVER or after.wait == 0 or after.pooled:
                     continue
-                start = max(before.freed, after.lock.start)
-                if after.lock.end - start < HAND_OVER or self.is_disturbed(start, after.lock.end):
+                if self.is_disturbed(start, after.lock.end):
                     continue
                 if not self.is_uncertain(lockid, before.lock.start, after.lock.end):
-                    late = after.lock.end - start
                     self.violation(
                         "slow hand-over", f"{late:.2f} s: {tell(before)} to {tell(after)}"
                     )
@@ -1047,10 +1072,8 @@ class Checker:
             if wait.facts["wait"] is None or wait.facts["wait"] < 1:
                 continue
             holdings = self.by_lockid[lockid]
-            for before, after in zip(holdings, holdings[1:] + [None]):
-                if before.freed is None:
-                    continue
-                start = max(before.freed, wait.start)
+            for (before, free), after in zip(self.free_from(holdings), holdings[1:] + [None]):
+                start = max(free, wait.start)
                 end = min(after.lock.start if after else inf, wait.end)
                 if end - start < HAND_OVER or self.is_disturbed(start, end):
                     continue

@@ -349,7 +349,7 @@ class Client(WorkspaceSteps):
 
     def transaction_savepoint(self, depth: int) -> None:
         before = list(self.held)
-        self.call("savepoint", f"SAVEPOINT s{depth}", depth=depth)
+        self.call("savepoint", f"SAVEPOINT s{depth}", name=depth)
         undone = self.random.random() < 0.5
         try:
             for _ in range(self.random.choice([1, 1, 2])):
@@ -359,10 +359,10 @@ class Client(WorkspaceSteps):
                 raise
             undone = True
         if undone:
-            self.call("rollback to", f"ROLLBACK TO s{depth}", depth=depth)
+            self.call("rollback to", f"ROLLBACK TO s{depth}", name=depth)
             self.held = before
         else:
-            self.call("release", f"RELEASE s{depth}", depth=depth)
+            self.call("release", f"RELEASE s{depth}", name=depth)
 
     def step_prepared(self) -> None:
         """Take or release a durable lock in a prepared transaction, which outlives its session."""
