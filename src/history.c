@@ -49,23 +49,45 @@ forget(Relation rel, HeapTuple tuple)
 
 /*
  * Delete the oldest holdings of a lockid beyond the number to be kept.
+ *
+ * Each session remembers, of the last lockid, below which fence it has found
+ * nothing left, because the scan would else step over all rows that are deleted
+ * and not yet vacuumed, and those can be many under an old snapshot.
  */
 static void
 prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)
 {
+	static uint64 done_hash = 0;
+	static int64 done_below = 0;
+	uint64		hash = tfstate_hash_lockid(TextDatumGetCString(lockid));
 	Relation	index = index_open(tfstate_catalog()->released_index, AccessShareLock);
+	int64		reached = 0;	/* the oldest to be kept, or if none is, the newest */
 	int			seen = 0;
-	ScanKeyData key;
+	ScanKeyData keys[2];
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple	tuple = NULL;
 
-	ScanKeyInit(&key, Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ, lockid);
-	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
-	while (seen < tfstate_history_count + PRUNE_ROWS &&
+	if (hash != done_hash)
+		done_below = 0;
+	ScanKeyInit(&keys[0], Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ, lockid);
+	ScanKeyInit(&keys[1], Anum_lock_fence, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(done_below));
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 2, keys);
+	while (seen - PRUNE_ROWS < tfstate_history_count &&
 		   (tuple = tfstate_next_in_order(scan, BackwardScanDirection, snapshot)) != NULL)
 	{
+		bool		isnull;
+
+		if (seen < Max(tfstate_history_count, 1))
+			reached = DatumGetInt64(heap_getattr(tuple, Anum_lock_fence,
+												 RelationGetDescr(rel), &isnull));
 		if (++seen > tfstate_history_count)
 			forget(rel, tuple);
+	}
+	if (tuple == NULL)
+	{
+		done_hash = hash;
+		done_below = reached;
 	}
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
