@@ -52,7 +52,8 @@ forget(Relation rel, HeapTuple tuple)
  *
  * Each session remembers, of the last lockid, below which fence it has found
  * nothing left, because the scan would else step over all rows that are deleted
- * and not yet vacuumed, and those can be many under an old snapshot.
+ * and not yet vacuumed, and those can be many under an old snapshot.  What is
+ * there again after a rollback is left to other sessions.
  */
 static void
 prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)

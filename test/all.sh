@@ -163,7 +163,9 @@ heading 'Building tfstate'
 build COPT=-Werror
 start_server ${SETTINGS:+"$SETTINGS"}
 for kind in "${kinds[@]}"; do
+	before=$failed
 	"run_$kind"
+	((failed == before)) || printf '%s: %d failed\n' "$kind" $((failed - before)) >>"$work/failures"
 done
 
 if [[ -s $work/failures ]]; then

@@ -107,7 +107,7 @@ class Release:
 
 @dataclass
 class Transaction:
-    """What is taken, and so on, has the level in front of it that it goes with."""
+    """What is taken or released has the level in front of it that it goes with."""
 
     savepoints: list[int] = field(default_factory=list)  # their names, from the first level on
     taken: list[tuple[int, Holding]] = field(default_factory=list)
@@ -1057,7 +1057,7 @@ class Checker:
                 start = max(free, after.lock.start)
                 late = after.lock.end - start
                 if late < HAND_OVER or after.wait == 0 or after.pooled:
-                    continue
+                    continue  # in time, or not in the queue
                 if self.is_disturbed(start, after.lock.end):
                     continue
                 if not self.is_uncertain(lockid, before.lock.start, after.lock.end):
