@@ -343,9 +343,11 @@ tfstate_release(const Holding *holding, const char *how, const char *reason)
 	char	   *lockid = HOLDING_TEXT(holding, lockid);
 	LOCKTAG		key = tfstate_key_tag(lockid);
 
+	tfstate_begin_release();
 	if (tfstate_delete_holding(holding, true) != TM_Ok)
 		return false;
 	tfstate_record_release(holding, how, reason);
+	tfstate_end_release();
 	if (holding->durable)
 		tfstate_wake_at_commit(&key);
 	else if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))

@@ -264,6 +264,8 @@ extern void tfstate_record_release(const Holding *holding, const char *how,
 /* xact.c */
 extern void tfstate_init_xact(void);
 extern void tfstate_sync_at_commit(void);
+extern void tfstate_begin_release(void);
+extern void tfstate_end_release(void);
 extern void tfstate_promote_at_commit(const LOCKTAG *tag, int64 session,
 									  KeptBuiltin *kept);
 extern void tfstate_release_at_commit(const LOCKTAG *tag, int64 session,

@@ -19,6 +19,15 @@
  * server dies in between, all tags are gone with it, and who waited has to
  * connect again.
  *
+ * An unlock that somebody waits for is handed over before it is on disk: it
+ * commits as with synchronous_commit = off, wakes the waiter, and only then waits
+ * for disk and standby, which it has done before it returns.  Nobody can be misled
+ * by that.  The waiter's own commit flushes ours with it before a durable lock is
+ * told.  If the server dies before, a waiter in session mode has lost his lock
+ * with it, and who unlocked was not told that he had.  But whatever else the
+ * transaction wrote would be seen before it is safe, so this is done only where
+ * releases are all that it wrote to WAL.
+ *
  * pg_advisory_unlock_all() and DISCARD ALL release the session's tags behind our
  * back, its S among them.  What was to be promoted or released for a session
  * number whose S is gone is left alone: the lock is lost already.
@@ -36,8 +45,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "compat.h"
 #include "miscadmin.h"
+#include "replication/syncrep.h"
 #include "storage/latch.h"
 #include "tfstate.h"
 #include "utils/memutils.h"
@@ -61,6 +72,15 @@ typedef struct Pending
 
 static List *pending = NIL;		/* in TopTransactionContext */
 static bool sync_at_commit = false;
+
+/*
+ * Has this transaction written nothing to WAL but releases, up to their last end?
+ */
+static bool wrote_only_releases = true;
+static XLogRecPtr releases_end = InvalidXLogRecPtr;
+
+/* The synchronous_commit of a commit whose flush is postponed, else off. */
+static int	postponed_commit = SYNCHRONOUS_COMMIT_OFF;
 
 /*
  * How many locks this session has in the lock manager: those in session mode
@@ -129,6 +149,25 @@ tfstate_sync_at_commit(void)
 }
 
 /*
+ * To be called before and after a holding is released: what is written to WAL in
+ * between is the release.  Before a transaction has an ID it can have written
+ * nothing that counts, only have pruned pages that it read.
+ */
+void
+tfstate_begin_release(void)
+{
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		XactLastRecEnd != releases_end)
+		wrote_only_releases = false;
+}
+
+void
+tfstate_end_release(void)
+{
+	releases_end = XactLastRecEnd;
+}
+
+/*
  * Error if the session has too many locks: without a limit one session could
  * use up the shared lock table, and nobody could connect.
  */
@@ -153,6 +192,61 @@ tfstate_count_lock(void)
 	transaction_locks++;
 }
 
+/* Does somebody wait for a row that this transaction deletes? */
+static bool
+is_awaited(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, pending)
+	{
+		Pending    *item = lfirst(lc);
+
+		if (item->kind == PENDING_WAKE && LockWaiterCount(&item->tag) > 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Have the commit not wait for disk and standby, if that can be done after the
+ * hand-over.
+ *
+ * The setting itself stays as it is, and with it what SyncRepWaitForLSN() waits for.
+ */
+static void
+postpone_flush(void)
+{
+	if (!wrote_only_releases || XactLastRecEnd != releases_end || !is_awaited())
+		return;
+	postponed_commit = synchronous_commit;
+	synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+}
+
+/* Undo what postpone_flush() did. */
+static void
+restore_synchronous_commit(void)
+{
+	if (postponed_commit != SYNCHRONOUS_COMMIT_OFF)
+		synchronous_commit = postponed_commit;
+	postponed_commit = SYNCHRONOUS_COMMIT_OFF;
+}
+
+/*
+ * Wait for disk and standby, as the commit would have done.
+ */
+static void
+flush_postponed(void)
+{
+	if (postponed_commit == SYNCHRONOUS_COMMIT_OFF)
+		return;
+	restore_synchronous_commit();
+	START_CRIT_SECTION();
+	XLogFlush(XactLastCommitEnd);
+	END_CRIT_SECTION();
+	SyncRepWaitForLSN(XactLastCommitEnd, true);
+}
+
 static void
 before_commit(void)
 {
@@ -175,6 +269,8 @@ before_commit(void)
 		tfstate_raise_synchronous_commit();
 		ForceSyncCommit();
 	}
+	else
+		postpone_flush();
 }
 
 /*
@@ -274,8 +370,11 @@ before_prepare(void)
 static void
 forget_transaction(void)
 {
+	restore_synchronous_commit();
 	pending = NIL;
 	sync_at_commit = false;
+	wrote_only_releases = true;
+	releases_end = InvalidXLogRecPtr;
 	transaction_locks = 0;
 }
 
@@ -292,6 +391,7 @@ xact_callback(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 			after_commit();
+			flush_postponed();
 			forget_transaction();
 			break;
 		case XACT_EVENT_ABORT:

@@ -633,7 +633,7 @@ class Checker:
         for holding in self.facts.holdings:
             for release in self.facts.releases[holding.id]:
                 holding.end_at(release.start)
-                if release.sure:
+                if self.is_lasting(release) or (release.sure and holding.mode == "session"):
                     holding.freed = min(release.end, holding.freed or inf)
             for force in self.facts.wild_forces:
                 if matches(force, holding):
@@ -677,9 +677,7 @@ class Checker:
     def over_at(self, holding: Holding) -> float:
         """When it can be in nobody's way any more."""
         releases = self.facts.releases[holding.id]
-        if holding.freed is not None and (
-            not releases or not self.crashed or any(map(self.is_lasting, releases))
-        ):
+        if holding.freed is not None:
             return holding.freed
         row = self.history.get(holding.id)
         if row and not self.clock_jumps:
@@ -1043,11 +1041,13 @@ class Checker:
         """Each holding, and since when nobody had the lock for certain, up to the next one.
 
         One that is rolled back leaves an expired lease before it as it was: it can be renewed.
+        A crash that ends one in session mode can bring a durable lock before it back.
         """
         free = 0.0
         for holding in holdings:
             freed = inf if holding.freed is None else holding.freed
-            free = freed if holding.acknowledged else max(free, freed)
+            shows = holding.acknowledged and (holding.mode == "durable" or not self.crashed)
+            free = freed if shows else max(free, freed)
             yield holding, free
 
     def check_hand_over(self) -> None:

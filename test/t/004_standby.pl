@@ -34,6 +34,30 @@ sub new_standby
 	return $standby;
 }
 
+# A standby that the primary waits for.
+sub new_synchronous_standby
+{
+	my ($name) = @_;
+	my $standby = new_standby($name);
+
+	$primary->safe_psql('postgres',
+		"ALTER SYSTEM SET synchronous_standby_names = '$name'");
+	$primary->reload;
+	$primary->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = '$name' AND sync_state = 'sync'"
+	) or die 'the standby does not become synchronous';
+	return $standby;
+}
+
+# The process that receives WAL on a standby.
+sub receiver_pid
+{
+	my ($standby) = @_;
+
+	return $standby->safe_psql('postgres',
+		'SELECT pid FROM pg_stat_wal_receiver');
+}
+
 # Wait until a session of the primary waits for a synchronous standby.
 sub wait_for_standby
 {
@@ -205,23 +229,14 @@ $_->kill9 foreach $holder, $waiter;
 foreach my $level ('off', 'remote_write')
 {
 	my $name = "sync_$level";
-	my $sync = new_standby($name);
-
-	$primary->safe_psql('postgres',
-		"ALTER SYSTEM SET synchronous_standby_names = '$name'");
-	$primary->reload;
-	$primary->poll_query_until('postgres',
-		"SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = '$name' AND sync_state = 'sync'"
-	) or die 'the standby does not become synchronous';
-
+	my $sync = new_synchronous_standby($name);
 	my $client = session($primary);
 	my (@expected, $last);
 
 	$client->query_safe("SET synchronous_commit = '$level'");
 
 	# While the standby receives nothing, no lock is acknowledged.
-	my $receiver = $sync->safe_psql('postgres',
-		'SELECT pid FROM pg_stat_wal_receiver');
+	my $receiver = receiver_pid($sync);
 	foreach my $lockid ("$level/1", "$level/2")
 	{
 		kill('STOP', $receiver);
@@ -292,6 +307,107 @@ foreach my $level ('off', 'remote_write')
 	$primary->start;
 	$primary->safe_psql('postgres',
 		"SET synchronous_commit = local; ROLLBACK PREPARED '$level'");
+}
+
+# An unlock that somebody waits for is handed over before the standby has it, and
+# returns when it has.  Not so where others would see more of the transaction than
+# the unlock, and what nobody waits for is not seen before either.
+my $sync = new_synchronous_standby('sync_hand_over');
+my $receiver = receiver_pid($sync);
+
+$primary->safe_psql('postgres', 'CREATE TABLE other (i int)');
+foreach my $case (
+	{
+		name => 'unlock',
+		sql => q(SELECT tfstate_unlock('hand/over')),
+		early => 1
+	},
+	{
+		name => 'unlock in a transaction block',
+		sql => q(BEGIN; SELECT tfstate_unlock('hand/over'); COMMIT),
+		early => 1
+	},
+	{
+		name => 'two unlocks and a savepoint',
+		sql =>
+		  q(BEGIN; SAVEPOINT s; SELECT tfstate_unlock('hand/over'); RELEASE s; SELECT tfstate_unlock('hand/second'); COMMIT),
+		early => 1
+	},
+	{
+		name => 'unlock without a waiter',
+		sql => q(SELECT tfstate_unlock('hand/over')),
+		alone => 1
+	},
+	{
+		name => 'unlock after another write',
+		sql =>
+		  q(BEGIN; INSERT INTO other VALUES (1); SELECT tfstate_unlock('hand/over'); COMMIT)
+	},
+	{
+		name => 'unlock before another write',
+		sql =>
+		  q(BEGIN; SELECT tfstate_unlock('hand/over'); INSERT INTO other VALUES (1); COMMIT)
+	},
+	{
+		name => 'unlock between two writes',
+		sql =>
+		  q(BEGIN; INSERT INTO other VALUES (1); SELECT tfstate_unlock('hand/over'); SELECT tfstate_unlock('hand/second'); COMMIT)
+	},
+	{
+		name => 'unlock and lock',
+		sql =>
+		  q(BEGIN; SELECT tfstate_unlock('hand/over'); SELECT tfstate_lock('hand/third'); COMMIT)
+	},
+	{
+		name => 'unlock after a savepoint that wrote',
+		sql =>
+		  q(BEGIN; SAVEPOINT s; INSERT INTO other VALUES (1); ROLLBACK TO s; SELECT tfstate_unlock('hand/over'); COMMIT)
+	})
+{
+	my $client = session($primary);
+	my $next = session($primary);
+	my $observer = session($primary);
+
+	$client->query_safe("SELECT tfstate_lock('hand/over')");
+	$client->query_safe("SELECT tfstate_lock('hand/second')");
+
+	# The next fences must not be the ones that wait for the standby.
+	$observer->query_safe(
+		"SELECT count(nextval('tfstate_fence')) FROM generate_series(0, (SELECT CASE WHEN log_cnt < 4 THEN log_cnt ELSE -1 END FROM tfstate_fence))"
+	);
+	if (!$case->{alone})
+	{
+		$next->send(
+			"SELECT tfstate_lock('hand/over', '{}', 'session', NULL)");
+		wait_for('the waiter',
+			sub { waiting_pids($primary, 'hand/over') eq $next->{pid} });
+	}
+	kill('STOP', $receiver);
+	$client->send($case->{sql});
+	wait_for_standby($client);
+	if ($case->{early})
+	{
+		like($next->result, qr/^\(.*,\d+\)$/,
+			"$case->{name}: handed over while it waits for the standby");
+	}
+	else
+	{
+		is( $observer->query_safe(
+				"SELECT lockid, mode FROM tfstate_holders('hand/over')"),
+			'hand/over|durable',
+			"$case->{name}: nobody sees it while it waits for the standby");
+		ok($case->{alone} || !$next->is_done,
+			"$case->{name}: and nobody has the lock");
+	}
+	ok(!$client->is_done, "$case->{name}: does not return before");
+	kill('CONT', $receiver);
+	$client->result;
+	is($client->query_safe('SHOW synchronous_commit'),
+		'on', "$case->{name}: synchronous_commit is as before");
+	$next->result if !$case->{early} && !$case->{alone};
+	$_->quit foreach $client, $next, $observer;
+	$primary->safe_psql('postgres',
+		"SELECT tfstate_force_unlock(lockid) FROM tfstate_holders('hand/*')");
 }
 
 done_testing();
