@@ -431,11 +431,11 @@ SELECT l.lockid,
 	   l.info
   FROM (SELECT 'durable' AS mode, d.*
 		  FROM @extschema@.tfstate_durable_lock d
-		 WHERE d.expires_at IS NULL OR d.expires_at > clock_timestamp()
 		UNION ALL
 		SELECT 'session', s.*
 		  FROM @extschema@.tfstate_session_locks() s) l
- WHERE @extschema@.tfstate_has_privilege(l.lockid, 'view');
+ WHERE (l.expires_at IS NULL OR l.expires_at > clock_timestamp())
+   AND @extschema@.tfstate_has_privilege(l.lockid, 'view');
 COMMENT ON VIEW @extschema@.tfstate_holders IS
 'the locks that are held, one row each';
 REVOKE ALL ON @extschema@.tfstate_holders FROM PUBLIC;

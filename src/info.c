@@ -11,13 +11,17 @@
 #include "miscadmin.h"
 #include "tfstate.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-/* The keys that Terraform gives a lock info. */
+/*
+ * The keys that Terraform gives a lock info, in the order of jsonb, so that it has
+ * nothing to sort.
+ */
 static const char *const known_keys[] = {
-	"ID", "Operation", "Info", "Who", "Version", "Created", "Path"
+	"ID", "Who", "Info", "Path", "Created", "Version", "Operation"
 };
 
 /*
@@ -88,13 +92,14 @@ tfstate_actor(void)
 static char *
 format_rfc3339(TimestampTz time)
 {
+	char	   *text = palloc(MAXDATELEN + 1);
 	struct pg_tm tm;
 	fsec_t		fsec;
 
 	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
 		elog(ERROR, "could not decompose timestamp");
-	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon,
-					tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
+	EncodeDateTime(&tm, fsec, false, 0, NULL, USE_XSD_DATES, text);
+	return strcat(text, "Z");
 }
 
 /*

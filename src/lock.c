@@ -290,6 +290,32 @@ take(const LockRequest *request, const LOCKTAG *key, Holding *holding)
 }
 
 /*
+ * Without K: the conflict with who holds the lock, in the words of a row that was
+ * found.  Returns false, and a conflict with who has K, if that row says nothing.
+ */
+static bool
+is_held_by_row(bool found, const LOCKTAG *key, LockConflict *conflict)
+{
+	conflict->known = found && !tfstate_holding_expired(&conflict->holder);
+	conflict->own = conflict->known &&
+		tfstate_session_is_mine(HOLDING_INT64(&conflict->holder, session));
+	conflict->tag = *key;
+	return conflict->known;
+}
+
+/*
+ * Without K, for a try: is the lock still held as this session saw it last?  Then
+ * K would not help.  A run that can adopt the lock has to have K.
+ */
+static bool
+is_held_still(const LockRequest *request, const LOCKTAG *key, LockConflict *conflict)
+{
+	return request->wait == 0 && request->run_id == NULL &&
+		is_held_by_row(tfstate_current_holding_again(request->lockid, &conflict->holder),
+					   key, conflict);
+}
+
+/*
  * Take a lock.  Returns true with the new holding, or false with the conflict.
  *
  * The caller has checked the privilege, and that the transaction may write.
@@ -309,14 +335,13 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 	if (request->wait >= 0)
 		deadline = GetCurrentTimestamp() + request->wait;
 
+	if (is_held_still(request, &key, conflict))
+		return false;
 	if (!tfstate_try_tag(&key) &&
 		(request->wait == 0 || !tfstate_wait_tag(&key, deadline)))
 	{
-		conflict->known = tfstate_current_holding(request->lockid, &conflict->holder) &&
-			!tfstate_holding_expired(&conflict->holder);
-		conflict->own = conflict->known &&
-			tfstate_session_is_mine(HOLDING_INT64(&conflict->holder, session));
-		conflict->tag = key;
+		(void) is_held_by_row(tfstate_current_holding(request->lockid, &conflict->holder),
+							  &key, conflict);
 		return false;
 	}
 	if (!wait_until_free(request, &key, had_key, deadline, conflict, &adopted))

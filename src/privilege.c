@@ -48,6 +48,8 @@ tfstate_pattern_matches(const char *lockid, const char *pattern)
 		if (*pattern == '*')
 		{
 			star = pattern++;
+			if (*pattern == '\0')
+				return true;
 			resume = lockid;
 		}
 		else if (*pattern == *lockid)
@@ -166,6 +168,18 @@ typedef struct StatementPrivileges
 	List	   *patterns;
 } StatementPrivileges;
 
+/* Error unless it is the name of a privilege. */
+static void
+check_privilege_name(const char *privilege)
+{
+	if (strcmp(privilege, "lock") != 0 && strcmp(privilege, "view") != 0 &&
+		strcmp(privilege, "force") != 0 && strcmp(privilege, "override") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unrecognized privilege: \"%s\"", privilege),
+				 errhint("Valid privileges are \"lock\", \"view\", \"force\" and \"override\".")));
+}
+
 /*
  * tfstate_privileges(), looked up once a statement for a function that a query
  * calls for each row.  The function's fn_extra is used up for that.
@@ -181,6 +195,7 @@ tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege)
 		strcmp(cache->privilege, privilege) == 0)
 		return cache->patterns;
 
+	check_privilege_name(privilege);
 	old = MemoryContextSwitchTo(flinfo->fn_mcxt);
 	cache = palloc(sizeof(StatementPrivileges));
 	cache->role = GetUserId();
@@ -201,12 +216,6 @@ tfstate_has_privilege(PG_FUNCTION_ARGS)
 	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *privilege = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
-	if (strcmp(privilege, "lock") != 0 && strcmp(privilege, "view") != 0 &&
-		strcmp(privilege, "force") != 0 && strcmp(privilege, "override") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unrecognized privilege: \"%s\"", privilege),
-				 errhint("Valid privileges are \"lock\", \"view\", \"force\" and \"override\".")));
 	PG_RETURN_BOOL(tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, privilege), lockid));
 }
 

@@ -42,11 +42,16 @@
 #include "storage/procarray.h"
 #include "tfstate.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+/*
+ * How tables and indexes are locked for looking: as for writing, which most who look
+ * go on to do, so that the lock manager has one lock to take.
+ */
+#define ROW_LOCK_MODE	RowExclusiveLock
 
 /*
  * Where this session wrote or found a row last: often the one that it unlocks or
@@ -159,27 +164,8 @@ changing_transaction(HeapTuple tuple)
 }
 
 /*
- * Copy the values of a row, with all that hangs on them, into the current memory
- * context, each in the place of what points to it.
- */
-void
-tfstate_copy_values(TupleDesc desc, Datum *values, const bool *nulls)
-{
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute attr = TupleDescAttr(desc, i);
-
-		if (nulls[i])
-			continue;
-		if (attr->attlen == -1)
-			values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[i]));
-		else
-			values[i] = datumCopy(values[i], attr->attbyval, attr->attlen);
-	}
-}
-
-/*
- * Copy a row of a lock table into the current memory context.
+ * Copy a row of a lock table into the current memory context.  Its values point into
+ * one copy of the tuple, but for those that lie elsewhere or are compressed.
  */
 void
 tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
@@ -188,8 +174,14 @@ tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
 	holding->durable = durable;
 	holding->tid = tuple->t_self;
 	holding->changing = changing_transaction(tuple);
-	heap_deform_tuple(tuple, desc, holding->values, holding->nulls);
-	tfstate_copy_values(desc, holding->values, holding->nulls);
+	heap_deform_tuple(heap_copytuple(tuple), desc, holding->values, holding->nulls);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Datum	   *value = &holding->values[i];
+
+		if (TupleDescAttr(desc, i)->attlen == -1 && !holding->nulls[i])
+			*value = PointerGetDatum(PG_DETOAST_DATUM_PACKED(*value));
+	}
 }
 
 /*
@@ -213,7 +205,8 @@ forget_dead_entry(SysScanDesc scan, HeapTuple tuple)
 }
 
 /*
- * Find the holding of a lockid by the key of a lock table.
+ * Find the holding of a lockid by the key of a lock table.  As with SQL, the locks on
+ * table and index are kept until the end of the transaction.
  */
 static bool
 find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
@@ -221,7 +214,7 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 {
 	Relation	index = index_open(durable ? tfstate_catalog()->durable_index :
 								   tfstate_catalog()->session_index,
-								   AccessShareLock);
+								   ROW_LOCK_MODE);
 	int64		deleted_fence = 0;
 	bool		found = false;
 	ScanKeyData key;
@@ -254,7 +247,7 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 		}
 	}
 	systable_endscan_ordered(scan);
-	index_close(index, AccessShareLock);
+	index_close(index, NoLock);
 	return found;
 }
 
@@ -267,13 +260,21 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 static bool
 find_in_table(const char *lockid, bool durable, Snapshot snapshot, Holding *holding)
 {
-	Relation	rel = table_open(table_of(durable), AccessShareLock);
+	Relation	rel = table_open(table_of(durable), ROW_LOCK_MODE);
 	bool		found;
 
 	found = RelationGetNumberOfBlocks(rel) > 0 &&
 		find_by_key(rel, lockid, durable, snapshot, holding);
-	table_close(rel, AccessShareLock);
+	table_close(rel, NoLock);
 	return found;
+}
+
+/* Can the row of a lockid be where this session wrote or found one last? */
+static bool
+has_last_place(const char *lockid)
+{
+	return ItemPointerIsValid(&last_place.tid) &&
+		last_place.hash == tfstate_hash_lockid(lockid);
 }
 
 /*
@@ -289,9 +290,7 @@ find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding)
 	TupleTableSlot *slot;
 	bool		found = false;
 
-	if (!ItemPointerIsValid(tid) || last_place.hash != tfstate_hash_lockid(lockid))
-		return false;
-	rel = table_open(table_of(durable), AccessShareLock);
+	rel = table_open(table_of(durable), ROW_LOCK_MODE);
 	slot = table_slot_create(rel, NULL);
 	if (ItemPointerGetBlockNumber(tid) < RelationGetNumberOfBlocks(rel) &&
 		table_tuple_fetch_row_version(rel, tid, SnapshotAny, slot) &&
@@ -302,7 +301,7 @@ find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding)
 		found = strcmp(HOLDING_TEXT(holding, lockid), lockid) == 0;
 	}
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, AccessShareLock);
+	table_close(rel, NoLock);
 	if (!found)
 		ItemPointerSetInvalid(tid);
 	return found;
@@ -317,12 +316,20 @@ bool
 tfstate_find_row(const char *lockid, Holding *holding)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	bool		found = find_at_last_place(lockid, snapshot, holding) ||
+	bool		found =
+		(has_last_place(lockid) && find_at_last_place(lockid, snapshot, holding)) ||
 		find_in_table(lockid, true, snapshot, holding) ||
 		find_in_table(lockid, false, snapshot, holding);
 
 	UnregisterSnapshot(snapshot);
 	return found;
+}
+
+/* Is it a durable row, or a row of a living session? */
+static bool
+is_of_somebody(const Holding *holding)
+{
+	return holding->durable || tfstate_session_is_alive(HOLDING_INT64(holding, session));
 }
 
 /*
@@ -332,8 +339,24 @@ tfstate_find_row(const char *lockid, Holding *holding)
 bool
 tfstate_current_holding(const char *lockid, Holding *holding)
 {
-	return tfstate_find_row(lockid, holding) &&
-		(holding->durable || tfstate_session_is_alive(HOLDING_INT64(holding, session)));
+	return tfstate_find_row(lockid, holding) && is_of_somebody(holding);
+}
+
+/*
+ * Find a current holding where this session wrote or found it last, and nowhere else.
+ */
+bool
+tfstate_current_holding_again(const char *lockid, Holding *holding)
+{
+	Snapshot	snapshot;
+	bool		found;
+
+	if (!has_last_place(lockid))
+		return false;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	found = find_at_last_place(lockid, snapshot, holding);
+	UnregisterSnapshot(snapshot);
+	return found && is_of_somebody(holding);
 }
 
 /*

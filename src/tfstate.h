@@ -243,8 +243,8 @@ extern HeapTuple tfstate_next_in_order(SysScanDesc scan, ScanDirection direction
 									   Snapshot snapshot);
 extern bool tfstate_find_row(const char *lockid, Holding *holding);
 extern bool tfstate_current_holding(const char *lockid, Holding *holding);
+extern bool tfstate_current_holding_again(const char *lockid, Holding *holding);
 extern bool tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding);
-extern void tfstate_copy_values(TupleDesc desc, Datum *values, const bool *nulls);
 extern void tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
 								 Holding *holding);
 extern void tfstate_insert_holding(Holding *holding);

@@ -79,6 +79,26 @@ set_bytea(Version *version, int column, bytea *value)
 }
 
 /*
+ * Copy the values of a row, with all that hangs on them, into the current memory
+ * context, each in the place of what points to it.
+ */
+static void
+copy_values(TupleDesc desc, Datum *values, const bool *nulls)
+{
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (nulls[i])
+			continue;
+		if (attr->attlen == -1)
+			values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[i]));
+		else
+			values[i] = datumCopy(values[i], attr->attbyval, attr->attlen);
+	}
+}
+
+/*
  * Copy a row into the current memory context, its content only if wanted: that
  * can be large, and then lies elsewhere.
  */
@@ -89,7 +109,7 @@ tfstate_read_version(HeapTuple tuple, TupleDesc desc, bool with_content, Version
 	heap_deform_tuple(tuple, desc, version->values, version->nulls);
 	if (!with_content)
 		version->nulls[Anum_version_content - 1] = true;
-	tfstate_copy_values(desc, version->values, version->nulls);
+	copy_values(desc, version->values, version->nulls);
 }
 
 /*

@@ -795,6 +795,8 @@ class Checker:
                 self.violation("adoption", f"{tell(holding)} by {describe(adoption)}")
         for rival in self.facts.rivals:
             holding = known.get(rival.facts["lock"])
+            if self.is_disturbed(rival.start, rival.end):
+                continue  # the session that has the lock can be gone before its client knows
             if holding and not self.may_have_ended(holding, rival.end):
                 self.violation("adoption", f"{tell(holding)} while it lives, {describe(rival)}")
         for exchange in self.facts.unexchanged:
