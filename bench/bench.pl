@@ -10,6 +10,7 @@
 # peer has its turn, so that what disturbs the machine disturbs all.
 use strict;
 use warnings;
+use feature 'state';
 
 use IPC::Open2;
 use List::Util  qw(any max min sum0);
@@ -528,52 +529,6 @@ sub listing
 	return;
 }
 
-# Cost of a pair, while the number of lockids that were ever used grows.
-sub growth
-{
-	my $before = 0;
-	foreach my $used (1000, 10_000, 100_000, 1_000_000, 10_000_000)
-	{
-		next if $quick && $used > 10_000;
-		lock_many('used', $before, $used, 1);
-		begin_round('growth', $used);
-		foreach my $peer (map { peer($_) } qw(durable session floor))
-		{
-			my $r = drive($peer, "pairs $peer->[0] 1 2");
-			record('growth', $peer->[0], 1, $used, 'backend_us', 1, $r->{backend_us} / $r->{count});
-			record('growth', $peer->[0], 1, $used, 'per_second', 1, $r->{count} / $r->{seconds});
-		}
-		$before = $used;
-	}
-	return;
-}
-
-# What locks and unlocks a workspace for Terraform, while the number of workspaces
-# in its table grows.
-sub workspaces
-{
-	sql('observer', "CREATE ROLE workspaces LOGIN PASSWORD 'bench'");
-	sql('observer', "SELECT tfstate_attach('workspaces', role => 'workspaces')");
-	my $before = 0;
-	foreach my $n (10, 1000, $quick ? () : (100_000))
-	{
-		sql('observer', qq{
-			INSERT INTO workspaces.states (name, data)
-			SELECT 'w' || i, format('{"version":4,"terraform_version":"1.0.0","serial":1,"lineage":"%s","outputs":{},'
-						'"resources":[],"check_results":null}', gen_random_uuid())
-			  FROM generate_series($before + 1, $n) i});
-		begin_round('workspaces', $n);
-		record('workspaces', 'shim', 1, $n, 'ms', $_,
-			script_ms('workspaces', '', 1, lock_statements('workspaces', 'w7')))
-		  foreach 1 .. 3;
-		record('workspaces', 'shim', 1, $n, 'list_ms', $_,
-			sql_ms('observer', 'SELECT count(serial) FROM tfstate_workspaces'))
-		  foreach 1 .. 3;
-		$before = $n;
-	}
-	return;
-}
-
 #
 # States
 #
@@ -835,6 +790,147 @@ sub terraform
 }
 
 #
+# Growth: what an operation costs, in microseconds, by how much there is of
+# something, which is the variant
+#
+
+sub grow
+{
+	my ($peer, $n, $quantity, $round, $us) = @_;
+	record('growth', $peer, 1, $n, $quantity, $round, $us);
+	return;
+}
+
+sub begin_growth
+{
+	state $round = 0;
+	begin_round('growth', ++$round);
+	return;
+}
+
+# Records the CPU that the backend of a single client uses for a pair or a try.
+sub grow_cpu
+{
+	my ($peer, $n, $command, $quantity) = @_;
+	my $r = drive(peer($peer), "$command $peer 1 2");
+	grow($peer, $n, $quantity, 1, $r->{backend_us} / $r->{count});
+	return;
+}
+
+sub grow_time
+{
+	my ($peer, $n, $quantity, $query) = @_;
+	sql('observer', $query);
+	grow($peer, $n, $quantity, $_, 1000 * sql_ms('observer', $query)) foreach 1 .. 5;
+	return;
+}
+
+# A pair, by the lockids that were ever used.
+sub growth_of_lockids
+{
+	my $before = 0;
+	foreach my $n (1000, 10_000, $quick ? () : (100_000, 1_000_000, 10_000_000))
+	{
+		lock_many('used', $before, $n, 1);
+		begin_growth();
+		grow_cpu($_, $n, 'pairs', 'used_pair_us') foreach qw(durable session floor);
+		$before = $n;
+	}
+	return;
+}
+
+# A pair, a try that fails and a look at one lock, by the durable locks that are held.
+sub growth_of_held_locks
+{
+	my $before = 0;
+	foreach my $n (1000, 10_000, $quick ? () : (100_000, 1_000_000))
+	{
+		lock_many('held', $before, $n, 0);
+		begin_growth();
+		grow_cpu('durable', $n, 'pairs', 'held_pair_us');
+		grow_cpu('durable', $n, 'tries', 'held_try_us');
+		grow_time('durable', $n, 'held_look_us', "SELECT * FROM tfstate_holders('held/77')");
+		$before = $n;
+	}
+	return;
+}
+
+# A hand-over of one lock, by those who wait for it.
+sub growth_of_waiters
+{
+	foreach my $n (1, 3, 7, 15, 31, 63)
+	{
+		begin_growth();
+		foreach my $peer (qw(durable session))
+		{
+			my $r = drive(peer($peer), "handover $peer " . ($n + 1) . ' ' . ($quick ? 1 : 4) . ' 2');
+			grow($peer, $n, 'waiting_handover_us', 1, percentile(50, $r->{times}));
+		}
+	}
+	return;
+}
+
+# A write of a state of 50 kB and a look at its first version, by the versions.
+sub growth_of_versions
+{
+	my $before = 0;
+	sql('observer', "SELECT tfstate_attach('kept')");
+	foreach my $n (10, 100, 1000, $quick ? () : (10_000))
+	{
+		begin_growth();
+		my $r = write_state('kept', 50_000, $n - $before);
+		my @last = @{ $r->{times} };
+		grow('guarded', $n, 'versions_write_us', 1, percentile(50, \@last));
+		grow_time('guarded', $n, 'versions_read_us',
+			"SELECT length(tfstate_version('kept.states/w50000', 1))");
+		$before = $n;
+	}
+	return;
+}
+
+# What locks and unlocks a workspace for Terraform, and a list of them all, by the
+# workspaces in its table.
+sub growth_of_workspaces
+{
+	my $before = 0;
+	sql('observer', "CREATE ROLE workspaces LOGIN PASSWORD 'bench'");
+	sql('observer', "SELECT tfstate_attach('workspaces', role => 'workspaces')");
+	foreach my $n (10, 100, 1000, $quick ? () : (10_000, 100_000))
+	{
+		my $state = q('{"version":4,"terraform_version":"1.0.0","serial":1,"lineage":"%s","outputs":{},)
+		  . q("resources":[],"check_results":null}');
+		sql('observer', qq{
+			DO \$\$
+			BEGIN
+				FOR i IN $before + 1 .. $n LOOP
+					INSERT INTO workspaces.states (name, data) VALUES ('w' || i, format($state, gen_random_uuid()));
+					IF i % 500 = 0 THEN COMMIT; END IF;
+				END LOOP;
+			END;
+			\$\$});
+		begin_growth();
+		grow('shim', $n, 'workspaces_lock_us', $_,
+			1000 * script_ms('workspaces', '', 1, lock_statements('workspaces', 'w7')))
+		  foreach 1 .. 3;
+		grow_time('shim', $n, 'workspaces_list_us', 'SELECT count(serial) FROM tfstate_workspaces');
+		$before = $n;
+	}
+	return;
+}
+
+# The locks that are held come last: they stay, and would be listed with the
+# workspaces.
+sub growth
+{
+	growth_of_waiters();
+	growth_of_versions();
+	growth_of_workspaces();
+	growth_of_lockids();
+	growth_of_held_locks();
+	return;
+}
+
+#
 # All of it
 #
 
@@ -880,11 +976,10 @@ my %part = (
 	writes => \&writes,
 	versions => \&versions,
 	listing => \&listing,
-	growth => \&growth,
-	workspaces => \&workspaces);
+	growth => \&growth);
 
-# growth takes longer than all others together
-@wanted = qw(pairs cost handover waiters tries onekey shim writes versions listing workspaces)
+# growth takes as long as several others together
+@wanted = qw(pairs cost handover waiters tries onekey shim writes versions listing)
   unless @wanted;
 foreach my $name (@wanted)
 {

@@ -12,7 +12,8 @@
 # *.svg			plots
 #
 # It takes half an hour, or with --quick two minutes, which is enough to see that
-# it works.  Nothing else should run on the machine.
+# it works.  Nothing else should run on the machine.  The part growth is run only
+# where it is named; it takes ten minutes.
 
 set -euo pipefail
 # shellcheck source=test/lib.sh

@@ -209,33 +209,48 @@ sub table_by_variant
 # Plots
 #
 
+# Draws curves, each a title, a width and a list of points, on logarithmic axes.
+# settings are further lines for gnuplot.
 sub plot
+{
+	my ($file, $title, $x, $y, $settings, @curves) = @_;
+	@curves = grep { @{ $_->[2] } } @curves or return;
+	open(my $gnuplot, '|-', 'gnuplot') or die "gnuplot: $!";
+	print $gnuplot "set terminal svg size 800,500 font 'sans,12' background 'white'\n",
+	  "set output '$directory/$file'\nset title '$title'\nset xlabel '$x'\nset ylabel '$y'\n",
+	  "set logscale xy\nset key outside right\nset grid\n$settings\n";
+	my @lines;
+	foreach my $curve (@curves)
+	{
+		my ($name, $width, $points) = @$curve;
+		my $block = '$d' . @lines;
+		print $gnuplot "$block << END\n", (map { "@$_\n" } @$points), "END\n";
+		push @lines, "$block with linespoints linewidth $width title '$name'";
+	}
+	print $gnuplot 'plot ', join(', ', @lines), "\n";
+	close($gnuplot) or die "gnuplot failed\n";
+	out("![$title]($file)\n\n");
+	return;
+}
+
+# Draws a quantity of some peers, by the number of clients.
+sub plot_by_clients
 {
 	my ($file, $part, $quantity, $variant, $title, $y, @names) = @_;
 	my @clients = clients_of($part) or return;
-	open(my $gnuplot, '|-', 'gnuplot') or die "gnuplot: $!";
-	print $gnuplot "set terminal svg size 800,500 font 'sans,12' background 'white'\n",
-	  "set output '$directory/$file'\nset title '$title'\nset xlabel 'clients'\nset ylabel '$y'\n",
-	  "set logscale xy\nset logscale x 2\nset key outside right\nset grid\n",
-	  "set xtics ("
-	  . join(', ', @clients)
-	  . ")\nset xrange [$clients[0] * 0.9:$clients[-1] * 1.1]\n";
-	my @lines;
+	my @curves;
 	foreach my $name (@names)
 	{
 		my @points = grep { defined $_->[1] }
 		  map { [ $_, figure($part, $name, $quantity, $variant, $_) ] } @clients;
-		next unless @points;
-		my $block = '$d' . @lines;
-		print $gnuplot "$block << END\n", (map { "@$_\n" } @points), "END\n";
-		push @lines,
-			"$block with linespoints linewidth "
-		  . ($name =~ /^(durable|session)$/ ? 3 : 1)
-		  . " title '$title{$name}'";
+		push @curves, [ $title{$name}, $name =~ /^(durable|session)$/ ? 3 : 1, \@points ];
 	}
-	print $gnuplot 'plot ', join(', ', @lines), "\n" if @lines;
-	close($gnuplot) or die "gnuplot failed\n";
-	out("![$title]($file)\n\n");
+	plot(
+		$file, $title, 'clients', $y,
+		"set logscale x 2\nset xtics ("
+		  . join(', ', @clients)
+		  . ")\nset xrange [$clients[0] * 0.9:$clients[-1] * 1.1]",
+		@curves);
 	return;
 }
 
@@ -277,7 +292,7 @@ sub pairs_section
 	table_by_clients('pairs', 'backend_us', '');
 	out("CPU of the whole server for a pair, microseconds.\n\n");
 	table_by_clients('pairs', 'server_us', '');
-	plot(
+	plot_by_clients(
 		'throughput.svg',
 		'pairs',
 		'per_second',
@@ -315,7 +330,7 @@ sub handover_section
 			table_by_clients('handover', $quantity->[0], $hold);
 		}
 	}
-	plot('handover.svg', 'handover', 'p50_us', '2 ms', 'Hand-over of a lock held 2 ms, median',
+	plot_by_clients('handover.svg', 'handover', 'p50_us', '2 ms', 'Hand-over of a lock held 2 ms, median',
 		'microseconds', qw(durable session plpgsql advisory etcd curator redis-always));
 	return;
 }
@@ -415,25 +430,60 @@ sub versions_section
 	return;
 }
 
-sub workspaces_section
-{
-	out("## Many workspaces\n\n");
-	table_by_variant(
-		'workspaces', 'workspaces',
-		[ 'shim', 'ms', 'lock and unlock one, ms' ],
-		[ 'shim', 'list_ms', 'list all, ms' ]);
-	return;
-}
+# What grows; then each curve by it: a peer, a quantity and a title.
+my @growth = (
+	[
+		'lockids ever used',
+		[ 'durable', 'used_pair_us', 'durable pair' ],
+		[ 'session', 'used_pair_us', 'session pair' ],
+		[ 'floor', 'used_pair_us', 'two empty selects' ]
+	],
+	[
+		'durable locks held',
+		[ 'durable', 'held_pair_us', 'durable pair of another lockid' ],
+		[ 'durable', 'held_try_us', 'try that fails' ],
+		[ 'durable', 'held_look_us', 'look at one lock' ]
+	],
+	[
+		'waiters',
+		[ 'durable', 'waiting_handover_us', 'durable hand-over' ],
+		[ 'session', 'waiting_handover_us', 'session hand-over' ]
+	],
+	[
+		'versions',
+		[ 'guarded', 'versions_write_us', 'write of 50 kB' ],
+		[ 'guarded', 'versions_read_us', 'read of the first version' ]
+	],
+	[
+		'workspaces',
+		[ 'shim', 'workspaces_lock_us', 'lock and unlock one' ],
+		[ 'shim', 'workspaces_list_us', 'list all' ]
+	]);
 
 sub growth_section
 {
-	out("## Growth\n\nA pair, by the number of lockids ever used.\n\n");
-	foreach my $quantity ([ 'backend_us', 'CPU of the backend, us' ],
-		[ 'per_second', 'pairs per second' ])
+	my @curves;
+	out("## Growth\n\nMicroseconds; pairs and tries are CPU of the backend.\n\n");
+	foreach my $growth (@growth)
 	{
-		table_by_variant('growth', $quantity->[1],
-			map { [ $_, $quantity->[0], $title{$_} ] } qw(durable session floor));
+		my ($what, @columns) = @$growth;
+		table_by_variant('growth', $what, @columns);
+		foreach my $column (@columns)
+		{
+			my ($peer, $quantity, $title) = @$column;
+			push @curves,
+			  [
+				"$title, by $what",
+				1,
+				[
+					map { [ $_, figure('growth', $peer, $quantity, $_, 1) ] }
+					  variants_of('growth', $peer, $quantity)
+				]
+			  ];
+		}
 	}
+	plot('growth.svg', 'What an operation costs, by how much there is',
+		'how many', 'microseconds', "set format x '%.0s%c'", @curves);
 	return;
 }
 
@@ -617,7 +667,6 @@ my @sections = (
 	[ writes => \&writes_section ],
 	[ versions => \&versions_section ],
 	[ listing => \&listing_section ],
-	[ workspaces => \&workspaces_section ],
 	[ growth => \&growth_section ],);
 foreach my $section (@sections)
 {
