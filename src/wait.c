@@ -38,7 +38,7 @@
 #define HEAD_POLL_MS	1000
 
 /* How often a waiter looks whether its client is still there. */
-#define CLIENT_CHECK_MS	10000
+#define CLIENT_CHECK_MS	20000
 
 /*
  * LockAcquire() at transaction level.  The lock is put down to the transaction
