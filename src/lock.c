@@ -162,7 +162,7 @@ is_held(const LockRequest *request, bool had_key, LockConflict *conflict)
 	const char *how;
 
 	while (result != TM_BeingModified &&
-		   (conflict->known = tfstate_find_row(request->lockid, holder)) &&
+		   (conflict->known = tfstate_find_row(request->lockid, request->wait == 0, holder)) &&
 		   (how = how_abandoned(holder, had_key)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();

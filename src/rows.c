@@ -49,7 +49,8 @@
 
 /*
  * How tables and indexes are locked for looking: as for writing, which most who look
- * go on to do, so that the lock manager has one lock to take.
+ * go on to do, so that the lock manager has one lock to take.  Who looks says what is
+ * unlocked after it: NoLock to keep them locked until the end of the transaction.
  */
 #define ROW_LOCK_MODE	RowExclusiveLock
 
@@ -205,12 +206,11 @@ forget_dead_entry(SysScanDesc scan, HeapTuple tuple)
 }
 
 /*
- * Find the holding of a lockid by the key of a lock table.  As with SQL, the locks on
- * table and index are kept until the end of the transaction.
+ * Find the holding of a lockid by the key of a lock table.
  */
 static bool
 find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
-			Holding *holding)
+			Holding *holding, LOCKMODE unlock)
 {
 	Relation	index = index_open(durable ? tfstate_catalog()->durable_index :
 								   tfstate_catalog()->session_index,
@@ -247,7 +247,7 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 		}
 	}
 	systable_endscan_ordered(scan);
-	index_close(index, NoLock);
+	index_close(index, unlock);
 	return found;
 }
 
@@ -258,14 +258,15 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
  * Where only the other mode is used, the table is empty, and its size says so.
  */
 static bool
-find_in_table(const char *lockid, bool durable, Snapshot snapshot, Holding *holding)
+find_in_table(const char *lockid, bool durable, Snapshot snapshot, Holding *holding,
+			  LOCKMODE unlock)
 {
 	Relation	rel = table_open(table_of(durable), ROW_LOCK_MODE);
 	bool		found;
 
 	found = RelationGetNumberOfBlocks(rel) > 0 &&
-		find_by_key(rel, lockid, durable, snapshot, holding);
-	table_close(rel, NoLock);
+		find_by_key(rel, lockid, durable, snapshot, holding, unlock);
+	table_close(rel, unlock);
 	return found;
 }
 
@@ -282,7 +283,8 @@ has_last_place(const char *lockid)
  * as of a registered MVCC snapshot?
  */
 static bool
-find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding)
+find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding,
+				   LOCKMODE unlock)
 {
 	bool		durable = last_place.durable;
 	ItemPointer tid = &last_place.tid;
@@ -301,7 +303,7 @@ find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding)
 		found = strcmp(HOLDING_TEXT(holding, lockid), lockid) == 0;
 	}
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, NoLock);
+	table_close(rel, unlock);
 	if (!found)
 		ItemPointerSetInvalid(tid);
 	return found;
@@ -311,15 +313,20 @@ find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding)
  * Find the row of a lockid: of a durable lock or of a session, be it expired or
  * left by a dead session.  There is no more than one that is committed, since who
  * inserts one has K and has deleted what was there.
+ *
+ * keep_tables is for who goes on to write: the tables stay locked for him.  Nobody
+ * must wait for a lock with them, because then he would be in the way of ALTER and
+ * REINDEX, and all others behind those.
  */
 bool
-tfstate_find_row(const char *lockid, Holding *holding)
+tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding)
 {
+	LOCKMODE	unlock = keep_tables ? NoLock : ROW_LOCK_MODE;
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		found =
-		(has_last_place(lockid) && find_at_last_place(lockid, snapshot, holding)) ||
-		find_in_table(lockid, true, snapshot, holding) ||
-		find_in_table(lockid, false, snapshot, holding);
+		(has_last_place(lockid) && find_at_last_place(lockid, snapshot, holding, unlock)) ||
+		find_in_table(lockid, true, snapshot, holding, unlock) ||
+		find_in_table(lockid, false, snapshot, holding, unlock);
 
 	UnregisterSnapshot(snapshot);
 	return found;
@@ -339,7 +346,7 @@ is_of_somebody(const Holding *holding)
 bool
 tfstate_current_holding(const char *lockid, Holding *holding)
 {
-	return tfstate_find_row(lockid, holding) && is_of_somebody(holding);
+	return tfstate_find_row(lockid, false, holding) && is_of_somebody(holding);
 }
 
 /*
@@ -354,7 +361,7 @@ tfstate_current_holding_again(const char *lockid, Holding *holding)
 	if (!has_last_place(lockid))
 		return false;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	found = find_at_last_place(lockid, snapshot, holding);
+	found = find_at_last_place(lockid, snapshot, holding, ROW_LOCK_MODE);
 	UnregisterSnapshot(snapshot);
 	return found && is_of_somebody(holding);
 }

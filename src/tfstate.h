@@ -241,7 +241,7 @@ extern Snapshot tfstate_latest_snapshot(void);
 extern HeapTuple tfstate_next_visible(SysScanDesc scan, Snapshot snapshot);
 extern HeapTuple tfstate_next_in_order(SysScanDesc scan, ScanDirection direction,
 									   Snapshot snapshot);
-extern bool tfstate_find_row(const char *lockid, Holding *holding);
+extern bool tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding);
 extern bool tfstate_current_holding(const char *lockid, Holding *holding);
 extern bool tfstate_current_holding_again(const char *lockid, Holding *holding);
 extern bool tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding);

@@ -57,6 +57,12 @@ sub check_order
 		"$mode: tfstate_holders counts the waiters");
 	is( $sessions[0]->is_done || $sessions[-1]->is_done,
 		'', "$mode: nobody has been served while the lock was held");
+	is( $node->psql(
+			'postgres',
+			"SET lock_timeout = '1s'; REINDEX TABLE tfstate_durable_lock; REINDEX TABLE tfstate_session_lock"
+		),
+		0,
+		"$mode: who waits has no table locked");
 
 	# The lock is released, and the first waiter has not had the time to take it:
 	# others see it free, and yet cannot get past the waiters.
