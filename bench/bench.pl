@@ -422,6 +422,12 @@ sub one_key
 	end_child('snapshot') if $variant eq 'snapshot';
 	sql('observer', 'VACUUM');
 	record('onekey', $peer, 1, $variant, 'mb_after_vacuum', 1, sql('observer', $size));
+
+	# A new session writes where vacuum has made room.
+	end_child('postgresql');
+	drive(peer($peer), "repeat $peer 5000");
+	sql('observer', 'VACUUM');
+	record('onekey', $peer, 1, $variant, 'mb_later', 1, sql('observer', $size));
 	return;
 }
 

@@ -381,13 +381,17 @@ sub listing_section
 sub onekey_section
 {
 	my @rows =
-	  ([ 'old snapshot', '', 'first slice, pairs/s', 'last slice', 'MB', 'MB after vacuum' ]);
+	  (
+		[
+			'old snapshot', '', 'first slice, pairs/s', 'last slice', 'MB', 'MB after vacuum',
+			'MB after 5,000 more and vacuum'
+		]);
 	foreach my $name (qw(durable-async sql-async))
 	{
 		foreach my $variant (qw(none snapshot))
 		{
 			my @slices = slices($name, $variant) or next;
-			my @mb = map { figure('onekey', $name, $_, $variant, 1) } qw(mb mb_after_vacuum);
+			my @mb = map { figure('onekey', $name, $_, $variant, 1) } qw(mb mb_after_vacuum mb_later);
 			push @rows, [ $variant, $title{$name}, map { number($_) } @slices, @mb ];
 		}
 	}

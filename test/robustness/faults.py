@@ -2,6 +2,7 @@
 
 import random
 import signal
+import threading
 from collections import Counter
 from math import inf
 from pathlib import Path
@@ -126,13 +127,18 @@ class Faults:
     # Clients and backends
 
     def pause(self, number: int, pid: int) -> str:
+        """Not only tick() lets it go on: the next fault may need what a backend has locked."""
+        seconds = self.random.choice([0.05, 0.3, 1, 2.5])
+        timer = threading.Timer(seconds, send, (pid, signal.SIGCONT))
+        timer.daemon = True
         send(pid, signal.SIGSTOP)
+        timer.start()
 
         def resume() -> None:
             send(pid, signal.SIGCONT)
             self.end(number)
 
-        return self.after(self.random.choice([0.05, 0.3, 1, 2.5]), resume)
+        return self.after(seconds, resume)
 
     def kill_client(self, number: int) -> bool:
         return send(self.random.choice(self.clients()), signal.SIGKILL)

@@ -324,7 +324,10 @@ class Cluster(Server):
     def kill_postgres(self) -> bool:
         """Patroni lives on, and gives up the lease."""
         old = self.primary()
-        for pid in [old.postmaster(), *children(old.postmaster())]:
+        postmaster = old.postmaster()
+        if not postmaster:
+            return False
+        for pid in [postmaster, *children(postmaster)]:
             send(pid, signal.SIGKILL)
         return self.wait_for_another(old)
 

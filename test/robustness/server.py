@@ -43,6 +43,9 @@ def free_port() -> int:
 
 
 def send(pid: int, number: int) -> bool:
+    """False if there is no such process.  To the system, 0 is our own process group."""
+    if pid <= 0:
+        return False
     try:
         os.kill(pid, number)
         return True
