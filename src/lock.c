@@ -7,7 +7,8 @@
  *
  *	1. Take K of the lockid, at transaction level.  A try gives up if somebody
  *	   else has it: he is taking the lock, waits for it first in line, or holds
- *	   it in session mode.
+ *	   it in session mode.  (Who tries again and again does not get that far while
+ *	   the row that he found is still there.)
  *	2. Look for a row of the lockid in both tables.  A durable row says that the
  *	   lock is held, unless its lease has expired.  A session row of another
  *	   session was left by a dead one, for its K would not have been free.
