@@ -487,7 +487,7 @@ sub growth_section
 		}
 	}
 	plot('growth.svg', 'What an operation costs, by how much there is',
-		'how many', 'microseconds', "set format x '%.0s%c'", @curves);
+		'how many', 'microseconds', "set format x '%.0s%c'\nset key below font ',10'", @curves);
 	return;
 }
 
