@@ -885,8 +885,7 @@ sub growth_of_versions
 	{
 		begin_growth();
 		my $r = write_state('kept', 50_000, $n - $before);
-		my @last = @{ $r->{times} };
-		grow('guarded', $n, 'versions_write_us', 1, percentile(50, \@last));
+		grow('guarded', $n, 'versions_write_us', 1, percentile(50, $r->{times}));
 		grow_time('guarded', $n, 'versions_read_us',
 			"SELECT length(tfstate_version('kept.states/w50000', 1))");
 		$before = $n;
