@@ -107,11 +107,13 @@ sub receive_line
 	return $line;
 }
 
-# Runs SQL in the named psql session, which stays open, and returns its output.
+# Runs SQL in a session of psql, which stays open, and returns its output.  The
+# session is a database, or a database and a name where that needs several.
 sub sql
 {
 	my ($session, $query) = @_;
-	my $psql = child($session, "$bindir/psql", '-XAtq', '-v', 'ON_ERROR_STOP=1');
+	my ($database) = split(/ /, $session);
+	my $psql = child($session, "$bindir/psql", '-XAtq', '-v', 'ON_ERROR_STOP=1', $database);
 	my @answer;
 	send_line($psql, "$query;\n\\echo end of answer");
 	while ((my $line = receive_line($psql)) ne 'end of answer')
@@ -167,7 +169,7 @@ sub cpu_us
 
 sub wal_bytes
 {
-	return sql('observer', "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')");
+	return sql('postgres', "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')");
 }
 
 # Runs a command of the driver and returns its result: count, seconds,
@@ -323,8 +325,8 @@ sub cost
 sub set_fsync
 {
 	my ($value) = @_;
-	sql('observer', "ALTER SYSTEM SET fsync = $value");
-	sql('observer', 'SELECT pg_reload_conf()');
+	sql('postgres', "ALTER SYSTEM SET fsync = $value");
+	sql('postgres', 'SELECT pg_reload_conf()');
 	sleep 0.2;
 	return;
 }
@@ -411,23 +413,23 @@ sub one_key
 	my ($peer, $variant, $total, $size) = @_;
 	my $slices = 20;
 	begin_round('onekey', $variant eq 'snapshot' ? 2 : 1);
-	sql('snapshot', 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1') if $variant eq 'snapshot';
+	sql("$peer snapshot", 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1') if $variant eq 'snapshot';
 	foreach my $slice (1 .. $slices)
 	{
 		my $r = drive(peer($peer), "repeat $peer " . $total / $slices);
 		record('onekey', $peer, 1, $variant, 'per_second', $slice, $r->{count} / $r->{seconds});
 		record('onekey', $peer, 1, $variant, 'backend_us', $slice, $r->{backend_us} / $r->{count});
 	}
-	record('onekey', $peer, 1, $variant, 'mb', 1, sql('observer', $size));
-	end_child('snapshot') if $variant eq 'snapshot';
-	sql('observer', 'VACUUM');
-	record('onekey', $peer, 1, $variant, 'mb_after_vacuum', 1, sql('observer', $size));
+	record('onekey', $peer, 1, $variant, 'mb', 1, sql($peer, $size));
+	end_child("$peer snapshot") if $variant eq 'snapshot';
+	sql($peer, 'VACUUM');
+	record('onekey', $peer, 1, $variant, 'mb_after_vacuum', 1, sql($peer, $size));
 
 	# A new session writes where vacuum has made room.
 	end_child('postgresql');
 	drive(peer($peer), "repeat $peer 5000");
-	sql('observer', 'VACUUM');
-	record('onekey', $peer, 1, $variant, 'mb_later', 1, sql('observer', $size));
+	sql($peer, 'VACUUM');
+	record('onekey', $peer, 1, $variant, 'mb_later', 1, sql($peer, $size));
 	return;
 }
 
@@ -452,7 +454,7 @@ sub lock_many
 	my $statement = 'tfstate_lock(lockid)';
 	$statement = "tfstate_unlock(lockid, ($statement).id)" if $unlock;
 	return sql_ms(
-		'many', qq{
+		'durable many', qq{
 		SET synchronous_commit = off;
 		DO \$\$
 		BEGIN
@@ -469,8 +471,8 @@ sub lock_many
 sub record_times
 {
 	my ($part, $held, $what, $query) = @_;
-	sql('observer', $query);
-	record($part, 'durable', 1, $held, $what, $_, sql_ms('observer', $query)) foreach 1 .. 5;
+	sql('durable', $query);
+	record($part, 'durable', 1, $held, $what, $_, sql_ms('durable', $query)) foreach 1 .. 5;
 	return;
 }
 
@@ -479,18 +481,18 @@ sub record_times
 sub lock_after_crash
 {
 	my ($held) = @_;
-	my $pid = sql('many', 'SELECT pg_backend_pid()');
+	my $pid = sql('durable many', 'SELECT pg_backend_pid()');
 	my $start = time;
 	kill 'KILL', $pid;
 	end_child($_) foreach keys %child;
 	sleep 0.2;
 	sleep 0.05 until system("'$bindir/psql' -XAtq -c 'SELECT 1' >/dev/null 2>&1") == 0;
 	my $back = time;
-	system("'$bindir/psql' -XAtq -c \"SELECT tfstate_lock('after the crash')\" >/dev/null") == 0
+	system("'$bindir/psql' -XAtq -c \"SELECT tfstate_lock('after the crash')\" durable >/dev/null") == 0
 	  or die;
 	record('listing', 'durable', 1, $held, 'recovery_ms', 1, ($back - $start) * 1000);
 	record('listing', 'durable', 1, $held, 'first_lock_ms', 1, (time - $back) * 1000);
-	sql('observer', "SELECT tfstate_force_unlock('after the crash')");
+	sql('durable', "SELECT tfstate_force_unlock('after the crash')");
 	return;
 }
 
@@ -501,11 +503,11 @@ sub listing
 	begin_round('listing', 1);
 	foreach my $held (10_000, $quick ? () : (1_000_000))
 	{
-		my $mb = sql('observer', $extension_mb);
+		my $mb = sql('durable', $extension_mb);
 		my $ms = lock_many('many', $before, $held, 0);
 		record('listing', 'durable', 1, $held, 'lock_us', 1, $ms * 1000 / ($held - $before));
 		record('listing', 'durable', 1, $held, 'bytes_a_lock', 1,
-			(sql('observer', $extension_mb) - $mb) * 1e6 / ($held - $before));
+			(sql('durable', $extension_mb) - $mb) * 1e6 / ($held - $before));
 		record_times('listing', $held, 'all_ms', 'SELECT count(info) FROM tfstate_holders');
 		record_times('listing', $held, 'one_ms',
 			"SELECT * FROM tfstate_holders WHERE lockid = 'many/77'");
@@ -517,7 +519,7 @@ sub listing
 		foreach my $listing (0, 1)
 		{
 			send_line(
-				child('lister', "$bindir/psql", '-XAtq'),
+				child('lister', "$bindir/psql", '-XAtq', 'durable'),
 				"DO 'DECLARE e timestamptz := clock_timestamp() + ''3 s''; BEGIN WHILE clock_timestamp() < e LOOP"
 				  . " PERFORM count(info) FROM tfstate_holders; END LOOP; END';") if $listing;
 			my $r = drive(peer('durable'), 'tries durable 1 1');
@@ -528,7 +530,7 @@ sub listing
 		lock_after_crash($held);
 		$before = $held;
 	}
-	sql('many',
+	sql('durable many',
 		"SET synchronous_commit = off; SELECT count(tfstate_force_unlock(lockid)) FROM tfstate_holders"
 		  . " WHERE lockid LIKE 'many/%'")
 	  if $quick;
@@ -543,7 +545,7 @@ sub listing
 sub terraform_table
 {
 	my ($schema) = @_;
-	sql('observer', qq{
+	sql('postgres', qq{
 		SET client_min_messages = warning;
 		CREATE SCHEMA $schema;
 		CREATE SEQUENCE IF NOT EXISTS public.global_states_id_seq AS bigint;
@@ -653,8 +655,8 @@ sub writes
 {
 	my @sizes = $quick ? (50_000, 5_000_000) : (50_000, 5_000_000, 50_000_000);
 	terraform_table($_) foreach qw(plain lz4);
-	sql('observer', 'ALTER TABLE lz4.states ALTER data SET COMPRESSION lz4');
-	sql('observer', "SELECT tfstate_attach('guarded')");
+	sql('postgres', 'ALTER TABLE lz4.states ALTER data SET COMPRESSION lz4');
+	sql('postgres', "SELECT tfstate_attach('guarded')");
 	foreach my $round (1 .. ($quick ? 2 : 4))
 	{
 		begin_round('writes', $round);
@@ -682,16 +684,16 @@ sub versions
 {
 	my $slice = $quick ? 10 : 100;
 	begin_round('versions', 1);
-	sql('observer', "SELECT tfstate_attach('changes')");
+	sql('postgres', "SELECT tfstate_attach('changes')");
 	write_state('changes', 5_000_000, 1);
 	my $stored = "SELECT sum(stored) / 1e6 FROM tfstate_versions('changes.states/w5000000')";
-	my $base = sql('observer', $stored);
+	my $base = sql('postgres', $stored);
 	foreach my $i (1 .. 10)
 	{
 		my $r = write_state('changes', 5_000_000, $slice);
 		record('versions', 'guarded', 1, $i * $slice, 'ms', 1, percentile(50, $r->{times}) / 1000);
 		record('versions', 'guarded', 1, $i * $slice,
-			'stored_mb', 1, sql('observer', $stored) - $base);
+			'stored_mb', 1, sql('postgres', $stored) - $base);
 	}
 	return;
 }
@@ -737,9 +739,9 @@ sub lock_statements
 sub shim
 {
 	terraform_table('stock');
-	sql('observer', "CREATE ROLE $_ LOGIN PASSWORD 'bench'") foreach qw(stock shim);
-	sql('observer', 'GRANT USAGE ON SCHEMA stock TO stock; GRANT ALL ON stock.states TO stock');
-	sql('observer', "SELECT tfstate_attach('shim', role => 'shim')");
+	sql('postgres', "CREATE ROLE $_ LOGIN PASSWORD 'bench'") foreach qw(stock shim);
+	sql('postgres', 'GRANT USAGE ON SCHEMA stock TO stock; GRANT ALL ON stock.states TO stock');
+	sql('postgres', "SELECT tfstate_attach('shim', role => 'shim')");
 	foreach my $round (1 .. ($quick ? 3 : 10))
 	{
 		begin_round('shim', $round);
@@ -825,9 +827,18 @@ sub grow_cpu
 
 sub grow_time
 {
-	my ($peer, $n, $quantity, $query) = @_;
-	sql('observer', $query);
-	grow($peer, $n, $quantity, $_, 1000 * sql_ms('observer', $query)) foreach 1 .. 5;
+	my ($peer, $n, $quantity, $database, $query) = @_;
+	sql($database, $query);
+	grow($peer, $n, $quantity, $_, 1000 * sql_ms($database, $query)) foreach 1 .. 5;
+	return;
+}
+
+# Makes the database of sessions a copy of that of durable locks.
+sub copy_to_session
+{
+	end_child($_) foreach grep { /^(durable|session)\b/ } keys %child;
+	sql('postgres', 'DROP DATABASE session');
+	sql('postgres', 'CREATE DATABASE session TEMPLATE durable');
 	return;
 }
 
@@ -838,6 +849,7 @@ sub growth_of_lockids
 	foreach my $n (1000, 10_000, $quick ? () : (100_000, 1_000_000, 10_000_000))
 	{
 		lock_many('used', $before, $n, 1);
+		copy_to_session();
 		begin_growth();
 		grow_cpu($_, $n, 'pairs', 'used_pair_us') foreach qw(durable session floor);
 		$before = $n;
@@ -855,7 +867,7 @@ sub growth_of_held_locks
 		begin_growth();
 		grow_cpu('durable', $n, 'pairs', 'held_pair_us');
 		grow_cpu('durable', $n, 'tries', 'held_try_us');
-		grow_time('durable', $n, 'held_look_us', "SELECT * FROM tfstate_holders('held/77')");
+		grow_time('durable', $n, 'held_look_us', 'durable', "SELECT * FROM tfstate_holders('held/77')");
 		$before = $n;
 	}
 	return;
@@ -880,13 +892,13 @@ sub growth_of_waiters
 sub growth_of_versions
 {
 	my $before = 0;
-	sql('observer', "SELECT tfstate_attach('kept')");
+	sql('postgres', "SELECT tfstate_attach('kept')");
 	foreach my $n (10, 100, 1000, $quick ? () : (10_000))
 	{
 		begin_growth();
 		my $r = write_state('kept', 50_000, $n - $before);
 		grow('guarded', $n, 'versions_write_us', 1, percentile(50, $r->{times}));
-		grow_time('guarded', $n, 'versions_read_us',
+		grow_time('guarded', $n, 'versions_read_us', 'postgres',
 			"SELECT length(tfstate_version('kept.states/w50000', 1))");
 		$before = $n;
 	}
@@ -898,13 +910,13 @@ sub growth_of_versions
 sub growth_of_workspaces
 {
 	my $before = 0;
-	sql('observer', "CREATE ROLE workspaces LOGIN PASSWORD 'bench'");
-	sql('observer', "SELECT tfstate_attach('workspaces', role => 'workspaces')");
+	sql('postgres', "CREATE ROLE workspaces LOGIN PASSWORD 'bench'");
+	sql('postgres', "SELECT tfstate_attach('workspaces', role => 'workspaces')");
 	foreach my $n (10, 100, 1000, $quick ? () : (10_000, 100_000))
 	{
 		my $state = q('{"version":4,"terraform_version":"1.0.0","serial":1,"lineage":"%s","outputs":{},)
 		  . q("resources":[],"check_results":null}');
-		sql('observer', qq{
+		sql('postgres', qq{
 			DO \$\$
 			BEGIN
 				FOR i IN $before + 1 .. $n LOOP
@@ -917,7 +929,7 @@ sub growth_of_workspaces
 		grow('shim', $n, 'workspaces_lock_us', $_,
 			1000 * script_ms('workspaces', '', 1, lock_statements('workspaces', 'w7')))
 		  foreach 1 .. 3;
-		grow_time('shim', $n, 'workspaces_list_us', 'SELECT count(serial) FROM tfstate_workspaces');
+		grow_time('shim', $n, 'workspaces_list_us', 'postgres', 'SELECT count(serial) FROM tfstate_workspaces');
 		$before = $n;
 	}
 	return;
@@ -952,10 +964,10 @@ sub machine
 			`uname -sr` =~ s/\n//r));
 	fact('file system', `stat -f -c %T '$work'` =~ s/\n//r);
 	fact('date', `date -u +%F` =~ s/\n//r);
-	fact('postgresql', sql('observer', 'SHOW server_version'));
+	fact('postgresql', sql('postgres', 'SHOW server_version'));
 	fact(
 		'postgresql settings',
-		sql('observer',
+		sql('postgres',
 			"SELECT string_agg(name || ' = ' || current_setting(name), ', ' ORDER BY name) FROM pg_settings"
 			  . " WHERE name IN ('fsync', 'full_page_writes', 'max_connections', 'max_locks_per_transaction',"
 			  . " 'shared_buffers', 'synchronous_commit', 'wal_sync_method')"));

@@ -84,12 +84,18 @@ wait_for_port() {
 	die "nobody listens on port $1; see $work"
 }
 
-# All clients go over TCP, since some of the peers know nothing else.
+# A peer that has tables has a database of its own.  All clients go over TCP, since
+# some of the peers know nothing else.
 start_servers() {
-	local etcd_port zookeeper_port
+	local database etcd_port zookeeper_port
 	start_server 'fsync = on'
-	quietly "$bindir/psql" -X -v ON_ERROR_STOP=1 -c "ALTER ROLE postgres PASSWORD 'bench'" \
-		-c 'CREATE EXTENSION tfstate' -f "$root/bench/peers.sql"
+	for database in postgres template1; do
+		quietly "$bindir/psql" -X -v ON_ERROR_STOP=1 -d $database -c "ALTER ROLE postgres PASSWORD 'bench'" \
+			-c 'CREATE EXTENSION tfstate' -f "$root/bench/peers.sql"
+	done
+	for database in durable durable-async durable-nohistory session sql sql-async plpgsql; do
+		quietly "$bindir/createdb" $database
+	done
 	export PGHOST=127.0.0.1 PGPASSWORD=bench POSTGRESQL_PID
 	POSTGRESQL_PID=$(head -n 1 "$work/data/postmaster.pid")
 

@@ -72,6 +72,7 @@ typedef struct Peer
 	const char *try;
 	const char *wait;
 	const char *unlock;
+	const char *database;		/* of its own, where it has tables */
 	const char *redis_port;		/* environment variable; not PostgreSQL */
 } Peer;
 
@@ -91,17 +92,17 @@ static const Peer peers[] = {
 	{"advisory", NULL, "%d", "SELECT '' WHERE pg_try_advisory_lock($1)", "SELECT pg_advisory_lock($1)",
 	"SELECT pg_advisory_unlock($1)"},
 	{"session", NULL, TFSTATE_KEY, "SELECT id FROM tfstate_try_lock($1, mode => 'session') WHERE locked",
-	"SELECT id FROM tfstate_lock($1, mode => 'session', wait => NULL)", TFSTATE_UNLOCK},
-	{"durable", TFSTATE_DURABLE},
-	{"durable-nohistory", "SET tfstate.history = none", TFSTATE_DURABLE},
-	{"durable-async", "SET synchronous_commit = off", TFSTATE_DURABLE},
-	{"sql", NULL, TFSTATE_KEY, OWN_INSERT, NULL, OWN_DELETE},
+	"SELECT id FROM tfstate_lock($1, mode => 'session', wait => NULL)", TFSTATE_UNLOCK, "session"},
+	{"durable", TFSTATE_DURABLE, .database = "durable"},
+	{"durable-nohistory", "SET tfstate.history = none", TFSTATE_DURABLE, .database = "durable-nohistory"},
+	{"durable-async", "SET synchronous_commit = off", TFSTATE_DURABLE, .database = "durable-async"},
+	{"sql", NULL, TFSTATE_KEY, OWN_INSERT, NULL, OWN_DELETE, "sql"},
 	{"sql-async", NULL, TFSTATE_KEY, OWN_INSERT, NULL,
-	OWN_DELETE " AND set_config('synchronous_commit', 'off', true) = 'off'"},
+	OWN_DELETE " AND set_config('synchronous_commit', 'off', true) = 'off'", "sql-async"},
 	{"plpgsql", NULL, TFSTATE_KEY, "SELECT own_lock($1, false)", "SELECT own_lock($1, true)",
-	"SELECT own_unlock($1, $2)"},
-	{"redis-always", NULL, TFSTATE_KEY, NULL, NULL, NULL, "REDIS_ALWAYS_PORT"},
-	{"redis-everysec", NULL, TFSTATE_KEY, NULL, NULL, NULL, "REDIS_EVERYSEC_PORT"},
+	"SELECT own_unlock($1, $2)", "plpgsql"},
+	{"redis-always", NULL, TFSTATE_KEY, .redis_port = "REDIS_ALWAYS_PORT"},
+	{"redis-everysec", NULL, TFSTATE_KEY, .redis_port = "REDIS_EVERYSEC_PORT"},
 };
 
 typedef struct Client
@@ -192,7 +193,7 @@ pg_prepare(Client *client, const char *name, const char *sql)
 static void
 pg_connect(Client *client)
 {
-	client->pg = PQconnectdb("");
+	client->pg = PQsetdbLogin(NULL, NULL, NULL, NULL, client->peer->database, NULL, NULL);
 	if (PQstatus(client->pg) != CONNECTION_OK)
 		die("%s", PQerrorMessage(client->pg));
 	if (client->peer->setup)

@@ -2,10 +2,11 @@
 # bench/instructions.sh [DIRECTORY]
 #
 # Counts the instructions of a backend for a lock and its unlock, and for a try
-# that fails: of tfstate and of what PostgreSQL itself has.  The backend runs in
-# single-user mode under callgrind, which is slow but counts the same each time,
-# within a few percent, whatever else the machine does, so that two commits can be
-# compared.  What the statements cost if they lock nothing is subtracted.
+# that fails: of tfstate and of what PostgreSQL itself has, each in a database of
+# its own.  The backend runs in single-user mode under callgrind, which is slow but
+# counts the same each time, within a few percent, whatever else the machine does,
+# so that two commits can be compared.  What the statements cost if they lock
+# nothing is subtracted.
 #
 # The profiles are written into the directory (tfstate-instructions by default),
 # for callgrind_annotate.
@@ -19,29 +20,34 @@ output=${1:-tfstate-instructions}
 few=100 many=300 # what both have in common is not counted
 nothing=0
 
+# Runs the statements of standard input, each a line, in the database $1, below the
+# command from $2 on.
+single_user() {
+	as_user "${@:2}" "$bindir/postgres" --single -D "$work/data" -c log_min_messages=error \
+		-c autovacuum=off "$1" >"$work/log" 2>&1
+	! grep -E 'ERROR|FATAL|PANIC|Fatal' "$work/log" >&2 || die 'a statement fails'
+}
+
 # Prints the instructions for the statement $2, and then the statements from $4 on,
-# $3 times.  Each is a line.  $1 names the profile.
+# $3 times.  Each is a line.  $1 names the database and the profile.
 instructions() {
 	local i
 	{
 		echo "$2"
 		for ((i = 0; i < $3; i++)); do printf '%s\n' "${@:4}"; done
-	} >"$work/statements"
-	as_user valgrind --tool=callgrind --callgrind-out-file="$work/$1" \
-		"$bindir/postgres" --single -D "$work/data" -c log_min_messages=error -c autovacuum=off \
-		postgres <"$work/statements" >"$work/log" 2>&1
-	! grep -E 'ERROR|FATAL|PANIC|Fatal' "$work/log" >&2 || die 'a statement fails'
+	} | single_user "$1" valgrind --tool=callgrind --callgrind-out-file="$work/$1.$3"
 	sed -n 's/.*Collected : //p' "$work/log"
 }
 
 # Prints a line of the table: its name, and the arguments of instructions.
 count() {
 	local name=${1// /-} less more each
-	less=$(instructions "$name.$few" "$2" $few "${@:3}")
+	echo "CREATE DATABASE \"$name\"" | single_user postgres
+	less=$(instructions "$name" "$2" $few "${@:3}")
 	more=$(instructions "$name" "$2" $many "${@:3}")
 	each=$(((more - less) / (many - few)))
 	if [[ $1 == nothing* ]]; then nothing=$each; else printf '%-24s %8d\n' "$1" $((each - nothing)); fi
-	cp "$work/$name" "$output/"
+	cp "$work/$name.$many" "$output/$name"
 }
 
 prepare valgrind
@@ -49,7 +55,8 @@ mkdir -p "$output"
 # shellcheck disable=SC2119
 build
 start_server
-quietly "$bindir/psql" -X -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION tfstate' -f "$root/bench/peers.sql"
+quietly "$bindir/psql" -X -v ON_ERROR_STOP=1 -d template1 \
+	-c 'CREATE EXTENSION tfstate' -f "$root/bench/peers.sql"
 as_user "$bindir/pg_ctl" -D "$work/data" -s -m fast stop
 
 lock='PREPARE lock(text) AS SELECT id FROM tfstate_try_lock($1'
