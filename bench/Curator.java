@@ -18,7 +18,7 @@ public class Curator {
 	static final BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
 	static final AtomicLong released = new AtomicLong();	// when the shared key was
 	static List<Client> clients;
-	static long holdMs;
+	static long pauseMs;
 
 	interface Work {
 		void run(Client client) throws Exception;
@@ -74,7 +74,7 @@ public class Curator {
 				count++;
 				countInversion(since);
 				if (got < until)
-					Thread.sleep(holdMs);
+					Thread.sleep(pauseMs);
 				released.set(now());
 				mutex.release();
 			}
@@ -147,7 +147,7 @@ public class Curator {
 			c.mutex.acquire();
 			c.mutex.release();
 		});
-		Thread.sleep(2000);
+		Thread.sleep(pauseMs);
 		report("ready");
 		Thread.sleep(us / 1000);
 		report("done");
@@ -162,7 +162,7 @@ public class Curator {
 		boolean pairs = words[0].equals("pairs");
 		int n = Integer.parseInt(words[2]);
 		long us = (long) (Double.parseDouble(words[3]) * 1e6);
-		holdMs = words.length > 4 ? Long.parseLong(words[4]) : 0;
+		pauseMs = words.length > 4 ? Long.parseLong(words[4]) : 0;
 		clients = new ArrayList<>();
 		for (int i = 1; i <= n; i++)
 			clients.add(new Client(pairs ? "/bench/" + i : "/bench/0"));

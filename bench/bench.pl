@@ -365,14 +365,17 @@ sub handover
 	return;
 }
 
-# What the server spends on clients that wait.
+# What the server spends on clients that wait.  They have time to settle, so that what
+# PostgreSQL does once after 1 s (the search for deadlocks) and after 10 s (the
+# statistics of a session that was idle) is over; and what a waiter of tfstate does
+# each 20 s is seen once.
 sub waiters
 {
-	my $seconds = $quick ? 1 : 10;
+	my ($seconds, $settle_ms) = $quick ? (1, 2000) : (20, 12_000);
 	begin_round('waiters', 1);
 	foreach my $peer (peers_that('wait', 0))
 	{
-		my $r = drive($peer, "waiters $peer->[0] 64 $seconds");
+		my $r = drive($peer, "waiters $peer->[0] 64 $seconds $settle_ms");
 		record('waiters', $peer->[0], 64, '', 'server_ms_in_10_s', 1,
 			$r->{server_us} / 1000 * 10 / $seconds);
 		record('waiters', $peer->[0], 64, '', 'backend_ms_in_10_s', 1,

@@ -12,9 +12,9 @@
  * handover PEER CLIENTS SECONDS HOLD_MS
  *		All clients want the same key; each waits for it, holds it so long,
  *		unlocks and comes back.
- * waiters PEER CLIENTS SECONDS
- *		All clients wait for a key that is held throughout.  They have two
- *		seconds to settle, so that PostgreSQL's search for deadlocks is over.
+ * waiters PEER CLIENTS SECONDS SETTLE_MS
+ *		All clients wait for a key that is held throughout, and have so long to
+ *		settle first.
  * tries PEER CLIENTS SECONDS		(this driver only)
  *		All clients try to lock a key that is held throughout.
  * repeat PEER COUNT				(this driver only)
@@ -126,7 +126,7 @@ typedef struct Client
 static Client *clients;
 static int	nclients;
 static double seconds;
-static int	hold_ms;
+static int	pause_ms;			/* to hold a lock, or to settle */
 static void (*workload) (Client *client, int64_t until);
 static pthread_barrier_t barrier;
 static atomic_llong released;	/* when the shared key was */
@@ -403,7 +403,7 @@ handover(Client *client, int64_t until)
 		client->count++;
 		count_inversion(client, since);
 		if (got < until)
-			usleep(hold_ms * 1000);
+			usleep(pause_ms * 1000);
 		released = now();
 		unlock(client);
 	}
@@ -533,7 +533,7 @@ run_waiters(void)
 	wait_lock(&holder);
 	for (int i = 0; i < nclients; i++)
 		pthread_create(&clients[i].thread, NULL, waiter_thread, &clients[i]);
-	sleep(2);
+	usleep(pause_ms * 1000);
 	report("ready");
 	usleep(seconds * 1000000);
 	report("done");
@@ -729,7 +729,7 @@ run_command(char *line)
 	if (sscanf(line, "%15s %1023s %1023s %63s %63s", command, first, second, third, fourth) < 3)
 		die("bad command: %s", line);
 	seconds = atof(third);
-	hold_ms = atoi(fourth);
+	pause_ms = atoi(fourth);
 	if (strcmp(command, "repeat") == 0)
 	{
 		make_clients(find_peer(first), 1, true);

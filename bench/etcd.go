@@ -35,7 +35,7 @@ var (
 	input    = bufio.NewReader(os.Stdin)
 	start    = time.Now()
 	clients  []*lockClient
-	hold     time.Duration
+	pause    time.Duration
 	released int64 // when the shared key was; atomic
 )
 
@@ -101,7 +101,7 @@ func (c *lockClient) handover(until time.Duration) {
 		c.count++
 		c.countInversion(since)
 		if got < until {
-			time.Sleep(hold)
+			time.Sleep(pause)
 		}
 		atomic.StoreInt64(&released, int64(now()))
 		c.unlock()
@@ -169,7 +169,7 @@ func runWaiters(seconds float64) {
 			group.Done()
 		}(c)
 	}
-	time.Sleep(2 * time.Second)
+	time.Sleep(pause)
 	report("ready")
 	time.Sleep(time.Duration(seconds * float64(time.Second)))
 	report("done")
@@ -181,10 +181,10 @@ func runWaiters(seconds float64) {
 
 func runCommand(line string) {
 	var command, peer string
-	var n, holdMs int
+	var n, pauseMs int
 	var seconds float64
-	fmt.Sscan(line, &command, &peer, &n, &seconds, &holdMs)
-	hold = time.Duration(holdMs) * time.Millisecond
+	fmt.Sscan(line, &command, &peer, &n, &seconds, &pauseMs)
+	pause = time.Duration(pauseMs) * time.Millisecond
 	clients = nil
 	for i := 1; i <= n; i++ {
 		key := "bench/0/"
