@@ -168,11 +168,13 @@ changing_transaction(HeapTuple tuple)
  * Copy a row of a lock table into the current memory context.  Its values point into
  * one copy of the tuple, but for those that lie elsewhere or are compressed.
  */
-void
-tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
-					 Holding *holding)
+static void
+read_holding(HeapTuple tuple, Relation rel, bool durable, Holding *holding)
 {
+	TupleDesc	desc = RelationGetDescr(rel);
+
 	holding->durable = durable;
+	holding->relfilenode = rel->rd_rel->relfilenode;
 	holding->tid = tuple->t_self;
 	holding->changing = changing_transaction(tuple);
 	heap_deform_tuple(heap_copytuple(tuple), desc, holding->values, holding->nulls);
@@ -235,7 +237,7 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 			break;
 		if (table_tuple_satisfies_snapshot(rel, scan->slot, snapshot))
 		{
-			tfstate_read_holding(tuple, RelationGetDescr(rel), durable, holding);
+			read_holding(tuple, rel, durable, holding);
 			set_place(holding);
 			found = true;
 			break;
@@ -298,8 +300,7 @@ find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding,
 		table_tuple_fetch_row_version(rel, tid, SnapshotAny, slot) &&
 		table_tuple_satisfies_snapshot(rel, slot, snapshot))
 	{
-		tfstate_read_holding(ExecFetchSlotHeapTuple(slot, false, NULL),
-							 RelationGetDescr(rel), durable, holding);
+		read_holding(ExecFetchSlotHeapTuple(slot, false, NULL), rel, durable, holding);
 		found = strcmp(HOLDING_TEXT(holding, lockid), lockid) == 0;
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -387,7 +388,7 @@ tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
 	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 2, keys);
 	if (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
 	{
-		tfstate_read_holding(tuple, RelationGetDescr(rel), true, holding);
+		read_holding(tuple, rel, true, holding);
 		found = true;
 	}
 	systable_endscan(scan);
@@ -407,6 +408,7 @@ tfstate_insert_holding(Holding *holding)
 										holding->values, holding->nulls);
 
 	CatalogTupleInsert(rel, tuple);
+	holding->relfilenode = rel->rd_rel->relfilenode;
 	holding->tid = tuple->t_self;
 	set_place(holding);
 	holding->changing = InvalidTransactionId;
@@ -416,8 +418,18 @@ tfstate_insert_holding(Holding *holding)
 }
 
 /*
- * Delete a row.  Returns TM_Ok, or else that somebody else has changed or deleted
- * it (TM_Updated, TM_Deleted) or, without wait, that he is about to or keeps us
+ * Has the table been rewritten since a holding was read, by VACUUM FULL, say?  Then
+ * the row lies elsewhere, and another one may lie where it was.
+ */
+static bool
+was_moved(const Holding *holding, Relation rel)
+{
+	return holding->relfilenode != rel->rd_rel->relfilenode;
+}
+
+/*
+ * Delete a row.  Returns TM_Ok, or else that somebody else has changed, moved or
+ * deleted it (TM_Updated, TM_Deleted) or, without wait, that he is about to or keeps us
  * from it (TM_BeingModified).
  */
 TM_Result
@@ -426,11 +438,12 @@ tfstate_delete_holding(const Holding *holding, bool wait)
 	Relation	rel = table_open(table_of(holding->durable), RowExclusiveLock);
 	ItemPointerData tid = holding->tid;
 	TM_FailureData failure;
-	TM_Result	result;
+	TM_Result	result = TM_Updated;
 
-	result = table_tuple_delete(rel, &tid, GetCurrentCommandId(true),
-								InvalidSnapshot, InvalidSnapshot, wait,
-								&failure, false);
+	if (!was_moved(holding, rel))
+		result = table_tuple_delete(rel, &tid, GetCurrentCommandId(true),
+									InvalidSnapshot, InvalidSnapshot, wait,
+									&failure, false);
 	table_close(rel, NoLock);
 	if (result == TM_Ok)
 	{
@@ -442,7 +455,7 @@ tfstate_delete_holding(const Holding *holding, bool wait)
 
 /*
  * Write a changed holding back to its row.  Returns false if somebody else has
- * changed or deleted the row since it was read, or, without wait, is about to.
+ * changed, moved or deleted the row since it was read, or, without wait, is about to.
  */
 bool
 tfstate_update_holding(Holding *holding, bool wait)
@@ -450,11 +463,12 @@ tfstate_update_holding(Holding *holding, bool wait)
 	Relation	rel = table_open(table_of(holding->durable), RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TM_FailureData failure;
-	TM_Result	result;
+	TM_Result	result = TM_Updated;
 
-	result = table_tuple_lock(rel, &holding->tid, InvalidSnapshot, slot,
-							  GetCurrentCommandId(true), LockTupleNoKeyExclusive,
-							  wait ? LockWaitBlock : LockWaitSkip, 0, &failure);
+	if (!was_moved(holding, rel))
+		result = table_tuple_lock(rel, &holding->tid, InvalidSnapshot, slot,
+								  GetCurrentCommandId(true), LockTupleNoKeyExclusive,
+								  wait ? LockWaitBlock : LockWaitSkip, 0, &failure);
 	ExecDropSingleTupleTableSlot(slot);
 	if (result == TM_Ok)
 	{
@@ -472,7 +486,7 @@ tfstate_update_holding(Holding *holding, bool wait)
 
 /*
  * Keep a row from being changed or deleted until the end of the transaction.
- * Returns false if somebody else has changed or deleted it since it was read.
+ * Returns false if somebody else has changed, moved or deleted it since it was read.
  */
 bool
 tfstate_pin_holding(const Holding *holding)
@@ -481,11 +495,12 @@ tfstate_pin_holding(const Holding *holding)
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ItemPointerData tid = holding->tid;
 	TM_FailureData failure;
-	TM_Result	result;
+	TM_Result	result = TM_Updated;
 
-	result = table_tuple_lock(rel, &tid, InvalidSnapshot, slot,
-							  GetCurrentCommandId(true), LockTupleShare,
-							  LockWaitBlock, 0, &failure);
+	if (!was_moved(holding, rel))
+		result = table_tuple_lock(rel, &tid, InvalidSnapshot, slot,
+								  GetCurrentCommandId(true), LockTupleShare,
+								  LockWaitBlock, 0, &failure);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return result == TM_Ok;

@@ -18,6 +18,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "states.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
@@ -363,6 +364,8 @@ tfstate_repair(PG_FUNCTION_ARGS)
 	if (!OidIsValid(relid))
 		tfstate_raise_no_workspace(lockid);
 	(void) tfstate_lock_versions(lockid, true);
+	/* no row must be moved, by VACUUM FULL, say, before it is mended */
+	LockRelationOid(tfstate_catalog()->version, RowExclusiveLock);
 	current = current_text(relid, name);
 	if (!tfstate_record_found(lockid, &current, &newest))
 	{

@@ -84,6 +84,7 @@ typedef struct TfstateCatalog
 typedef struct Holding
 {
 	bool		durable;		/* from tfstate_durable_lock? */
+	Oid			relfilenode;	/* of the table, when it was read */
 	ItemPointerData tid;		/* where it lies */
 	TransactionId changing;		/* who is changing it in an open transaction */
 	Datum		values[Natts_lock];
@@ -245,8 +246,6 @@ extern bool tfstate_find_row(const char *lockid, bool keep_tables, Holding *hold
 extern bool tfstate_current_holding(const char *lockid, Holding *holding);
 extern bool tfstate_current_holding_again(const char *lockid, Holding *holding);
 extern bool tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding);
-extern void tfstate_read_holding(HeapTuple tuple, TupleDesc desc, bool durable,
-								 Holding *holding);
 extern void tfstate_insert_holding(Holding *holding);
 extern TM_Result tfstate_delete_holding(const Holding *holding, bool wait);
 extern bool tfstate_update_holding(Holding *holding, bool wait);

@@ -538,7 +538,7 @@ tfstate_restore_version(const char *lockid, int64 number, StateText *text)
 
 /*
  * Make a version, of which this is the text, independent of those before it.  The caller
- * has V of its lockid.
+ * has V of its lockid, and has had the table locked since he read the version.
  */
 void
 tfstate_make_full(const Version *version, const StateText *text)
