@@ -42,6 +42,7 @@ DISTURBING = (
     "disk full, WAL",
     "disk full, data",
     "lock table full",
+    "rewrite table",
     "clock jump",
     "kill pooler",
 )
@@ -242,6 +243,23 @@ class Faults:
             self.end(number)
 
         return self.after(inf, close)
+
+    def rewrite_table(self, number: int) -> bool:
+        """Have a lock table's rows lie elsewhere, between the looks and the changes of those who
+        queued for it."""
+        table = self.random.choice(["tfstate_durable_lock", "tfstate_session_lock"])
+        connections = [self.server.connect("robust") for _ in range(2)]
+        try:
+            first, second = [connection.cursor() for connection in connections]
+            for cursor in (first, second):
+                cursor.execute("SET lock_timeout = '300 ms'")
+            first.execute(f"BEGIN; LOCK TABLE {table} IN SHARE MODE")
+            threading.Timer(0.05, lambda: first.execute("COMMIT")).start()
+            second.execute(f"VACUUM FULL {table}")
+        finally:
+            for connection in connections:
+                connection.close()
+        return True
 
     def disk_full(self, number: int, disk: Path) -> Optional[str]:
         if self.later:

@@ -99,7 +99,7 @@ FAILOVER: dict[str, Any] = {
 ROUNDS: dict[str, dict[str, Any]] = {
     "calm": {"route": {"direct": 1}, "lease": 0.05},
     "leases": {"route": {"direct": 1}, "lease": 0.8, "session": 0.2, "renew": 0.8},
-    "interrupts": {"faults": {"cancel": 3, "terminate": 1}, "pause": 0.1},
+    "interrupts": {"faults": {"cancel": 3, "terminate": 1, "rewrite table": 1}, "pause": 0.1},
     "crashes": {
         "faults": {"kill backend": 2, "kill postmaster": 3, "immediate shutdown": 2},
         "flush": 0.15,
@@ -130,7 +130,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
         "keys": 300,
         "keep": 0.3,
         "leave": 0.3,
-        "faults": {"lock table full": 3, "cancel": 2},
+        "faults": {"lock table full": 3, "cancel": 2, "rewrite table": 2},
     },
     "old snapshot": {"faults": {"old snapshot": 1, "cancel": 4}, "seconds": 150, "long": True, "every": 4},
     "clock": {"lease": 0.8, "session": 0.2, "faults": {"clock jump": 3, "kill client": 1}},
