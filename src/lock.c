@@ -184,16 +184,18 @@ static bool
 adopt(const LockRequest *request, Holding *holder)
 {
 	char	   *run_id = HOLDING_NULL(holder, run_id) ? NULL : HOLDING_TEXT(holder, run_id);
+	Holding		ours = *holder;
 
 	if (request->run_id == NULL || run_id == NULL || !holder->durable ||
 		strcmp(run_id, request->run_id) != 0 ||
 		tfstate_session_is_alive(HOLDING_INT64(holder, session)) ||
 		!tfstate_acts_for_holder(holder))
 		return false;
-	set_session(holder);
-	set_keys(holder, request);
-	if (!tfstate_update_holding(holder, false))
+	set_session(&ours);
+	set_keys(&ours, request);
+	if (!tfstate_update_holding(&ours, false))
 		return false;
+	*holder = ours;
 	tfstate_sync_at_commit();
 	return true;
 }
