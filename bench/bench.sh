@@ -11,9 +11,10 @@
 # report.md		tables of medians, spreads and ratios; also printed
 # *.svg			plots
 #
-# It takes half an hour, or with --quick two minutes, which is enough to see that
-# it works.  Nothing else should run on the machine.  The part growth is run only
-# where it is named; it takes ten minutes.
+# It takes half an hour, on a slow machine an hour, or with --quick two or three
+# minutes, which is enough to see that it works.  Nothing else should run on the
+# machine.  The part growth is run only where it is named; it takes ten minutes or
+# twenty.
 
 set -euo pipefail
 # shellcheck source=test/lib.sh
