@@ -281,6 +281,7 @@ sub machine_section
 	table(
 		[ '', 'how', 'a lock survives the crash of', 'waiting', 'fence' ],
 		map { [ @$_[ 1, 5, 2, 3, 4 ] ] } grep { @$_ > 2 } @peers);
+	out("Those of PostgreSQL that have tables have each a database of its own.\n\n");
 	return;
 }
 
