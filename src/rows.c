@@ -20,6 +20,10 @@
  * privileges and that the transaction may write.  As with SQL, who has written
  * keeps its lock on the table until the end of the transaction.
  *
+ * A holding that was read knows its row by its place, and the table may have been
+ * unlocked since.  VACUUM FULL gives rows other places, and the table another file:
+ * who finds another one than the row was read from has the caller look again.
+ *
  * Exclusion is not decided here.  Only who has K of the lockid (see lock.c)
  * inserts a row or takes an abandoned one away; a release needs no K, the
  * tuple's own lock decides between two of them.
