@@ -35,14 +35,16 @@ instructions() {
 	{
 		echo "$2"
 		for ((i = 0; i < $3; i++)); do printf '%s\n' "${@:4}"; done
-	} | single_user "$1" valgrind --tool=callgrind --callgrind-out-file="$work/$1.$3"
+	} >"$work/statements"
+	# not in a pipe: what goes wrong there would not end the script
+	single_user "$1" valgrind --tool=callgrind --callgrind-out-file="$work/$1.$3" <"$work/statements"
 	sed -n 's/.*Collected : //p' "$work/log"
 }
 
 # Prints a line of the table: its name, and the arguments of instructions.
 count() {
 	local name=${1// /-} less more each
-	echo "CREATE DATABASE \"$name\"" | single_user postgres
+	single_user postgres <<<"CREATE DATABASE \"$name\""
 	less=$(instructions "$name" "$2" $few "${@:3}")
 	more=$(instructions "$name" "$2" $many "${@:3}")
 	each=$(((more - less) / (many - few)))
