@@ -1101,11 +1101,14 @@ def overlap(first: Holding, second: Holding) -> bool:
 
 
 def matches(force: Operation, holding: Holding) -> bool:
-    """Could a force-unlock without an ID, of unknown outcome, have ended the holding?"""
+    """Could a force-unlock without an ID, of unknown outcome, have ended the holding?
+
+    One in session mode may have lived on after its client was heard of last.
+    """
     return (
         force.facts["lockid"] == holding.lockid
         and holding.lock.start < force.start + FORCE_DELAY
-        and holding.until >= force.start
+        and (holding.freed is None or holding.freed >= force.start)
     )
 
 

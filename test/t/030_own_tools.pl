@@ -10,18 +10,19 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use TfstateTest;
 
-my $readme = slurp_file("$FindBin::RealBin/../../README.md");
+my ($section) =
+  slurp_file("$FindBin::RealBin/../../README.md") =~ /^### Your own tools\n(.*?)^##/ms;
 my $workspace = 'terraform_remote_state.states/prod';
 my $node = tfstate_node('tools');
 my $tmp = PostgreSQL::Test::Utils::tempdir();
 
-# Writes the one block of a language in the README into a file.
+# Writes the section's one block of a language into a file.
 sub script
 {
 	my ($language) = @_;
-	my @blocks = $readme =~ /^```$language\n(.*?)^```$/msg;
+	my @blocks = $section =~ /^```$language\n(.*?)^```$/msg;
 
-	is(scalar(@blocks), 1, "the README has one script in $language");
+	is(scalar(@blocks), 1, "the section has one script in $language");
 	open(my $file, '>', "$tmp/script.$language") or die "script: $!";
 	print $file $blocks[0];
 	close($file);
