@@ -69,13 +69,13 @@ rebuild() {
 # Runs one patch until it is caught, and prints a line about it.
 find_bug() {
 	local name=$1 start=$SECONDS rounds
-	as_user patch -s -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch" || die "$name does not apply"
+	as_user patch -s -F0 -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch" || die "$name does not apply"
 	rebuild || { cat "$work/log" >&2 && die "$name does not build"; }
 	rounds=$(sed -n 's/^Rounds: //p' "$source/test/robustness/bugs/$name.patch")
 	run_rounds --first --rounds "${ROUNDS:-$rounds}" >"$work/output" 2>&1 && failed=$((failed + 1))
 	grep -q '^[0-9]* violations' "$work/output" || { cat "$work/output" >&2 && die 'the driver failed'; }
 	[[ -z ${KEEP:-} ]] || cp "$work/output" "$KEEP/$name.out"
-	as_user patch -s -R -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch"
+	as_user patch -s -R -F0 -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch"
 	printf '%-22s %4d s  %s\n' "$name" $((SECONDS - start)) "$(awk '
 		/^round/ { round = $0; sub(/^[^(]*[(]/, "", round); sub(/[)].*/, "", round) }
 		/^violations/ { inside = 1; next }
