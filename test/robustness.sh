@@ -83,6 +83,14 @@ find_bug() {
 		END { print all }' "$work/output")"
 }
 
+# The patches have to fit, or nobody would know that a bug is not looked for any more.
+check_bugs() {
+	local bug
+	for bug in "$source"/test/robustness/bugs/*.patch; do
+		as_user patch -s -F0 -p1 --dry-run -d "$source" <"$bug" || die "$bug does not apply"
+	done
+}
+
 heading 'Building tfstate'
 build COPT=-Werror
 make_disks
@@ -104,6 +112,7 @@ if [[ ${1:-} == bugs ]]; then
 	printf '\n%d bugs found, %d not\n' $((${#bugs[@]} - failed)) "$failed"
 	((failed == 0))
 else
+	check_bugs
 	heading 'Locking under faults'
 	options+=(--minutes "${1:-${MINUTES:-0}}")
 	[[ -z ${2:-${SEED:-}} ]] || options+=(--seed "${2:-$SEED}")
