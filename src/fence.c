@@ -27,6 +27,7 @@
 #include "replication/syncrep.h"
 #include "replication/walsender_private.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "tfstate.h"
 #include "utils/guc.h"
@@ -76,20 +77,26 @@ is_on_standby(XLogRecPtr lsn)
 }
 
 /*
- * Wait until WAL up to this place cannot be lost any more.
+ * Wait until the WAL of a batch, up to this place, cannot be lost any more.
+ *
+ * The server expects that no two sessions wait for a standby to have WAL up to the
+ * same place, as no two of its commits do.  Those of a batch do it one after the
+ * other, and for all but the first it is there.
  *
  * To the server a cancel of the wait for a standby is a mere warning, since what
  * it waits for is usually a commit that has happened.  Here nothing has happened
  * yet, and it is an error.
  */
 static void
-make_durable(XLogRecPtr lsn)
+make_durable(Oid sequence, XLogRecPtr lsn)
 {
 	if (XLogNeedsFlush(lsn))
 		XLogFlush(lsn);
-	if (SyncRepStandbyNames == NULL || *SyncRepStandbyNames == '\0')
+	if (SyncRepStandbyNames == NULL || *SyncRepStandbyNames == '\0' ||
+		is_on_standby(lsn))
 		return;
 	tfstate_raise_synchronous_commit();
+	LockRelationOid(sequence, ShareUpdateExclusiveLock);
 	HOLD_INTERRUPTS();
 	SyncRepWaitForLSN(lsn, true);
 	RESUME_INTERRUPTS();
@@ -97,6 +104,7 @@ make_durable(XLogRecPtr lsn)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("canceling the wait of a fence for synchronous replication")));
+	UnlockRelationOid(sequence, ShareUpdateExclusiveLock);
 }
 
 /*
@@ -108,6 +116,6 @@ tfstate_next_fence(void)
 	Oid			sequence = tfstate_catalog()->fence;
 	int64		fence = nextval_internal(sequence, false);
 
-	make_durable(sequence_lsn(sequence));
+	make_durable(sequence, sequence_lsn(sequence));
 	return fence;
 }

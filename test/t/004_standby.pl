@@ -58,18 +58,22 @@ sub receiver_pid
 		'SELECT pid FROM pg_stat_wal_receiver');
 }
 
+# What a session of the primary waits for.
+sub wait_event
+{
+	my ($client) = @_;
+
+	return $primary->safe_psql('postgres',
+		"SELECT wait_event FROM pg_stat_activity WHERE pid = $client->{pid}");
+}
+
 # Wait until a session of the primary waits for a synchronous standby.
 sub wait_for_standby
 {
 	my ($client) = @_;
 
-	wait_for(
-		'the wait for the standby',
-		sub {
-			$primary->safe_psql('postgres',
-				"SELECT wait_event FROM pg_stat_activity WHERE pid = $client->{pid}"
-			) eq 'SyncRep';
-		});
+	wait_for('the wait for the standby',
+		sub { wait_event($client) eq 'SyncRep' });
 	return;
 }
 
@@ -268,6 +272,31 @@ foreach my $level ('off', 'remote_write')
 		"synchronous_commit $level: no fence without the standby");
 	$client->query_safe('ROLLBACK');
 	kill('CONT', $receiver);
+
+	# Two fences of one batch do not wait for the same place in WAL at the same time,
+	# which the server does not allow.  Nor does the end of the first wait by a cancel
+	# let the other one have its fence.  After a checkpoint a batch is written anew.
+	my @batch = map { session($primary) } (1, 2);
+	kill('STOP', $receiver);
+	$primary->safe_psql('postgres', 'CHECKPOINT');
+	$batch[$_]->send("SELECT tfstate_lock('$level/batch/$_', '{}', 'session')")
+	  foreach (0, 1);
+	wait_for('the wait of both',
+		sub { !grep { wait_event($_) !~ /^(SyncRep|relation)$/ } @batch });
+	is(join(' ', sort(map { wait_event($_) } @batch)),
+		'SyncRep relation',
+		"synchronous_commit $level: one fence of a batch waits for the standby");
+	@batch = reverse(@batch) if wait_event($batch[0]) ne 'SyncRep';
+	$primary->safe_psql('postgres',
+		"SELECT pg_cancel_backend($batch[0]->{pid})");
+	$batch[0]->result;
+	is($batch[0]->sqlstate, '57014',
+		"synchronous_commit $level: its wait is canceled");
+	wait_for_standby($batch[1]);
+	is($batch[1]->is_done, '',
+		"synchronous_commit $level: and then the other one waits for the standby");
+	kill('CONT', $receiver);
+	$batch[1]->result;
 
 	# A session lock writes nothing that has to be safe, but its fence has to be.
 	# The server writes a sequence to WAL once in 32 values: of 40 session locks
