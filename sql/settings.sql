@@ -203,6 +203,19 @@ UPDATE terraform_remote_state.states SET data = '{"serial": 1, "lineage": "a"}';
 SET client_min_messages = error;
 SET tfstate.gaurd = 'require';
 CALL fails($$UPDATE terraform_remote_state.states SET data = '{"serial": 2, "lineage": "a"}'$$);
+-- A cancel while the library is loaded, which the warning looks for, does not leave half
+-- of it.
+CREATE FUNCTION cancel() RETURNS trigger LANGUAGE plpgsql AS
+	'BEGIN RETURN CASE WHEN pg_cancel_backend(pg_backend_pid()) THEN NULL::record END; END';
+CREATE TRIGGER before_guard BEFORE TRUNCATE ON terraform_remote_state.states
+	FOR EACH STATEMENT EXECUTE FUNCTION cancel();
+\c -
+SET tfstate.guard = 'strict';
+TRUNCATE terraform_remote_state.states;
+DROP TRIGGER before_guard ON terraform_remote_state.states;
+CALL fails($$UPDATE terraform_remote_state.states SET data = data$$);
+SET tfstate.guard = 'on';
+UPDATE terraform_remote_state.states SET data = data;
 DROP SCHEMA terraform_remote_state CASCADE;
 DROP SEQUENCE public.global_states_id_seq;
 \c -
@@ -268,3 +281,4 @@ DROP EXTENSION tfstate CASCADE;
 DROP ROLE regress_tfstate_user;
 DROP PROCEDURE fails;
 DROP FUNCTION masked;
+DROP FUNCTION cancel;

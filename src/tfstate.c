@@ -10,15 +10,23 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "tfstate.h"
 
 PG_MODULE_MAGIC;
 
 PGDLLEXPORT void _PG_init(void);
 
+/*
+ * The server looks for interrupts at each warning about a parameter.  A cancel must
+ * not leave half of this: the server calls it again then, and no parameter can be
+ * defined twice.
+ */
 void
 _PG_init(void)
 {
+	HOLD_INTERRUPTS();
 	tfstate_define_settings();
 	tfstate_init_xact();
+	RESUME_INTERRUPTS();
 }
