@@ -126,6 +126,12 @@ class Transaction:
         """The level that begins with the newest savepoint of a name."""
         return self.level() - self.savepoints[::-1].index(savepoint)
 
+    def keep_leases(self, moment: float) -> None:
+        """None that the transaction has taken or renewed is over before this."""
+        taken = [holding for _, holding in self.taken]
+        for holding in taken + [holding for holding, _ in self.renewed]:
+            holding.lease_over = max(holding.lease_over, moment)
+
 
 @dataclass
 class Write:
@@ -247,9 +253,7 @@ class ClientReader:
                 self.facts.behind.append((database(operation.facts["lockid"]), fence, operation))
 
     def lose_connection(self) -> None:
-        for holding, _ in self.transaction.renewed if self.transaction else []:
-            holding.lease_over = inf  # nobody knows how long the server keeps it from others
-        self.end_transaction(inf)
+        self.end_transaction(inf)  # nobody knows how long the server keeps it open
         for holding in self.on_connection:
             holding.alive_until = min(holding.alive_until, self.alive)
             if holding.mode != "durable" or not holding.acknowledged:
@@ -257,9 +261,11 @@ class ClientReader:
         self.on_connection = []
 
     def end_transaction(self, moment: float) -> None:
-        """An open transaction keeps others from what it wants to change, expired or not."""
-        for key in self.transaction.pinned if self.transaction else []:
-            self.facts.pinned[key] = max(moment, self.facts.pinned.get(key, 0))
+        """An open transaction keeps others from what it took and wants to change, expired or not."""
+        if self.transaction:
+            self.transaction.keep_leases(moment)
+            for key in self.transaction.pinned:
+                self.facts.pinned[key] = max(moment, self.facts.pinned.get(key, 0))
         self.transaction = None
 
     def do_set(self, operation: Operation) -> None:
@@ -457,8 +463,7 @@ class ClientReader:
     def abort(self, operation: Operation, level: int) -> None:
         """All from a level of savepoints on ends with the start of an operation."""
         transaction = self.transaction
-        for holding, _ in transaction.renewed:
-            holding.lease_over = max(holding.lease_over, operation.end)
+        transaction.keep_leases(operation.end)
         for inner, holding in transaction.taken:
             if inner >= level:
                 holding.end_at(operation.start)
@@ -501,7 +506,6 @@ class ClientReader:
             return
         self.commit_locks(transaction, operation, self.flushes)
         for holding, renew in transaction.renewed:
-            holding.lease_over = max(holding.lease_over, operation.end)
             if operation.outcome == "ok":
                 holding.extend(renew)
             else:
