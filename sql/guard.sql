@@ -234,28 +234,55 @@ SET tfstate.fence = :fence;
 CALL fails($$UPDATE tf.states SET data = state(10003) WHERE name = 'a'$$);
 RESET tfstate.fence;
 -- A run has it in any session.
-SET tfstate.run_id = 'job 1';
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "3"}');
 SELECT pg_advisory_unlock_all();
 UPDATE tf.states SET data = state(10003) WHERE name = 'a';
-SET tfstate.run_id = 'job 2';
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000002';
 CALL fails($$UPDATE tf.states SET data = state(10004) WHERE name = 'a'$$);
--- Named by its application, too.
-SET tfstate.run_id = '%a';
+-- Whatever the case of its letters, and named by its application, too.
+SET tfstate.run_id = 'ABCDEFAB-0000-4000-8000-00000000000C';
 CALL fails($$UPDATE tf.states SET data = state(10004) WHERE name = 'a'$$);
-SELECT current_setting('application_name') AS name \gset
-SET application_name = 'job 1';
-UPDATE tf.states SET data = state(10004) WHERE name = 'a';
 SELECT tfstate_unlock('tf.states/a', '3') ->> 'ID' AS unlocked;
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "4"}');
 SELECT pg_advisory_unlock_all();
-SET application_name = '';
-CALL fails($$UPDATE tf.states SET data = state(10005) WHERE name = 'a'$$);
-SET application_name = 'job 1';
-UPDATE tf.states SET data = state(10005) WHERE name = 'a';
-SELECT tfstate_unlock('tf.states/a', '4') ->> 'ID' AS unlocked;
 RESET tfstate.run_id;
+SELECT current_setting('application_name') AS name \gset
+CALL fails($$UPDATE tf.states SET data = state(10004) WHERE name = 'a'$$);
+SET application_name = 'abcdefab-0000-4000-8000-00000000000c';
+CALL fails($$UPDATE tf.states SET data = state(10004) WHERE name = 'a'$$);
+SET application_name = 'tfstate-run:00000000-0000-4000-8000-000000000001';
+CALL fails($$UPDATE tf.states SET data = state(10004) WHERE name = 'a'$$);
+SET application_name = 'tfstate-run:abcdefab-0000-4000-8000-00000000000C';
+UPDATE tf.states SET data = state(10004) WHERE name = 'a';
+-- The setting goes before the name of the application.
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
+CALL fails($$UPDATE tf.states SET data = state(10005) WHERE name = 'a'$$);
+RESET tfstate.run_id;
+-- A name that was cut, or that has grown, is none.
+SET application_name = 'tfstate-run:abcdefab-0000-4000-8000-00000000000c - 10.1.2.3:5432';
+CALL fails($$UPDATE tf.states SET data = state(10005) WHERE name = 'a'$$);
 SET application_name = :'name';
+-- The session that took a lock for one run does not have it for another, nor for none.
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
+SELECT tfstate_unlock('tf.states/a', '4') ->> 'ID' AS unlocked;
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "4b"}', 'session');
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000002';
+CALL fails($$UPDATE tf.states SET data = state(10005) WHERE name = 'a'$$);
+RESET tfstate.run_id;
+CALL fails($$UPDATE tf.states SET data = state(10005) WHERE name = 'a'$$);
+CALL fails($$SELECT tfstate_unlock('tf.states/a')$$);
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
+UPDATE tf.states SET data = state(10005) WHERE name = 'a';
+SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
+RESET tfstate.run_id;
+-- A nameless lock does not go to a run with a name either.
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "4c"}');
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
+CALL fails($$UPDATE tf.states SET data = state(10006) WHERE name = 'a'$$);
+CALL fails($$SELECT tfstate_unlock('tf.states/a')$$);
+RESET tfstate.run_id;
+SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
 
 -- In session mode the lock is the session's alone.
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "5"}', 'session');

@@ -13,7 +13,7 @@ BEGIN
 	EXECUTE command;
 	RAISE INFO 'no error: %', command;
 EXCEPTION WHEN OTHERS THEN
-	RAISE INFO '%: %', sqlstate, regexp_replace(sqlerrm, 'since \S+ \S+', 'since ...');
+	RAISE INFO '%: %', sqlstate, regexp_replace(regexp_replace(sqlerrm, 'since \S+ \S+', 'since ...'), 'ID [0-9a-f-]{36}', 'ID ...');
 END;
 $$;
 
@@ -180,11 +180,17 @@ SELECT tfstate_grant('regress_tfstate_alice', 'terraform_remote_state.*'), tfsta
 GRANT USAGE ON SCHEMA terraform_remote_state TO regress_tfstate_mallory;
 GRANT SELECT, UPDATE ON terraform_remote_state.states TO regress_tfstate_mallory;
 SET ROLE regress_tfstate_alice;
-SET tfstate.run_id = 'run 1';
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SET tfstate.mode = durable;
 SELECT tfstate_lock('lease', '{"ID": "a"}', ttl => '1 h') IS NOT NULL AS locked;
 SELECT id AS workspace FROM terraform_remote_state.states WHERE name = 'w' \gset
 SELECT tfstate_pg.pg_try_advisory_lock(:workspace);
+-- Another role does not have them, though it is in the same session and of the same run.
+SET ROLE regress_tfstate_mallory;
+CALL try($$UPDATE terraform_remote_state.states SET data = '{"version": 4, "serial": 2, "lineage": "a"}' WHERE name = 'w'$$);
+CALL try(format('SELECT tfstate_pg.pg_advisory_unlock(%s)', :workspace));
+CALL try($$SELECT tfstate_unlock('lease')$$);
+CALL try($$SELECT tfstate_renew('lease', 'a', '1 ms')$$);
 -- He is told the IDs and fences of locks, and can guess the names of runs.
 \c -
 SET client_min_messages = warning;
@@ -196,7 +202,7 @@ CALL try($$SELECT tfstate_unlock('lease', 'a')$$);
 CALL try($$SELECT tfstate_renew('lease', 'a', '1 ms')$$);
 CALL try($$SELECT tfstate_force_unlock('lease', 'a')$$);
 SELECT set_config('tfstate.fence', :'fence', false) IS NOT NULL AS fence;
-SET tfstate.run_id = 'run 1';
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SET tfstate.mode = durable;
 \set VERBOSITY sqlstate
 UPDATE terraform_remote_state.states SET data = '{"version": 4, "serial": 2, "lineage": "a"}' WHERE name = 'w';
@@ -230,7 +236,7 @@ RESET ROLE;
 SELECT lockid, role, how, released_by FROM tfstate_history('lease');
 -- The run goes on as the role that began it, whatever session that is.
 SET ROLE regress_tfstate_alices;
-SET tfstate.run_id = 'run 1';
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SET tfstate.mode = durable;
 SELECT tfstate_pg.pg_try_advisory_lock(:workspace), tfstate_pg.pg_advisory_unlock(:workspace);
 RESET tfstate.run_id;

@@ -102,9 +102,13 @@ RESET ROLE;
 -- The role, not tfstate.who, is in the record of the end.
 SELECT lockid, who, mode, released_by FROM tfstate_history('prod/*');
 SELECT id FROM tfstate_lock('prod/b', '{"ID": "4"}', ttl => '1 hour');
+-- What another role has taken is its own, in the same session, too.
 SET ROLE regress_tfstate_alice;
-SELECT tfstate_renew('prod/b', '4') > now() AS renewed;
+CALL fails($$SELECT tfstate_renew('prod/b', '4')$$);
+CALL fails($$SELECT tfstate_unlock('prod/b', '4')$$);
+CALL fails($$SELECT tfstate_unlock('prod/b')$$);
 RESET ROLE;
+SELECT tfstate_renew('prod/b', '4') > now() AS renewed;
 SELECT role = session_user AS role FROM tfstate_holders('prod/b');
 
 -- The privilege view.
@@ -178,8 +182,20 @@ SET ROLE regress_tfstate_noinherit;
 SELECT tfstate_has_privilege('team/a', 'lock') AS noinherit;
 RESET ROLE;
 SET ROLE regress_tfstate_team;
-SELECT tfstate_unlock('team/a', '5')->>'ID' AS released;
+CALL fails($$SELECT tfstate_unlock('team/a', '5')$$);
 RESET ROLE;
+SET ROLE regress_tfstate_bob;
+SELECT tfstate_unlock('team/a')->>'ID' AS released;
+SELECT id FROM tfstate_lock('team/a', '{"ID": "5b"}');
+RESET ROLE;
+-- Members of the role that took it are as good as that.
+GRANT regress_tfstate_bob TO regress_tfstate_alice;
+SELECT tfstate_grant('regress_tfstate_alice', 'team/*');
+SET ROLE regress_tfstate_alice;
+SELECT tfstate_unlock('team/a')->>'ID' AS released;
+RESET ROLE;
+SELECT tfstate_revoke('regress_tfstate_alice', 'team/*');
+REVOKE regress_tfstate_bob FROM regress_tfstate_alice;
 REVOKE regress_tfstate_team FROM regress_tfstate_bob;
 SET ROLE regress_tfstate_bob;
 SELECT tfstate_has_privilege('team/a', 'lock') AS bob;

@@ -249,20 +249,53 @@ SELECT id FROM tfstate_lock('s', '{"ID": "6"}');
 SELECT who FROM tfstate_holders;
 SELECT tfstate_unlock('s', '6')->>'ID' AS released;
 
--- %a stands for application_name, in what names somebody.
-SET tfstate.who = '%a';
+-- What names a run is a UUID; anything else is an error at the lock that says what to set.
 SET tfstate.run_id = '%a';
-SET application_name = 'job/4711';
+CALL fails($$SELECT tfstate_lock('s')$$);
+CALL fails($$SELECT tfstate_try_lock('s')$$);
+SET tfstate.run_id = 'job 4711';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.run_id = '00000000-0000-4000-8000-00000000000';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.run_id = '00000000-0000-4000-8000-0000000000010';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.run_id = ' 00000000-0000-4000-8000-000000000001';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.run_id = '{00000000-0000-4000-8000-000000000001}';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.run_id = '00000000000040008000000000000001';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.run_id = '00000000-0000-4000-8000-00000000000g';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.run_id = '0000000-00000-4000-8000-000000000001';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET tfstate.run_id = 'ABCDEFAB-0000-4000-8000-00000000000C';
 SELECT id FROM tfstate_lock('s', '{"ID": "8"}');
-SELECT who, run_id FROM tfstate_holders JOIN tfstate_durable_lock USING (lockid);
-SELECT tfstate_unlock('s', '8')->>'Who' AS released;
-SET application_name = '';
-SELECT id FROM tfstate_lock('s', '{"ID": "9"}');
 SELECT masked(who) AS who, run_id FROM tfstate_holders JOIN tfstate_durable_lock USING (lockid);
-SELECT tfstate_unlock('s', '9')->>'ID' AS released;
-RESET application_name;
-RESET tfstate.who;
+SELECT tfstate_unlock('s', '8')->>'ID' AS released;
 RESET tfstate.run_id;
+-- An application's name counts if it has the form; if it begins like that, it has to.
+SET application_name = 'tfstate-run:00000000-0000-4000-8000-000000000001';
+SELECT id FROM tfstate_lock('s', '{"ID": "9"}');
+SELECT run_id, application_name FROM tfstate_holders JOIN tfstate_durable_lock USING (lockid, application_name);
+SELECT tfstate_unlock('s', '9')->>'ID' AS released;
+SET application_name = 'tfstate-run:00000000-0000-4000-8000-000000000001 - 10.1.2.3:5432';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET application_name = 'tfstate-run:';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET application_name = 'tfstate-run:job 4711';
+CALL fails($$SELECT tfstate_lock('s')$$);
+SET application_name = 'tfstate-run';
+SELECT id FROM tfstate_lock('s', '{"ID": "10"}');
+SELECT run_id, application_name FROM tfstate_holders JOIN tfstate_durable_lock USING (lockid, application_name);
+SELECT tfstate_unlock('s', '10')->>'ID' AS released;
+RESET application_name;
+-- It is no other setting's business.
+SET tfstate.who = '%a';
+SELECT id FROM tfstate_lock('s', '{"ID": "11"}');
+SELECT who FROM tfstate_holders;
+SELECT tfstate_unlock('s', '11')->>'ID' AS released;
+RESET tfstate.who;
 
 \c -reuse-previous=on "options=''"
 

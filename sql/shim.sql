@@ -197,13 +197,19 @@ SELECT pg_try_advisory_lock(:new_id);
 SELECT pg_advisory_unlock(:new_id);
 SELECT count(*) FROM tfstate_holders;
 SELECT * FROM tags;
+-- In durable mode a run needs a name to own its lock by.
 SET tfstate.mode = 'durable';
+CALL fails($$SELECT pg_try_advisory_lock(-1)$$);
+CALL fails($$EXECUTE l('new')$$);
+SELECT count(*) FROM tfstate_holders;
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SELECT pg_try_advisory_lock(:new_id);
 SELECT tfstate_force_unlock('terraform_remote_state.states/new') IS NOT NULL AS released;
 SELECT pg_try_advisory_lock(:new_id);
 SELECT pg_advisory_unlock(:new_id);
 SELECT count(*) FROM tfstate_holders;
 RESET tfstate.mode;
+RESET tfstate.run_id;
 SELECT tfstate_force_unlock(lockid) IS NOT NULL AS still_held FROM tfstate_holders;
 SELECT * FROM tags;
 
@@ -291,7 +297,7 @@ DROP SCHEMA "Odd schema";
 -- Durable mode, and runs with a name
 --
 SET tfstate.mode = 'durable';
-SET tfstate.run_id = 'run 1';
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SELECT got($$EXECUTE l('default')$$);
 SELECT lockid, mode FROM tfstate_holders;
 SELECT * FROM tags;
@@ -302,7 +308,7 @@ SELECT pg_backend_pid() AS old_pid \gset
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 SET tfstate.mode = 'durable';
-SET tfstate.run_id = 'run 2';
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000002';
 SELECT set_config('regress.old_pid', :'old_pid', false) = :'old_pid' AS noted;
 DO $$ BEGIN LOOP
 	PERFORM pg_stat_clear_snapshot();
@@ -318,7 +324,7 @@ CALL fails($$SELECT pg_advisory_unlock(current_setting('regress.default_id')::bi
 SET tfstate.run_id = '';
 CALL fails($$EXECUTE l('default')$$);
 CALL fails($$SELECT pg_advisory_unlock(current_setting('regress.default_id')::bigint)$$);
-SET tfstate.run_id = 'run 1';
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SELECT got($$EXECUTE l('default')$$);
 SELECT lockid, mode, id = :'before_holding' AS id, fence = :before_fence AS fence, session_alive, pid = pg_backend_pid() AS pid
   FROM tfstate_holders;
@@ -330,7 +336,7 @@ SELECT count(*) FROM tfstate_holders;
 SELECT got($$EXECUTE l('default')$$);
 \c -
 SET client_min_messages = warning;
-SET tfstate.run_id = 'run 1';
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SET search_path = tfstate_pg, pg_catalog, public;
 SELECT pg_advisory_unlock(:default_id);
 SELECT count(*) FROM tfstate_holders;

@@ -54,6 +54,8 @@ COMMENT ON TABLE @extschema@.tfstate_durable_lock IS
 'the locks that are held in durable mode, one row each';
 COMMENT ON COLUMN @extschema@.tfstate_durable_lock.session IS
 'the random number that names the session which took the lock';
+COMMENT ON COLUMN @extschema@.tfstate_durable_lock.run_id IS
+'the UUID that names the run, in lower case';
 COMMENT ON COLUMN @extschema@.tfstate_durable_lock.key IS
 'the bigint that Terraform locks, where the lock came from there or covers a workspace';
 COMMENT ON COLUMN @extschema@.tfstate_durable_lock.unlock_key IS
@@ -1199,8 +1201,6 @@ SELECT n.name, n.value
 		('log_parameter_max_length', '0'),
 		('log_parameter_max_length_on_error', '0'),
 		('tfstate.mode', mode),
-		('tfstate.run_id', CASE mode WHEN 'durable' THEN '''%a''' END),
-		('tfstate.who', CASE mode WHEN 'durable' THEN '''%a''' END),
 		('tfstate.wait', (extract(epoch FROM wait) * 1000)::bigint::text),
 		('statement_timeout', CASE WHEN wait > '0' THEN '0' END),
 		('lock_timeout', CASE WHEN wait > '0' THEN '0' END),
@@ -1340,8 +1340,8 @@ SELECT concat_ws(E'\n',
 		   coalesce(@extschema@.tfstate_quote_url(tfstate_attach_text.role::text), 'ROLE'), @extschema@.tfstate_quote_url(current_database()::text)),
 	format('export PGOPTIONS="%s-c tfstate.who=$USER@$HOSTNAME -c tfstate.operation=apply"',
 		   CASE WHEN tfstate_attach_text.role IS NULL THEN '-c search_path=tfstate_pg,pg_catalog,public ' END),
-	CASE WHEN 'tfstate.run_id=%a' = ANY (a.settings) THEN
-		'export PGAPPNAME=...   # another name for each run, a job number say: it owns the locks'
+	CASE WHEN 'tfstate.mode=durable' = ANY (a.settings) THEN
+		'export PGAPPNAME="tfstate-run:$(uuidgen)"   # another one for each run: it owns the locks'
 	END,
 	CASE WHEN NOT r.rolcanlogin THEN
 		format('# "%s" cannot log in, and its members do not inherit its settings: call tfstate_attach() for them.', tfstate_attach_text.role)

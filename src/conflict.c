@@ -182,7 +182,7 @@ tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("state lock \"%s\" is held by %s", name,
-						tfstate_describe_holding(holder, conflict->own)),
+						tfstate_describe_holding(holder, tfstate_is_own(holder))),
 				 errdetail("Lock info: %s",
 						   JsonbToCString(NULL, &info->root, VARSIZE(info))),
 				 errhint("Ask who holds it, or release it with: %s",

@@ -278,14 +278,13 @@ tfstate_wait_lock(PG_FUNCTION_ARGS)
 }
 
 /*
- * Error if the current role has nothing to do with the one that took a lock in
- * another session.
+ * Error if the current role has nothing to do with the one that took a lock, in
+ * another session or in this one.
  */
 static void
 check_role(const char *lockid, const Holding *holding)
 {
-	if (tfstate_session_is_mine(HOLDING_INT64(holding, session)) ||
-		tfstate_acts_for_holder(holding))
+	if (tfstate_acts_for_holder(holding))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -298,13 +297,14 @@ check_role(const char *lockid, const Holding *holding)
 
 /*
  * Error unless the caller may unlock this holding: it shows the ID, or it is
- * the session that took the lock.
+ * the session that took the lock, and still works for the same run; and its role
+ * acts for the one that took it.
  */
 static void
 check_ownership(const char *lockid, const char *id, const Holding *holding)
 {
 	char	   *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
-	bool		own = tfstate_session_is_mine(HOLDING_INT64(holding, session));
+	bool		own = tfstate_is_own(holding);
 
 	if (id && strcmp(id, HOLDING_TEXT(holding, id)) != 0 &&
 		tfstate_holding_expired(holding))
@@ -319,9 +319,9 @@ check_ownership(const char *lockid, const char *id, const Holding *holding)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state lock \"%s\" was not taken by this session but by %s",
-						name, tfstate_describe_holding(holding, own)),
+						name, tfstate_describe_holding(holding, false)),
 				 errhint("Name the ID of the lock to release it from another session.")));
-	if (!holding->durable && !own)
+	if (!holding->durable && !tfstate_session_is_mine(HOLDING_INT64(holding, session)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state lock \"%s\" is held in session mode by another session: %s",

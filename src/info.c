@@ -63,11 +63,10 @@ tfstate_info_get(Jsonb *info, const char *key)
 char *
 tfstate_caller(void)
 {
-	const char *name = tfstate_my_name();
 	const char *addr = tfstate_client_addr();
 
-	if (name)
-		return pstrdup(name);
+	if (tfstate_who && *tfstate_who)
+		return pstrdup(tfstate_who);
 	return psprintf("%s@%s", GetUserNameFromId(GetUserId(), false),
 					addr ? addr : "[local]");
 }
@@ -79,10 +78,8 @@ tfstate_caller(void)
 char *
 tfstate_actor(void)
 {
-	const char *name = tfstate_my_name();
-
-	if (name)
-		return psprintf("%s (role %s)", name, GetUserNameFromId(GetUserId(), false));
+	if (tfstate_who && *tfstate_who)
+		return psprintf("%s (role %s)", tfstate_who, GetUserNameFromId(GetUserId(), false));
 	return tfstate_caller();
 }
 

@@ -146,9 +146,9 @@ tfstate_check_privilege(const char *lockid, const char *privilege)
 }
 
 /*
- * May the current role do with a lock what the role that took it may, from another
- * session?  To know its ID or its run is not enough: a conflict tells the ID to
- * everybody who may lock.
+ * May the current role do with a lock what the role that took it may?  To know its ID
+ * or its run is not enough, for a conflict tells the ID to everybody who may lock; nor
+ * is it to be in the session that took it, for a session can change its role.
  */
 bool
 tfstate_acts_for_holder(const Holding *holding)

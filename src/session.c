@@ -110,60 +110,51 @@ tfstate_session_pid(int64 session)
 	return tfstate_tag_holder(&tag);
 }
 
-/*
- * A setting that gives a name, NULL if it is empty.  %a stands for the session's
- * application_name, which PgBouncer passes on where it refuses other settings.
- */
-static const char *
-expand_name(const char *setting)
-{
-	if (setting && strcmp(setting, "%a") == 0)
-		setting = application_name;
-	return (setting && *setting) ? setting : NULL;
-}
-
-/* The run that this session belongs to, NULL if it has no name. */
-const char *
-tfstate_my_run(void)
-{
-	return expand_name(tfstate_run_id);
-}
-
-/* Who this session says that it is, NULL if it does not. */
-const char *
-tfstate_my_name(void)
-{
-	return expand_name(tfstate_who);
-}
-
-/* Is it what this session shows: the fence of a durable lock, or else its run? */
+/* Was a holding taken for the run that this session works for, be it a nameless one? */
 static bool
-is_shown(const Holding *holding)
+is_of_my_run(const Holding *holding)
 {
 	const char *run = tfstate_my_run();
 
+	if (run == NULL || HOLDING_NULL(holding, run_id))
+		return run == NULL && HOLDING_NULL(holding, run_id);
+	return strcmp(run, HOLDING_TEXT(holding, run_id)) == 0;
+}
+
+/*
+ * Did this session take a holding, for the run that it works for now?  Behind a
+ * pooler a session has many runs, and there only their names tell them apart.
+ */
+bool
+tfstate_is_own(const Holding *holding)
+{
+	return tfstate_session_is_mine(HOLDING_INT64(holding, session)) &&
+		is_of_my_run(holding);
+}
+
+/* Does this session show the fence of a durable holding, or else its run? */
+static bool
+is_shown(const Holding *holding)
+{
 	if (!holding->durable)
 		return false;
 	if (tfstate_fence != 0 && tfstate_fence == HOLDING_INT64(holding, fence))
 		return true;
-	return run && !HOLDING_NULL(holding, run_id) &&
-		strcmp(run, HOLDING_TEXT(holding, run_id)) == 0;
+	return tfstate_my_run() != NULL && is_of_my_run(holding);
 }
 
 /*
- * Does a holding belong to this session?  One in durable mode belongs to whoever
- * shows its fence, and to the run that it was taken for, if that has a name:
- * behind a pooler a run has many sessions, and a session many runs.  Neither is a
- * secret, so the role counts, too.
+ * Does a holding belong to this session?  To the one that took it, for as long as it
+ * works for the same run; and one in durable mode to whichever session shows its
+ * fence, or the run that it was taken for: behind a pooler a run has many sessions.
+ * None of that is a secret, and a session can change its role, so the role always
+ * counts, too.
  */
 bool
 tfstate_is_ours(const Holding *holding)
 {
-	bool		mine = tfstate_session_is_mine(HOLDING_INT64(holding, session));
-
-	if (is_shown(holding))
-		return mine || tfstate_acts_for_holder(holding);
-	return mine && (!holding->durable || HOLDING_NULL(holding, run_id));
+	return (tfstate_is_own(holding) || is_shown(holding)) &&
+		tfstate_acts_for_holder(holding);
 }
 
 /*

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
 #include <limits.h>
 
 #include "catalog/pg_type.h"
@@ -59,6 +60,15 @@ static const struct config_enum_entry history_options[] = {
 };
 
 static char *fence_text;		/* tfstate.fence as it was given */
+
+/*
+ * How an application_name begins that names a run: a form that no program gives
+ * itself, and with its UUID short enough not to be cut.
+ */
+#define RUN_PREFIX		"tfstate-run:"
+
+/* The length of a UUID as text, as in 8-4-4-4-12 hexadecimal digits. */
+#define UUID_CHARS		36
 
 /* The parameters, and the value of each that was refused at load. */
 static struct
@@ -168,7 +178,7 @@ define_user_settings(void)
 				&tfstate_operation, check_short_text);
 	define_text("tfstate.info", "A JSON object to be merged into the info of locks.",
 				&tfstate_info, check_info);
-	define_text("tfstate.run_id", "Names one run over several connections.",
+	define_text("tfstate.run_id", "The UUID that names one run over several connections.",
 				&tfstate_run_id, check_short_text);
 	DefineCustomEnumVariable("tfstate.mode",
 							 "The mode of the locks that Terraform takes.",
@@ -293,12 +303,96 @@ is_default(const char *name)
 }
 
 /*
- * Raise an error where a value was refused at load and none was set since, or
- * where a parameter was set that does not exist.
+ * The text that ought to be a UUID and name this session's run; NULL if there is
+ * none.  Sets whether it is from tfstate.run_id, and not from application_name.
+ */
+static const char *
+run_text(bool *from_setting)
+{
+	*from_setting = tfstate_run_id && *tfstate_run_id;
+	if (*from_setting)
+		return tfstate_run_id;
+	if (application_name && strncmp(application_name, RUN_PREFIX, strlen(RUN_PREFIX)) == 0)
+		return application_name + strlen(RUN_PREFIX);
+	return NULL;
+}
+
+/* Copy a text in lower case if it is a UUID and nothing else; else return false. */
+static bool
+copy_uuid(const char *text, char *uuid)
+{
+	for (int i = 0; i < UUID_CHARS; i++)
+	{
+		bool		dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+		if (dash ? text[i] != '-' : !isxdigit((unsigned char) text[i]))
+			return false;
+		uuid[i] = pg_ascii_tolower((unsigned char) text[i]);
+	}
+	uuid[UUID_CHARS] = '\0';
+	return text[UUID_CHARS] == '\0';
+}
+
+/*
+ * The name of the run that this session works for, a UUID in lower case, or NULL.
+ * Two sessions are one run only by this name.  Other names may be cut or replaced
+ * on their way, or be what a program gives itself, and so be two runs' by accident:
+ * they are no names of runs, and tfstate_check_settings() refuses them.
+ */
+const char *
+tfstate_my_run(void)
+{
+	static char run[UUID_CHARS + 1];
+	bool		from_setting;
+	const char *text = run_text(&from_setting);
+
+	return text && copy_uuid(text, run) ? run : NULL;
+}
+
+/*
+ * Error if the session is given a name of a run that is none.
+ */
+static void
+check_run_name(void)
+{
+	bool		from_setting;
+
+	if (run_text(&from_setting) == NULL || tfstate_my_run() != NULL)
+		return;
+	if (from_setting)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("tfstate.run_id is \"%s\", which is not a UUID; set another UUID for each run, with PGOPTIONS=\"-c tfstate.run_id=$(uuidgen)\" say",
+						tfstate_one_line(tfstate_run_id, NAMEDATALEN))));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("application_name is \"%s\", which is not \"%s\" with a UUID behind it and nothing else; set PGAPPNAME=\"%s$(uuidgen)\", and application_name_add_host = 0 in PgBouncer",
+					tfstate_one_line(application_name, NAMEDATALEN), RUN_PREFIX, RUN_PREFIX)));
+}
+
+/*
+ * Error if the run of this session has no name, for a durable lock of Terraform's:
+ * the run could not find it again after a broken connection, and behind a pooler
+ * another client would be "the same session".
+ */
+void
+tfstate_require_run(void)
+{
+	if (tfstate_my_run() == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("tfstate.mode is \"durable\" and this run has no name to own its lock by; set PGAPPNAME=\"%s$(uuidgen)\", or add \"-c tfstate.run_id=$(uuidgen)\" to PGOPTIONS",
+						RUN_PREFIX)));
+}
+
+/*
+ * Raise an error where a value was refused at load and none was set since, where a
+ * parameter was set that does not exist, or where the name of the run is none.
  */
 void
 tfstate_check_settings(void)
 {
+	check_run_name();
 	if (unknown_parameter)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -153,6 +153,8 @@ shim_lock(const char *lockid, int64 key, int64 builtin)
 	request.key = builtin;
 	request.unlock_key = key != builtin ? key : 0;
 	request.run_id = tfstate_my_run();
+	if (request.durable)
+		tfstate_require_run();
 	if (!tfstate_acquire(&request, &holding, &conflict))
 		tfstate_raise_conflict(lockid, &conflict);
 	remember_lock(key, builtin < 0, lockid, HOLDING_TEXT(&holding, id));

@@ -188,6 +188,8 @@ extern int	tfstate_history_age;	/* seconds */
 extern int	tfstate_max_session_locks;
 extern void tfstate_define_settings(void);
 extern void tfstate_check_settings(void);
+extern const char *tfstate_my_run(void);
+extern void tfstate_require_run(void);
 
 /* catalog.c */
 extern const TfstateCatalog *tfstate_catalog(void);
@@ -230,8 +232,7 @@ extern bool tfstate_session_is_mine(int64 session);
 extern bool tfstate_session_is_open(void);
 extern bool tfstate_session_is_alive(int64 session);
 extern int	tfstate_session_pid(int64 session);
-extern const char *tfstate_my_run(void);
-extern const char *tfstate_my_name(void);
+extern bool tfstate_is_own(const Holding *holding);
 extern bool tfstate_is_ours(const Holding *holding);
 extern const char *tfstate_client_addr(void);
 extern bool tfstate_backend_details(int pid, BackendDetails *details);

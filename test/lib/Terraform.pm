@@ -124,7 +124,8 @@ sub nothing_held
 # schema: of the states; who: the person, as the lock info and the application_name
 # have it and as the resource's input; options: more settings for PGOPTIONS, as a
 # hash; stock: true for a Terraform without tfstate; bare: true for no PGOPTIONS at
-# all; role, database: where to connect, by default as the role that attach() has made
+# all; nameless: true for runs in durable mode without a name, which each command is
+# else given by itself; role, database: where to connect, by default as the role that attach() has made
 # ready; conn_options: more for the end of the connection string; env: more environment
 # variables, as a hash; config: the text of main.tf; init: false if the test itself
 # runs terraform init.
@@ -145,6 +146,9 @@ sub new
 		node => $node,
 		dir => $dir,
 		who => $params{who},
+		named => ($options{'tfstate.mode'} || '') eq 'durable'
+		  && !$options{'tfstate.run_id'}
+		  && !$params{nameless},
 		env => {
 			PG_CONN_STR => "postgres://$role\@127.0.0.1:"
 			  . $node->port
@@ -298,6 +302,7 @@ sub start
 {
 	my ($self, @args) = @_;
 	my $log = "$self->{dir}/" . ++$self->{runs} . '.log';
+	my $run = uuid();
 	my @options = '-no-color';
 
 	push @options, '-input=false'
@@ -313,6 +318,7 @@ sub start
 	{
 		delete $ENV{PGOPTIONS};
 		$ENV{$_} = $self->{env}{$_} foreach keys %{ $self->{env} };
+		$ENV{PGOPTIONS} .= " -c tfstate.run_id=$run" if $self->{named};
 		chdir($self->{dir})
 		  and open(STDIN, '<', '/dev/null')
 		  and open(STDOUT, '>&', $output)

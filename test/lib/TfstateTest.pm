@@ -13,7 +13,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(tfstate_node session wait_for waiting_pids manager_locks);
+our @EXPORT = qw(tfstate_node session uuid wait_for waiting_pids manager_locks);
 
 # A bound that tells late from never.
 my $patience = $PostgreSQL::Test::Utils::timeout_default || 180;
@@ -38,6 +38,15 @@ log_statement = none
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION tfstate');
 	return $node;
+}
+
+# Returns a new random UUID: the name of a run.
+sub uuid
+{
+	my @words = map { int(rand(65536)) } 1 .. 8;
+
+	return sprintf('%04x%04x-%04x-4%03x-8%03x-%04x%04x%04x',
+		@words[ 0 .. 2 ], $words[3] & 0xfff, $words[4] & 0xfff, @words[ 5 .. 7 ]);
 }
 
 # Returns a psql session.

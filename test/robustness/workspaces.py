@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from typing import Any, Optional
 
 import psycopg2
@@ -77,9 +78,10 @@ class WorkspaceSteps:
             return
         name = self.choose_workspace()
         mode = self.choose_mode()
-        run = f"run {self.number}" if mode == "durable" and self.random.random() < 0.5 else ""
+        returns = mode == "durable" and self.random.random() < 0.5
+        run = self.run_name(mode, returns)
         lock = self.shim_lock(name, mode, run)
-        if run and self.random.random() < 0.4:
+        if returns and self.random.random() < 0.4:
             self.connect()
             if self.route == "transaction":
                 return
@@ -87,9 +89,15 @@ class WorkspaceSteps:
         if lock["fence"]:
             self.fences[lock["lockid"]] = lock["fence"]
             self.hold(lock)
-        if run and self.random.random() < 0.3:
+        if returns and self.random.random() < 0.3:
             self.rival(lock, name, run)
         self.shim_unlock(lock, f"id) FROM {STATES} WHERE name = %s", (name,))
+
+    def run_name(self, mode: str, returns: bool) -> str:
+        """Name a run, which a durable lock needs: with a name of its own, or this client's."""
+        if mode != "durable":
+            return ""
+        return str(uuid.UUID(int=self.number + 1 if returns else self.random.getrandbits(128)))
 
     def shim_lock(self, name: str, mode: str, run: str) -> dict[str, Any]:
         """Lock a workspace.  The ID is that of an earlier lock if the run had one."""
@@ -183,7 +191,8 @@ class WorkspaceSteps:
         self.may_have_shares |= mode == "durable"
         identity = self.new_identity()
         wait = self.random.choice([0, 0, 500])
-        self.set_up_shim(mode, wait, identity)
+        run = self.run_name(mode, False)
+        self.set_up_shim(mode, wait, identity, run)
         row = self.call(
             "lock",
             "SELECT tfstate_pg.pg_try_advisory_lock(-1), (SELECT json_build_array(fence, id)"
@@ -198,6 +207,7 @@ class WorkspaceSteps:
         )
         fence = row[1] and row[1][0]
         lock = {"lockid": CREATION, "id": identity, "mode": mode, "ttl": None, "fence": fence}
+        lock["run"] = run
         self.held.append(lock)
         return lock
 
@@ -206,7 +216,7 @@ class WorkspaceSteps:
     ) -> Optional[dict[str, Any]]:
         """Insert the row.  Returns its lock, None if it is rolled back or the key was lost."""
         identity = self.new_identity()
-        self.set_up_shim(mode, 0, identity)
+        self.set_up_shim(mode, 0, identity, creation["run"])
         self.begin("READ COMMITTED")
         self.call("hold", f"INSERT INTO {STATES} (name, data) VALUES (%s, %s)", (name, NEW_STATE))
         row = self.call(

@@ -126,7 +126,7 @@ my $bob = project('bob');
 # The connection breaks in durable mode.  Go connects anew, and tfstate.run_id
 # says that it is the same run: the lock stays, and is released at the end.
 {
-	my $alice = project('alice-run', mode => 'durable', run_id => 'job/4711');
+	my $alice = project('alice-run', mode => 'durable', run_id => uuid());
 	my $run = $alice->start_slow_apply;
 	my ($before) = split(/\|/, state_of($node, $schema));
 
@@ -135,7 +135,7 @@ my $bob = project('bob');
 		'alice-run|durable|f',
 		'run_id: the lock outlives its session');
 	$bob->apply_fails('run_id: another run', qr/is held by alice-run: apply/);
-	project('carol', mode => 'durable', run_id => 'job/4712')
+	project('carol', mode => 'durable', run_id => uuid())
 	  ->apply_fails('run_id: a run with another name', qr/is held by alice-run: apply/);
 	$alice->open_gate;
 	my ($status, $output) = $run->finish;
@@ -149,7 +149,7 @@ my $bob = project('bob');
 # A run of the same name that starts after a kill goes on with the lock that the
 # killed one has left.
 {
-	my @same = (mode => 'durable', run_id => 'job/4714');
+	my @same = (mode => 'durable', run_id => uuid());
 	my $alice = project('alice-again', @same);
 	my $run = $alice->start_slow_apply;
 	my $fence = sql('SELECT fence FROM tfstate_holders');
@@ -171,7 +171,7 @@ my $bob = project('bob');
 
 # The connection breaks because the server crashes, and is started again.
 {
-	my $alice = project('alice-crash', mode => 'durable', run_id => 'job/4713');
+	my $alice = project('alice-crash', mode => 'durable', run_id => uuid());
 	my $run = $alice->start_slow_apply;
 	my ($before) = split(/\|/, state_of($node, $schema));
 
@@ -188,24 +188,27 @@ my $bob = project('bob');
 	nothing_held($node, 'crash: no lock is left');
 }
 
-# Without a name the second connection is somebody else: the run says that it
-# could not unlock, and the lock stays.
+# Without a name the second connection would be somebody else: the run is refused at once,
+# and told what to set.  So is one whose name may be another's.
+foreach my $name (undef, 'job/4711', '%a', 'alice@laptop')
 {
-	my $alice = project('alice-nameless', mode => 'durable');
-	my $run = $alice->start_slow_apply;
+	my $alice = Terraform->new(
+		$node,
+		schema => $schema,
+		who => 'alice',
+		nameless => 1,
+		options => {
+			'tfstate.mode' => 'durable',
+			defined $name ? ('tfstate.run_id' => $name) : ()
+		});
+	my $test = 'run_id ' . ($name || 'missing');
 
-	terminate('alice-nameless');
-	$alice->open_gate;
-	my ($status, $output) = $run->finish;
-	is($status, 1, 'no run_id: the run fails');
-	like(
-		$output,
-		qr/Error releasing the state lock.*\Q"$lockid" is not held by this run but by alice-nameless: apply\E/,
-		'no run_id: and says that its lock is left');
-	is(holder(), 'alice-nameless|durable|f', 'no run_id: as it is');
-	sql("SELECT tfstate_force_unlock('$lockid')");
-	$bob->apply_ok('no run_id: when it was forced, the next run succeeds');
-	nothing_held($node, 'no run_id: no lock is left');
+	$alice->apply_fails($test,
+		defined $name
+		? qr/tfstate\.run_id is "\Q$name\E", which is not a UUID; set another UUID for each run, with PGOPTIONS="-c tfstate\.run_id=\$\(uuidgen\)" say/
+		: qr/tfstate\.mode is "durable" and this run has no name to own its lock by; set PGAPPNAME="tfstate-run:\$\(uuidgen\)", or add/
+	);
+	nothing_held($node, "$test: no lock is taken");
 }
 
 # In session mode the lock is lost with the connection.  If another run has

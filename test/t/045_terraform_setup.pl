@@ -283,31 +283,32 @@ foreach my $mode ('session', 'durable')
 	nothing_held($node, "read-only, $mode mode: nothing is locked");
 }
 
-# A role that tfstate_attach() makes ready for durable locks: PGAPPNAME names the run,
+# A role that tfstate_attach() makes ready for durable locks: PGAPPNAME names each run,
 # and what it waits for it gets.  tfstate_check() has nothing to say of the set-up.
 {
 	sql('CREATE ROLE durable LOGIN');
 	like( sql(
 			q(SELECT tfstate_attach('durable', role => 'durable', mode => 'durable', wait => '2 min'))
 		),
-		qr/^export PGAPPNAME=/m,
+		qr/^export PGAPPNAME="tfstate-run:\$\(uuidgen\)"/m,
 		'durable role: the run is to be named');
+	my %run = (alice => uuid(), bob => uuid());
 	my ($alice, $bob) = map {
 		project(
 			'durable',
 			role => 'durable',
 			bare => 1,
-			env => { PGAPPNAME => "job of $_" })
+			env => { PGAPPNAME => "tfstate-run:$run{$_}" })
 	} qw(alice bob);
 
 	is(sql(q(SELECT role, problem FROM tfstate_check() WHERE role = 'durable')),
 		'', 'durable role: nothing is wrong');
 	my $run = $alice->start_slow_apply;
 	is( sql('SELECT mode, application_name, role FROM tfstate_holders'),
-		'durable|job of alice|durable',
+		"durable|tfstate-run:$run{alice}|durable",
 		'durable role: takes durable locks');
 	is(sql('SELECT run_id FROM tfstate_durable_lock'),
-		'job of alice', 'durable role: the run has the name in PGAPPNAME');
+		$run{alice}, 'durable role: the run has the name in PGAPPNAME');
 	my $second = $bob->start('apply', '-auto-approve');
 	wait_for('the waiter', sub { waiting_pids($node, 'durable.states/default') });
 	$alice->open_gate;

@@ -58,6 +58,7 @@ sub client
 		search_path => 'tfstate_pg,pg_catalog,public',
 		'tfstate.who' => $who,
 		'tfstate.operation' => 'apply',
+		'tfstate.run_id' => uuid(),
 		%options);
 	my $quoted = quote_identifier($table);
 	my $name = quote_identifier($schema) . ".$quoted";
@@ -199,7 +200,7 @@ foreach my $mode ('session', 'durable')
 	# releases what that took.
 	if ($mode eq 'durable')
 	{
-		my @run = (@mode, 'tfstate.run_id' => 'run/1');
+		my @run = (@mode, 'tfstate.run_id' => uuid());
 		my $first = client('dave', 'Infra Prod', 'My "States"', @run);
 		my ($id) = split(/\|/, L($first, 'default'));
 

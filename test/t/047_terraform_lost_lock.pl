@@ -44,7 +44,7 @@ sub durable
 		'prod', $who,
 		options => {
 			'tfstate.mode' => 'durable',
-			'tfstate.run_id' => "job/$who"
+			'tfstate.run_id' => uuid()
 		});
 }
 

@@ -2,7 +2,7 @@
 # another session, and each session serves many runs.
 #
 # What it takes: a role that tfstate_attach() has made ready for locks in durable mode,
-# which are no session's; a name for each run in PGAPPNAME, which PgBouncer passes on,
+# which are no session's; a UUID for each run in PGAPPNAME, which PgBouncer passes on,
 # while it refuses PGOPTIONS; and binary_parameters=yes in the connection string, so
 # that a statement with parameters goes to the server in one piece.
 
@@ -62,6 +62,9 @@ my $log = '';
 my $pooler = IPC::Run::start([ $pgbouncer, "$dir/pgbouncer.ini" ], '>', \$log, '2>&1');
 wait_for('the pooler', sub { $pooler->pump_nb; $log =~ /process up/ });
 
+# The names of the runs of each person, who does one after the other.
+my %run = map { $_ => 'tfstate-run:' . uuid() } qw(alice bob);
+
 sub project
 {
 	my ($who, %params) = @_;
@@ -73,7 +76,8 @@ sub project
 		bare => 1,
 		env => {
 			PG_CONN_STR =>
-			  "postgres://$role\@127.0.0.1:$port/postgres?sslmode=disable&binary_parameters=yes"
+			  "postgres://$role\@127.0.0.1:$port/postgres?sslmode=disable&binary_parameters=yes",
+			PGAPPNAME => $run{$who} || $who
 		},
 		%params);
 }
@@ -165,19 +169,19 @@ foreach my $sessions ([ 0, 0 ], [ 0, 1 ], [ 1, 0 ], [ 1, 1 ])
 
 		use_session('terraform', $taker);
 		my $run = $first->start_slow_apply;
-		is(holder(), "$lockid|terraform|$who|durable", "$test, $who: has the lock");
+		is(holder(), "$lockid|terraform|$run{$who}|durable", "$test, $who: has the lock");
 		my $id = sql('SELECT id FROM tfstate_holders');
 		foreach my $pid (@session)
 		{
 			use_session('terraform', $pid);
 			$second->apply_fails("$test, $who: another run",
-				qr/state lock "\Q$lockid\E" is held by $who\b.*: a run since .* \(ID $id\)/);
+				qr/state lock "\Q$lockid\E" is held by terraform\@127\.0\.0\.1: a run since .* \(ID $id\)/);
 			$second->run_fails(
 				"$test, $who: another run with -lock=false",
-				qr/cannot change the state of workspace \S+: its lock is held by $who: a run since .* \(ID $id\)/,
+				qr/cannot change the state of workspace \S+: its lock is held by terraform\@127\.0\.0\.1: a run since .* \(ID $id\)/,
 				'apply', '-auto-approve', '-lock=false', '-replace=terraform_data.network');
 		}
-		is(holder(), "$lockid|terraform|$who|durable", "$test, $who: still has the lock");
+		is(holder(), "$lockid|terraform|$run{$who}|durable", "$test, $who: still has the lock");
 		use_session('terraform', $releaser);
 		$first->open_gate;
 		$run->succeeds_ok("$test, $who: succeeds");
@@ -187,7 +191,7 @@ foreach my $sessions ([ 0, 0 ], [ 0, 1 ], [ 1, 0 ], [ 1, 1 ])
 }
 is( sql(q(SELECT string_agg(concat_ws(' ', v.serial, v.application_name, v.fence = h.fence), ', ' ORDER BY v.number)
 		    FROM tfstate_versions('prod.*') v LEFT JOIN tfstate_history h ON h.id = v.lock_id WHERE v.number > 1)),
-	join(', ', map { "$_ " . ($_ % 2 ? 'alice' : 'bob') . ' t' } 1 .. $serial),
+	join(', ', map { "$_ " . $run{ $_ % 2 ? 'alice' : 'bob' } . ' t' } 1 .. $serial),
 	'each version tells its run, and has the fence of its lock');
 
 # Both sessions free: the runs come and go as the pooler likes.
@@ -212,8 +216,8 @@ is(holder(), '', 'at the same time: no lock is left');
 	my $run = $alice->start_slow_apply;
 
 	$run->kill9;
-	$bob->apply_fails('killed: another run', qr/is held by alice\b/);
-	is(holder(), "$lockid|terraform|alice|durable", 'killed: the lock is there');
+	$bob->apply_fails('killed: another run', qr/is held by terraform\@/);
+	is(holder(), "$lockid|terraform|$run{alice}|durable", 'killed: the lock is there');
 	sql("SELECT tfstate_force_unlock('$lockid', id) FROM tfstate_holders");
 	$bob->apply_ok('killed: when it was forced, the next run succeeds');
 	is(holder(), '', 'killed: no lock is left');
@@ -229,9 +233,9 @@ foreach my $sessions ([ 0, 0 ], [ 0, 1 ])
 	$_->{env}{TF_WORKSPACE} = $name foreach $alice, $bob;
 	use_session('terraform', $session[ $sessions->[0] ]);
 	my $run = $alice->start_slow_apply;
-	is(holder(), "prod.states/$name|terraform|alice|durable", "$test: has its lock");
+	is(holder(), "prod.states/$name|terraform|$run{alice}|durable", "$test: has its lock");
 	$bob->apply_fails("$test: another run",
-		qr/state lock "prod\.states\/$name" is held by alice\b/);
+		qr/state lock "prod\.states\/$name" is held by terraform\@/);
 	use_session('terraform', $session[ $sessions->[1] ]);
 	$alice->open_gate;
 	$run->succeeds_ok("$test: succeeds");
@@ -253,6 +257,22 @@ foreach my $name ('stage', 'test')
 	$alice->run_ok("workspace delete $name", 'workspace', 'delete', $name);
 	is(holder(), '', "workspace delete $name: no lock is left");
 }
+# A name that is no run's, or that the pooler has changed, is refused with what to do.
+{
+	my $nameless = project('carol');
+
+	$nameless->apply_fails('a name that is no run\'s',
+		qr/this run has no name to own its lock by; set PGAPPNAME="tfstate-run:\$\(uuidgen\)"/);
+	append_to_file("$dir/pgbouncer.ini", "application_name_add_host = 1\n");
+	$pooler->signal('HUP');
+	wait_for('the new setting', sub { $pooler->pump_nb; $log =~ /SIGHUP/ });
+	$alice->apply_fails(
+		'application_name_add_host',
+		qr/application_name is "\Q$run{alice}\E - 127\.\S*", which is not "tfstate-run:" with a UUID behind it and nothing else; set PGAPPNAME=\S+, and application_name_add_host = 0 in PgBouncer/
+	);
+	is(holder(), '', 'application_name_add_host: no lock is left');
+}
+
 is(sql(q(SELECT count(*) FROM tfstate_verify('prod.*', true))),
 	0, 'all versions are intact, and the newest are what is in the table');
 
