@@ -6,8 +6,10 @@
 # and isolation tests get a throwaway server, the others start their own.  Each
 # kind of round of test/robustness.sh counts as a test.
 # What failed is told again at the end, and the last line is the count of all
-# tests; the exit status is 0 only if some ran and none failed.  SETTINGS are
-# further lines for the throwaway server's postgresql.conf.
+# tests; the exit status is 0 only if some ran and none failed.  From the
+# environment: TERRAFORM, the terraform or tofu that is run (test/clients.sh has
+# several), by default terraform in the PATH; SETTINGS, further lines for the
+# throwaway server's postgresql.conf.
 
 set -euo pipefail
 # shellcheck source=test/lib.sh
@@ -143,7 +145,7 @@ run_demo() {
 	else
 		failed=$((failed + 1))
 	fi
-	command -v terraform >/dev/null || skipped=$((skipped + 1))
+	command -v "$terraform" >/dev/null || skipped=$((skipped + 1))
 }
 
 case $kind in

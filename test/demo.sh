@@ -2,8 +2,9 @@
 # test/demo.sh
 #
 # Shows what tfstate does, on a throwaway server of its own: two psql sessions
-# and then two real runs of Terraform want the same lock.  Every outcome is
-# checked; the exit status is 0 only if all were as they should be.
+# and then two real runs of Terraform, or of what TERRAFORM names, want the same
+# lock.  Every outcome is checked; the exit status is 0 only if all were as they
+# should be.
 
 set -euo pipefail
 # shellcheck source=test/lib.sh
@@ -60,7 +61,7 @@ terraform_as() {
 	local who=$1 environment
 	shift
 	set_environment "$who"
-	as_user env "${environment[@]}" terraform "-chdir=$work/${who%@*}" "$@" -input=false -no-color 2>&1
+	as_user env "${environment[@]}" "$terraform" "-chdir=$work/${who%@*}" "$@" -input=false -no-color 2>&1
 }
 
 apply_as() {
@@ -141,7 +142,7 @@ demo_terraform() {
 	heading 'Alice runs terraform apply, a slow one, and so holds the lock'
 	set_environment alice@laptop
 	printf 'alice$ export %s\n' "${environment[@]@Q}"
-	printf 'alice$ terraform apply -auto-approve\n\n'
+	printf 'alice$ %s apply -auto-approve\n\n' "${terraform##*/}"
 	touch "$work/slow"
 	in_background apply_as alice@laptop >"$work/alice.log"
 	alice=$!
@@ -149,7 +150,7 @@ demo_terraform() {
 	ask admin 'SELECT lockid, who, operation, age, mode, fence FROM tfstate_holders;'
 
 	heading 'Bob runs terraform apply, and is told who has the lock'
-	printf 'bob$ terraform apply -auto-approve\n'
+	printf 'bob$ %s apply -auto-approve\n' "${terraform##*/}"
 	if apply_as bob@ci >"$work/bob.log"; then
 		die "Bob's run was not refused"
 	fi
@@ -165,7 +166,7 @@ demo_terraform() {
 	((status == 0)) || die "Alice's run failed"
 
 	heading 'Bob runs terraform apply again, and gets the lock'
-	printf 'bob$ terraform apply -auto-approve\n\n'
+	printf 'bob$ %s apply -auto-approve\n\n' "${terraform##*/}"
 	apply_as bob@ci || die "Bob's second run failed"
 
 	heading 'Every state that they wrote is kept'
@@ -187,10 +188,10 @@ expect ''
 
 demo_psql
 where='psql'
-if command -v terraform >/dev/null; then
+if command -v "$terraform" >/dev/null; then
 	demo_terraform
 	where='psql and in Terraform'
 else
-	heading 'terraform is not installed here: the part of the demo that runs it is left out'
+	heading 'Terraform is not installed here: the part of the demo that runs it is left out'
 fi
 printf '\ndemo finished: tfstate refused a second lock in %s, and named the holder\n' "$where"

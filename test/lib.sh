@@ -42,6 +42,20 @@ die() {
 	exit 1
 }
 
+# Prints the absolute path of a program, which is named as in a command.
+path_of() {
+	local path
+	path=$(type -P "$1") || die "there is no program $1"
+	realpath --no-symlinks "$path"
+}
+
+# What tests run as Terraform.
+terraform=terraform
+if [[ -n ${TERRAFORM:-} ]]; then
+	terraform=$(path_of "$TERRAFORM") || exit
+	export TERRAFORM=$terraform
+fi
+
 # Runs a command and shows what it prints only if it fails, which ends the
 # script.
 quietly() {

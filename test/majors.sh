@@ -25,8 +25,8 @@ make_bare_system() {
 	quietly in_system "$system" apt-get install --yes --no-install-recommends sudo ca-certificates
 	quietly in_system "$system" useradd --create-home --shell /bin/bash tester
 	printf 'tester ALL=(ALL) NOPASSWD: ALL\n' >"$system/etc/sudoers.d/tester"
-	if command -v terraform >/dev/null; then
-		install -m 755 "$(command -v terraform)" "$system/usr/local/bin/terraform"
+	if command -v "$terraform" >/dev/null; then
+		install -m 755 "$(command -v "$terraform")" "$system/usr/local/bin/terraform"
 	fi
 }
 

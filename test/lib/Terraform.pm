@@ -1,6 +1,9 @@
 # test/lib/Terraform.pm
 #
-# Real runs of terraform against a test server.
+# Real runs of Terraform or OpenTofu against a test server: of the program that the
+# environment variable TERRAFORM names, or else of terraform in the PATH.  What the
+# programs do differently, as far as tests can see it, is in read_program() and
+# nowhere else.
 #
 # A project is a directory with a configuration of Terraform, for one schema of
 # the server and one person.  Its resource "network" is replaced when another
@@ -12,32 +15,127 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use File::Spec;
 use File::Copy qw(copy);
+use JSON::PP;
 use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 use TfstateTest;
 
-our @EXPORT =
-  qw(terraform_or_skip terraform_node attach plain_table state_of nothing_held);
+our @EXPORT = qw(terraform_or_skip program terraform_node attach plain_table
+  state_of edit_state creation_lock nothing_held);
 
 my $shim = 'tfstate_pg,pg_catalog,public';
 my $template;      # an initialized directory
 my $rounds = 0;    # how often a resource was to be replaced
 my %running;       # processes that were started, by their ids
+my %program;       # what is tested, see read_program()
 
-# Skips the whole file where terraform is not installed.
+# Skips the whole file where there is no program to run; one that TERRAFORM names
+# must be there.
 sub terraform_or_skip
 {
-	plan skip_all => 'terraform is not installed'
-	  unless grep { -x "$_/terraform" } split(/:/, $ENV{PATH});
+	my $path = $ENV{TERRAFORM} || 'terraform';
+
+	($path) = grep { -x } map { "$_/$path" } split(/:/, $ENV{PATH})
+	  if $path !~ m{/};
+	if (!$path || !-x $path)
+	{
+		die "TERRAFORM names no program: $ENV{TERRAFORM}" if $ENV{TERRAFORM};
+		plan skip_all => 'terraform is not installed';
+	}
 
 	# What the caller has set for his own runs has no say here.
 	delete $ENV{$_} foreach grep { /^TF_/ } keys %ENV;
 	$ENV{HOME} = PostgreSQL::Test::Utils::tempdir();
 	$ENV{CHECKPOINT_DISABLE} = 1;
 	$ENV{TF_IN_AUTOMATION} = 1;
+	read_program(File::Spec->rel2abs($path));
 	return;
+}
+
+# Learns which program it is, and how it differs from others.
+sub read_program
+{
+	my ($path) = @_;
+	my ($family, $version, $major, $minor) =
+	  qx("$path" version) =~ /^(Terraform|OpenTofu) v((\d+)\.(\d+)\S*)/m
+	  or die "$path is neither Terraform nor OpenTofu";
+	my $opentofu_since = sub {
+		return $family eq 'OpenTofu' && ($major > 1 || $minor >= $_[0]);
+	};
+
+	%program = (
+		path => $path,
+		name => "$family $version",
+		family => $family,
+
+		# can encrypt states
+		encrypts => $opentofu_since->(7),
+
+		# writes a state as one line without spaces
+		one_line => $opentofu_since->(8),
+
+		# creates workspaces under a key per table; others have the key -1 for that
+		key_per_table => $opentofu_since->(10),
+
+		# the serial in errored.tfstate, less that of the write that was refused
+		errored_ahead => $opentofu_since->(10) ? 1 : 0,
+
+		# shows the SQLSTATE behind an error of the server
+		shows_sqlstate => $opentofu_since->(12),
+
+		# how a plan says what becomes of a tainted resource
+		tainted => $family eq 'OpenTofu'
+		? 'is tainted, so it must be replaced'
+		: 'is tainted, so must be replaced');
+	note("the program: $program{name}");
+	return;
+}
+
+# What read_program() knows under a name.
+sub program
+{
+	my ($what) = @_;
+
+	die "read_program() does not know $what" unless exists $program{$what};
+	return $program{$what};
+}
+
+# What the program shows behind the message of an error of the server.
+sub shown_sqlstate
+{
+	my ($sqlstate) = @_;
+	return $program{shows_sqlstate} ? " ($sqlstate)" : '';
+}
+
+# The lockid under which the program creates workspaces in a schema.
+sub creation_lock
+{
+	my ($schema) = @_;
+	return $program{key_per_table} ? "$schema.states/" : 'tfstate_pg/new workspace';
+}
+
+# The text of a state, laid out as the program does it, with another serial or
+# lineage and unchanged besides.
+sub edit_state
+{
+	my ($state, %values) = @_;
+	my $colon = $program{one_line} ? ':' : ': ';
+
+	foreach my $key (keys %values)
+	{
+		$state =~ s/("\Q$key\E"$colon)(?:\d+|"[^"]*")/$1 . encode_value($values{$key})/e
+		  or die "there is no $key in: $state";
+	}
+	return $state;
+}
+
+sub encode_value
+{
+	my ($value) = @_;
+	return $value =~ /^\d+$/ ? $value : qq("$value");
 }
 
 # Returns a server that listens on 127.0.0.1, with the extension and a role
@@ -282,18 +380,18 @@ sub terminate_sessions
 	return;
 }
 
-# The state that a run could not write and left in a file, as state_of has it; an
-# empty text if there is none.
+# The state that a run could not write and left in a file, as state_of has it, with
+# the serial that was refused; an empty text if there is none.
 sub errored_state
 {
 	my ($self) = @_;
 	my $file = "$self->{dir}/errored.tfstate";
 
 	return '' unless -e $file;
-	my $state = slurp_file($file);
-	my ($serial) = $state =~ /"serial": (\d+)/;
-	my ($value) = $state =~ /"input": \{\s*"value": "(.*?)"/;
-	return "$serial|" . ($value || '');
+	my $state = decode_json(slurp_file($file));
+	my ($network) = grep { $_->{name} eq 'network' } @{ $state->{resources} };
+	my $value = $network ? $network->{instances}[0]{attributes}{input}{value} : '';
+	return $state->{serial} - $program{errored_ahead} . "|$value";
 }
 
 # Starts a command and returns the run.  The options for use in scripts are added
@@ -323,7 +421,7 @@ sub start
 		  and open(STDIN, '<', '/dev/null')
 		  and open(STDOUT, '>&', $output)
 		  and open(STDERR, '>&', $output)
-		  and exec('terraform', @command, @options, @args);
+		  and exec($program{path}, @command, @options, @args);
 		POSIX::_exit(127);
 	}
 	$running{$pid} = 1;
@@ -394,13 +492,14 @@ sub is_done
 	return 1;
 }
 
-# What it has said so far, as one line: Terraform wraps its messages.
+# What it has said so far, as one line without frames and colours: they are wrapped
+# and drawn by the program, and -no-color is for some commands only.
 sub output
 {
 	my ($self) = @_;
 	my $output = slurp_file($self->{log});
 
-	$output =~ s/[│╷╵]//g;
+	$output =~ s/\e\[[0-9;]*m|│|╷|╵//g;
 	$output =~ s/\s+/ /g;
 	return $output;
 }

@@ -46,6 +46,8 @@ my $bob = project('bob@ci');
 	my $refusal = qq{state lock "$lockid" is held by alice\@laptop: quarterly upgrade }
 	  . qq{since $created (ID $id, info "https://ci.example/job/4711")};
 
+	my $shown = quotemeta(Terraform::shown_sqlstate('55P03'));
+
 	is( $node->safe_psql(
 			'postgres',
 			'SELECT lockid, who, operation, mode, info ->> \'Info\', role, client_addr FROM tfstate_holders'
@@ -57,7 +59,7 @@ my $bob = project('bob@ci');
 	{
 		$bob->run_fails(
 			"$command->[0] during an apply",
-			qr/\QError message: pq: $refusal\E/,
+			qr/\QError message: pq: $refusal\E$shown Lock Info:/,
 			@$command);
 	}
 	$bob->run_ok('plan -lock=false during an apply', 'plan', '-lock=false');

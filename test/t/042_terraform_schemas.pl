@@ -64,8 +64,8 @@ is( $node->safe_psql(
 	'each of them had the lock of its workspace, and none that of creation');
 nothing_held($node, 'no lock is left');
 
-# The key for creations is one for the database, because Terraform names none.  Who
-# waits for it gets it: it is held for an instant only.
+# The key for creations is one for the database where the program names no table.
+# Whoever waits for it gets it: it is held for an instant only.
 my @patient =
   map { project($_, options => { 'tfstate.wait' => '2min' }) } @schemas;
 foreach my $name ('stage', 'test')

@@ -202,7 +202,10 @@ sub exported
 			'elsewhere',
 			"SELECT string_agg(who || ' ' || lockid || ' ' || mode, ', ' ORDER BY fence) FROM locks.tfstate_history"
 		),
-		'alice prod.states/default session, bob prod.states/default durable, bob tfstate_pg/new workspace durable, bob prod.states/stage durable, bob prod.states/stage durable',
+		join(', ',
+			'alice prod.states/default session',
+			map { "bob $_ durable" } 'prod.states/default', creation_lock('prod'), 'prod.states/stage',
+			'prod.states/stage'),
 		'another schema: all of them had their locks');
 	is($node->safe_psql('elsewhere', 'SELECT count(*) FROM locks.tfstate_holders'),
 		0, 'another schema: no lock is left');

@@ -227,7 +227,7 @@ foreach my $schema ('plain', 'prod')
 	$_->{env}{PG_SCHEMA_NAME} = 'rowless' foreach $alice, $bob;
 	my $run = start_and_lose($alice);
 	$bob->apply_fails('durable, no row: another run',
-		qr/"tfstate_pg\/new workspace" is held by alice: apply/);
+		qr/"\Q@{[creation_lock('rowless')]}\E" is held by alice: apply/);
 	$alice->open_gate;
 	$run->succeeds_ok('durable, no row: the run succeeds');
 	is(state_of($node, 'rowless'), '1|alice', 'durable, no row: and has written');

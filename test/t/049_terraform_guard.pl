@@ -179,9 +179,9 @@ foreach my $mode ('durable', 'session')
 	my $before = serial();
 
 	save_state($bob, 'older.tfstate',
-		$state =~ s/"serial": \d+,/"serial": @{[$before - 2]},/r);
+		edit_state($state, serial => $before - 2));
 	save_state($bob, 'other.tfstate',
-		$state =~ s/"lineage": "[^"]+",/"lineage": "another",/r);
+		edit_state($state, lineage => 'another'));
 	save_state($privileged, 'other.tfstate', slurp_file("$bob->{dir}/other.tfstate"));
 
 	$bob->run_fails('push -force of an older state',
@@ -206,7 +206,7 @@ foreach my $mode ('durable', 'session')
 	# The way back from it.
 	sql(qq(SELECT tfstate_rollback('$lockid', max(number) - 1) FROM tfstate_versions('$lockid')));
 	is( sql(q(SELECT data FROM prod.states)),
-		$state =~ s/"serial": \d+,/"serial": @{[serial()]},/r,
+		edit_state($state, serial => serial()),
 		'push -force: is undone by a roll back');
 	$alice->apply_ok('push -force: after that an apply succeeds');
 	nothing_held($node, 'push -force: no lock is left');
@@ -264,7 +264,7 @@ foreach my $mode ('durable', 'session')
 		$p->run_ok("$test: state rm", 'state', 'rm', $x);
 		$before = serial() + 1;
 		save_state($p, 'next.tfstate',
-			slurp_file("$p->{dir}/next.tfstate") =~ s/"serial": \d+,/"serial": $before,/r);
+			edit_state(slurp_file("$p->{dir}/next.tfstate"), serial => $before));
 		$p->run_ok("$test: state push", 'state', 'push', 'next.tfstate');
 		like(state_now(), qr/\|$p->{who}$/, "$test: has its effect");
 
