@@ -54,6 +54,7 @@ $$;
 CALL plant('CREATE TABLE shared.tfstate_privilege (role regrole, pattern text)', 'DROP TABLE shared.tfstate_privilege');
 CALL plant('CREATE VIEW shared.tfstate_holders AS SELECT 1 AS n', 'DROP VIEW shared.tfstate_holders');
 CALL plant('CREATE TYPE shared.tfstate_durable_lock AS (n int)', 'DROP TYPE shared.tfstate_durable_lock');
+CALL plant('CREATE DOMAIN shared.tfstate_role AS oid', 'DROP DOMAIN shared.tfstate_role');
 CALL plant('CREATE FUNCTION shared.tfstate_check_grant(name, text, text) RETURNS void LANGUAGE sql AS ''SELECT shared.planted()''',
 		   'DROP FUNCTION shared.tfstate_check_grant');
 CALL plant('CREATE SCHEMA tfstate_pg', 'DROP SCHEMA tfstate_pg');

@@ -72,7 +72,7 @@ SELECT type, identity, comment FROM members
 
 -- All names start with tfstate_, in the schema of the extension or the shim's.
 SELECT type, identity FROM members
- WHERE identity !~ '^(public\.tfstate_|tfstate_pg(\.pg_|$))';
+ WHERE identity !~ '^(public\.tfstate_|tfstate_pg(\.pg_|$))' AND (type <> 'cast' OR identity !~ '\mpublic\.tfstate_role\M');
 
 -- Functions: kind, volatility, strictness, parallel label, rights.
 SELECT p.oid::regprocedure AS function, p.prokind AS kind, p.provolatile AS vol,

@@ -101,15 +101,18 @@ SELECT tfstate_has_privilege(NULL, 'lock') IS NULL AS strict;
 RESET ROLE;
 -- The role, not tfstate.who, is in the record of the end.
 SELECT lockid, who, mode, released_by FROM tfstate_history('prod/*');
-SELECT id FROM tfstate_lock('prod/b', '{"ID": "4"}', ttl => '1 hour');
 -- What another role has taken is its own, in the same session, too.
+CREATE ROLE regress_tfstate_other SUPERUSER;
+SET ROLE regress_tfstate_other;
+SELECT id FROM tfstate_lock('prod/b', '{"ID": "4"}', ttl => '1 hour');
 SET ROLE regress_tfstate_alice;
 CALL fails($$SELECT tfstate_renew('prod/b', '4')$$);
 CALL fails($$SELECT tfstate_unlock('prod/b', '4')$$);
 CALL fails($$SELECT tfstate_unlock('prod/b')$$);
 RESET ROLE;
 SELECT tfstate_renew('prod/b', '4') > now() AS renewed;
-SELECT role = session_user AS role FROM tfstate_holders('prod/b');
+SELECT role FROM tfstate_holders('prod/b');
+ALTER ROLE regress_tfstate_other NOSUPERUSER;
 
 -- The privilege view.
 SELECT tfstate_grant('regress_tfstate_alice', 'held', 'view');
@@ -271,11 +274,90 @@ SELECT count(*) FROM tfstate_grants WHERE pattern = 'x';
 SET ROLE regress_tfstate_alice;
 CALL fails($$SELECT tfstate_lock('x')$$);
 RESET ROLE;
+-- Nor does a new role of that name, whose grants are apart.
+CREATE ROLE regress_tfstate_bob;
+SET ROLE regress_tfstate_bob;
+CALL fails($$SELECT tfstate_lock('x')$$);
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_bob', 'y');
+SELECT role, pattern, tfstate_revoke(role::name, pattern) FROM tfstate_grants ORDER BY pattern;
 CALL fails($$SELECT tfstate_revoke('regress_tfstate_bob', 'x')$$);
-\set VERBOSITY sqlstate
-SELECT tfstate_revoke(role::name, pattern) FROM tfstate_grants WHERE pattern = 'x';
-\set VERBOSITY default
 SELECT role, pattern FROM tfstate_grants;
+
+-- A role that is renamed keeps its grants and its locks, and gives a new role of its old
+-- name neither.
+SELECT tfstate_grant('regress_tfstate_bob', 'named/*');
+SET ROLE regress_tfstate_bob;
+SELECT id FROM tfstate_lock('named/a', '{"ID": "9a"}') UNION ALL SELECT id FROM tfstate_lock('named/b', '{"ID": "9b"}', 'session');
+SELECT count(tfstate_unlock('named/c', '9c')) FROM tfstate_lock('named/c', '{"ID": "9c"}');
+RESET ROLE;
+ALTER ROLE regress_tfstate_bob RENAME TO regress_tfstate_robert;
+CREATE ROLE regress_tfstate_bob;
+SELECT role, pattern FROM tfstate_grants;
+SELECT lockid, role FROM tfstate_holders('named/*') ORDER BY lockid;
+SELECT lockid, role FROM tfstate_history('named/*');
+SET ROLE regress_tfstate_bob;
+CALL fails($$SELECT tfstate_lock('named/d')$$);
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_bob', 'named/*');
+SET ROLE regress_tfstate_bob;
+CALL fails($$SELECT tfstate_unlock('named/a', '9a')$$);
+CALL fails($$SELECT tfstate_unlock('named/b')$$);
+RESET ROLE;
+SET ROLE regress_tfstate_robert;
+SELECT tfstate_unlock('named/a', '9a') IS NOT NULL AS durable, tfstate_unlock('named/b') IS NOT NULL AS session;
+SELECT id FROM tfstate_lock('named/e', '{"ID": "9e"}');
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_robert', 'named/*');	-- which it has
+SELECT role, pattern FROM tfstate_grants ORDER BY role;
+-- When the role is gone, it is shown as it was called then, and its lock is nobody's.
+DROP ROLE regress_tfstate_robert;
+SELECT lockid, role FROM tfstate_holders('named/*');
+SELECT lockid, role FROM tfstate_history('named/*') ORDER BY fence;
+SELECT role, pattern FROM tfstate_grants ORDER BY role;
+CREATE ROLE regress_tfstate_robert;
+SELECT tfstate_grant('regress_tfstate_robert', 'named/*');
+SET ROLE regress_tfstate_robert;
+CALL fails($$SELECT tfstate_unlock('named/e', '9e')$$);
+RESET ROLE;
+SELECT tfstate_force_unlock('named/e', '9e')->>'ID' AS released;
+SELECT tfstate_revoke('regress_tfstate_robert', 'named/*'), tfstate_revoke('regress_tfstate_bob', 'named/*');
+SELECT count(*) FROM tfstate_grants;
+DROP ROLE regress_tfstate_robert;
+-- The type in which a role is kept knows everybody and nobody, by which a name that no
+-- role has is read.
+SELECT r AS read, r::tfstate_role AS written, r::tfstate_role::oid IN (SELECT oid FROM pg_roles) AS exists
+  FROM unnest(ARRAY['regress_tfstate_bob', 'public', 'none', 'regress_tfstate_robert', '', '10', repeat('x', 100)]) r;
+-- Who the session is, whatever role it has set.
+SELECT tfstate_grant('regress_tfstate_bob', 'who');
+SET ROLE regress_tfstate_bob;
+SELECT id FROM tfstate_lock('who', '{"ID": "w"}');
+RESET ROLE;
+SELECT role, login_role = session_user AS login_role FROM tfstate_holders('who');
+SELECT tfstate_unlock('who', 'w') ->> 'ID' AS released;
+SELECT role, login_role = session_user AS login_role FROM tfstate_history('who');
+-- The grants of others do not slow a role's down, and its own are found among them.
+SELECT count(tfstate_grant('regress_tfstate_alice', 'a' || i, 'view')) FROM generate_series(1, 1000) i;
+SELECT pg_stat_force_next_flush();
+SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'tfstate_privilege' \gset before_
+SET ROLE regress_tfstate_bob;
+SELECT tfstate_has_privilege('who', 'lock') AS who, tfstate_has_privilege('a1', 'view') AS a1;
+RESET ROLE;
+SELECT pg_stat_force_next_flush();
+SELECT seq_tup_read - :before_seq_tup_read AS scanned, idx_tup_fetch - :before_idx_tup_fetch < 10 AS few
+  FROM pg_stat_user_tables WHERE relname = 'tfstate_privilege';
+SELECT count(tfstate_revoke(role::name, pattern, privilege)) FROM tfstate_grants;
+-- The owner of the database is a member of a role of its own.
+SELECT current_database() AS database, r.rolname AS owner FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba
+ WHERE d.datname = current_database() \gset database_
+ALTER DATABASE :"database_database" OWNER TO regress_tfstate_bob;
+SELECT tfstate_grant('pg_database_owner', 'owned');
+SET ROLE regress_tfstate_bob;
+SELECT tfstate_has_privilege('owned', 'lock');
+RESET ROLE;
+ALTER DATABASE :"database_database" OWNER TO :"database_owner";
+SELECT tfstate_revoke('pg_database_owner', 'owned');
+DROP ROLE regress_tfstate_bob;
 
 -- Patterns.
 SELECT pattern, string_agg(lockid, ' ' ORDER BY lockid COLLATE "C") FILTER (WHERE tfstate_matches(lockid, pattern)) AS matches
@@ -290,6 +372,7 @@ SELECT tfstate_unlock('held', 'h')->>'ID' AS h, tfstate_unlock('session')->>'ID'
 SELECT count(*) FROM tfstate_holders;
 DROP EXTENSION tfstate CASCADE;
 DROP ROLE regress_tfstate_alice;
+DROP ROLE regress_tfstate_other;
 DROP ROLE regress_tfstate_noinherit;
 DROP ROLE regress_tfstate_team;
 DROP PROCEDURE fails;

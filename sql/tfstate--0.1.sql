@@ -31,6 +31,34 @@ COMMENT ON SEQUENCE @extschema@.tfstate_fence IS
 'the fences of all locks: one value for each acquisition, never given out twice';
 REVOKE ALL ON SEQUENCE @extschema@.tfstate_fence FROM PUBLIC;
 
+-- A role is known by its OID.  Unlike regrole this type reads the name of a role that does
+-- not exist as "none", which is nobody, so that a dump of locks or grants can be restored
+-- without it; and it writes the name as it is, and "none" where the role was dropped.
+CREATE TYPE @extschema@.tfstate_role;
+CREATE FUNCTION @extschema@.tfstate_role_in(cstring)
+RETURNS @extschema@.tfstate_role
+AS 'MODULE_PATHNAME', 'tfstate_role_in'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_role_in(cstring) IS 'I/O';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_role_in(cstring) TO PUBLIC;
+CREATE FUNCTION @extschema@.tfstate_role_out(@extschema@.tfstate_role)
+RETURNS cstring
+AS 'MODULE_PATHNAME', 'tfstate_role_out'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_role_out(@extschema@.tfstate_role) IS 'I/O';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_role_out(@extschema@.tfstate_role) TO PUBLIC;
+CREATE TYPE @extschema@.tfstate_role (
+	INPUT = @extschema@.tfstate_role_in,
+	OUTPUT = @extschema@.tfstate_role_out,
+	LIKE = oid
+);
+COMMENT ON TYPE @extschema@.tfstate_role IS
+'a role by its OID: "public" is everybody, and "none" nobody, as a role is that does not exist';
+CREATE CAST (@extschema@.tfstate_role AS oid) WITHOUT FUNCTION AS IMPLICIT;
+COMMENT ON CAST (@extschema@.tfstate_role AS oid) IS 'the OID of a role; 0 is everybody, 1 nobody';
+CREATE CAST (oid AS @extschema@.tfstate_role) WITHOUT FUNCTION AS ASSIGNMENT;
+COMMENT ON CAST (oid AS @extschema@.tfstate_role) IS 'the role of an OID';
+
 CREATE TABLE @extschema@.tfstate_durable_lock (
 	lockid text COLLATE "C" NOT NULL,
 	fence bigint NOT NULL,
@@ -40,7 +68,9 @@ CREATE TABLE @extschema@.tfstate_durable_lock (
 	expires_at timestamptz,
 	session bigint NOT NULL,
 	pid integer NOT NULL,
-	role text NOT NULL,
+	role @extschema@.tfstate_role NOT NULL,
+	role_name text NOT NULL,
+	login_role text NOT NULL,
 	application_name text,
 	client_addr inet,
 	run_id text,
@@ -54,6 +84,10 @@ COMMENT ON TABLE @extschema@.tfstate_durable_lock IS
 'the locks that are held in durable mode, one row each';
 COMMENT ON COLUMN @extschema@.tfstate_durable_lock.session IS
 'the random number that names the session which took the lock';
+COMMENT ON COLUMN @extschema@.tfstate_durable_lock.role_name IS
+'what the role was called when it took the lock';
+COMMENT ON COLUMN @extschema@.tfstate_durable_lock.login_role IS
+'the role that the session was, whatever SET ROLE it had done';
 COMMENT ON COLUMN @extschema@.tfstate_durable_lock.run_id IS
 'the UUID that names the run, in lower case';
 COMMENT ON COLUMN @extschema@.tfstate_durable_lock.key IS
@@ -89,18 +123,21 @@ COMMENT ON TABLE @extschema@.tfstate_released_lock IS
 'the finished holdings that tfstate.history keeps, one row each';
 REVOKE ALL ON @extschema@.tfstate_released_lock FROM PUBLIC;
 
--- role is 0 for PUBLIC
+-- The name is in the key for roles that a restore has not found, which are all nobody.
 CREATE TABLE @extschema@.tfstate_privilege (
-	role regrole NOT NULL,
+	role @extschema@.tfstate_role NOT NULL,
 	pattern text COLLATE "C" NOT NULL,
 	privilege text COLLATE "C" NOT NULL
 		CHECK (privilege IN ('lock', 'view', 'force', 'override')),
 	grantor text NOT NULL,
 	granted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-	PRIMARY KEY (role, pattern, privilege)
+	role_name text COLLATE "C" NOT NULL,
+	PRIMARY KEY (role, pattern, privilege, role_name)
 ) USING heap;
 COMMENT ON TABLE @extschema@.tfstate_privilege IS
 'who may lock, view, force or override which lockids';
+COMMENT ON COLUMN @extschema@.tfstate_privilege.role_name IS
+'what the role was called when it was granted the privilege';
 REVOKE ALL ON @extschema@.tfstate_privilege FROM PUBLIC;
 
 CREATE TABLE @extschema@.tfstate_attached_table (
@@ -126,12 +163,15 @@ REVOKE ALL ON @extschema@.tfstate_attached_table FROM PUBLIC;
 
 CREATE TABLE @extschema@.tfstate_attached_role (
 	relid regclass,
-	role regrole,
+	role @extschema@.tfstate_role,
 	settings text[] NOT NULL DEFAULT '{}',
-	PRIMARY KEY (relid, role)
+	role_name text COLLATE "C",
+	PRIMARY KEY (relid, role, role_name)
 ) USING heap;
 COMMENT ON TABLE @extschema@.tfstate_attached_role IS
 'the roles that tfstate_attach() has made ready for Terraform';
+COMMENT ON COLUMN @extschema@.tfstate_attached_role.role_name IS
+'what the role was called then';
 COMMENT ON COLUMN @extschema@.tfstate_attached_role.settings IS
 'what it has set for the role in this database, the same in all rows of a role';
 REVOKE ALL ON @extschema@.tfstate_attached_role FROM PUBLIC;
@@ -265,14 +305,12 @@ GRANT EXECUTE ON FUNCTION @extschema@.tfstate_force_unlock(text, text, text, boo
 -- Privileges
 --
 
--- The grants of a role that was dropped are shown under its OID, and can be
--- revoked under that.
+-- The grants of a role that was dropped are shown under the name that it had then, and
+-- can be revoked under that.
 CREATE VIEW @extschema@.tfstate_grants AS
-SELECT CASE WHEN p.role = 0::oid THEN 'public'
-			ELSE coalesce(r.rolname::text, p.role::oid::text) END AS role,
+SELECT coalesce(nullif(p.role::text, 'none'), p.role_name) AS role,
 	   p.pattern, p.privilege, p.grantor, p.granted_at
-  FROM @extschema@.tfstate_privilege p
-  LEFT JOIN pg_roles r ON r.oid = p.role;
+  FROM @extschema@.tfstate_privilege p;
 COMMENT ON VIEW @extschema@.tfstate_grants IS
 'who may lock, view, force or override which lockids';
 REVOKE ALL ON @extschema@.tfstate_grants FROM PUBLIC;
@@ -323,8 +361,10 @@ BEGIN
 				USING ERRCODE = 'undefined_object';
 		END IF;
 	END IF;
-	INSERT INTO @extschema@.tfstate_privilege (role, pattern, privilege, grantor)
-	VALUES (roleid, tfstate_grant.pattern, tfstate_grant.privilege, current_user)
+	INSERT INTO @extschema@.tfstate_privilege (role, pattern, privilege, grantor, role_name)
+	SELECT roleid, tfstate_grant.pattern, tfstate_grant.privilege, current_user, tfstate_grant.role
+	 WHERE NOT EXISTS (SELECT FROM @extschema@.tfstate_privilege p
+						WHERE p.role = roleid AND p.pattern = tfstate_grant.pattern AND p.privilege = tfstate_grant.privilege)
 	ON CONFLICT DO NOTHING;
 END;
 $$;
@@ -343,10 +383,9 @@ AS $$
 #variable_conflict use_column
 BEGIN
 	PERFORM @extschema@.tfstate_check_grant(tfstate_revoke.role, tfstate_revoke.pattern, tfstate_revoke.privilege);
+	-- As the view shows it: a role that has the name, and one that had it and is gone.
 	DELETE FROM @extschema@.tfstate_privilege p
-	 WHERE p.role = CASE WHEN tfstate_revoke.role = 'public' THEN 0::oid
-						 ELSE coalesce((SELECT r.oid FROM pg_roles r WHERE r.rolname = tfstate_revoke.role),
-									   substring(tfstate_revoke.role::text FROM '^[0-9]{1,9}$')::oid) END
+	 WHERE coalesce(nullif(p.role::text, 'none'), p.role_name) = tfstate_revoke.role
 	   AND p.pattern = tfstate_revoke.pattern
 	   AND p.privilege = tfstate_revoke.privilege;
 	IF NOT FOUND THEN
@@ -426,11 +465,12 @@ SELECT l.lockid,
 	   @extschema@.tfstate_session_alive(l.session) AS session_alive,
 	   l.created,
 	   l.expires_at,
-	   l.role,
+	   coalesce(nullif(l.role::text, 'none'), l.role_name) AS role,
 	   l.application_name,
 	   l.client_addr,
 	   l.pid,
-	   l.info
+	   l.info,
+	   l.login_role
   FROM (SELECT 'durable' AS mode, d.*
 		  FROM @extschema@.tfstate_durable_lock d
 		UNION ALL
@@ -498,11 +538,12 @@ SELECT r.lockid,
 	   r.id,
 	   r.fence,
 	   r.expires_at,
-	   r.role,
+	   coalesce(nullif(r.role::text, 'none'), r.role_name) AS role,
 	   r.application_name,
 	   r.client_addr,
 	   r.pid,
-	   r.info
+	   r.info,
+	   r.login_role
   FROM @extschema@.tfstate_released_lock r
  WHERE @extschema@.tfstate_has_privilege(r.lockid, 'view');
 COMMENT ON VIEW @extschema@.tfstate_history IS
@@ -1130,8 +1171,8 @@ BEGIN
 		 WHERE t.relid = rel AND t.name <> rel::text
 		   AND (p.role, p.pattern, p.privilege) = (r.role, t.name || '/*', 'lock')
 		RETURNING p.role)
-	INSERT INTO @extschema@.tfstate_privilege (role, pattern, privilege, grantor)
-	SELECT old.role, rel || '/*', 'lock', current_user FROM old
+	INSERT INTO @extschema@.tfstate_privilege (role, pattern, privilege, grantor, role_name)
+	SELECT old.role, rel || '/*', 'lock', current_user, old.role::text FROM old
 	ON CONFLICT DO NOTHING;
 
 	INSERT INTO @extschema@.tfstate_attached_table (relid, attached_by, name) VALUES (rel, current_user, rel::text)
@@ -1246,7 +1287,9 @@ BEGIN
 	END LOOP;
 	PERFORM @extschema@.tfstate_grant(tfstate_attach_role.role, rel || '/*', 'lock');
 
-	INSERT INTO @extschema@.tfstate_attached_role (relid, role) VALUES (rel, roleid) ON CONFLICT DO NOTHING;
+	INSERT INTO @extschema@.tfstate_attached_role (relid, role, role_name)
+	SELECT rel, roleid, tfstate_attach_role.role
+	 WHERE NOT EXISTS (SELECT FROM @extschema@.tfstate_attached_role a WHERE a.relid = rel AND a.role = roleid);
 	UPDATE @extschema@.tfstate_attached_role a
 	   SET settings = ARRAY(
 			SELECT c FROM @extschema@.tfstate_role_config(roleid) c

@@ -145,6 +145,7 @@ tfstate_catalog(void)
 	catalog.session = own_relation(schema, "tfstate_session_lock");
 	catalog.released = own_relation(schema, "tfstate_released_lock");
 	catalog.privilege = own_relation(schema, "tfstate_privilege");
+	catalog.privilege_index = own_relation(schema, "tfstate_privilege_pkey");
 	catalog.attached = own_relation(schema, "tfstate_attached_table");
 	catalog.version = own_relation(schema, "tfstate_stored_version");
 	catalog.fence = own_relation(schema, "tfstate_fence");

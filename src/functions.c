@@ -292,7 +292,7 @@ check_role(const char *lockid, const Holding *holding)
 					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
 					tfstate_describe_holding(holding, false)),
 			 errdetail("Role \"%s\" took it; only its members and roles with the privilege \"force\" can release or renew it.",
-					   HOLDING_TEXT(holding, role))));
+					   tfstate_holder_role(holding))));
 }
 
 /*

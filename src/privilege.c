@@ -6,6 +6,11 @@
  * tfstate_privilege has a row for each grant.  A role without one can do
  * nothing; superusers and the owner of the extension's tables can do all.
  *
+ * Roles are kept by their OIDs, in the type tfstate_role, and shown by their
+ * names: a role that is renamed keeps its locks and grants, and one that gets
+ * the name of another that is gone does not have what that had.  A dump has the
+ * names, and a name that no role has when it is restored is nobody's.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -14,15 +19,20 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_auth_members.h"
+#include "catalog/pg_authid.h"
 #include "compat.h"
 #include "miscadmin.h"
 #include "tfstate.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 enum
 {
@@ -31,8 +41,41 @@ enum
 	Anum_privilege_privilege
 };
 
+/* What stands for everybody among the roles, and for nobody: roles begin at 10. */
+#define ROLE_PUBLIC		((Oid) 0)
+#define ROLE_NOBODY		((Oid) 1)
+
+PG_FUNCTION_INFO_V1(tfstate_role_in);
+PG_FUNCTION_INFO_V1(tfstate_role_out);
 PG_FUNCTION_INFO_V1(tfstate_has_privilege);
 PG_FUNCTION_INFO_V1(tfstate_matches);
+
+/*
+ * tfstate_role_in(cstring) returns tfstate_role
+ */
+Datum
+tfstate_role_in(PG_FUNCTION_ARGS)
+{
+	char	   *name = PG_GETARG_CSTRING(0);
+	Oid			role;
+
+	if (strcmp(name, "public") == 0)
+		PG_RETURN_OID(ROLE_PUBLIC);
+	role = get_role_oid(name, true);
+	PG_RETURN_OID(OidIsValid(role) ? role : ROLE_NOBODY);
+}
+
+/*
+ * tfstate_role_out(tfstate_role) returns cstring
+ */
+Datum
+tfstate_role_out(PG_FUNCTION_ARGS)
+{
+	Oid			role = PG_GETARG_OID(0);
+	char	   *name = role == ROLE_PUBLIC ? "public" : GetUserNameFromId(role, true);
+
+	PG_RETURN_CSTRING(pstrdup(name ? name : "none"));
+}
 
 /*
  * Does a lockid match a pattern, in which a star stands for any text?
@@ -78,38 +121,96 @@ tfstate_is_owner(void)
 }
 
 /*
+ * The roles whose grants the current role has: OIDs, everybody's among them.
+ */
+static List *
+my_roles(void)
+{
+	List	   *all = list_make1_oid(GetUserId());
+	List	   *mine = list_make1_oid(ROLE_PUBLIC);
+	ListCell   *lc;
+
+	/* all that it is a member of, whether it inherits their rights or not ... */
+	foreach(lc, all)
+	{
+		CatCList   *memberships = SearchSysCacheList1(AUTHMEMMEMROLE,
+													  ObjectIdGetDatum(lfirst_oid(lc)));
+
+		for (int i = 0; i < memberships->n_members; i++)
+		{
+			HeapTuple	tuple = &memberships->members[i]->tuple;
+
+			all = list_append_unique_oid(all, ((Form_pg_auth_members) GETSTRUCT(tuple))->roleid);
+		}
+		ReleaseSysCacheList(memberships);
+	}
+	all = list_append_unique_oid(all, ROLE_PG_DATABASE_OWNER);
+
+	/* ... and of those the ones whose rights it has */
+	foreach(lc, all)
+	{
+		if (has_privs_of_role(GetUserId(), lfirst_oid(lc)))
+			mine = lappend_oid(mine, lfirst_oid(lc));
+	}
+	list_free(all);
+	return mine;
+}
+
+/*
+ * Add the patterns for which a role was itself granted a privilege.
+ */
+static List *
+add_patterns(List *patterns, Relation rel, Relation index, Snapshot snapshot,
+			 Oid role, const char *privilege)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_privilege_role, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(role));
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
+	while ((tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
+	{
+		bool		isnull;
+		Datum		word = heap_getattr(tuple, Anum_privilege_privilege, desc, &isnull);
+		Datum		pattern = heap_getattr(tuple, Anum_privilege_pattern, desc, &isnull);
+
+		if (strcmp(TextDatumGetCString(word), privilege) == 0)
+			patterns = lappend(patterns, TextDatumGetCString(pattern));
+	}
+	systable_endscan_ordered(scan);
+	return patterns;
+}
+
+/*
  * The patterns for which the current role has a privilege: C strings in the
- * current memory context.
+ * current memory context.  Looks at the grants of its own roles only, so that those
+ * of thousands of others, or of roles that are gone, cost nothing.
  */
 List *
 tfstate_privileges(const char *privilege)
 {
 	List	   *patterns = NIL;
 	Relation	rel;
+	Relation	index;
 	Snapshot	snapshot;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	List	   *roles;
+	ListCell   *lc;
 
 	if (tfstate_is_owner())
 		return list_make1("*");
 
 	rel = table_open(tfstate_catalog()->privilege, AccessShareLock);
+	index = index_open(tfstate_catalog()->privilege_index, AccessShareLock);
 	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
-	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
-	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
-	{
-		TupleDesc	desc = RelationGetDescr(rel);
-		bool		isnull;
-		Oid			role = DatumGetObjectId(heap_getattr(tuple, Anum_privilege_role, desc, &isnull));
-		Datum		word = heap_getattr(tuple, Anum_privilege_privilege, desc, &isnull);
-		Datum		pattern = heap_getattr(tuple, Anum_privilege_pattern, desc, &isnull);
-
-		if (strcmp(TextDatumGetCString(word), privilege) == 0 &&
-			(role == InvalidOid || has_privs_of_role(GetUserId(), role)))
-			patterns = lappend(patterns, TextDatumGetCString(pattern));
-	}
-	systable_endscan(scan);
+	roles = my_roles();
+	foreach(lc, roles)
+		patterns = add_patterns(patterns, rel, index, snapshot, lfirst_oid(lc), privilege);
+	list_free(roles);
 	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	return patterns;
 }
@@ -153,10 +254,17 @@ tfstate_check_privilege(const char *lockid, const char *privilege)
 bool
 tfstate_acts_for_holder(const Holding *holding)
 {
-	Oid			role = get_role_oid(HOLDING_TEXT(holding, role), true);
-
-	return (OidIsValid(role) && has_privs_of_role(GetUserId(), role)) ||
+	return has_privs_of_role(GetUserId(), DatumGetObjectId(HOLDING_DATUM(holding, role))) ||
 		tfstate_allowed(tfstate_privileges("force"), HOLDING_TEXT(holding, lockid));
+}
+
+/* The name of the role that took a lock: as it is now, or was if the role is gone. */
+char *
+tfstate_holder_role(const Holding *holding)
+{
+	char	   *name = GetUserNameFromId(DatumGetObjectId(HOLDING_DATUM(holding, role)), true);
+
+	return name ? name : HOLDING_TEXT(holding, role_name);
 }
 
 /* The grants of a role, kept for one statement. */

@@ -44,7 +44,9 @@ enum
 	Anum_lock_expires_at,
 	Anum_lock_session,
 	Anum_lock_pid,
-	Anum_lock_role,
+	Anum_lock_role,				/* by its OID */
+	Anum_lock_role_name,		/* as it was */
+	Anum_lock_login_role,
 	Anum_lock_application_name,
 	Anum_lock_client_addr,
 	Anum_lock_run_id,
@@ -72,6 +74,7 @@ typedef struct TfstateCatalog
 	Oid			released_index; /* its key (lockid, fence) */
 	Oid			released_at_index;	/* its index on released_at */
 	Oid			privilege;		/* tfstate_privilege */
+	Oid			privilege_index;	/* its key (role, pattern, privilege) */
 	Oid			attached;		/* tfstate_attached_table */
 	Oid			version;		/* tfstate_stored_version */
 	Oid			version_index;	/* its key (lockid, number) */
@@ -224,6 +227,7 @@ extern bool tfstate_allowed(List *patterns, const char *lockid);
 extern void tfstate_check_privilege(const char *lockid, const char *privilege);
 extern bool tfstate_is_owner(void);
 extern bool tfstate_acts_for_holder(const Holding *holding);
+extern char *tfstate_holder_role(const Holding *holding);
 extern bool tfstate_pattern_matches(const char *lockid, const char *pattern);
 
 /* session.c */

@@ -265,23 +265,74 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	check_works('plain_created', 'public', $fence);
 }
 
-# Where a role of a grant is missing, nobody has a privilege before that is restored.
+# A role is dumped by its name of now.  One that is missing where that is restored is
+# nobody there: its locks and grants are shown, and give nobody a right, also not a role
+# that gets the name later.
 {
 	my $file = "$dir/role.sql";
+	my $before = sql('own', 'SELECT lockid FROM locks.tfstate_holders ORDER BY 1');
 
-	sql('postgres', 'CREATE ROLE dump_leaver');
-	sql('own', "SELECT locks.tfstate_grant('dump_leaver')");
-	$node->command_ok([ 'pg_dump', '-f', $file, 'own' ], 'dump with the grant of a role');
-	sql('postgres', 'DROP ROLE dump_leaver');
+	foreach my $role ('dump_leaver', 'dump_leaver2', 'dump_old')
+	{
+		sql('postgres', "CREATE ROLE $role LOGIN");
+		sql('own', "SELECT locks.tfstate_grant('$role', 'left/*'), locks.tfstate_attach('tf', role => '$role')");
+		my $user = session($node, dbname => 'own', user => $role);
+		$user->query_safe("SELECT locks.tfstate_lock('left/$role', '{\"ID\": \"$role\"}')");
+		$user->query_safe("SELECT locks.tfstate_unlock('left/past', id) FROM locks.tfstate_lock('left/past')");
+		$user->quit;
+	}
+	sql('own', "SELECT locks.tfstate_grant('dump_locker', 'left/*')");
+	sql('postgres', 'ALTER ROLE dump_old RENAME TO dump_new');
+	$node->command_ok([ 'pg_dump', '-f', $file, 'own' ], 'dump with roles that leave');
+	sql('own', 'SELECT locks.tfstate_detach(\'tf\')');
+	sql('own', "DROP OWNED BY $_"), sql('postgres', "DROP ROLE $_")
+	  foreach 'dump_leaver', 'dump_leaver2';
 	sql('postgres', 'CREATE DATABASE roleless');
-	$node->psql('roleless', slurp_file($file), on_error_stop => 0);
-	is(sql('roleless', 'SELECT count(*) FROM locks.tfstate_grants'),
-		'0', 'without the role the grants do not restore');
-	is( sql('roleless', 'SELECT lockid FROM locks.tfstate_holders ORDER BY 1'),
-		sql('own', 'SELECT lockid FROM locks.tfstate_holders ORDER BY 1'),
-		'but the locks do');
+	# their rights on the tables of states are refused, and nothing else
+	my (undef, undef, $stderr) = $node->psql('roleless', slurp_file($file), on_error_stop => 0);
+	my @errors = grep { !/role "dump_leaver2?" does not exist/ } $stderr =~ /ERROR: .*/g;
+	is("@errors", '', 'without the roles, all but their rights on tables restores');
+	sql('postgres', "CREATE ROLE $_ LOGIN") foreach 'dump_leaver', 'dump_old';
+	is( sql('roleless', "SELECT string_agg(role, ' ' ORDER BY role) FROM locks.tfstate_grants WHERE pattern = 'left/*'"),
+		'dump_leaver dump_leaver2 dump_locker dump_new',
+		'missing roles: their grants are shown');
+	is( sql('roleless',
+			"SELECT string_agg(lockid || ' ' || role, ', ' ORDER BY lockid) FROM locks.tfstate_holders('left/*')"
+		),
+		'left/dump_leaver dump_leaver, left/dump_leaver2 dump_leaver2, left/dump_old dump_new',
+		'missing roles: and their locks');
+	is( sql('roleless',
+			"SELECT string_agg(role, ' ' ORDER BY fence) FROM locks.tfstate_history('left/past')"),
+		'dump_leaver dump_leaver2 dump_new', 'missing roles: and what they did');
+	is( sql('roleless',
+			"SELECT string_agg(role::text || ' ' || role_name, ', ' ORDER BY role_name) FROM locks.tfstate_attached_role WHERE role_name <> 'dump_locker'"
+		),
+		'none dump_leaver, none dump_leaver2, dump_new dump_old',
+		'missing roles: and what tables they were to use');
+	is(sql('roleless', "SELECT lockid FROM locks.tfstate_holders WHERE lockid !~ '^left' ORDER BY 1"),
+		$before, 'all other locks are held');
 	is( sql('roleless', "SELECT * FROM locks.tfstate_verify('tf.states/*', true)"),
-		'', 'and the states with their versions');
+		'', 'and the states are there with their versions');
+
+	foreach my $role ('dump_leaver', 'dump_old')
+	{
+		my $user = session($node, dbname => 'roleless', user => $role);
+		$user->query("SELECT locks.tfstate_lock('left/new')");
+		is($user->sqlstate, '42501', "a new role $role has no grant");
+		sql('roleless', "SELECT locks.tfstate_grant('$role', 'left/*')");
+		$user->query("SELECT locks.tfstate_unlock('left/$role', '$role')");
+		is($user->sqlstate, '42501', "a new role $role does not have the lock");
+		$user->quit;
+	}
+	my $user = session($node, dbname => 'roleless', user => 'dump_new');
+	is($user->query("SELECT locks.tfstate_unlock('left/dump_old', 'dump_old') ->> 'ID'"),
+		'dump_old', 'the renamed role has its lock');
+	$user->quit;
+	is( sql('roleless', "SELECT locks.tfstate_force_unlock('left/dump_leaver') ->> 'ID'"),
+		'dump_leaver', 'the lock of nobody is to be forced');
+	sql('roleless', "SELECT locks.tfstate_revoke('dump_leaver2', 'left/*')");
+	is( sql('roleless', "SELECT count(*) FROM locks.tfstate_grants WHERE role = 'dump_leaver2' AND pattern = 'left/*'"),
+		'0', 'and the grant of nobody to be revoked');
 }
 
 # The table of an attached schema alone: its triggers belong to it, and restore
