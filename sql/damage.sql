@@ -225,7 +225,7 @@ BEGIN
 				END;
 			END LOOP;
 			SELECT coalesce(string_agg(version || ' ', '' ORDER BY version), '') INTO verified
-			  FROM tfstate_verify_workspace('tf.states/w', true) JOIN stored ON number = version
+			  FROM tfstate_verify_workspace('tf.states/w', true, true) JOIN stored ON number = version
 			 WHERE problem LIKE '%damaged%' AND operation <> 'delete';
 			-- verify finds just that
 			ASSERT failed = verified, format('%s: failed %s, verified %s', i, failed, verified);

@@ -689,14 +689,17 @@ GRANT EXECUTE ON FUNCTION @extschema@.tfstate_undelete(text) TO PUBLIC;
 CREATE FUNCTION @extschema@.tfstate_verify_workspace(
 	workspace text,
 	versions boolean,
+	named boolean,
 	OUT version bigint,
 	OUT problem text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tfstate_verify_workspace'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION @extschema@.tfstate_verify_workspace(text, boolean) IS
-'part of tfstate_verify(): what is wrong with one workspace';
-GRANT EXECUTE ON FUNCTION @extschema@.tfstate_verify_workspace(text, boolean) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.tfstate_verify_workspace(text, boolean, boolean) IS
+'part of tfstate_verify(): what is wrong with one workspace, as of the statement''s snapshot';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_verify_workspace(text, boolean, boolean) TO PUBLIC;
+
+-- A workspace whose table is not attached any more is looked at if it is named.
 
 CREATE FUNCTION @extschema@.tfstate_verify(
 	pattern text DEFAULT '*',
@@ -711,7 +714,8 @@ BEGIN ATOMIC
 	  FROM (SELECT s.workspace FROM @extschema@.tfstate_states(tfstate_verify.pattern) s
 			 UNION
 			SELECT v.workspace FROM @extschema@.tfstate_versions(tfstate_verify.pattern) v) w
-	 CROSS JOIN LATERAL @extschema@.tfstate_verify_workspace(w.workspace, tfstate_verify.versions) p
+	 CROSS JOIN LATERAL @extschema@.tfstate_verify_workspace(w.workspace, tfstate_verify.versions,
+															w.workspace = tfstate_verify.pattern COLLATE "C") p
 	 ORDER BY w.workspace COLLATE "C", p.version;
 END;
 COMMENT ON FUNCTION @extschema@.tfstate_verify(text, boolean) IS
@@ -725,6 +729,14 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_repair(text) IS
 'record what is in the table as the newest version if that is another one or damaged, and return its number';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_repair(text) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_record_states("table" regclass)
+RETURNS void
+AS 'MODULE_PATHNAME', 'tfstate_record_states'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_record_states(regclass) IS
+'part of tfstate_attach(): record the states of a table that is locked against writes';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_record_states(regclass) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_prune_workspace(workspace text, keep_versions integer, keep_age interval)
 RETURNS bigint
@@ -750,6 +762,41 @@ END;
 COMMENT ON FUNCTION @extschema@.tfstate_prune(text, integer, interval) IS
 'forget the versions that need not be kept, and return how many there were';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_prune(text, integer, interval) FROM PUBLIC;
+
+-- A procedure that commits cannot set search_path, so all is qualified.
+CREATE PROCEDURE @extschema@.tfstate_prune_in_batches(
+	pattern text DEFAULT '*',
+	keep_versions integer DEFAULT NULL,
+	keep_age interval DEFAULT NULL,
+	INOUT pruned bigint DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+	workspace text;
+	batch integer;
+	looked_at integer := 0;
+BEGIN
+	pruned := 0;
+	PERFORM @extschema@.tfstate_matches('', '');	-- loads the library, which has the setting
+	batch := pg_catalog.current_setting('tfstate.max_session_locks');
+	FOR workspace IN
+		SELECT DISTINCT v.lockid COLLATE "C"
+		  FROM @extschema@.tfstate_stored_version v
+		 WHERE @extschema@.tfstate_matches(v.lockid, tfstate_prune_in_batches.pattern)
+		 ORDER BY 1
+	LOOP
+		pruned := pruned OPERATOR(pg_catalog.+)
+			@extschema@.tfstate_prune_workspace(workspace, tfstate_prune_in_batches.keep_versions, tfstate_prune_in_batches.keep_age);
+		looked_at := looked_at OPERATOR(pg_catalog.+) 1;
+		IF looked_at OPERATOR(pg_catalog.%) pg_catalog.int4smaller(batch, 100) OPERATOR(pg_catalog.=) 0 THEN
+			COMMIT;
+		END IF;
+	END LOOP;
+END;
+$$;
+COMMENT ON PROCEDURE @extschema@.tfstate_prune_in_batches(text, integer, interval, bigint) IS
+'the same for any number of workspaces: commit after each hundred of them';
+REVOKE EXECUTE ON PROCEDURE @extschema@.tfstate_prune_in_batches(text, integer, interval, bigint) FROM PUBLIC;
 
 CREATE VIEW @extschema@.tfstate_workspaces WITH (security_barrier) AS
 SELECT s.workspace,
@@ -1196,8 +1243,7 @@ AS $$
 BEGIN
 	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_guard()', rel);
 	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.tfstate_guard()', rel);
-	PERFORM @extschema@.tfstate_repair(s.workspace) FROM @extschema@.tfstate_states('*') s
-	  WHERE s."table" = rel AND s.size IS NOT NULL;
+	PERFORM @extschema@.tfstate_record_states(rel);
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_guard_table(regclass) IS

@@ -241,6 +241,9 @@ ROLLBACK;
 -- A table that has another name, or is not attached any more.
 ALTER TABLE tf.states RENAME TO renamed;
 SELECT DISTINCT workspace ~ '^tf.states/' AS old, version IS NULL AS never, problem FROM tfstate_verify() ORDER BY 1, 2;
+-- What has the old name is of interest only to somebody who asks for it.
+SELECT workspace, problem FROM tfstate_verify('tf.states/prod');
+SELECT workspace, problem FROM tfstate_verify('tf.states/pro*');
 ALTER TABLE tf.renamed RENAME TO states;
 SELECT * FROM tfstate_verify(versions => true);
 
@@ -293,7 +296,32 @@ CALL fails($$SELECT tfstate_prune('*', 0)$$);
 CALL fails($$SELECT tfstate_prune('*', -1)$$);
 CALL fails($$SELECT tfstate_prune('*', keep_age => '-1 day')$$);
 CALL fails($$SELECT tfstate_prune('*', keep_age => '300000 years')$$);
--- In passing, now and then, as the table says.
+-- One transaction prunes so many workspaces only, of those that have something to forget.
+INSERT INTO tf.states (name, data) SELECT 'many' || i, state(1) FROM generate_series(1, 5) i;
+UPDATE tf.states SET data = state(2) WHERE name ~ '^many';
+UPDATE tf.states SET data = state(3) WHERE name ~ '^many[1-4]';
+SET tfstate.max_session_locks = 3;
+CALL fails($$SELECT tfstate_prune('tf.states/many*', 2)$$);
+SET tfstate.max_session_locks = 4;
+SELECT tfstate_prune('tf.states/many*', 2);
+RESET tfstate.max_session_locks;
+SET tfstate.max_session_locks = 2;
+UPDATE tf.states SET data = state(4) WHERE name = 'many1';
+UPDATE tf.states SET data = state(4) WHERE name = 'many2';
+UPDATE tf.states SET data = state(4) WHERE name = 'many3';
+CALL tfstate_prune_in_batches('tf.states/many*', 1);
+SELECT DISTINCT kept(workspace) FROM tfstate_versions('tf.states/many*') ORDER BY 1;
+UPDATE tfstate_attached_table SET keep_versions = 2;
+UPDATE tf.states SET data = state(5) WHERE name = 'many1';
+UPDATE tfstate_attached_table SET keep_versions = NULL;
+CALL tfstate_prune_in_batches();
+CALL tfstate_prune_in_batches(NULL);
+CALL tfstate_prune_in_batches('*', 0);
+BEGIN;
+CALL tfstate_prune_in_batches();
+ROLLBACK;
+RESET tfstate.max_session_locks;
+-- In passing, as the table says; for a large state, now and then.
 UPDATE tfstate_attached_table SET keep_versions = 5;
 INSERT INTO tf.states (name, data) SELECT 'passing', state(1);
 CREATE PROCEDURE write_on(n integer) LANGUAGE plpgsql AS $$
@@ -302,7 +330,7 @@ DECLARE
 BEGIN
 	FOR i IN 1..n LOOP
 		SELECT serial INTO s FROM tfstate_states('tf.states/passing');
-		UPDATE tf.states SET data = state(s + 1, kilobytes => 10) WHERE name = 'passing';
+		UPDATE tf.states SET data = state(s + 1, kilobytes => 70) WHERE name = 'passing';
 	END LOOP;
 END;
 $$;
@@ -324,6 +352,21 @@ UPDATE tfstate_attached_table SET keep_age = NULL;
 CALL write_on(64);
 SELECT kept('tf.states/passing');
 SELECT * FROM tfstate_verify(versions => true);
+UPDATE tfstate_attached_table SET keep_versions = 5;
+UPDATE tf.states SET data = state(1000) WHERE name = 'passing';
+SELECT kept('tf.states/passing');
+UPDATE tf.states SET data = state(1001) WHERE name = 'passing';
+SELECT kept('tf.states/passing');
+UPDATE tf.states SET data = state(1002, kilobytes => 70) WHERE name = 'passing';
+SELECT kept('tf.states/passing');
+DELETE FROM tf.states WHERE name = 'passing';
+SELECT kept('tf.states/passing');
+SELECT tfstate_undelete('tf.states/passing') > 0 AS undeleted;
+UPDATE tfstate_attached_table SET keep_versions = NULL, keep_age = '0';
+UPDATE tf.states SET data = state(1010) WHERE name = 'passing';
+SELECT kept('tf.states/passing');
+UPDATE tfstate_attached_table SET keep_age = NULL;
+SELECT * FROM tfstate_verify(versions => true);
 
 --
 -- Privileges
@@ -341,7 +384,7 @@ SELECT count(*) FROM tfstate_workspaces;
 SELECT count(*) FROM tfstate_states();
 SELECT count(*) FROM tfstate_verify(versions => true);
 CALL fails($$SELECT tfstate_version('tf.states/prod', 1)$$);
-CALL fails($$SELECT tfstate_verify_workspace('tf.states/prod', true)$$);
+CALL fails($$SELECT tfstate_verify_workspace('tf.states/prod', true, true)$$);
 CALL fails($$SELECT tfstate_rollback('tf.states/prod', 1)$$);
 CALL fails($$SELECT tfstate_undelete('tf.states/prod')$$);
 CALL fails($$SELECT tfstate_repair('tf.states/prod')$$);
@@ -401,7 +444,30 @@ CALL fails($$SELECT tfstate_version('tf.states/prod', current_setting('regress.n
 RESET ROLE;
 SELECT tfstate_version('tf.states/prod', :newest) = state(51) AS text;
 CALL fails($$SELECT tfstate_rollback('tf.states/prod', current_setting('regress.newest')::bigint)$$);
+SELECT * FROM tfstate_verify(versions => true);
+SELECT workspace, problem FROM tfstate_verify('tf.states/prod');
+CALL fails($$SELECT tfstate_undelete('tf.states/prod')$$);
+-- A new table of the name can have them all back.
+SELECT tfstate_attach('tf') IS NOT NULL AS attached;
 SELECT problem, count(*) > 3 AS count FROM tfstate_verify(versions => true) GROUP BY 1;
+SELECT max(number) AS newest FROM tfstate_versions('tf.states/prod') \gset
+SELECT tfstate_undelete('tf.states/prod') - :newest AS later;
+SELECT data = replace(tfstate_version('tf.states/prod', :newest), '"serial": ' || v.serial, '"serial": ' || v.serial + 1) AS equal
+  FROM tf.states, tfstate_versions('tf.states/prod') v WHERE name = 'prod' AND number = :newest;
+CALL fails($$SELECT tfstate_undelete('tf.states/prod')$$);
+-- Its default workspace is a new one.
+CALL fails($$SELECT tfstate_undelete('tf.states/default')$$);
+SELECT tfstate_rollback('tf.states/default', 1) > 1 AS rolled_back;
+-- The same once more, with a workspace that was deleted before.
+DELETE FROM tf.states WHERE name = 'prod';
+DROP TABLE tf.states;
+SELECT tfstate_attach('tf') IS NOT NULL AS attached;
+SELECT tfstate_undelete('tf.states/prod') - :newest AS later;
+SELECT * FROM tfstate_verify('tf.states/prod', true);
+-- Detached, it is nobody's business.
+SELECT tfstate_detach('tf');
+SELECT * FROM tfstate_verify(versions => true);
+CALL fails($$SELECT tfstate_record_states('tf.states')$$);
 
 DROP EXTENSION tfstate CASCADE;
 DROP SCHEMA tf CASCADE;

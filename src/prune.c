@@ -10,6 +10,10 @@
  * The newest version always stays, and so does the one before it, for when the
  * newest is the deletion of the workspace.
  *
+ * A write prunes in passing, so that a table has no more versions than it is to keep.
+ * For a large state that would cost about as much as the write itself, whose delta is
+ * small where the full copy is not; so it is done at each 32nd version only.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -31,7 +35,11 @@
 /* How many versions stay in any case. */
 #define MIN_VERSIONS	2
 
-/* A write prunes at each so many-th version, so that full copies stay rare. */
+/*
+ * A write of a state of more bytes prunes at each so many-th version only, so that full
+ * copies stay rare.
+ */
+#define LARGE_STATE		(64 * 1024)
 #define PRUNE_EVERY		32
 
 PG_FUNCTION_INFO_V1(tfstate_prune_workspace);
@@ -123,6 +131,27 @@ delete_older(Relation rel, Relation index, const char *lockid, Snapshot snapshot
 }
 
 /*
+ * Does a workspace have versions that need not be kept?
+ */
+static bool
+has_old_versions(const char *lockid, const AttachedTable *table)
+{
+	Relation	rel = table_open(tfstate_catalog()->version, AccessShareLock);
+	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Version		newest;
+	Version		oldest;
+	bool		result;
+
+	result = tfstate_newest_version(lockid, &newest) &&
+		find_oldest(rel, index, lockid, snapshot, table, &newest, &oldest) > 0;
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/*
  * Forget the versions of a workspace that need not be kept.  The caller has V of
  * the lockid.  Returns how many went: none if the oldest one that stays is damaged,
  * because it may be mended from those.
@@ -156,9 +185,16 @@ prune(const char *lockid, const AttachedTable *table)
 	return count;
 }
 
+/* Is it too much for a write to prune behind this version? */
+static bool
+is_left_for_later(const Version *newest)
+{
+	return !VERSION_NULL(newest, size) && VERSION_INT64(newest, size) > LARGE_STATE &&
+		VERSION_INT64(newest, number) % PRUNE_EVERY != 0;
+}
+
 /*
- * What a write does about old versions, now and then, if its table says how many are
- * to be kept.
+ * What a write does about old versions, if its table says how many are to be kept.
  */
 void
 tfstate_prune_in_passing(const char *lockid, const AttachedTable *table)
@@ -166,11 +202,33 @@ tfstate_prune_in_passing(const char *lockid, const AttachedTable *table)
 	Version		newest;
 
 	if ((table->keep_versions == 0 && !table->has_keep_age) ||
-		!tfstate_newest_version(lockid, &newest) ||
-		VERSION_INT64(&newest, number) % PRUNE_EVERY != 0 ||
+		!tfstate_newest_version(lockid, &newest) || is_left_for_later(&newest) ||
 		!tfstate_lock_versions(lockid, false))
 		return;
 	(void) prune(lockid, table);
+}
+
+/*
+ * Error if this transaction has pruned so many workspaces that another V could use up the
+ * server's lock table.
+ */
+static void
+count_pruned(void)
+{
+	static TransactionId transaction = InvalidTransactionId;
+	static int	count = 0;
+
+	if (transaction != GetTopTransactionId())
+		count = 0;
+	transaction = GetTopTransactionId();
+	if (count >= tfstate_max_session_locks)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many workspaces to prune in one transaction"),
+				 errdetail("It has pruned %d, and tfstate.max_session_locks is %d.",
+						   count, tfstate_max_session_locks),
+				 errhint("Prune them in batches, with CALL tfstate_prune_in_batches().")));
+	count++;
 }
 
 /*
@@ -210,8 +268,9 @@ tfstate_prune_workspace(PG_FUNCTION_ARGS)
 	}
 	if (PG_ARGISNULL(1) && PG_ARGISNULL(2))
 		(void) tfstate_attached_table(tfstate_lockid_table(lockid, &name), &table);
-	if (table.keep_versions == 0 && !table.has_keep_age)
+	if ((table.keep_versions == 0 && !table.has_keep_age) || !has_old_versions(lockid, &table))
 		PG_RETURN_INT64(0);
+	count_pruned();
 	(void) tfstate_lock_versions(lockid, true);
 	PG_RETURN_INT64(prune(lockid, &table));
 }

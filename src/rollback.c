@@ -212,20 +212,28 @@ tfstate_rollback(PG_FUNCTION_ARGS)
 
 /*
  * tfstate_undelete(workspace text) returns bigint
+ *
+ * The newest version is the deletion, or what was in the table when that was dropped: a
+ * new one of its name knows nothing of the workspace.
  */
 Datum
 tfstate_undelete(PG_FUNCTION_ARGS)
 {
 	char	   *lockid = workspace_argument(fcinfo, "tfstate_undelete()");
 	Version		newest;
+	int64		number;
+	int64		id;
 
 	if (!tfstate_newest_version(lockid, &newest))
 		tfstate_raise_no_workspace(lockid);
-	if (!VERSION_NULL(&newest, size))
+	number = VERSION_INT64(&newest, number);
+	if (VERSION_NULL(&newest, size))
+		number--;
+	else if (tfstate_workspace_id(lockid, &id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("workspace \"%s\" is not deleted",
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
 				 errhint("To go back to an earlier version, call tfstate_rollback().")));
-	PG_RETURN_INT64(roll_back(lockid, VERSION_INT64(&newest, number) - 1));
+	PG_RETURN_INT64(roll_back(lockid, number));
 }

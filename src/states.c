@@ -30,6 +30,7 @@ PG_FUNCTION_INFO_V1(tfstate_states);
 PG_FUNCTION_INFO_V1(tfstate_version);
 PG_FUNCTION_INFO_V1(tfstate_verify_workspace);
 PG_FUNCTION_INFO_V1(tfstate_repair);
+PG_FUNCTION_INFO_V1(tfstate_record_states);
 
 /* Who visits which workspaces. */
 typedef struct Visit
@@ -110,6 +111,15 @@ visit_table(const Visit *visit, Oid relid, const char *name)
 	if (tfstate_state_columns(rel, columns))
 		visit_rows(visit, rel, columns, name);
 	relation_close(rel, AccessShareLock);
+}
+
+/* All workspaces of a table may be visited. */
+static Visit
+visit_all(WorkspaceVisitor visitor, void *arg)
+{
+	Visit		visit = {"*", list_make1("*"), visitor, arg};
+
+	return visit;
 }
 
 /*
@@ -245,8 +255,45 @@ put_problem(ReturnSetInfo *result, const Version *version, const char *problem)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+/* A text to be taken along from a visit. */
+typedef struct TakenText
+{
+	MemoryContext context;		/* where to */
+	StateText text;
+} TakenText;
+
+static void
+take_text(const Workspace *workspace, void *arg)
+{
+	TakenText  *taken = arg;
+	MemoryContext old = MemoryContextSwitchTo(taken->context);
+
+	if (!workspace->is_null)
+	{
+		text	   *data = DatumGetTextPCopy(workspace->data);
+
+		taken->text.data = VARDATA_ANY(data);
+		taken->text.len = VARSIZE_ANY_EXHDR(data);
+	}
+	MemoryContextSwitchTo(old);
+}
+
 /*
- * The text that is in the table; none if there is no such workspace.
+ * The text that is in the table as of the statement's snapshot; none if there is no
+ * such workspace.
+ */
+static StateText
+statement_text(Oid relid, const char *name)
+{
+	TakenText	taken = {CurrentMemoryContext};
+	Visit		visit = visit_all(take_text, &taken);
+
+	visit_table(&visit, relid, name);
+	return taken.text;
+}
+
+/*
+ * The text that is in the table now; none if there is no such workspace.
  */
 static StateText
 current_text(Oid relid, const char *name)
@@ -263,23 +310,34 @@ current_text(Oid relid, const char *name)
 }
 
 /*
- * Compare what is in the table with the newest version.
+ * Compare what is in the table with the newest version, both as of one snapshot: beside a
+ * writer, each of two would be right, and they would differ.  A workspace whose table is
+ * not attached, or has another name by now, is passed over unless named says that the
+ * caller asked for just this one.
  */
 static void
-verify_current(ReturnSetInfo *result, const char *lockid)
+verify_current(ReturnSetInfo *result, const char *lockid, bool named)
 {
 	const char *name;
 	Oid			relid = tfstate_lockid_table(lockid, &name);
-	StateText	current = current_text(relid, name);
+	bool		recorded;
+	StateText	current;
 	Version		newest;
 
-	if (!tfstate_newest_version(lockid, &newest))
+	recorded = tfstate_newest_version_as_of(lockid, GetActiveSnapshot(), &newest);
+	if (!OidIsValid(relid))
+	{
+		if (recorded && named)
+			put_problem(result, &newest,
+						"the table of the workspace is not attached or has another name");
+		return;
+	}
+	current = statement_text(relid, name);
+	if (!recorded)
 	{
 		if (current.data)
 			put_problem(result, NULL, "the state was never recorded");
 	}
-	else if (!OidIsValid(relid))
-		put_problem(result, &newest, "the table of the workspace is not attached or has another name");
 	else if (!tfstate_version_is(&newest, &current))
 		put_problem(result, &newest,
 					current.data == NULL ? "the workspace was deleted without being recorded" :
@@ -294,7 +352,7 @@ verify_versions(ReturnSetInfo *result, const char *lockid)
 	int64		previous = 0;
 	bool		intact;
 
-	tfstate_open_versions(&reader, lockid, 0);
+	tfstate_open_versions(&reader, lockid, 0, GetActiveSnapshot());
 	reader.verify = true;
 	while (tfstate_next_version(&reader, &intact))
 	{
@@ -310,7 +368,7 @@ verify_versions(ReturnSetInfo *result, const char *lockid)
 }
 
 /*
- * tfstate_verify_workspace(workspace text, versions boolean)
+ * tfstate_verify_workspace(workspace text, versions boolean, named boolean)
  * returns setof (version bigint, problem text)
  */
 Datum
@@ -321,7 +379,7 @@ tfstate_verify_workspace(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	tfstate_check_privilege(lockid, "view");
-	verify_current(result, lockid);
+	verify_current(result, lockid, PG_GETARG_BOOL(2));
 	if (PG_GETARG_BOOL(1))
 		verify_versions(result, lockid);
 	PG_RETURN_NULL();
@@ -363,6 +421,8 @@ tfstate_repair(PG_FUNCTION_ARGS)
 	relid = tfstate_lockid_table(lockid, &name);
 	if (!OidIsValid(relid))
 		tfstate_raise_no_workspace(lockid);
+	/* waits for tfstate_attach(), which records all states of the table without V */
+	LockRelationOid(relid, RowExclusiveLock);
 	(void) tfstate_lock_versions(lockid, true);
 	/* no row must be moved, by VACUUM FULL, say, before it is mended */
 	LockRelationOid(tfstate_catalog()->version, RowExclusiveLock);
@@ -375,6 +435,48 @@ tfstate_repair(PG_FUNCTION_ARGS)
 	}
 	mend_newest(lockid, &newest, &current);
 	PG_RETURN_DATUM(VERSION_DATUM(&newest, number));
+}
+
+/* Record a state as found, unless it is the newest version. */
+static void
+record_state(const Workspace *workspace, void *arg)
+{
+	StateText	found;
+	Version		newest;
+	text	   *data;
+
+	if (workspace->is_null)
+		return;
+	data = DatumGetTextPP(workspace->data);
+	found.data = VARDATA_ANY(data);
+	found.len = VARSIZE_ANY_EXHDR(data);
+	(void) tfstate_record_found(workspace->lockid, &found, &newest);
+}
+
+/*
+ * tfstate_record_states("table" regclass) returns void
+ *
+ * The caller has locked the table against writes.  A table can have more workspaces than
+ * the server's lock table has room for, so V of each is not taken.
+ */
+Datum
+tfstate_record_states(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	Relation	rel;
+	Visit		visit;
+
+	tfstate_check_writable("tfstate_attach()");
+	rel = relation_open(relid, AccessShareLock);
+	if (!CheckRelationLockedByMe(rel, ShareRowExclusiveLock, true))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not locked against writes",
+						RelationGetRelationName(rel))));
+	visit = visit_all(record_state, NULL);
+	visit_table(&visit, relid, NULL);
+	relation_close(rel, NoLock);
+	PG_RETURN_VOID();
 }
 
 /*

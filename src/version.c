@@ -22,7 +22,8 @@
  * rows a write, instead of one kilobyte.)
  *
  * Whoever adds or removes versions of a workspace has V of its lockid until the end
- * of the transaction, so that the numbers and chains come out right.
+ * of the transaction, so that the numbers and chains come out right.  tfstate_attach(),
+ * which adds some to many workspaces, keeps all others from writing to their table instead.
  *
  *-------------------------------------------------------------------------
  */
@@ -132,15 +133,15 @@ tfstate_scan_versions(Relation rel, Relation index, const char *lockid, int64 nu
 }
 
 /*
- * Find the newest version of a lockid that has at most this number.  Returns
- * false if there is none.  Its content is left out.
+ * Find the newest version of a lockid that has at most this number, as of a snapshot, or
+ * as of now if that is NULL.  Returns false if there is none.  Its content is left out.
  */
 static bool
-find_up_to(const char *lockid, int64 number, Version *version)
+find_up_to(const char *lockid, int64 number, Snapshot as_of, Version *version)
 {
 	Relation	rel = table_open(tfstate_catalog()->version, AccessShareLock);
 	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
+	Snapshot	snapshot = RegisterSnapshot(as_of ? as_of : tfstate_latest_snapshot());
 	bool		found;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -164,7 +165,16 @@ find_up_to(const char *lockid, int64 number, Version *version)
 bool
 tfstate_newest_version(const char *lockid, Version *version)
 {
-	return find_up_to(lockid, PG_INT64_MAX, version);
+	return find_up_to(lockid, PG_INT64_MAX, NULL, version);
+}
+
+/*
+ * The same as of a snapshot.
+ */
+bool
+tfstate_newest_version_as_of(const char *lockid, Snapshot snapshot, Version *version)
+{
+	return find_up_to(lockid, PG_INT64_MAX, snapshot, version);
 }
 
 /*
@@ -174,7 +184,7 @@ tfstate_newest_version(const char *lockid, Version *version)
 bool
 tfstate_find_version(const char *lockid, int64 number, Version *version)
 {
-	return find_up_to(lockid, number, version) && VERSION_INT64(version, number) == number;
+	return find_up_to(lockid, number, NULL, version) && VERSION_INT64(version, number) == number;
 }
 
 /*
@@ -307,8 +317,9 @@ copy_facts(Version *version, const Version *deleted)
 }
 
 /*
- * Record what is in the table if it is not the newest version.  Returns whether there is
- * any version, and in *newest the newest one.
+ * Record what is in the table if it is not the newest version.  The caller has V of the
+ * lockid, or keeps all others from writing to the table.  Returns whether there is any
+ * version, and in *newest the newest one.
  */
 bool
 tfstate_record_found(const char *lockid, const StateText *found, Version *newest)
@@ -316,7 +327,6 @@ tfstate_record_found(const char *lockid, const StateText *found, Version *newest
 	Version		version;
 	bool		exists;
 
-	(void) tfstate_lock_versions(lockid, true);
 	exists = tfstate_newest_version(lockid, newest);
 	if (exists ? tfstate_version_is(newest, found) : found->data == NULL)
 		return exists;
@@ -344,9 +354,9 @@ tfstate_record_found(const char *lockid, const StateText *found, Version *newest
 static bool
 find_base(const char *lockid, const StateText *before, Version *newest)
 {
+	(void) tfstate_lock_versions(lockid, true);
 	if (before->data)
 		return tfstate_record_found(lockid, before, newest);
-	(void) tfstate_lock_versions(lockid, true);
 	return tfstate_newest_version(lockid, newest);
 }
 
@@ -413,16 +423,16 @@ chain_start(VersionReader *reader, const char *lockid, int64 number)
 
 /*
  * Begin to read the versions of a workspace in their order, from the full copy
- * on which the version numbered first depends.  The reader is to be closed, but
- * for errors.
+ * on which the version numbered first depends, as of a snapshot, or as of now if that is
+ * NULL.  The reader is to be closed, but for errors.
  */
 void
-tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first)
+tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first, Snapshot as_of)
 {
 	memset(reader, 0, sizeof(VersionReader));
 	reader->rel = table_open(tfstate_catalog()->version, AccessShareLock);
 	reader->index = index_open(tfstate_catalog()->version_index, AccessShareLock);
-	reader->snapshot = RegisterSnapshot(tfstate_latest_snapshot());
+	reader->snapshot = RegisterSnapshot(as_of ? as_of : tfstate_latest_snapshot());
 	reader->scan = tfstate_scan_versions(reader->rel, reader->index, lockid,
 										 chain_start(reader, lockid, first),
 										 ForwardScanDirection);
@@ -526,7 +536,7 @@ tfstate_restore_version(const char *lockid, int64 number, StateText *text)
 	VersionReader reader;
 	bool		intact;
 
-	tfstate_open_versions(&reader, lockid, number);
+	tfstate_open_versions(&reader, lockid, number, NULL);
 	while (tfstate_next_version(&reader, &intact) &&
 		   VERSION_INT64(&reader.version, number) < number)
 		 /* the next one is a delta to it */ ;

@@ -82,6 +82,8 @@ extern SysScanDesc tfstate_scan_versions(Relation rel, Relation index,
 										 const char *lockid, int64 number,
 										 ScanDirection direction);
 extern bool tfstate_newest_version(const char *lockid, Version *version);
+extern bool tfstate_newest_version_as_of(const char *lockid, Snapshot snapshot,
+										 Version *version);
 extern bool tfstate_find_version(const char *lockid, int64 number, Version *version);
 extern bool tfstate_version_is(const Version *version, const StateText *text);
 extern void tfstate_record_version(const char *lockid, const StateText *before,
@@ -93,7 +95,8 @@ extern bool tfstate_record_found(const char *lockid, const StateText *found,
 extern bool tfstate_restore_version(const char *lockid, int64 number, StateText *text);
 extern void tfstate_make_full(const Version *version, const StateText *text);
 extern char *tfstate_version_text(const char *lockid, int64 number, size_t *len);
-extern void tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first);
+extern void tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first,
+								  Snapshot as_of);
 extern bool tfstate_next_version(VersionReader *reader, bool *intact);
 extern void tfstate_close_versions(VersionReader *reader);
 extern void tfstate_prune_in_passing(const char *lockid, const AttachedTable *table);
