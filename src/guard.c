@@ -170,12 +170,13 @@ keep_unlocked(const StateRow *row, const LOCKTAG *key, TimestampTz deadline)
 {
 	bool		had_key = compat_lock_held_by_me(key, ExclusiveLock);
 	LockConflict conflict = {0};
+	WaitLimit	limit;
 
 	if (!had_key)
 		tfstate_check_lock_count();
+	tfstate_start_wait(&limit, LOOK_USECS);
 	conflict.tag = *key;
-	if (tfstate_try_tag(key) ||
-		tfstate_wait_tag(key, GetCurrentTimestamp() + LOOK_USECS))
+	if (tfstate_try_tag(key) || tfstate_wait_tag(key, &limit))
 	{
 		conflict.tag = tfstate_builtin_tag(row->id);
 		if (tfstate_try_tag(&conflict.tag))

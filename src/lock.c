@@ -47,6 +47,8 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -223,15 +225,93 @@ is_free(const LockRequest *request, bool had_key, LockConflict *conflict,
 }
 
 /*
- * Is it of no use to wait for this holder?  A session would wait for itself:
- * always in session mode, and for ever in durable mode.  For a while is another
- * matter there, because behind a pooler somebody else may have the session's
- * lock, and release it through another one.
+ * Is waiting for this holder pointless?  A session would wait for itself: always in
+ * session mode, and for ever in durable mode.  A bounded wait is allowed there, because
+ * behind a pooler somebody else may have the session's lock, and release it through
+ * another session.
  */
 static bool
-is_hopeless(const LockConflict *conflict, TimestampTz deadline)
+is_hopeless(const LockConflict *conflict, const WaitLimit *limit)
 {
-	return conflict->own && (!conflict->holder.durable || deadline == DT_NOEND);
+	return conflict->own && (!conflict->holder.durable || tfstate_wait_is_endless(limit));
+}
+
+/*
+ * After a wait: error if the extension has been dropped since.  One that was created
+ * again has other tags, and ours excludes nobody from its locks.
+ */
+static void
+check_still_installed(const LockRequest *request, const LOCKTAG *key)
+{
+	LOCKTAG		now;
+
+	AcceptInvalidationMessages();
+	now = tfstate_key_tag(request->lockid);
+	if (memcmp(&now, key, sizeof(LOCKTAG)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"%s\" was dropped and created again while state lock \"%s\" was waited for",
+						"tfstate", tfstate_one_line(request->lockid, TFSTATE_MAX_LOCKID)),
+				 errhint("Ask for the lock again.")));
+}
+
+/*
+ * With K in hand, wait until the lock is free, or our run's own (then *adopted is
+ * set).  Returns false, with the conflict, when it is not free in time.
+ *
+ * What each look needs is freed before the next one: there can be very many.
+ */
+static bool
+wait_as_first(const LockRequest *request, const LOCKTAG *key, bool had_key,
+			  const WaitLimit *limit, LockConflict *conflict, bool *adopted)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext round = NULL;
+
+	for (;;)
+	{
+		bool		free;
+		TimestampTz expires_at = DT_NOEND;
+
+		if (round)
+		{
+			check_still_installed(request, key);
+			MemoryContextReset(round);
+			MemoryContextSwitchTo(round);
+		}
+		ResetLatch(MyLatch);
+		free = is_free(request, had_key, conflict, adopted);
+		MemoryContextSwitchTo(caller);
+		if (free)
+			return true;
+		if (request->wait == 0 || tfstate_wait_is_over(limit) || is_hopeless(conflict, limit))
+			return false;
+		if (round == NULL)
+			round = AllocSetContextCreate(caller, "tfstate wait", ALLOCSET_SMALL_SIZES);
+		if (!HOLDING_NULL(&conflict->holder, expires_at) &&
+			!tfstate_holding_expired(&conflict->holder))
+			expires_at = DatumGetTimestampTz(HOLDING_DATUM(&conflict->holder, expires_at));
+		tfstate_wait_as_first(key, conflict->holder.changing, expires_at, limit);
+	}
+}
+
+/*
+ * With K in hand, take the built-in lock that goes along, in time.
+ */
+static bool
+take_builtin(const LockRequest *request, const LOCKTAG *key, const WaitLimit *limit,
+			 LockConflict *conflict)
+{
+	LOCKTAG		builtin = tfstate_builtin_tag(request->key);
+
+	if (tfstate_try_tag(&builtin))
+		return true;
+	conflict->known = false;
+	conflict->tag = builtin;
+	if (request->wait == 0 || !tfstate_wait_tag_as_first(key, &builtin, limit))
+		return false;
+	check_still_installed(request, key);
+	return true;
 }
 
 /*
@@ -241,38 +321,10 @@ is_hopeless(const LockConflict *conflict, TimestampTz deadline)
  */
 static bool
 wait_until_free(const LockRequest *request, const LOCKTAG *key, bool had_key,
-				TimestampTz deadline, LockConflict *conflict, bool *adopted)
+				const WaitLimit *limit, LockConflict *conflict, bool *adopted)
 {
-	TimestampTz lock_deadline = DT_NOEND;
-	TimestampTz until;
-	LOCKTAG		builtin;
-
-	for (;;)
-	{
-		ResetLatch(MyLatch);
-		if (is_free(request, had_key, conflict, adopted))
-			break;
-		if (request->wait == 0 || deadline <= GetCurrentTimestamp() ||
-			is_hopeless(conflict, deadline))
-			return false;
-		if (LockTimeout > 0 && lock_deadline == DT_NOEND)
-			lock_deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LockTimeout);
-		until = deadline;
-		if (!HOLDING_NULL(&conflict->holder, expires_at) &&
-			!tfstate_holding_expired(&conflict->holder))
-			until = Min(until, DatumGetTimestampTz(HOLDING_DATUM(&conflict->holder, expires_at)));
-		tfstate_wait_as_head(key, conflict->holder.changing, until, lock_deadline);
-	}
-
-	if (!request->has_key)
-		return true;
-	builtin = tfstate_builtin_tag(request->key);
-	if (tfstate_try_tag(&builtin) ||
-		(request->wait != 0 && tfstate_wait_tag(&builtin, deadline)))
-		return true;
-	conflict->known = false;
-	conflict->tag = builtin;
-	return false;
+	return wait_as_first(request, key, had_key, limit, conflict, adopted) &&
+		(!request->has_key || take_builtin(request, key, limit, conflict));
 }
 
 /*
@@ -321,6 +373,25 @@ is_held_still(const LockRequest *request, const LOCKTAG *key, LockConflict *conf
 }
 
 /*
+ * Take K in time, or return false with the conflict.
+ */
+static bool
+take_key(const LockRequest *request, const LOCKTAG *key, const WaitLimit *limit,
+		 LockConflict *conflict)
+{
+	if (tfstate_try_tag(key))
+		return true;
+	if (request->wait != 0 && tfstate_wait_tag(key, limit))
+	{
+		check_still_installed(request, key);
+		return true;
+	}
+	(void) is_held_by_row(tfstate_current_holding(request->lockid, &conflict->holder),
+						  key, conflict);
+	return false;
+}
+
+/*
  * Take a lock.  Returns true with the new holding, or false with the conflict.
  *
  * The caller has checked the privilege, and that the transaction may write.
@@ -332,24 +403,17 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 {
 	LOCKTAG		key = tfstate_key_tag(request->lockid);
 	bool		had_key = compat_lock_held_by_me(&key, ExclusiveLock);
-	TimestampTz deadline = DT_NOEND;
+	WaitLimit	limit;
 	bool		adopted;
 
 	tfstate_check_lock_count();
 	tfstate_drop_stale_builtins();
-	if (request->wait >= 0)
-		deadline = GetCurrentTimestamp() + request->wait;
-
+	tfstate_start_wait(&limit, request->wait);
 	if (is_held_still(request, &key, conflict))
 		return false;
-	if (!tfstate_try_tag(&key) &&
-		(request->wait == 0 || !tfstate_wait_tag(&key, deadline)))
-	{
-		(void) is_held_by_row(tfstate_current_holding(request->lockid, &conflict->holder),
-							  &key, conflict);
+	if (!take_key(request, &key, &limit, conflict))
 		return false;
-	}
-	if (!wait_until_free(request, &key, had_key, deadline, conflict, &adopted))
+	if (!wait_until_free(request, &key, had_key, &limit, conflict, &adopted))
 	{
 		tfstate_release_tag(&key);
 		return false;
@@ -401,7 +465,8 @@ tfstate_renew_lease(Holding *holding, Interval *ttl)
 
 /*
  * Terminate the session that has a lock in session mode, and wait until it is
- * gone.  Errors: it is a superuser's and we are not one; it does not go.
+ * gone.  Errors: it is a superuser's, or a process of the server's that has no role,
+ * and we are no superuser; it does not go.
  */
 static void
 terminate_session(const Holding *holding)
@@ -410,10 +475,11 @@ terminate_session(const Holding *holding)
 	LOCKTAG		tag = tfstate_session_tag(session);
 	int			pid = tfstate_session_pid(session);
 	PGPROC	   *proc = pid ? BackendPidGetProc(pid) : NULL;
+	WaitLimit	limit;
 
 	if (proc == NULL)
 		return;
-	if (superuser_arg(proc->roleId) && !superuser())
+	if ((!OidIsValid(proc->roleId) || superuser_arg(proc->roleId)) && !superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be a superuser to terminate superuser process")));
@@ -421,7 +487,8 @@ terminate_session(const Holding *holding)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not send signal to process %d: %m", pid)));
-	if (!tfstate_wait_tag(&tag, GetCurrentTimestamp() + TERMINATE_USECS))
+	tfstate_start_wait(&limit, TERMINATE_USECS);
+	if (!tfstate_wait_tag(&tag, &limit))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("process %d did not terminate within %d seconds", pid,

@@ -491,7 +491,7 @@ inline sleep_on_latch()
  * With K, until the row may have changed.  A wait for W eats what the latch was
  * set for.
  */
-inline tfstate_wait_as_head()
+inline tfstate_wait_as_first()
 {
 	if
 	:: atomic { w_owner == NOBODY -> w_owner = me }
@@ -596,7 +596,7 @@ inline wait_until_free()
 	:: latch[me] = 0;
 		is_held();
 #endif
-		tfstate_wait_as_head();
+		tfstate_wait_as_first();
 #ifdef BUG_NO_LOOK_AFTER_WAIT
 		atomic { FREE_TO_TAKE }
 #endif

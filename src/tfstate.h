@@ -142,6 +142,15 @@ typedef struct LockConflict
 	LOCKTAG		tag;			/* else: what somebody else has locked */
 } LockConflict;
 
+/*
+ * Where a wait ends, by a clock that nobody sets; see tfstate_start_wait().
+ */
+typedef struct WaitLimit
+{
+	int64		give_up;		/* then there is no lock, and no error */
+	int64		error;			/* then the server's lock_timeout is over */
+} WaitLimit;
+
 /* A share of a built-in lock that goes along with a durable lock (builtin.c). */
 typedef struct KeptBuiltin KeptBuiltin;
 
@@ -281,10 +290,15 @@ extern void tfstate_count_lock(void);
 
 /* wait.c */
 extern bool tfstate_try_tag(const LOCKTAG *tag);
-extern bool tfstate_wait_tag(const LOCKTAG *tag, TimestampTz deadline);
+extern void tfstate_start_wait(WaitLimit *limit, int64 usecs);
+extern bool tfstate_wait_is_over(const WaitLimit *limit);
+extern bool tfstate_wait_is_endless(const WaitLimit *limit);
+extern bool tfstate_wait_tag(const LOCKTAG *tag, const WaitLimit *limit);
 extern void tfstate_release_tag(const LOCKTAG *tag);
-extern void tfstate_wait_as_head(const LOCKTAG *key, TransactionId changing,
-								 TimestampTz until, TimestampTz lock_deadline);
+extern void tfstate_wait_as_first(const LOCKTAG *key, TransactionId changing,
+								  TimestampTz expires_at, const WaitLimit *limit);
+extern bool tfstate_wait_tag_as_first(const LOCKTAG *key, const LOCKTAG *tag,
+									  const WaitLimit *limit);
 
 /* builtin.c */
 extern void tfstate_keep_builtin(const Holding *holding);

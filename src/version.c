@@ -210,8 +210,10 @@ bool
 tfstate_lock_versions(const char *lockid, bool wait)
 {
 	LOCKTAG		tag = tfstate_version_tag(lockid);
+	WaitLimit	limit;
 
-	return tfstate_try_tag(&tag) || (wait && tfstate_wait_tag(&tag, DT_NOEND));
+	tfstate_start_wait(&limit, -1);
+	return tfstate_try_tag(&tag) || (wait && tfstate_wait_tag(&tag, &limit));
 }
 
 static void

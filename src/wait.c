@@ -17,15 +17,22 @@
  * reset) is found by looking again each second; only the first of the queue
  * does that.
  *
+ * How long a wait lasts is measured by the monotonic clock.  Only the server's own
+ * timer, which ends a wait in the lock manager as it does for lock_timeout, is put
+ * off if somebody sets the clock back.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/subtrans.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "tcop/tcopprot.h"
 #include "tfstate.h"
 #include "utils/guc.h"
@@ -39,6 +46,73 @@
 
 /* How often a waiter looks whether its client is still there. */
 #define CLIENT_CHECK_MS	20000
+
+/* The time of a limit that there is not. */
+#define NO_LIMIT		PG_INT64_MAX
+
+/* The monotonic clock, in microseconds. */
+static int64
+monotonic_now(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+/*
+ * Begin to wait, for some microseconds at most, or for ever if that is -1.  The
+ * user's lock_timeout counts from here, over all that there is to wait for.
+ */
+void
+tfstate_start_wait(WaitLimit *limit, int64 usecs)
+{
+	int64		now = monotonic_now();
+
+	limit->give_up = usecs < 0 ? NO_LIMIT : now + usecs;
+	limit->error = LockTimeout > 0 ? now + LockTimeout * INT64CONST(1000) : NO_LIMIT;
+}
+
+/* Is the time over that was asked for? */
+bool
+tfstate_wait_is_over(const WaitLimit *limit)
+{
+	return limit->give_up <= monotonic_now();
+}
+
+/* Is it a wait for ever? */
+bool
+tfstate_wait_is_endless(const WaitLimit *limit)
+{
+	return limit->give_up == NO_LIMIT;
+}
+
+/*
+ * The microseconds until the nearer of the two limits, not below 0, or NO_LIMIT.
+ * Error if the user's lock_timeout is over.
+ */
+static int64
+time_left(const WaitLimit *limit)
+{
+	int64		end = Min(limit->give_up, limit->error);
+	int64		now;
+
+	if (end == NO_LIMIT)
+		return NO_LIMIT;
+	now = monotonic_now();
+	if (limit->error <= now && limit->error <= limit->give_up)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("canceling statement due to lock timeout")));
+	return Max(end - now, 0);
+}
+
+/* Microseconds in milliseconds, so many that the time is over after them. */
+static int
+to_msecs(int64 usecs)
+{
+	return (int) Min(usecs / 1000 + (usecs % 1000 != 0), INT_MAX);
+}
 
 /*
  * LockAcquire() at transaction level.  The lock is put down to the transaction
@@ -114,7 +188,28 @@ check_client(void)
 }
 
 /*
- * Wait for a tag for some milliseconds, by the server's own lock_timeout.
+ * Wait for a tag, by the server's own lock_timeout: for some milliseconds, or for
+ * ever if that is 0.  Errors: the server's own.
+ */
+static void
+wait_tag(const LOCKTAG *tag, int timeout)
+{
+	int			user_timeout = LockTimeout;
+
+	PG_TRY();
+	{
+		LockTimeout = timeout;
+		(void) acquire_tag(tag, true);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = user_timeout;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The same, but returns false when the time is over.
  *
  * The time can be up in the very moment in which the lock is granted.  Then the
  * server may report it only at the next check for interrupts, so there is one
@@ -125,16 +220,13 @@ wait_tag_timeout(const LOCKTAG *tag, int timeout)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	int			user_timeout = LockTimeout;
 	volatile bool granted = false;
 
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
-		LockTimeout = timeout;
-		(void) acquire_tag(tag, true);
+		wait_tag(tag, timeout);
 		CHECK_FOR_INTERRUPTS();
-		LockTimeout = user_timeout;
 		ReleaseCurrentSubTransaction();
 		granted = true;
 	}
@@ -142,7 +234,6 @@ wait_tag_timeout(const LOCKTAG *tag, int timeout)
 	{
 		ErrorData  *error;
 
-		LockTimeout = user_timeout;
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -160,90 +251,145 @@ wait_tag_timeout(const LOCKTAG *tag, int timeout)
 }
 
 /*
- * Wait for a tag until a point in time, DT_NOEND for ever.  Returns whether we
- * have it.  Errors: the server's own for a cancel, for a deadlock, and for the
- * user's lock_timeout where that is shorter.
+ * Wait for a tag.  Returns whether we have it.  Errors: the server's own for a
+ * cancel, for a deadlock, and for the user's lock_timeout.
  */
 bool
-tfstate_wait_tag(const LOCKTAG *tag, TimestampTz deadline)
+tfstate_wait_tag(const LOCKTAG *tag, const WaitLimit *limit)
 {
 	bool		granted = false;
 
 	prepare_to_wait();
-	while (!granted && deadline != DT_NOEND)
+	while (!granted)
 	{
-		long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		int64		left = time_left(limit);
 
-		if (rest <= 0)
+		if (left == 0)
 			return tfstate_try_tag(tag);
-		if (LockTimeout > 0 && LockTimeout <= rest)
+		if (left == NO_LIMIT || limit->error <= limit->give_up)
+		{
+			wait_tag(tag, left == NO_LIMIT ? 0 : to_msecs(left));
 			break;
-		granted = wait_tag_timeout(tag, (int) Min(rest, INT_MAX));
+		}
+		granted = wait_tag_timeout(tag, to_msecs(left));
 
-		/*
-		 * The time is up, whatever the clock says: it can have been set back,
-		 * and who waits once more goes to the end of the queue.
-		 */
-		if (!granted && rest <= INT_MAX)
+		/* The time is over; waiting once more would put us last. */
+		if (!granted && left <= INT_MAX * INT64CONST(1000))
 			return tfstate_try_tag(tag);
 	}
-	if (!granted)
-		(void) acquire_tag(tag, true);
 	check_client();
 	return true;
 }
 
 /*
- * Sleep on the latch until a point in time or for a second.  lock_deadline is
- * where the user's lock_timeout ends; the lock manager does not look after it
- * here.
+ * Sleep on the latch, for a second at most.
  */
 static void
-sleep_on_latch(TimestampTz until, TimestampTz lock_deadline)
+sleep_on_latch(const WaitLimit *limit)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	long		timeout;
+	int64		left = time_left(limit);
 
-	if (lock_deadline <= now)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("canceling statement due to lock timeout")));
-
-	timeout = TimestampDifferenceMilliseconds(now, Min(until, lock_deadline));
-	timeout = Min(timeout, HEAD_POLL_MS);
 	prepare_to_wait();
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 timeout, PG_WAIT_EXTENSION);
+					 Min(to_msecs(left), HEAD_POLL_MS), PG_WAIT_EXTENSION);
 	check_client();
 }
 
 /*
- * Wait, with K of a lockid in hand, until its row may have changed, at most
- * until a point in time.
+ * The transaction whose end decides about what a transaction did that has ended or
+ * been released: invalid if that is decided.
+ *
+ * The snapshot keeps what is to be looked up from being truncated.
+ */
+static TransactionId
+running_parent(TransactionId xid)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TransactionId parent = InvalidTransactionId;
+
+	if (TransactionIdIsInProgress(xid))
+		parent = SubTransGetParent(xid);
+	UnregisterSnapshot(snapshot);
+	return parent;
+}
+
+/*
+ * Wait in the lock manager until it is decided what a transaction did.  That one can
+ * be a subtransaction, and when that has been released it is for its parent to
+ * decide, which need not be the topmost: a rollback to a savepoint decides, too.
+ */
+static void
+wait_for_transaction(TransactionId xid, const WaitLimit *limit)
+{
+	while (TransactionIdIsValid(xid))
+	{
+		LOCKTAG		tag;
+
+		SET_LOCKTAG_TRANSACTION(tag, xid);
+		if (!tfstate_wait_tag(&tag, limit))
+			return;
+		tfstate_release_tag(&tag);
+		xid = running_parent(xid);
+	}
+}
+
+/*
+ * Take and release W of a lockid, whose K we have.  What comes in between is shown as
+ * a wait.
+ *
+ * Who still has W without K is being aborted: the server releases the one after the
+ * other.
+ */
+static void
+begin_first(const LOCKTAG *key)
+{
+	LOCKTAG		waiting = tfstate_waiting_tag(key);
+
+	(void) acquire_tag(&waiting, true);
+}
+
+static void
+end_first(const LOCKTAG *key)
+{
+	LOCKTAG		waiting = tfstate_waiting_tag(key);
+
+	tfstate_release_tag(&waiting);
+}
+
+/*
+ * Wait, with K of a lockid in hand, until its row may have changed, or its lease has
+ * expired (DT_NOEND if it has none).
  *
  * Where an open transaction is changing the row, wait for that transaction in
  * the lock manager, which finds it out if that one waits for us.
  */
 void
-tfstate_wait_as_head(const LOCKTAG *key, TransactionId changing,
-					 TimestampTz until, TimestampTz lock_deadline)
+tfstate_wait_as_first(const LOCKTAG *key, TransactionId changing, TimestampTz expires_at,
+					  const WaitLimit *limit)
 {
-	LOCKTAG		waiting = tfstate_waiting_tag(key);
+	WaitLimit	until = *limit;
 
-	/*
-	 * Who still has W without K is being aborted: the server releases the one
-	 * after the other.
-	 */
-	(void) acquire_tag(&waiting, true);
+	if (expires_at != DT_NOEND)
+		until.give_up = Min(until.give_up,
+							monotonic_now() + Max(expires_at - GetCurrentTimestamp(), 0));
+	begin_first(key);
 	if (TransactionIdIsValid(changing))
-	{
-		LOCKTAG		transaction;
-
-		SET_LOCKTAG_TRANSACTION(transaction, changing);
-		if (tfstate_wait_tag(&transaction, until))
-			tfstate_release_tag(&transaction);
-	}
+		wait_for_transaction(changing, &until);
 	else
-		sleep_on_latch(until, lock_deadline);
-	tfstate_release_tag(&waiting);
+		sleep_on_latch(&until);
+	end_first(key);
+}
+
+/*
+ * tfstate_wait_tag() with K of a lockid in hand.
+ */
+bool
+tfstate_wait_tag_as_first(const LOCKTAG *key, const LOCKTAG *tag, const WaitLimit *limit)
+{
+	bool		granted;
+
+	begin_first(key);
+	granted = tfstate_wait_tag(tag, limit);
+	end_first(key);
+	return granted;
 }
