@@ -166,7 +166,8 @@ tfstate_workspace_lockid(Oid relid, const char *name)
 }
 
 /*
- * An index whose first column is the given one; InvalidOid if there is none.
+ * An index that finds all rows with a value in the given column, in the order of the
+ * column's collation; InvalidOid if there is none.
  */
 Oid
 tfstate_index_on(Relation rel, AttrNumber column)
@@ -182,6 +183,7 @@ tfstate_index_on(Relation rel, AttrNumber column)
 		if (index->rd_index->indisvalid &&
 			index->rd_rel->relam == BTREE_AM_OID &&
 			index->rd_index->indkey.values[0] == column &&
+			index->rd_indcollation[0] == TupleDescAttr(RelationGetDescr(rel), column - 1)->attcollation &&
 			RelationGetIndexPredicate(index) == NIL)
 			result = RelationGetRelid(index);
 		index_close(index, AccessShareLock);

@@ -1,0 +1,143 @@
+-- What an administrator does to an attached table later: its workspaces are locked and
+-- written as before, whatever indexes, columns and triggers it has.
+SET client_min_messages = warning;
+CREATE EXTENSION tfstate;
+SET search_path = tfstate_pg, pg_catalog, public;
+SELECT tfstate_attach('tf', 'states', guard => 'require') <> '' AS attached;
+
+CREATE FUNCTION state(serial integer) RETURNS text LANGUAGE sql AS $$
+SELECT json_build_object('serial', serial, 'lineage', 'a', 'resources', '[{"mode": "managed"}]'::json)::text
+$$;
+-- In C, B comes before a; the names have it the other way round in most languages.
+SET tfstate.guard = off;
+INSERT INTO tf.states (name, data)
+SELECT chr(64 + n + 32 * (n % 2)) || repeat('x', n), state(1) FROM generate_series(1, 26) n;
+RESET tfstate.guard;
+
+-- Locks each workspace by its lockid, and as Terraform does, writes it, and unlocks it: how
+-- many had the lock, and the built-in one with it in both ways, were written, and are free
+-- again; how many can be written without a lock; and what tfstate_verify() finds.
+CREATE PROCEDURE use(what text) LANGUAGE plpgsql AS $$
+DECLARE
+	w record;
+	total integer := 0;
+	locked integer := 0;
+	builtin integer := 0;
+	by_name integer := 0;
+	written integer := 0;
+	unguarded integer := 0;
+	freed integer := 0;
+BEGIN
+	FOR w IN SELECT id, name, 'tf.states/' || name AS lockid, (data::json ->> 'serial')::integer AS serial
+			   FROM tf.states WHERE name <> 'default' LOOP
+		total := total + 1;
+		-- by its name; the built-in lock stays until the end of the transaction
+		BEGIN
+			PERFORM tfstate_lock(w.lockid);
+			by_name := by_name + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1
+									 AND classid = (w.id >> 32)::oid AND objid = (w.id & 4294967295)::oid);
+			RAISE EXCEPTION 'undo';
+		EXCEPTION WHEN raise_exception THEN
+		END;
+		PERFORM states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1)
+		   FROM tf.states WHERE states.name = w.name;
+		locked := locked + (SELECT count(*) FROM tfstate_holders h WHERE h.lockid = w.lockid);
+		builtin := builtin + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1
+								 AND classid = (w.id >> 32)::oid AND objid = (w.id & 4294967295)::oid);
+		INSERT INTO tf.states (name, data) VALUES (w.name, state(w.serial + 1))
+			ON CONFLICT (name) DO UPDATE SET data = state(w.serial + 1) WHERE states.name = w.name;
+		written := written + (SELECT count(*) FROM tf.states s WHERE s.name = w.name AND s.data = state(w.serial + 1));
+		PERFORM pg_advisory_unlock(w.id);
+		freed := freed + 1 - (SELECT count(*) FROM tfstate_holders h WHERE h.lockid = w.lockid);
+		BEGIN
+			UPDATE tf.states s SET data = state(w.serial + 2) WHERE s.name = w.name;
+			unguarded := unguarded + 1;
+		EXCEPTION WHEN object_not_in_prerequisite_state THEN
+		END;
+	END LOOP;
+	RAISE INFO '%: % workspaces; locked %, built-in % and %, written %, freed %, unguarded %, damaged %',
+		what, total, locked, by_name, builtin, written, freed, unguarded, (SELECT count(*) FROM tfstate_verify());
+END;
+$$;
+-- The same after a change, which is undone
+CREATE PROCEDURE with_change(change text) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE change;
+	CALL use(change);
+	RAISE EXCEPTION 'undo';
+EXCEPTION WHEN raise_exception THEN
+	PERFORM pg_advisory_unlock_all();
+WHEN others THEN
+	PERFORM pg_advisory_unlock_all();
+	RAISE INFO '%: %', change, SQLSTATE;
+END;
+$$;
+
+CALL use('as attached');
+
+-- Indexes: the newest may be the one that is used.
+CALL with_change($$CREATE INDEX ON tf.states (id) WHERE id < 3$$);
+CALL with_change($$CREATE INDEX ON tf.states (name) WHERE name > 'c'$$);
+CALL with_change($$CREATE INDEX ON tf.states ((id + 0))$$);
+CALL with_change($$CREATE INDEX ON tf.states (lower(name))$$);
+CALL with_change($$CREATE INDEX ON tf.states (lower(name), name)$$);
+CALL with_change($$CREATE INDEX ON tf.states USING hash (id)$$);
+CALL with_change($$CREATE INDEX ON tf.states USING hash (name)$$);
+CALL with_change($$CREATE INDEX ON tf.states USING brin (id)$$);
+CALL with_change($$CREATE INDEX ON tf.states (id DESC)$$);
+CALL with_change($$CREATE INDEX ON tf.states (name DESC NULLS LAST, id)$$);
+CALL with_change($$CREATE INDEX ON tf.states (name COLLATE "en-x-icu")$$);
+CALL with_change($$CREATE INDEX ON tf.states (name text_pattern_ops)$$);
+CALL with_change($$CREATE INDEX ON tf.states (id) INCLUDE (name)$$);
+CALL with_change($$CREATE UNIQUE INDEX ON tf.states (id, name)$$);
+-- of them, what a concurrent build that failed leaves, and one that is being built
+CALL with_change($$CREATE INDEX bad ON tf.states (id);
+	UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tf.bad'::regclass$$);
+CALL with_change($$CREATE INDEX bad ON tf.states (name);
+	UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tf.bad'::regclass$$);
+CALL with_change($$CREATE INDEX bad ON tf.states (id);
+	UPDATE pg_index SET indisvalid = false, indisready = false WHERE indexrelid = 'tf.bad'::regclass$$);
+-- none but what Terraform needs, and in a new file
+CALL with_change($$ALTER TABLE tf.states DROP CONSTRAINT states_pkey$$);
+CALL with_change($$REINDEX TABLE tf.states$$);
+
+-- Columns
+CALL with_change($$ALTER TABLE tf.states ADD note text DEFAULT 'x'$$);
+CALL with_change($$ALTER TABLE tf.states ADD at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	ADD serial text GENERATED ALWAYS AS (left(data, 5)) STORED$$);
+CALL with_change($$ALTER TABLE tf.states ADD old text; ALTER TABLE tf.states DROP old$$);
+CALL with_change($$CREATE DOMAIN public.positive AS bigint; ALTER TABLE tf.states ADD n public.positive$$);
+CALL with_change($$ALTER TABLE tf.states ALTER data SET STORAGE EXTERNAL$$);
+CALL with_change($$ALTER TABLE tf.states ADD CONSTRAINT long CHECK (length(data) > 2)$$);
+CALL with_change($$ALTER TABLE tf.states REPLICA IDENTITY FULL$$);
+CALL with_change($$ALTER TABLE tf.states ALTER name TYPE varchar(255)$$);
+CALL with_change($$ALTER TABLE tf.states ALTER data TYPE json USING data::json$$);
+CALL with_change($$ALTER TABLE tf.states RENAME data TO content$$);
+
+-- Rules and triggers
+CREATE FUNCTION public.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN coalesce(NEW, OLD); END';
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.data := NEW.data || chr(10); RETURN NEW; END';
+CREATE TABLE public.audit (at timestamptz DEFAULT now(), name text);
+CALL with_change($$CREATE TRIGGER a BEFORE INSERT OR UPDATE OR DELETE ON tf.states
+	FOR EACH ROW EXECUTE FUNCTION nothing()$$);
+CALL with_change($$CREATE TRIGGER a AFTER INSERT OR UPDATE OR DELETE ON tf.states
+	FOR EACH ROW EXECUTE FUNCTION nothing()$$);
+CALL with_change($$CREATE CONSTRAINT TRIGGER z AFTER INSERT OR UPDATE ON tf.states DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW EXECUTE FUNCTION nothing()$$);
+CALL with_change($$CREATE TRIGGER a BEFORE INSERT OR UPDATE ON tf.states
+	FOR EACH ROW EXECUTE FUNCTION touch()$$);
+CALL with_change($$CREATE RULE a AS ON UPDATE TO tf.states DO ALSO INSERT INTO public.audit (name) VALUES (NEW.name)$$);
+
+-- Where it is
+CALL with_change($$ALTER TABLE tf.states SET (fillfactor = 50)$$);
+CALL with_change($$ALTER TABLE tf.states CLUSTER ON states_by_name; CLUSTER tf.states$$);
+
+CALL use('at the end');
+
+SELECT tfstate_detach('tf', 'states');
+DROP SCHEMA tf CASCADE;
+DROP SEQUENCE public.global_states_id_seq;
+DROP TABLE audit;
+DROP PROCEDURE with_change, use;
+DROP FUNCTION state, nothing, touch;
+DROP EXTENSION tfstate;
