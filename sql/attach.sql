@@ -356,7 +356,7 @@ SELECT * FROM granted('regress_tfstate_tf');
 SELECT * FROM granted('regress_tfstate_other');
 SELECT * FROM settings;
 SELECT count(*) FROM tfstate_attached_role;
-SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal;
+SELECT count(*) FROM pg_trigger WHERE tgfoid = 'tfstate_guard()'::regprocedure;
 SELECT name FROM terraform_remote_state.states;
 SELECT name FROM terraform.states ORDER BY name;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET ALL;

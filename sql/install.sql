@@ -108,6 +108,11 @@ SELECT nspname, has_schema_privilege('public', oid, 'USAGE') AS usage,
 	   has_schema_privilege('public', oid, 'CREATE') AS "create"
   FROM pg_namespace WHERE nspname = 'tfstate_pg';
 
+-- Triggers.
+SELECT tgrelid::regclass AS "table", tgname, tgenabled AS enabled
+  FROM pg_trigger WHERE tgrelid IN (SELECT objid FROM members WHERE type = 'table') AND NOT tgisinternal
+ ORDER BY tgname COLLATE "C";
+
 -- The order of the columns in C is that of the tables.
 SELECT c.relname, string_agg(a.attname, ' ' ORDER BY a.attnum) AS columns
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
@@ -122,9 +127,11 @@ SELECT conrelid::regclass AS "table", contype AS type, pg_get_constraintdef(oid)
 SELECT c.relname FROM pg_extension e, unnest(e.extconfig) u JOIN pg_class c ON c.oid = u
  WHERE e.extname = 'tfstate' ORDER BY c.relname COLLATE "C";
 
--- The seed has one row, and each installation another value.
-SELECT count(*), max(seed) AS seed FROM tfstate_installation \gset seed_
-SELECT :seed_count AS rows;
+-- The key has one row, and each installation another value.
+SELECT key FROM tfstate_installation \gset key_
+SELECT count(*) AS rows, min(octet_length(key)) AS bytes, min(protocol) AS protocol FROM tfstate_installation;
+CALL fails('SELECT tfstate_make_key()');
+CALL fails($$INSERT INTO tfstate_installation VALUES (false, sha256(''), 1, 1)$$);
 
 -- Nothing is left, also in a session that used it; and it can come back.
 SELECT fence > 0 AS locked FROM tfstate_lock('a', '{"ID":"1"}');
@@ -133,7 +140,7 @@ DROP EXTENSION tfstate;
 SELECT * FROM objects_left;
 CALL fails($$SELECT * FROM tfstate_lock('a')$$);
 CREATE EXTENSION tfstate;
-SELECT seed <> :seed_seed AS another FROM tfstate_installation;
+SELECT key <> :'key_key' AS another FROM tfstate_installation;
 SELECT count(*) FROM tfstate_holders;
 SELECT fence > 0 AS locked FROM tfstate_lock('a', '{"ID":"2"}');
 SELECT tfstate_unlock('a', '2')->>'ID' AS unlocked;

@@ -14,17 +14,51 @@ SET LOCAL search_path TO pg_catalog, pg_temp;
 -- check the privileges that tfstate_grant() gives.
 --
 
+-- The key is secret: row-level security keeps it from members of pg_read_all_data, too.
 CREATE TABLE @extschema@.tfstate_installation (
-	seed bigint NOT NULL
+	one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
+	key bytea NOT NULL CHECK (octet_length(key) = 16),
+	protocol integer NOT NULL,
+	timeline bigint NOT NULL
 ) USING heap;
+ALTER TABLE @extschema@.tfstate_installation ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.tfstate_installation ALTER COLUMN key SET STATISTICS 0;
 COMMENT ON TABLE @extschema@.tfstate_installation IS
-'one row: the random seed of this installation''s lock-manager keys';
+'one row: what this installation has for itself alone; it is neither dumped nor replicated';
+COMMENT ON COLUMN @extschema@.tfstate_installation.key IS
+'the secret key of the hash of lockids in the lock manager';
+COMMENT ON COLUMN @extschema@.tfstate_installation.protocol IS
+'what the library and the SQL objects have to agree on';
+COMMENT ON COLUMN @extschema@.tfstate_installation.timeline IS
+'the timeline on which fences are ahead of all earlier ones';
 REVOKE ALL ON @extschema@.tfstate_installation FROM PUBLIC;
 
--- The last 32 bits of a version 4 UUID are random; two of them make 64.
-INSERT INTO @extschema@.tfstate_installation (seed)
-SELECT ('x' || right(replace(gen_random_uuid()::text, '-', ''), 8) ||
-		right(replace(gen_random_uuid()::text, '-', ''), 8))::bit(64)::bigint;
+-- Two UUIDs of version 4 have 244 random bits.
+CREATE FUNCTION @extschema@.tfstate_make_key()
+RETURNS void
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+BEGIN ATOMIC
+	INSERT INTO @extschema@.tfstate_installation (key, protocol, timeline)
+	SELECT substr(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 1, 16), 1, c.timeline_id
+	  FROM pg_control_checkpoint() c;
+END;
+COMMENT ON FUNCTION @extschema@.tfstate_make_key() IS
+'make the row of tfstate_installation anew if somebody has deleted it; no other session may use tfstate then';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_make_key() FROM PUBLIC;
+SELECT @extschema@.tfstate_make_key();
+
+CREATE FUNCTION @extschema@.tfstate_keep_own_row()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'tfstate_keep_own_row'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_keep_own_row() IS
+'trigger of tfstate_installation: logical replication changes nothing there';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_keep_own_row() FROM PUBLIC;
+CREATE TRIGGER tfstate_keep_own_row BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.tfstate_installation
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_keep_own_row();
+ALTER TABLE @extschema@.tfstate_installation ENABLE ALWAYS TRIGGER tfstate_keep_own_row;
+COMMENT ON TRIGGER tfstate_keep_own_row ON @extschema@.tfstate_installation IS
+'logical replication changes nothing here';
 
 CREATE SEQUENCE @extschema@.tfstate_fence AS bigint;
 COMMENT ON SEQUENCE @extschema@.tfstate_fence IS
@@ -96,6 +130,21 @@ COMMENT ON COLUMN @extschema@.tfstate_durable_lock.unlock_key IS
 'the bigint that Terraform unlocks, where that is another: the key under which it created the workspace';
 REVOKE ALL ON @extschema@.tfstate_durable_lock FROM PUBLIC;
 
+-- Locks do not fire it: a key on lockid alone would make each lock step over what all
+-- earlier ones have left behind.
+CREATE FUNCTION @extschema@.tfstate_check_arriving_lock()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'tfstate_check_arriving_lock'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_check_arriving_lock() IS
+'trigger of tfstate_durable_lock: a row that SQL puts there must be that of a free lock; logical replication changes nothing there';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_arriving_lock() FROM PUBLIC;
+CREATE TRIGGER tfstate_check_arriving_lock BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.tfstate_durable_lock
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_check_arriving_lock();
+ALTER TABLE @extschema@.tfstate_durable_lock ENABLE ALWAYS TRIGGER tfstate_check_arriving_lock;
+COMMENT ON TRIGGER tfstate_check_arriving_lock ON @extschema@.tfstate_durable_lock IS
+'no lock is held twice, and logical replication changes nothing here';
+
 CREATE UNLOGGED TABLE @extschema@.tfstate_session_lock (
 	LIKE @extschema@.tfstate_durable_lock INCLUDING COMMENTS,
 	PRIMARY KEY (lockid, fence)
@@ -111,10 +160,14 @@ CREATE TABLE @extschema@.tfstate_released_lock (
 	released_at timestamptz NOT NULL,
 	how text NOT NULL CHECK (how IN ('unlock', 'force', 'expired', 'reclaimed')),
 	released_by text NOT NULL,
-	reason text,
-	PRIMARY KEY (lockid, fence)
+	reason text
 ) USING heap
 WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
+-- Not unique: a release must not fail for what is in the history.
+CREATE INDEX tfstate_released_lock_lockid_fence_idx
+	ON @extschema@.tfstate_released_lock (lockid, fence);
+COMMENT ON INDEX @extschema@.tfstate_released_lock_lockid_fence_idx IS
+'finds the newest holdings of a lockid';
 CREATE INDEX tfstate_released_lock_released_at_idx
 	ON @extschema@.tfstate_released_lock (released_at);
 COMMENT ON INDEX @extschema@.tfstate_released_lock_released_at_idx IS
@@ -1879,6 +1932,44 @@ COMMENT ON FUNCTION @extschema@.tfstate_check_roles() IS
 'part of tfstate_check(): what is wrong with the roles of Terraform';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_roles() FROM PUBLIC;
 
+-- A sequence that stands too low does no harm, as each lock looks for itself.  Two rows
+-- of a lock, and triggers that do not always fire, come of a restore without triggers.
+CREATE FUNCTION @extschema@.tfstate_check_fences(
+	OUT severity text,
+	OUT object text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+BEGIN ATOMIC
+	SELECT 'warning', '@extschema@.tfstate_fence'::regclass::text,
+		   format('the sequence stands at %s, although fence %s was given out: consumers elsewhere may know greater ones, too', f.last, k.newest),
+		   format('SELECT pg_catalog.setval(%L, %s)', '@extschema@.tfstate_fence'::regclass, k.newest)
+	  FROM (SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END FROM @extschema@.tfstate_fence s) f(last),
+		   (SELECT greatest((SELECT max(d.fence) FROM @extschema@.tfstate_durable_lock d),
+							(SELECT max(s.fence) FROM @extschema@.tfstate_session_lock s),
+							(SELECT max(r.fence) FROM @extschema@.tfstate_released_lock r),
+							(SELECT max(v.fence) FROM @extschema@.tfstate_stored_version v))) k(newest)
+	 WHERE k.newest > f.last
+	UNION ALL
+	SELECT 'error', '@extschema@.tfstate_durable_lock'::regclass::text,
+		   format('state lock "%s" has several rows, with fences %s: only one of them can be right', d.lockid, string_agg(d.fence::text, ', ' ORDER BY d.fence)),
+		   format('DELETE FROM %s WHERE lockid = %L AND fence = ...', '@extschema@.tfstate_durable_lock'::regclass, d.lockid)
+	  FROM @extschema@.tfstate_durable_lock d
+	 GROUP BY d.lockid HAVING count(*) > 1
+	UNION ALL
+	SELECT 'error', t.rel::text,
+		   format('the trigger %s is missing or does not always fire: rows that a restore or replication brings are not checked', t.name),
+		   CASE WHEN g.oid IS NOT NULL THEN format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.rel, t.name) END
+	  FROM (VALUES ('@extschema@.tfstate_installation'::regclass, 'tfstate_keep_own_row'),
+				   ('@extschema@.tfstate_durable_lock'::regclass, 'tfstate_check_arriving_lock')) t(rel, name)
+		   LEFT JOIN pg_trigger g ON g.tgrelid = t.rel AND g.tgname = t.name
+	 WHERE g.tgenabled IS DISTINCT FROM 'A';
+END;
+COMMENT ON FUNCTION @extschema@.tfstate_check_fences() IS
+'part of tfstate_check(): what is wrong with fences and locks that came by another way than a lock';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_fences() FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_check(
 	OUT severity text,
 	OUT role text,
@@ -1905,6 +1996,8 @@ BEGIN
 			  FROM @extschema@.tfstate_attached_table t, @extschema@.tfstate_check_table(t.relid) c
 			UNION ALL
 			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM @extschema@.tfstate_check_rows() c
+			UNION ALL
+			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM @extschema@.tfstate_check_fences() c
 			UNION ALL
 			SELECT * FROM @extschema@.tfstate_check_roles()) p(severity, role, object, problem, remedy)
 	 ORDER BY p.object COLLATE "C", p.role COLLATE "C", p.problem COLLATE "C";

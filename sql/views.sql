@@ -42,7 +42,7 @@ DECLARE
 	found boolean := false;
 BEGIN
 	FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
-		found := found OR line ~ 'Index.* (tfstate_durable_lock_pkey|tfstate_released_lock_pkey)';
+		found := found OR line ~ 'Index.* (tfstate_durable_lock_pkey|tfstate_released_lock_lockid_fence_idx)';
 	END LOOP;
 	RETURN found;
 END;

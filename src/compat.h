@@ -10,6 +10,8 @@
 #ifndef TFSTATE_COMPAT_H
 #define TFSTATE_COMPAT_H
 
+#include "access/genam.h"
+#include "access/xloginsert.h"
 #include "common/jsonapi.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -17,6 +19,7 @@
 #include "storage/sinvaladt.h"
 #include "utils/backend_status.h"
 #include "utils/guc_tables.h"
+#include "utils/rel.h"
 
 #if PG_VERSION_NUM < 150000
 #error tfstate needs PostgreSQL 15 or later
@@ -24,6 +27,12 @@
 
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
+#endif
+
+#if PG_VERSION_NUM >= 190000
+#include "commands/sequence_xlog.h"
+#else
+#include "commands/sequence.h"
 #endif
 
 /* Does this backend hold the tag in that mode, at any level? */
@@ -71,6 +80,38 @@ compat_backend_status(int i)
 	local = pgstat_fetch_stat_local_beentry(i);
 #endif
 	return local ? &local->backendStatus : NULL;
+}
+
+/* Begin a scan that reads an index only, and not its table. */
+static inline IndexScanDesc
+compat_index_beginscan(Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan_bitmap(index, snapshot, NULL, nkeys);
+#else
+	return index_beginscan_bitmap(index, snapshot, nkeys);
+#endif
+}
+
+/*
+ * Write the only tuple of a sequence to WAL, as recovery is to restore it.  The
+ * caller has the buffer locked.
+ */
+static inline XLogRecPtr
+compat_log_sequence(Relation sequence, Buffer buffer, HeapTuple tuple)
+{
+	xl_seq_rec	record;
+
+#if PG_VERSION_NUM >= 160000
+	record.locator = sequence->rd_locator;
+#else
+	record.node = sequence->rd_node;
+#endif
+	XLogBeginInsert();
+	XLogRegisterBuffer(0, buffer, REGBUF_WILL_INIT);
+	XLogRegisterData((char *) &record, sizeof(record));
+	XLogRegisterData((char *) tuple->t_data, tuple->t_len);
+	return XLogInsert(RM_SEQ_ID, XLOG_SEQ_LOG);
 }
 
 /* All configuration parameters, and how many there are. */

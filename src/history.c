@@ -60,7 +60,7 @@ prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)
 {
 	static uint64 done_hash = 0;
 	static int64 done_below = 0;
-	uint64		hash = tfstate_hash_lockid(TextDatumGetCString(lockid));
+	uint64		hash = tfstate_private_hash(TextDatumGetCString(lockid));
 	Relation	index = index_open(tfstate_catalog()->released_index, AccessShareLock);
 	int64		reached = 0;	/* the oldest to be kept, or if none is, the newest */
 	int			seen = 0;

@@ -17,9 +17,10 @@
  *
  * K, W and V carry a 64-bit hash of the lockid.  Two lockids with the same hash
  * only exclude each other in the short time that K is held; who owns a lock is
- * told by the rows, which have the whole text.  The hash is seeded with a
- * random number that users cannot read, so that nobody can make up a lockid
- * that collides with another's.
+ * told by the rows, which have the whole text.  pg_locks shows the hashes to
+ * everybody, so the hash is SipHash-2-4 with a secret key of 128 bits: from the
+ * hashes of lockids of its own a role can neither learn the key nor that of
+ * another lockid, nor make up a lockid that collides with another's.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +28,7 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "siphash.h"
 #include "tfstate.h"
 
 #define KEY_FIELD4		0x7466
@@ -67,9 +69,17 @@ make_tag(uint64 number, uint16 field4)
 uint64
 tfstate_hash_lockid(const char *lockid)
 {
-	return hash_bytes_extended((const unsigned char *) lockid,
-							   (int) strlen(lockid),
-							   tfstate_catalog()->seed);
+	return tfstate_siphash(tfstate_catalog()->key, lockid, strlen(lockid));
+}
+
+/*
+ * A hash of a lockid for what a session remembers of it.  It is faster, and nobody
+ * else may get to see it.
+ */
+uint64
+tfstate_private_hash(const char *lockid)
+{
+	return hash_bytes_extended((const unsigned char *) lockid, (int) strlen(lockid), 0);
 }
 
 /* K of a lockid. */

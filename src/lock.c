@@ -167,7 +167,8 @@ is_held(const LockRequest *request, bool had_key, LockConflict *conflict)
 	const char *how;
 
 	while (result != TM_BeingModified &&
-		   (conflict->known = tfstate_find_row(request->lockid, request->wait == 0, holder)) &&
+		   (conflict->known = tfstate_find_row(request->lockid, request->wait == 0, holder,
+											   &conflict->newest_fence)) &&
 		   (how = how_abandoned(holder, had_key)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -329,13 +330,14 @@ wait_until_free(const LockRequest *request, const LOCKTAG *key, bool had_key,
 
 /*
  * Insert the row of a lock whose tags we have, and see to what its commit has
- * to do.
+ * to do.  newest_fence is what the lock tables know of the lockid.
  */
 static void
-take(const LockRequest *request, const LOCKTAG *key, Holding *holding)
+take(const LockRequest *request, const LOCKTAG *key, int64 newest_fence, Holding *holding)
 {
 	fill_holding(request, holding);
-	set_value(holding, Anum_lock_fence, Int64GetDatum(tfstate_next_fence()));
+	set_value(holding, Anum_lock_fence,
+			  Int64GetDatum(tfstate_next_fence(request->lockid, newest_fence)));
 	PushActiveSnapshot(GetLatestSnapshot());
 	tfstate_insert_holding(holding);
 	PopActiveSnapshot();
@@ -421,7 +423,7 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 	if (adopted)
 		*holding = conflict->holder;
 	else
-		take(request, &key, holding);
+		take(request, &key, conflict->newest_fence, holding);
 	if (request->has_key)
 		tfstate_keep_builtin(holding);
 	return true;

@@ -5,7 +5,8 @@
  *
  * tfstate_durable_lock and tfstate_session_lock have a row for each lock that
  * is held, and no other: a release deletes it.  Their key is (lockid, fence).
- * Fences grow, so the newest holding of a lockid is the last entry of its key,
+ * Fences grow (fence.c sees to it that a new one is above all entries of its lockid
+ * here, dead ones included), so the newest holding is the last entry of its key,
  * and a backward index scan meets it first.  That keeps a lookup short even
  * where an old snapshot keeps vacuum from removing what many earlier holdings
  * left: the scan sees all row versions, and as soon as it meets a holding that
@@ -47,6 +48,7 @@
 #include "tfstate.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -82,7 +84,7 @@ table_of(bool durable)
 static void
 set_place(const Holding *holding)
 {
-	last_place.hash = tfstate_hash_lockid(HOLDING_TEXT(holding, lockid));
+	last_place.hash = tfstate_private_hash(HOLDING_TEXT(holding, lockid));
 	last_place.durable = holding->durable;
 	last_place.tid = holding->tid;
 }
@@ -212,11 +214,30 @@ forget_dead_entry(SysScanDesc scan, HeapTuple tuple)
 }
 
 /*
- * Find the holding of a lockid by the key of a lock table.
+ * Error: a lockid has two rows, which the table's trigger would have refused.
+ */
+static void
+raise_two_rows(const char *lockid, Relation rel, int64 newer, int64 older)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("state lock \"%s\" has two rows, with fences %lld and %lld, and nobody can tell who holds it",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+					(long long) newer, (long long) older),
+			 errhint("Delete the wrong one: DELETE FROM %s WHERE lockid = %s AND fence = ...",
+					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+												RelationGetRelationName(rel)),
+					 quote_literal_cstr(lockid))));
+}
+
+/*
+ * Find the holding of a lockid by the key of a lock table.  *newest is raised to the
+ * greatest fence that the key has of the lockid, be that row visible or not.  Error if
+ * the row before the newest is there, too.
  */
 static bool
 find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
-			Holding *holding, LOCKMODE unlock)
+			Holding *holding, int64 *newest, LOCKMODE unlock)
 {
 	Relation	index = index_open(durable ? tfstate_catalog()->durable_index :
 								   tfstate_catalog()->session_index,
@@ -236,16 +257,22 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 		int64		fence = DatumGetInt64(heap_getattr(tuple, Anum_lock_fence,
 													   RelationGetDescr(rel), &isnull));
 
+		*newest = Max(*newest, fence);
 		/* A renewed holding has several versions under one fence. */
-		if (fence < deleted_fence)
+		if (fence < deleted_fence && !found)
 			break;
 		if (table_tuple_satisfies_snapshot(rel, scan->slot, snapshot))
 		{
+			if (found)
+				raise_two_rows(lockid, rel, HOLDING_INT64(holding, fence), fence);
 			read_holding(tuple, rel, durable, holding);
 			set_place(holding);
 			found = true;
-			break;
+			continue;
 		}
+		/* The row below the one that was found is looked at, and no other. */
+		if (found && fence < HOLDING_INT64(holding, fence))
+			break;
 		if (inserted_for_good(tuple, snapshot))
 		{
 			deleted_fence = fence;
@@ -259,19 +286,19 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 
 /*
  * Find the holding of a lockid in one of the lock tables, as of a registered
- * MVCC snapshot.  Returns whether there is one.
+ * MVCC snapshot.  Returns whether there is one, and raises *newest as above.
  *
  * Where only the other mode is used, the table is empty, and its size says so.
  */
 static bool
 find_in_table(const char *lockid, bool durable, Snapshot snapshot, Holding *holding,
-			  LOCKMODE unlock)
+			  int64 *newest, LOCKMODE unlock)
 {
 	Relation	rel = table_open(table_of(durable), ROW_LOCK_MODE);
 	bool		found;
 
 	found = RelationGetNumberOfBlocks(rel) > 0 &&
-		find_by_key(rel, lockid, durable, snapshot, holding, unlock);
+		find_by_key(rel, lockid, durable, snapshot, holding, newest, unlock);
 	table_close(rel, unlock);
 	return found;
 }
@@ -281,7 +308,7 @@ static bool
 has_last_place(const char *lockid)
 {
 	return ItemPointerIsValid(&last_place.tid) &&
-		last_place.hash == tfstate_hash_lockid(lockid);
+		last_place.hash == tfstate_private_hash(lockid);
 }
 
 /*
@@ -322,19 +349,67 @@ find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding,
  * keep_tables is for who goes on to write: the tables stay locked for him.  Nobody
  * must wait for a lock with them, because then he would be in the way of ALTER and
  * REINDEX, and all others behind those.
+ *
+ * If there is no row, *newest is the greatest fence of the lockid that the keys of the
+ * tables still have, 0 for none.
  */
 bool
-tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding)
+tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *newest)
 {
 	LOCKMODE	unlock = keep_tables ? NoLock : ROW_LOCK_MODE;
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	bool		found =
-		(has_last_place(lockid) && find_at_last_place(lockid, snapshot, holding, unlock)) ||
-		find_in_table(lockid, true, snapshot, holding, unlock) ||
-		find_in_table(lockid, false, snapshot, holding, unlock);
+	bool		found;
+
+	*newest = 0;
+	found = (has_last_place(lockid) && find_at_last_place(lockid, snapshot, holding, unlock)) ||
+		find_in_table(lockid, true, snapshot, holding, newest, unlock) ||
+		find_in_table(lockid, false, snapshot, holding, newest, unlock);
 
 	UnregisterSnapshot(snapshot);
 	return found;
+}
+
+/*
+ * The greatest fence that the durable lock table has of a lockid, in rows that are
+ * deleted, too; 0 for none.  *live says whether a row is not deleted, but for one that
+ * lies at except, if that is not NULL.  All rows are looked at, those of the command that
+ * runs among them, so this is not for hot paths.  The caller keeps others from changing
+ * the table.
+ */
+int64
+tfstate_newest_row_fence(const char *lockid, ItemPointer except, bool *live)
+{
+	Relation	rel = table_open(tfstate_catalog()->durable, AccessShareLock);
+	Relation	index = index_open(tfstate_catalog()->durable_index, AccessShareLock);
+	int64		newest = 0;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	*live = false;
+	ScanKeyInit(&key, Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(lockid));
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
+	while ((tuple = systable_getnext_ordered(scan, BackwardScanDirection)) != NULL)
+	{
+		TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+		bool		isnull;
+		int64		fence = DatumGetInt64(heap_getattr(tuple, Anum_lock_fence,
+													   RelationGetDescr(rel), &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		if (TransactionIdIsNormal(xmin) && !TransactionIdIsCurrentTransactionId(xmin) &&
+			!TransactionIdDidCommit(xmin))
+			continue;
+		newest = Max(newest, fence);
+		if ((except == NULL || !ItemPointerEquals(except, &tuple->t_self)) &&
+			table_tuple_satisfies_snapshot(rel, scan->slot, SnapshotSelf))
+			*live = true;
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return newest;
 }
 
 /* Is it a durable row, or a row of a living session? */
@@ -351,7 +426,9 @@ is_of_somebody(const Holding *holding)
 bool
 tfstate_current_holding(const char *lockid, Holding *holding)
 {
-	return tfstate_find_row(lockid, false, holding) && is_of_somebody(holding);
+	int64		newest;
+
+	return tfstate_find_row(lockid, false, holding, &newest) && is_of_somebody(holding);
 }
 
 /*

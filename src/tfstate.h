@@ -17,6 +17,7 @@
 #include "access/htup.h"
 #include "access/tableam.h"
 #include "access/tupdesc.h"
+#include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -32,6 +33,15 @@
 
 /* The longest wait and ttl that are accepted: a year. */
 #define TFSTATE_MAX_USECS	(INT64CONST(365) * USECS_PER_DAY)
+
+/* The secret key of the hash of lockids, in bytes. */
+#define TFSTATE_KEY_SIZE	16
+
+/*
+ * What the library and the SQL objects have to agree on: the layout of the tables, the
+ * tags, and how a lock is taken.  A library refuses an installation of another number.
+ */
+#define TFSTATE_PROTOCOL	1
 
 /* The columns of tfstate_durable_lock and tfstate_session_lock ... */
 enum
@@ -79,8 +89,10 @@ typedef struct TfstateCatalog
 	Oid			version;		/* tfstate_stored_version */
 	Oid			version_index;	/* its key (lockid, number) */
 	Oid			fence;			/* the sequence of fences */
+	Oid			installation;	/* tfstate_installation */
 	Oid			owner;			/* who owns all of them */
-	uint64		seed;			/* of the lock-manager keys */
+	uint8		key[TFSTATE_KEY_SIZE];	/* of the hash in the lock-manager tags */
+	TimeLineID	timeline;		/* whose fences are ahead of all earlier ones */
 } TfstateCatalog;
 
 /* One row of a lock table, copied out of it. */
@@ -140,6 +152,7 @@ typedef struct LockConflict
 	Holding		holder;			/* that row */
 	bool		own;			/* held by this very session? */
 	LOCKTAG		tag;			/* else: what somebody else has locked */
+	int64		newest_fence;	/* where nobody holds it: what the lock tables know */
 } LockConflict;
 
 /*
@@ -205,10 +218,12 @@ extern void tfstate_require_run(void);
 
 /* catalog.c */
 extern const TfstateCatalog *tfstate_catalog(void);
+extern void tfstate_note_timeline(TimeLineID timeline);
 
 /* key.c */
 extern void tfstate_check_lockid(const char *lockid);
 extern uint64 tfstate_hash_lockid(const char *lockid);
+extern uint64 tfstate_private_hash(const char *lockid);
 extern LOCKTAG tfstate_key_tag(const char *lockid);
 extern LOCKTAG tfstate_waiting_tag(const LOCKTAG *key);
 extern LOCKTAG tfstate_version_tag(const char *lockid);
@@ -256,7 +271,9 @@ extern Snapshot tfstate_latest_snapshot(void);
 extern HeapTuple tfstate_next_visible(SysScanDesc scan, Snapshot snapshot);
 extern HeapTuple tfstate_next_in_order(SysScanDesc scan, ScanDirection direction,
 									   Snapshot snapshot);
-extern bool tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding);
+extern bool tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding,
+							 int64 *newest);
+extern int64 tfstate_newest_row_fence(const char *lockid, ItemPointer except, bool *live);
 extern bool tfstate_current_holding(const char *lockid, Holding *holding);
 extern bool tfstate_current_holding_again(const char *lockid, Holding *holding);
 extern bool tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding);
@@ -267,7 +284,8 @@ extern bool tfstate_pin_holding(const Holding *holding);
 extern bool tfstate_holding_expired(const Holding *holding);
 
 /* fence.c */
-extern int64 tfstate_next_fence(void);
+extern int64 tfstate_newest_in_history(const char *lockid, int64 least);
+extern int64 tfstate_next_fence(const char *lockid, int64 newest);
 extern void tfstate_raise_synchronous_commit(void);
 
 /* history.c */

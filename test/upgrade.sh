@@ -161,7 +161,7 @@ show_all() {
 			SELECT * FROM tfstate_versions ORDER BY workspace, number;
 			SELECT workspace, serial, lineage, size, version FROM tfstate_workspaces ORDER BY workspace;
 			SELECT last_value FROM tfstate_fence;
-			SELECT seed FROM tfstate_installation;
+			SELECT key, protocol FROM tfstate_installation;
 			SELECT pg_describe_object(classid, objid, 0), obj_description(objid, classid::regclass::name)
 			  FROM pg_depend
 			 WHERE deptype = 'e' AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'tfstate')
