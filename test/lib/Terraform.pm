@@ -86,6 +86,12 @@ sub read_program
 		# shows the SQLSTATE behind an error of the server
 		shows_sqlstate => $opentofu_since->(12),
 
+		# what stands before the reason when state push cannot write
+		not_pushed => 'Failed to persist state' . ($opentofu_since->(12) ? ' ' : ': '),
+
+		# takes the lock for a console that only reads
+		console_locks => $family eq 'OpenTofu' || $minor < 15,
+
 		# how a plan says what becomes of a tainted resource
 		tainted => $family eq 'OpenTofu'
 		? 'is tainted, so it must be replaced'

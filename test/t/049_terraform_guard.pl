@@ -185,10 +185,10 @@ foreach my $mode ('durable', 'session')
 	save_state($privileged, 'other.tfstate', slurp_file("$bob->{dir}/other.tfstate"));
 
 	$bob->run_fails('push -force of an older state',
-		qr/Failed to persist state: pq: cannot change the state of workspace "\Q$lockid\E": the new one has serial @{[$before - 1]}, but serial $before was written by bob at \S+ \S+; read the state again/,
+		qr/@{[program('not_pushed')]}pq: cannot change the state of workspace "\Q$lockid\E": the new one has serial @{[$before - 1]}, but serial $before was written by bob at \S+ \S+; read the state again/,
 		'state', 'push', '-force', 'older.tfstate');
 	$bob->run_fails('push -force of another lineage',
-		qr/Failed to persist state: pq: cannot change the state of workspace "\Q$lockid\E": the new one has lineage "another", but the workspace has lineage "[0-9a-f-]{36}"; to replace it on purpose, run with tfstate\.guard=off/,
+		qr/@{[program('not_pushed')]}pq: cannot change the state of workspace "\Q$lockid\E": the new one has lineage "another", but the workspace has lineage "[0-9a-f-]{36}"; to replace it on purpose, run with tfstate\.guard=off/,
 		'state', 'push', '-force', 'other.tfstate');
 	is(sql(q(SELECT data FROM prod.states)), $state, 'push -force: nothing was written');
 	$privileged->run_fails('push -force with the guard off, without the privilege',
