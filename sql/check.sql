@@ -21,7 +21,7 @@ CREATE ROLE regress_tfstate_tf LOGIN;
 CREATE ROLE regress_tfstate_owner LOGIN;
 CREATE VIEW problems AS
 SELECT severity, role, object, problem, replace(remedy, current_database(), '<database>') AS remedy
-  FROM tfstate_check() WHERE object IS DISTINCT FROM 'server';
+  FROM tfstate_check() WHERE object IS NULL OR object NOT IN ('server', 'database');
 \pset format unaligned
 \pset tuples_only on
 -- Shows the problems, does what they say, and tells whether that helped.
@@ -32,7 +32,7 @@ BEGIN
 	FOR p IN SELECT * FROM problems LOOP
 		RAISE INFO '%', concat_ws(E'\n', p.severity || ': ' || p.problem, 'role: ' || p.role, 'object: ' || p.object, 'remedy: ' || p.remedy);
 	END LOOP;
-	FOR p IN SELECT DISTINCT remedy FROM tfstate_check() WHERE object IS DISTINCT FROM 'server' AND remedy IS NOT NULL LOOP
+	FOR p IN SELECT DISTINCT remedy FROM tfstate_check() WHERE (object IS NULL OR object NOT IN ('server', 'database')) AND remedy IS NOT NULL LOOP
 		EXECUTE p.remedy;
 	END LOOP;
 	FOR p IN SELECT * FROM problems LOOP
@@ -58,6 +58,32 @@ DROP TRIGGER tfstate_guard_truncate ON tf.states;
 CALL remedied();
 ALTER TABLE tf.states ENABLE ALWAYS TRIGGER tfstate_guard_row;
 CALL remedied();
+-- A trigger of that name that is another one.
+CREATE FUNCTION tf.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.states FOR EACH ROW EXECUTE FUNCTION tf.nothing();
+CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON tf.states FOR EACH STATEMENT EXECUTE FUNCTION tf.nothing();
+CALL remedied();
+CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.states FOR EACH ROW WHEN (false) EXECUTE FUNCTION tfstate_guard();
+CREATE OR REPLACE TRIGGER tfstate_guard_truncate AFTER TRUNCATE ON tf.states FOR EACH STATEMENT EXECUTE FUNCTION tfstate_guard();
+CALL remedied();
+CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OF name OR DELETE ON tf.states FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
+CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON tf.states FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION tfstate_guard();
+CALL remedied();
+CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE ON tf.states FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
+CALL remedied();
+DROP TRIGGER tfstate_guard_row ON tf.states;
+CREATE CONSTRAINT TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.states INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
+CALL remedied();
+-- Rules.
+CREATE RULE a AS ON INSERT TO tf.states DO ALSO NOTHING;
+CREATE RULE b AS ON UPDATE TO tf.states DO INSTEAD NOTHING;
+CALL remedied();
+-- A table that was restored alone.
+CREATE TABLE tf.restored (LIKE tf.states INCLUDING ALL);
+CREATE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.restored FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
+CALL remedied();
+SELECT tfstate_detach('tf', 'restored');
+DROP TABLE tf.restored;
 CREATE SEQUENCE tf.own;
 ALTER TABLE tf.states ALTER id SET DEFAULT nextval('tf.own');
 CALL remedied();
@@ -91,6 +117,18 @@ DELETE FROM tf.states;
 CALL remedied();
 INSERT INTO tf.states VALUES (5000000, 'late', '{"version":4,"serial":1,"lineage":"1"}');
 CALL remedied();
+-- The last id that was given out is taken, and the very next one.
+SELECT last_value + 1 AS next, last_value = (SELECT max(id) FROM tf.states) AS taken FROM public.global_states_id_seq \gset
+SELECT :'taken' AS taken;
+TABLE problems;
+SET tfstate.guard = off;
+UPDATE tf.states SET id = :next WHERE name = 'default';
+CALL remedied();
+-- A row without a name.
+INSERT INTO tf.states (name) VALUES (NULL);
+TABLE problems;
+DELETE FROM tf.states WHERE name IS NULL;
+RESET tfstate.guard;
 -- Of a collision nobody can tell which one is to go.
 SET tfstate.guard = off;
 UPDATE tf.more SET id = 5000000;
@@ -125,21 +163,77 @@ GRANT USAGE ON SCHEMA tfstate_pg TO PUBLIC;
 GRANT ALL ON tf.states TO PUBLIC;
 SELECT tfstate_revoke('regress_tfstate_tf', 'tf.states/*'), tfstate_grant('regress_tfstate_tf', 'tf.states/prod');
 SELECT * FROM problems WHERE role = 'regress_tfstate_tf';
-REVOKE ALL ON tf.states FROM PUBLIC;
+-- But not for everybody: one row, not one for each role.
+SELECT count(*) FROM problems;
+CALL remedied();
+GRANT SELECT ON tf.states TO PUBLIC;
+CALL remedied();
 SELECT tfstate_revoke('regress_tfstate_tf', 'tf.states/prod'), tfstate_grant('public', '*');
 TABLE problems;
 SELECT tfstate_revoke('public', '*'), tfstate_grant('regress_tfstate_tf', 'tf.states/*');
 
--- Who else may write, lock, or has the privileges of an attached role.
+-- Default privileges that give states to others.
+ALTER DEFAULT PRIVILEGES IN SCHEMA tf GRANT SELECT, TRIGGER ON TABLES TO regress_tfstate_owner;
+ALTER DEFAULT PRIVILEGES FOR ROLE regress_tfstate_tf GRANT SELECT, UPDATE ON TABLES TO PUBLIC;
+CALL remedied();
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO regress_tfstate_owner;
+ALTER DEFAULT PRIVILEGES FOR ROLE regress_tfstate_owner IN SCHEMA tf GRANT SELECT ON TABLES TO regress_tfstate_tf;
+TABLE problems;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE SELECT ON TABLES FROM regress_tfstate_owner;
+ALTER DEFAULT PRIVILEGES IN SCHEMA tf REVOKE TRIGGER ON TABLES FROM regress_tfstate_owner;
+
+-- Who reads and locks, for terraform plan, is not broken, and gets no right to write.
+CREATE ROLE regress_tfstate_planner LOGIN;
+GRANT SELECT ON tf.states TO regress_tfstate_planner;
+SELECT tfstate_grant('regress_tfstate_planner', 'tf.states/prod');
+CALL remedied();
+TABLE problems;
+REVOKE CONNECT ON DATABASE :"database" FROM PUBLIC;
+REVOKE USAGE ON SCHEMA tfstate_pg FROM PUBLIC;
+REVOKE SELECT ON tf.states FROM regress_tfstate_planner;
+GRANT SELECT (id, data) ON tf.states TO regress_tfstate_planner;
+CALL remedied();
+GRANT CONNECT ON DATABASE :"database" TO PUBLIC;
+GRANT USAGE ON SCHEMA tfstate_pg TO PUBLIC;
+SELECT has_any_column_privilege('regress_tfstate_planner', 'tf.states', 'INSERT, UPDATE')
+	OR has_table_privilege('regress_tfstate_planner', 'tf.states', 'DELETE') AS may_write;
+SELECT tfstate_revoke('regress_tfstate_planner', 'tf.states/prod');
+DROP OWNED BY regress_tfstate_planner;
+DROP ROLE regress_tfstate_planner;
+-- Nor is who may write whatever there is.
+CREATE ROLE regress_tfstate_all LOGIN;
+GRANT pg_write_all_data TO regress_tfstate_all;
+TABLE problems;
+DROP ROLE regress_tfstate_all;
+-- Who becomes an attached role at once has its rights, but not its settings.
+CREATE ROLE regress_tfstate_other LOGIN NOINHERIT IN ROLE regress_tfstate_tf;
+TABLE problems;
+ALTER ROLE regress_tfstate_other SET role = regress_tfstate_tf;
+REVOKE DELETE ON tf.states FROM regress_tfstate_tf;
+SELECT severity, role, problem, remedy FROM problems;
+CALL remedied();
+ALTER ROLE regress_tfstate_other IN DATABASE :"database" RESET search_path;
+ALTER ROLE regress_tfstate_other SET role = none;
+TABLE problems;
+DROP ROLE regress_tfstate_other;
+
+-- Who else may write, lock and read, or has the privileges of an attached role.
 CREATE ROLE regress_tfstate_writer LOGIN;
 GRANT DELETE ON tf.states TO regress_tfstate_writer;
 CREATE ROLE regress_tfstate_locker LOGIN;
+GRANT SELECT (data) ON tf.states TO regress_tfstate_locker;
 SELECT tfstate_grant('regress_tfstate_locker', 'tf.states/prod');
 CREATE ROLE regress_tfstate_member LOGIN IN ROLE regress_tfstate_tf;
-SELECT role, object, problem FROM problems;
+SELECT role, object, problem, remedy FROM problems;
 DROP OWNED BY regress_tfstate_writer;
 DROP ROLE regress_tfstate_member, regress_tfstate_writer;
 SELECT tfstate_revoke('regress_tfstate_locker', 'tf.states/prod');
+-- Not who may lock, without reading states.
+REVOKE ALL ON tf.states FROM regress_tfstate_locker;
+REVOKE SELECT (data) ON tf.states FROM regress_tfstate_locker;
+SELECT tfstate_grant('regress_tfstate_locker', 'tf.states/*');
+TABLE problems;
+SELECT tfstate_revoke('regress_tfstate_locker', 'tf.states/*');
 -- Not who may lock everything, for it may lock without Terraform, who cannot log
 -- in, and superusers.
 SELECT tfstate_grant('regress_tfstate_locker', '*');
@@ -227,10 +321,34 @@ CALL remedied();
 ALTER DATABASE :"database" SET log_transaction_sample_rate = 0;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET log_parameter_max_length_on_error = 100;
 CALL remedied();
-ALTER DATABASE :"database" SET auto_explain.log_min_duration = '1s';
-TABLE problems;
-ALTER DATABASE :"database" SET auto_explain.log_parameter_max_length = -1;
+ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET debug_print_plan = on;
 CALL remedied();
+ALTER DATABASE :"database" SET log_min_duration_sample = 0;
+ALTER DATABASE :"database" SET log_statement_sample_rate = 0;
+ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET log_parameter_max_length;
+TABLE problems;
+ALTER DATABASE :"database" SET log_min_duration_sample = -1;
+-- Of libraries, where they are loaded for the role.
+ALTER DATABASE :"database" SET auto_explain.log_min_duration = '1s';
+ALTER DATABASE :"database" SET auto_explain.log_verbose = on;
+ALTER DATABASE :"database" SET auto_explain.log_parameter_max_length = 0;
+ALTER DATABASE :"database" SET pgaudit.log = 'write';
+ALTER DATABASE :"database" SET pgaudit.log_parameter = on;
+TABLE problems;
+ALTER ROLE regress_tfstate_tf SET session_preload_libraries = 'auto_explain', '$libdir/pgaudit';
+CALL remedied();
+ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET pgaudit.log_parameter;
+ALTER ROLE regress_tfstate_tf SET session_preload_libraries = 'auto_explain';
+TABLE problems;
+ALTER ROLE regress_tfstate_tf RESET session_preload_libraries;
+ALTER ROLE regress_tfstate_tf SET local_preload_libraries = 'pgaudit';
+CALL remedied();
+ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET pgaudit.log_parameter;
+ALTER DATABASE :"database" SET pgaudit.log = 'none';
+TABLE problems;
+ALTER DATABASE :"database" SET pgaudit.role = 'auditor';
+SELECT problem FROM problems;
+ALTER ROLE regress_tfstate_tf RESET local_preload_libraries;
 
 SELECT tfstate_detach('tf'), tfstate_detach('tf', 'more');
 TABLE problems;

@@ -965,6 +965,10 @@ SELECT o.sqlstate, o.problem, o.remedy
 		 format('table "%s" is a partition, or inherits from another or the other way round', rel), NULL),
 		(EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = rel AND d.deptype = 'e'), '42809',
 		 format('table "%s" belongs to an extension', rel), NULL),
+		(EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4')), '55000',
+		 format('table "%s" has a rule, which keeps Terraform from writing', rel),
+		 (SELECT string_agg(format('DROP RULE %I ON %s', r.rulename, rel), '; ' ORDER BY r.rulename)
+			FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4'))),
 		(c.relrowsecurity, '55000', format('table "%s" has row-level security, which hides states', rel),
 		 format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', rel)),
 		(3 <> (SELECT count(*) FROM pg_attribute a
@@ -1143,12 +1147,23 @@ COMMENT ON FUNCTION @extschema@.tfstate_adopt_columns(regclass) IS
 'part of tfstate_attach(): give a table the ids, indexes and compression that are best now';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_adopt_columns(regclass) FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.tfstate_rows(
+	OUT "table" regclass,
+	OUT workspace text,
+	OUT id bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tfstate_rows'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.tfstate_rows() IS
+'the rows of all attached tables; workspace is NULL for one without a name, which is none';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_rows() FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_colliding_ids()
 RETURNS SETOF text
 LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
 AS $$
-WITH s AS MATERIALIZED (SELECT * FROM @extschema@.tfstate_states('*'))
+WITH s AS MATERIALIZED (SELECT * FROM @extschema@.tfstate_rows() r WHERE r.workspace IS NOT NULL)
 SELECT format('id %s belongs to workspace "%s" and to "%s"', a.id, a.workspace, b.workspace)
   FROM s a JOIN s b ON a.id = b.id AND a."table"::oid < b."table"::oid
 $$;
@@ -1340,6 +1355,10 @@ SELECT n.name, n.value
 		('idle_session_timeout', '0'),
 		('log_parameter_max_length', '0'),
 		('log_parameter_max_length_on_error', '0'),
+		('debug_print_plan', 'off'),
+		('auto_explain.log_verbose', 'off'),
+		('auto_explain.log_parameter_max_length', '0'),
+		('pgaudit.log_parameter', 'off'),
 		('tfstate.mode', mode),
 		('tfstate.wait', (extract(epoch FROM wait) * 1000)::bigint::text),
 		('statement_timeout', CASE WHEN wait > '0' THEN '0' END),
@@ -1396,7 +1415,7 @@ BEGIN
 				OR c IN (SELECT unnest(b.settings) FROM @extschema@.tfstate_attached_role b WHERE b.role = roleid))
 	 WHERE a.role = roleid;
 
-	missing := @extschema@.tfstate_missing_privileges(rel, roleid);
+	SELECT m.missing INTO missing FROM @extschema@.tfstate_missing_privileges(ARRAY[rel], ARRAY[roleid], ARRAY[true]) m;
 	IF missing IS NOT NULL THEN
 		RAISE EXCEPTION 'could not give role "%" all that Terraform needs for table "%": it lacks %', tfstate_attach_role.role, rel, missing
 			USING ERRCODE = 'insufficient_privilege',
@@ -1615,40 +1634,6 @@ REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_detach(text, text) FROM PUBLIC;
 -- What is wrong with a set-up
 --
 
--- A session gets the first of what is set for its role in this database, for its
--- role, for this database, for everybody, and in the server.  The last is as far as
--- the session that asks can tell: its own PGOPTIONS hide it.
-CREATE FUNCTION @extschema@.tfstate_role_setting(roleid oid, parameter text)
-RETURNS text
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT coalesce(
-	(SELECT substr(c, length(parameter) + 2)
-	   FROM pg_db_role_setting s, unnest(s.setconfig) c
-	  WHERE s.setrole IN (roleid, 0) AND starts_with(lower(c), parameter || '=')
-		AND s.setdatabase IN ((SELECT d.oid FROM pg_database d WHERE d.datname = current_database()), 0)
-	  ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1),
-	(SELECT s.reset_val FROM pg_settings s WHERE s.name = parameter))
-$$;
-COMMENT ON FUNCTION @extschema@.tfstate_role_setting(oid, text) IS
-'the value of a setting in a new session of a role in this database; NULL where the server has no such setting';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_role_setting(oid, text) FROM PUBLIC;
-
-CREATE FUNCTION @extschema@.tfstate_role_seconds(roleid oid, parameter text)
-RETURNS numeric
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT extract(epoch FROM concat(v[1], ' ', coalesce(v[2], s.unit))::interval)
-  FROM pg_settings s,
-	   regexp_match(@extschema@.tfstate_role_setting(roleid, parameter), '^\s*(-?[0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|h|d)?\s*$') v
- WHERE s.name = parameter
-$$;
-COMMENT ON FUNCTION @extschema@.tfstate_role_seconds(oid, text) IS
-'tfstate_role_setting() of a time, in seconds';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_role_seconds(oid, text) FROM PUBLIC;
-
 CREATE FUNCTION @extschema@.tfstate_path_has_shim(path text)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -1674,6 +1659,35 @@ COMMENT ON FUNCTION @extschema@.tfstate_attach_command(regclass, text) IS
 'part of tfstate_check(): the call that attaches a table, or makes a role ready for it';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_command(regclass, text) FROM PUBLIC;
 
+-- Without a WHEN, columns and arguments, and not deferred; the type has a bit for each event.
+CREATE FUNCTION @extschema@.tfstate_has_trigger(rel regclass, name text, type integer)
+RETURNS boolean
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT EXISTS (SELECT FROM pg_trigger g
+				WHERE g.tgrelid = rel AND g.tgname = tfstate_has_trigger.name AND g.tgtype = type
+				  AND g.tgfoid = '@extschema@.tfstate_guard()'::regprocedure AND g.tgenabled IN ('O', 'A')
+				  AND g.tgqual IS NULL AND g.tgattr = '' AND NOT g.tgdeferrable)
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_has_trigger(regclass, text, integer) IS
+'part of tfstate_check(): whether a table has a trigger of tfstate as tfstate_attach() makes it';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_has_trigger(regclass, text, integer) FROM PUBLIC;
+
+-- A constraint trigger cannot be replaced.
+CREATE FUNCTION @extschema@.tfstate_trigger_command(rel regclass, name text)
+RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT concat((SELECT format('DROP TRIGGER %I ON %s; ', g.tgname, rel) FROM pg_trigger g
+				WHERE g.tgrelid = rel AND g.tgname = tfstate_trigger_command.name AND g.tgconstraint <> 0),
+			  @extschema@.tfstate_attach_command(rel, NULL::text))
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_trigger_command(regclass, text) IS
+'part of tfstate_check(): what puts a trigger of tfstate on an attached table again';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_trigger_command(regclass, text) FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_check_table(
 	rel regclass,
 	OUT severity text,
@@ -1690,10 +1704,12 @@ SELECT v.severity, v.problem, coalesce(v.remedy, @extschema@.tfstate_attach_comm
 	   LATERAL (VALUES
 		(t.name <> rel::text, 'error',
 		 format('the table was attached as "%s" and renamed: what is locked and recorded under the old name is not found', t.name), NULL),
-		(NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = rel AND g.tgname = 'tfstate_guard_row' AND g.tgenabled IN ('O', 'A')), 'error',
-		 'the trigger tfstate_guard_row is missing or disabled: writes are neither guarded nor recorded', NULL),
-		(NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = rel AND g.tgname = 'tfstate_guard_truncate' AND g.tgenabled IN ('O', 'A')), 'error',
-		 'the trigger tfstate_guard_truncate is missing or disabled: the table can be emptied against the locks', NULL),
+		(NOT @extschema@.tfstate_has_trigger(rel, 'tfstate_guard_row', 29), 'error',
+		 'the trigger tfstate_guard_row is missing, disabled or another one: writes are neither guarded nor recorded',
+		 @extschema@.tfstate_trigger_command(rel, 'tfstate_guard_row')),
+		(NOT @extschema@.tfstate_has_trigger(rel, 'tfstate_guard_truncate', 34), 'error',
+		 'the trigger tfstate_guard_truncate is missing, disabled or another one: the table can be emptied against the locks',
+		 @extschema@.tfstate_trigger_command(rel, 'tfstate_guard_truncate')),
 		(NOT @extschema@.tfstate_takes_shared_ids(rel), 'error',
 		 'new ids do not come from public.global_states_id_seq, so that they collide with those of other tables', NULL),
 		(@extschema@.tfstate_unique_index(rel, 'id') IS NULL, 'error',
@@ -1705,6 +1721,12 @@ SELECT v.severity, v.problem, coalesce(v.remedy, @extschema@.tfstate_attach_comm
 		 format('ALTER TABLE %s OWNER TO %I', rel, current_user))
 	   ) v(applies, severity, problem, remedy)
  WHERE t.relid = rel AND v.applies
+UNION ALL
+SELECT 'warning', format('everybody may use the table: PUBLIC has %s', string_agg(DISTINCT e.privilege_type, ', ')),
+	   format('REVOKE %s ON %s FROM PUBLIC', string_agg(DISTINCT e.privilege_type, ', '), rel)
+  FROM pg_class c, aclexplode(c.relacl) e
+ WHERE c.oid = rel AND e.grantee = 0
+HAVING count(*) > 0
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_check_table(regclass) IS
 'part of tfstate_check(): what is wrong with the definition of an attached table';
@@ -1721,8 +1743,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT v.severity, t.relid::text, v.problem, @extschema@.tfstate_attach_command(t.relid, NULL)
   FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
-	   LEFT JOIN (SELECT s."table", max(s.id), bool_or(s.workspace = s."table" || '/default')
-					FROM @extschema@.tfstate_states('*') s GROUP BY s."table") w(rel, newest, has_default) ON w.rel = t.relid,
+	   LEFT JOIN (SELECT s."table", max(s.id), bool_or(s.workspace = s."table" || '/default'), bool_or(s.workspace IS NULL)
+					FROM @extschema@.tfstate_rows() s GROUP BY s."table") w(rel, newest, has_default, nameless) ON w.rel = t.relid,
 	   LATERAL (VALUES
 		(w.has_default IS NOT TRUE, 'warning',
 		 'there is no workspace "default": the first run in it keeps all others from creating workspaces'),
@@ -1731,140 +1753,289 @@ SELECT v.severity, t.relid::text, v.problem, @extschema@.tfstate_attach_command(
 	   ) v(applies, severity, problem)
  WHERE v.applies AND NOT EXISTS (SELECT FROM @extschema@.tfstate_attach_obstacles(t.relid))
 UNION ALL
+SELECT 'error', s."table"::text, 'a row has no name: it is no workspace, so that its state is neither guarded nor recorded', NULL
+  FROM (SELECT DISTINCT r."table" FROM @extschema@.tfstate_rows() r WHERE r.workspace IS NULL) s
+UNION ALL
 SELECT 'error', NULL, c, NULL FROM @extschema@.tfstate_colliding_ids() c
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_check_rows() IS
 'part of tfstate_check(): what is wrong with the rows of the attached tables';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_rows() FROM PUBLIC;
 
--- A grant of locks to everybody, or of all locks, makes no role one of Terraform.
-CREATE FUNCTION @extschema@.tfstate_terraform_roles(OUT rel regclass, OUT roleid oid)
+-- Those who log in and may write an attached table or lock its workspaces for Terraform: the
+-- members of a role that tfstate_attach() has made ready, or of one to which the table grants a
+-- write, and those who may lock a workspace and read states (for terraform plan).  What everybody
+-- may, and what pg_write_all_data gives, makes no role one of Terraform; nor does a grant of all
+-- locks.  acts_as is the role that ALTER ROLE .. SET role makes of one that logs in.
+CREATE FUNCTION @extschema@.tfstate_terraform_roles(
+	OUT rel regclass,
+	OUT roleid oid,
+	OUT acts_as oid,
+	OUT attached boolean,
+	OUT writes boolean)
 RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT t.relid, r.oid
-  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid, pg_roles r
- WHERE r.rolcanlogin AND NOT r.rolsuper
-   AND (has_any_column_privilege(r.oid, t.relid, 'INSERT, UPDATE') OR has_table_privilege(r.oid, t.relid, 'DELETE')
-		OR EXISTS (SELECT FROM @extschema@.tfstate_attached_role a
-					WHERE a.relid = t.relid AND pg_has_role(r.oid, a.role, 'USAGE'))
-		OR EXISTS (SELECT FROM @extschema@.tfstate_privilege p
-					WHERE p.role <> 0 AND p.privilege = 'lock' AND starts_with(p.pattern, t.relid || '/')
-					  AND pg_has_role(r.oid, p.role, 'USAGE')))
+WITH login AS MATERIALIZED (
+	SELECT r.oid AS roleid, coalesce(a.oid, r.oid) AS acts_as
+	  FROM pg_roles r
+		   LEFT JOIN LATERAL (
+			SELECT substr(c, length('role=') + 1) AS name
+			  FROM pg_db_role_setting s, unnest(s.setconfig) c
+			 WHERE s.setrole IN (r.oid, 0) AND starts_with(lower(c), 'role=')
+			   AND s.setdatabase IN ((SELECT d.oid FROM pg_database d WHERE d.datname = current_database()), 0)
+			 ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1) s ON true
+		   LEFT JOIN pg_roles a ON a.rolname = s.name AND pg_has_role(r.oid, a.oid, 'MEMBER')
+	 WHERE r.rolcanlogin AND NOT r.rolsuper AND a.rolsuper IS NOT TRUE),
+ready AS MATERIALIZED (
+	SELECT t.relid, a.role::oid AS role, true AS attached, true AS writes
+	  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
+		   JOIN @extschema@.tfstate_attached_role a ON a.relid = t.relid
+	UNION
+	SELECT t.relid, x.grantee, false, true
+	  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid,
+		   LATERAL (SELECT e.grantee, e.privilege_type
+					  FROM aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) e
+					UNION ALL
+					SELECT e.grantee, e.privilege_type
+					  FROM pg_attribute a, aclexplode(a.attacl) e
+					 WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL AND NOT a.attisdropped) x
+	 WHERE x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE') AND x.grantee <> 0
+	UNION
+	SELECT t.relid, p.role::oid, false, false
+	  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
+		   JOIN @extschema@.tfstate_privilege p ON starts_with(p.pattern, t.relid || '/')
+	 WHERE p.privilege = 'lock' AND p.role::oid <> 0),
+member AS MATERIALIZED (
+	SELECT l.roleid, l.acts_as, g.role
+	  FROM login l, (SELECT DISTINCT role FROM ready) g
+	 WHERE pg_has_role(l.acts_as, g.role, 'USAGE'))
+SELECT r.relid, m.roleid, m.acts_as, bool_or(r.attached), bool_or(r.writes)
+  FROM ready r JOIN member m ON m.role = r.role
+ WHERE r.writes OR has_any_column_privilege(m.acts_as, r.relid, 'SELECT')
+ GROUP BY r.relid, m.roleid, m.acts_as
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_terraform_roles() IS
-'the roles that log in and may write an attached table or lock its workspaces, but superusers';
+'the roles that log in and use an attached table with Terraform, but superusers';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_terraform_roles() FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_may_lock(rel regclass, roleid oid)
-RETURNS boolean
+-- Each table with the role beside it; to compile that for many would take longer than to do it.
+-- A role that does not write needs to read and to lock; for it, grants is what would help.
+CREATE FUNCTION @extschema@.tfstate_missing_privileges(
+	rels regclass[],
+	roleids oid[],
+	writes boolean[],
+	OUT rel regclass,
+	OUT roleid oid,
+	OUT missing text,
+	OUT may_write boolean,
+	OUT grants text)
+RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
-SELECT EXISTS (SELECT FROM @extschema@.tfstate_privilege p
-				WHERE p.privilege = 'lock' AND (p.role = 0 OR pg_has_role(roleid, p.role, 'USAGE'))
-				  AND (starts_with(p.pattern, rel || '/') OR @extschema@.tfstate_matches(rel || '/default', p.pattern)))
-	OR pg_has_role(roleid, (SELECT c.relowner FROM pg_class c WHERE c.oid = '@extschema@.tfstate_privilege'::regclass), 'USAGE')
+WITH pair AS MATERIALIZED (
+	SELECT p.rel, p.roleid, bool_or(p.writes) AS writes
+	  FROM unnest(rels, roleids, writes) p(rel, roleid, writes)
+	 GROUP BY p.rel, p.roleid ORDER BY p.roleid),
+tab AS MATERIALIZED (
+	SELECT c.oid AS rel, c.relnamespace, n.nspname, c.oid::regclass || '/' AS prefix,
+		   max(a.attnum) FILTER (WHERE a.attname = 'id') AS id,
+		   max(a.attnum) FILTER (WHERE a.attname = 'name') AS name,
+		   max(a.attnum) FILTER (WHERE a.attname = 'data') AS data
+	  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		   LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname IN ('id', 'name', 'data')
+	 WHERE c.oid IN (SELECT p.rel FROM pair p) GROUP BY c.oid, n.nspname),
+locks AS MATERIALIZED (		-- which role's grant is for which table
+	SELECT DISTINCT t.rel, g.role
+	  FROM tab t, (SELECT DISTINCT p.role::oid AS role, p.pattern
+					 FROM @extschema@.tfstate_privilege p WHERE p.privilege = 'lock') g
+	 WHERE starts_with(g.pattern, t.prefix) OR @extschema@.tfstate_matches(t.prefix || 'default', g.pattern)),
+who AS MATERIALIZED (
+	SELECT r.oid AS roleid, r.rolname,
+		   has_database_privilege(r.oid, current_database(), 'CONNECT') AS "connect",
+		   has_sequence_privilege(r.oid, to_regclass('public.global_states_id_seq'), 'USAGE, UPDATE') AS sequence,
+		   has_schema_privilege(r.oid, to_regnamespace('tfstate_pg'), 'USAGE') AS shim,
+		   pg_has_role(r.oid, (SELECT c.relowner FROM pg_class c WHERE c.oid = '@extschema@.tfstate_privilege'::regclass), 'USAGE') AS owner,
+		   ARRAY(SELECT g.role FROM (SELECT DISTINCT l.role FROM locks l) g
+				  WHERE g.role = 0 OR pg_has_role(r.oid, g.role, 'USAGE')) AS roles
+	  FROM pg_roles r WHERE r.oid IN (SELECT p.roleid FROM pair p)),
+locker AS MATERIALIZED (
+	SELECT DISTINCT w.roleid, l.rel FROM who w, unnest(w.roles) role JOIN locks l USING (role)),
+may AS MATERIALIZED (
+	SELECT p.rel, p.roleid, p.writes, w.rolname, t.nspname, w."connect", w.sequence, w.shim,
+		   w.owner OR l.rel IS NOT NULL AS lock,
+		   has_schema_privilege(p.roleid, t.relnamespace, 'USAGE') AS schema,
+		   has_table_privilege(p.roleid, p.rel, 'SELECT')
+		   OR coalesce(has_column_privilege(p.roleid, p.rel, t.id, 'SELECT'), true)
+			  AND coalesce(has_column_privilege(p.roleid, p.rel, t.name, 'SELECT'), true)
+			  AND coalesce(has_column_privilege(p.roleid, p.rel, t.data, 'SELECT'), true) AS "select",
+		   coalesce(has_column_privilege(p.roleid, p.rel, t.name, 'INSERT'), true)
+		   AND coalesce(has_column_privilege(p.roleid, p.rel, t.data, 'INSERT'), true) AS "insert",
+		   coalesce(has_column_privilege(p.roleid, p.rel, t.data, 'UPDATE'), true) AS "update",
+		   has_table_privilege(p.roleid, p.rel, 'DELETE') AS "delete"
+	  FROM pair p JOIN tab t ON t.rel = p.rel JOIN who w ON w.roleid = p.roleid
+		   LEFT JOIN locker l ON l.roleid = p.roleid AND l.rel = p.rel)
+SELECT m.rel, m.roleid,
+	   nullif(concat_ws(', ',
+			CASE WHEN NOT m."connect" THEN 'CONNECT on the database' END,
+			CASE WHEN NOT m.schema THEN 'USAGE on the schema' END,
+			CASE WHEN NOT m."select" THEN 'SELECT' END,
+			CASE WHEN NOT m."insert" AND m.writes THEN 'INSERT' END,
+			CASE WHEN NOT m."update" AND m.writes THEN 'UPDATE' END,
+			CASE WHEN NOT m."delete" AND m.writes THEN 'DELETE' END,
+			CASE WHEN NOT m.sequence AND m.writes THEN 'USAGE on the sequence' END,
+			CASE WHEN NOT m.shim THEN 'USAGE on schema tfstate_pg' END,
+			CASE WHEN NOT m.lock THEN 'the privilege "lock"' END), ''),
+	   m."insert" AND m."update",
+	   CASE WHEN NOT m.writes THEN
+			nullif(concat_ws('; ',
+				CASE WHEN NOT m."connect" THEN format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), m.rolname) END,
+				CASE WHEN NOT m.schema THEN format('GRANT USAGE ON SCHEMA %I TO %I', m.nspname, m.rolname) END,
+				CASE WHEN NOT m."select" THEN format('GRANT SELECT ON %s TO %I', m.rel, m.rolname) END,
+				CASE WHEN NOT m.shim THEN format('GRANT USAGE ON SCHEMA tfstate_pg TO %I', m.rolname) END), '') END
+  FROM may m
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_may_lock(regclass, oid) IS
-'whether a role may lock a workspace of a table';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_may_lock(regclass, oid) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.tfstate_missing_privileges(regclass[], oid[], boolean[]) IS
+'what roles lack to use tables of states with Terraform; missing is NULL for nothing';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_missing_privileges(regclass[], oid[], boolean[]) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_missing_privileges(rel regclass, roleid oid)
-RETURNS text
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT string_agg(m.privilege, ', ' ORDER BY m.n)
-  FROM pg_class c,
-	   LATERAL (SELECT coalesce(bool_and(has_column_privilege(roleid, rel, a.attnum, 'SELECT')), false) AS "select",
-					   coalesce(bool_and(a.attname = 'id' OR has_column_privilege(roleid, rel, a.attnum, 'INSERT')), false) AS "insert",
-					   coalesce(bool_and(a.attname <> 'data' OR has_column_privilege(roleid, rel, a.attnum, 'UPDATE')), false) AS "update"
-				  FROM pg_attribute a
-				 WHERE a.attrelid = rel AND a.attname IN ('id', 'name', 'data')) may,
-	   LATERAL (VALUES
-		(1, has_database_privilege(roleid, current_database(), 'CONNECT'), 'CONNECT on the database'),
-		(2, has_schema_privilege(roleid, c.relnamespace, 'USAGE'), 'USAGE on the schema'),
-		(3, may."select", 'SELECT'),
-		(4, may."insert", 'INSERT'),
-		(5, may."update", 'UPDATE'),
-		(6, has_table_privilege(roleid, rel, 'DELETE'), 'DELETE'),
-		(7, has_sequence_privilege(roleid, to_regclass('public.global_states_id_seq'), 'USAGE, UPDATE'), 'USAGE on the sequence'),
-		(8, has_schema_privilege(roleid, to_regnamespace('tfstate_pg'), 'USAGE'), 'USAGE on schema tfstate_pg'),
-		(9, @extschema@.tfstate_may_lock(rel, roleid), 'the privilege "lock"')
-	   ) m(n, granted, privilege)
- WHERE c.oid = rel AND NOT m.granted
-$$;
-COMMENT ON FUNCTION @extschema@.tfstate_missing_privileges(regclass, oid) IS
-'part of tfstate_check(): what a role lacks to use a table of states with Terraform; NULL for nothing';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_missing_privileges(regclass, oid) FROM PUBLIC;
-
--- What the clients of a role set for themselves cannot be known here.  setting is
--- what would help where tfstate_attach() does not.
-CREATE FUNCTION @extschema@.tfstate_check_role(
-	roleid oid,
-	OUT severity text,
-	OUT problem text,
-	OUT setting text)
+-- A session gets the first of what is set for its role in this database, for its
+-- role, for this database, for everybody, and in the server.  The last is as far as
+-- the session that asks can tell: its own PGOPTIONS hide it.
+CREATE FUNCTION @extschema@.tfstate_role_settings(
+	roleids oid[],
+	names text[],
+	OUT roleid oid,
+	OUT value jsonb,
+	OUT seconds jsonb)
 RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-WITH s AS (
-	SELECT @extschema@.tfstate_role_setting(roleid, 'search_path') AS path,
-		   coalesce(nullif(@extschema@.tfstate_role_seconds(roleid, 'tcp_keepalives_idle'), 0), 7200) +
-		   coalesce(nullif(@extschema@.tfstate_role_seconds(roleid, 'tcp_keepalives_interval'), 0), 75) *
-		   coalesce(nullif(@extschema@.tfstate_role_setting(roleid, 'tcp_keepalives_count')::integer, 0), 9) AS noticed,
-		   @extschema@.tfstate_role_seconds(roleid, 'idle_session_timeout') AS idle,
-		   @extschema@.tfstate_role_seconds(roleid, 'tfstate.wait') AS wait,
-		   @extschema@.tfstate_role_setting(roleid, 'default_transaction_read_only')::boolean AS read_only)
-SELECT v.severity, v.problem, v.setting
+WITH server AS MATERIALIZED (
+	SELECT s.name, s.reset_val, s.unit FROM pg_settings s WHERE s.name = ANY (names)),
+given AS MATERIALIZED (
+	SELECT s.setrole, n.name, substr(c, strpos(c, '=') + 1) AS value, s.setdatabase = 0 AS everywhere
+	  FROM pg_db_role_setting s, unnest(s.setconfig) c, LATERAL (SELECT lower(split_part(c, '=', 1))) n(name)
+	 WHERE (s.setrole = 0 OR s.setrole = ANY (roleids)) AND n.name = ANY (names)
+	   AND s.setdatabase IN ((SELECT d.oid FROM pg_database d WHERE d.datname = current_database()), 0)),
+chosen AS (
+	SELECT DISTINCT ON (v.roleid, v.name) v.roleid, v.name, v.value
+	  FROM (SELECT g.setrole AS roleid, g.name, g.value, CASE WHEN g.everywhere THEN 2 ELSE 1 END AS rank
+			  FROM given g WHERE g.setrole <> 0
+			UNION ALL
+			SELECT r, g.name, g.value, CASE WHEN g.everywhere THEN 4 ELSE 3 END
+			  FROM unnest(roleids) r, given g WHERE g.setrole = 0
+			UNION ALL
+			SELECT r, s.name, s.reset_val, 5 FROM unnest(roleids) r, server s) v
+	 ORDER BY v.roleid, v.name, v.rank)
+SELECT c.roleid, jsonb_object_agg(c.name, c.value),
+	   jsonb_object_agg(c.name, extract(epoch FROM (v[1] || ' ' || coalesce(v[2], s.unit))::interval))
+  FROM chosen c LEFT JOIN server s ON s.name = c.name
+	   LEFT JOIN LATERAL regexp_match(CASE WHEN s.unit IN ('ms', 's', 'min') THEN c.value END,
+									  '^\s*(-?[0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|h|d)?\s*$') v ON true
+ GROUP BY c.roleid
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_role_settings(oid[], text[]) IS
+'the values of settings in new sessions of roles in this database, times also in seconds; without those that the server does not have';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_role_settings(oid[], text[]) FROM PUBLIC;
+
+-- What the clients of a role set for themselves cannot be known here.  settings are
+-- what helps; attach tells whether tfstate_attach() gives them.
+CREATE FUNCTION @extschema@.tfstate_check_settings(
+	roleids oid[],
+	OUT roleid oid,
+	OUT severity text,
+	OUT problem text,
+	OUT settings text[],
+	OUT attach boolean)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH s AS MATERIALIZED (
+	SELECT r.roleid, r.value ->> 'search_path' AS path,
+		   coalesce(nullif((r.seconds ->> 'tcp_keepalives_idle')::numeric, 0), 7200) +
+		   coalesce(nullif((r.seconds ->> 'tcp_keepalives_interval')::numeric, 0), 75) *
+		   coalesce(nullif((r.value ->> 'tcp_keepalives_count')::integer, 0), 9) AS noticed,
+		   (r.seconds ->> 'idle_session_timeout')::numeric AS idle,
+		   (r.seconds ->> 'tfstate.wait')::numeric AS wait,
+		   (r.value ->> 'default_transaction_read_only')::boolean AS read_only,
+		   r.seconds
+	  FROM @extschema@.tfstate_role_settings(roleids,
+			ARRAY['search_path', 'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'idle_session_timeout',
+				  'tfstate.wait', 'default_transaction_read_only', 'statement_timeout', 'lock_timeout', 'transaction_timeout']) r)
+SELECT s.roleid, v.severity, v.problem, v.settings, v.attach
   FROM s, LATERAL (VALUES
 	(NOT @extschema@.tfstate_path_has_shim(s.path), 'error',
 	 format('Terraform does not lock through tfstate, unless it sets search_path itself: tfstate_pg does not stand before pg_catalog in %s', s.path),
-	 NULL),
+	 ARRAY['search_path = tfstate_pg, pg_catalog, public'], true),
 	(s.noticed > 120, 'warning',
 	 format('a client that vanishes keeps its session lock for %s: that is when TCP keepalives tell', make_interval(secs => s.noticed::float8)),
-	 NULL),
+	 ARRAY['tcp_keepalives_idle = 5', 'tcp_keepalives_interval = 2', 'tcp_keepalives_count = 2'], true),
 	(s.idle > 0, 'error',
 	 format('idle_session_timeout ends a run that is busy elsewhere for %s', make_interval(secs => s.idle::float8)),
-	 NULL),
+	 ARRAY['idle_session_timeout = 0'], true),
 	(s.read_only, 'error', 'default_transaction_read_only lets it neither lock nor write',
-	 'default_transaction_read_only = off')
-	) v(applies, severity, problem, setting)
+	 ARRAY['default_transaction_read_only = off'], false)
+	) v(applies, severity, problem, settings, attach)
  WHERE v.applies
 UNION ALL
-SELECT 'error', format('%s ends a wait for a lock after %s, which tfstate.wait lets go on longer', n.name, make_interval(secs => t.seconds::float8)),
-	   n.name || ' = 0'
-  FROM s, unnest(ARRAY['statement_timeout', 'lock_timeout', 'transaction_timeout']) n(name),
-	   @extschema@.tfstate_role_seconds(roleid, n.name) t(seconds)
+SELECT s.roleid, 'error', format('%s ends a wait for a lock after %s, which tfstate.wait lets go on longer', t.name, make_interval(secs => t.seconds::float8)),
+	   ARRAY[t.name || ' = 0'], false
+  FROM s, LATERAL (SELECT n.name, (s.seconds ->> n.name)::numeric
+					 FROM unnest(ARRAY['statement_timeout', 'lock_timeout', 'transaction_timeout']) n(name)) t(name, seconds)
  WHERE t.seconds > 0 AND (s.wait < 0 OR s.wait > t.seconds)
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_role(oid) IS
-'part of tfstate_check(): settings of a role that are wrong for Terraform';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_role(oid) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.tfstate_check_settings(oid[]) IS
+'part of tfstate_check(): settings of roles that are wrong for Terraform';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_settings(oid[]) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_check_log(roleid oid)
-RETURNS SETOF text
+-- Terraform sends a state as a parameter.  The settings of a library count where it is loaded
+-- for the role; what they are where nobody has set them is then known here only.
+CREATE FUNCTION @extschema@.tfstate_check_log(roleids oid[], OUT roleid oid, OUT setting text, OUT safe text)
+RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT v.setting
-  FROM (SELECT @extschema@.tfstate_role_setting(roleid, 'log_statement') IN ('mod', 'all')
-			OR @extschema@.tfstate_role_setting(roleid, 'log_min_duration_statement') <> '-1'
-			OR @extschema@.tfstate_role_setting(roleid, 'log_min_duration_sample') <> '-1'
-			OR @extschema@.tfstate_role_setting(roleid, 'log_transaction_sample_rate')::float8 > 0) log(statements),
+SELECT r.roleid, v.setting, v.safe
+  FROM @extschema@.tfstate_role_settings(roleids,
+		ARRAY['log_statement', 'log_min_duration_statement', 'log_min_duration_sample', 'log_statement_sample_rate',
+			  'log_transaction_sample_rate', 'log_parameter_max_length', 'log_parameter_max_length_on_error', 'debug_print_plan',
+			  'shared_preload_libraries', 'session_preload_libraries', 'local_preload_libraries',
+			  'auto_explain.log_min_duration', 'auto_explain.log_verbose', 'auto_explain.log_parameter_max_length',
+			  'pgaudit.log', 'pgaudit.role', 'pgaudit.log_parameter']) r,
+	   LATERAL (SELECT r.value ->> 'log_statement' IN ('mod', 'all')
+					OR r.value ->> 'log_min_duration_statement' <> '-1'
+					OR r.value ->> 'log_min_duration_sample' <> '-1' AND (r.value ->> 'log_statement_sample_rate')::float8 > 0
+					OR (r.value ->> 'log_transaction_sample_rate')::float8 > 0,
+					   -- not everybody may see the first; what this session has of it, is the best guess then
+					   concat_ws(',', coalesce(r.value ->> 'shared_preload_libraries',
+											   (SELECT string_agg(split_part(p.name, '.', 1), ',') FROM pg_settings p
+												 WHERE p.name IN ('auto_explain.log_verbose', 'pgaudit.log_parameter'))),
+								 r.value ->> 'session_preload_libraries', r.value ->> 'local_preload_libraries')) log(statements, libraries),
+	   LATERAL (SELECT log.libraries ~ '(^|[,/" ])auto_explain($|[,." ])'
+				   AND coalesce(r.value ->> 'auto_explain.log_min_duration', '-1') <> '-1',
+					   log.libraries ~ '(^|[,/" ])pgaudit($|[,." ])'
+				   AND (lower(coalesce(nullif(btrim(r.value ->> 'pgaudit.log'), ''), 'none')) <> 'none'
+						OR coalesce(r.value ->> 'pgaudit.role', '') <> '')) loaded(auto_explain, pgaudit),
 	   LATERAL (VALUES
-		(log.statements, 'log_parameter_max_length'),
-		(true, 'log_parameter_max_length_on_error'),
-		(@extschema@.tfstate_role_setting(roleid, 'auto_explain.log_min_duration') <> '-1', 'auto_explain.log_parameter_max_length')
-	   ) v(logs, setting)
- WHERE v.logs AND @extschema@.tfstate_role_setting(roleid, v.setting) <> '0'
+		(log.statements AND r.value ->> 'log_parameter_max_length' <> '0', 'log_parameter_max_length', '0'),
+		(r.value ->> 'log_parameter_max_length_on_error' <> '0', 'log_parameter_max_length_on_error', '0'),
+		((r.value ->> 'debug_print_plan')::boolean, 'debug_print_plan', 'off'),
+		(loaded.auto_explain AND (r.value ->> 'auto_explain.log_verbose')::boolean, 'auto_explain.log_verbose', 'off'),
+		(loaded.auto_explain AND current_setting('server_version_num')::integer >= 160000
+		 AND coalesce(r.value ->> 'auto_explain.log_parameter_max_length', '-1') <> '0', 'auto_explain.log_parameter_max_length', '0'),
+		(loaded.pgaudit AND (r.value ->> 'pgaudit.log_parameter')::boolean, 'pgaudit.log_parameter', 'off')
+	   ) v(logs, setting, safe)
+ WHERE v.logs
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_log(oid) IS
-'part of tfstate_check(): settings that put the states which a role writes into the server log';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_log(oid) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.tfstate_check_log(oid[]) IS
+'part of tfstate_check(): settings that put the states which roles write into the server log, and their safe values';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_log(oid[]) FROM PUBLIC;
 
 -- A value that was set before the library was loaded was accepted as it was.
 CREATE FUNCTION @extschema@.tfstate_check_own_settings(
@@ -1908,23 +2079,35 @@ RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT 'error', r.rolname::text, t.rel::text, 'the role lacks ' || m.missing,
-	   @extschema@.tfstate_attach_command(t.rel, r.rolname::text)
-  FROM @extschema@.tfstate_terraform_roles() t JOIN pg_roles r ON r.oid = t.roleid,
-	   @extschema@.tfstate_missing_privileges(t.rel, t.roleid) m(missing)
+WITH t AS MATERIALIZED (SELECT * FROM @extschema@.tfstate_terraform_roles()),
+m AS MATERIALIZED (
+	SELECT m.*
+	  FROM (SELECT coalesce(array_agg(t.rel), '{}'), coalesce(array_agg(t.acts_as), '{}'), coalesce(array_agg(t.writes), '{}')
+			  FROM t) a(rels, roleids, writes),
+		   LATERAL @extschema@.tfstate_missing_privileges(a.rels, a.roleids, a.writes) m),
+r AS MATERIALIZED (
+	SELECT t.roleid, r.rolname, min(t.rel::oid)::regclass AS rel,
+		   t.roleid = t.acts_as AND bool_or(t.attached OR m.may_write) AS attach
+	  FROM t JOIN pg_roles r ON r.oid = t.roleid JOIN m ON m.rel = t.rel AND m.roleid = t.acts_as
+	 GROUP BY t.roleid, t.acts_as, r.rolname),
+roles AS MATERIALIZED (SELECT coalesce(array_agg(r.roleid), '{}') AS ids FROM r)
+SELECT 'error', l.rolname::text, t.rel::text,
+	   CASE WHEN t.acts_as = t.roleid THEN 'the role lacks ' ELSE format('the role "%s", which it sets, lacks ', a.rolname) END || m.missing,
+	   CASE WHEN t.attached OR m.may_write THEN @extschema@.tfstate_attach_command(t.rel, a.rolname::text) ELSE m.grants END
+  FROM t JOIN m ON m.rel = t.rel AND m.roleid = t.acts_as
+	   JOIN pg_roles l ON l.oid = t.roleid JOIN pg_roles a ON a.oid = t.acts_as
  WHERE m.missing IS NOT NULL
 UNION ALL
+-- A role that does not write is not given the right to.
 SELECT p.severity, r.rolname::text, NULL, p.problem,
-	   coalesce(format('ALTER ROLE %I IN DATABASE %I SET ', r.rolname, current_database()) || p.setting,
-				@extschema@.tfstate_attach_command(t.rel, r.rolname::text))
-  FROM (SELECT roleid, min(rel::oid)::regclass AS rel FROM @extschema@.tfstate_terraform_roles() GROUP BY roleid) t
-	   JOIN pg_roles r ON r.oid = t.roleid,
-	   LATERAL (SELECT * FROM @extschema@.tfstate_check_role(t.roleid)) p
+	   CASE WHEN p.attach AND r.attach THEN @extschema@.tfstate_attach_command(r.rel, r.rolname::text)
+			ELSE (SELECT string_agg(format('ALTER ROLE %I IN DATABASE %I SET %s', r.rolname, current_database(), n.setting), '; ' ORDER BY n.n)
+					FROM unnest(p.settings) WITH ORDINALITY n(setting, n)) END
+  FROM roles, LATERAL @extschema@.tfstate_check_settings(roles.ids) p JOIN r ON r.roleid = p.roleid
 UNION ALL
 SELECT 'warning', r.rolname::text, NULL, format('%s lets states that the role writes into the server log', l.setting),
-	   format('ALTER ROLE %I IN DATABASE %I SET %s = 0', r.rolname, current_database(), l.setting)
-  FROM (SELECT DISTINCT roleid FROM @extschema@.tfstate_terraform_roles()) t JOIN pg_roles r ON r.oid = t.roleid,
-	   @extschema@.tfstate_check_log(t.roleid) l(setting)
+	   format('ALTER ROLE %I IN DATABASE %I SET %s = %s', r.rolname, current_database(), l.setting, l.safe)
+  FROM roles, LATERAL @extschema@.tfstate_check_log(roles.ids) l JOIN r ON r.roleid = l.roleid
 UNION ALL
 SELECT 'error', o.role, NULL, o.problem, o.remedy FROM @extschema@.tfstate_check_own_settings() o
 $$;
@@ -1970,6 +2153,47 @@ COMMENT ON FUNCTION @extschema@.tfstate_check_fences() IS
 'part of tfstate_check(): what is wrong with fences and locks that came by another way than a lock';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_fences() FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.tfstate_check_database(
+	OUT severity text,
+	OUT role text,
+	OUT object text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT 'warning', NULL, 'database', format('the encoding of the database is %s: a state that has other characters cannot be written', getdatabaseencoding()),
+	   NULL
+ WHERE getdatabaseencoding() <> 'UTF8'
+UNION ALL
+SELECT 'error', NULL, g.tgrelid::regclass::text, 'the table has triggers of tfstate, but is not attached: nobody can write to it',
+	   @extschema@.tfstate_attach_command(g.tgrelid::regclass, NULL::text)
+  FROM (SELECT DISTINCT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = '@extschema@.tfstate_guard()'::regprocedure) g
+ WHERE NOT EXISTS (SELECT FROM @extschema@.tfstate_attached_table a WHERE a.relid = g.tgrelid)
+UNION ALL
+-- Tables that Terraform makes itself, in the schemas where states are.
+SELECT 'warning', coalesce(r.rolname, 'public')::text, n.nspname::text,
+	   format('by default it gets %s on tables that role "%s" creates, and those can hold states', d.privileges, o.rolname),
+	   format('ALTER DEFAULT PRIVILEGES FOR ROLE %I%s REVOKE %s ON TABLES FROM %s', o.rolname,
+			  ' IN SCHEMA ' || quote_ident(n.nspname), d.privileges, coalesce(quote_ident(r.rolname), 'PUBLIC'))
+  FROM (SELECT a.defaclrole, a.defaclnamespace, e.grantee, string_agg(e.privilege_type, ', ' ORDER BY e.privilege_type) AS privileges
+		  FROM pg_default_acl a, aclexplode(a.defaclacl) e
+		 WHERE a.defaclobjtype = 'r' AND e.grantee <> a.defaclrole
+		   AND e.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+		   AND (a.defaclnamespace = 0
+				OR a.defaclnamespace IN (SELECT c.relnamespace FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid))
+		   AND a.defaclrole IN (SELECT c.relowner FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
+								UNION SELECT a.role::oid FROM @extschema@.tfstate_attached_role a)
+		 GROUP BY a.defaclrole, a.defaclnamespace, e.grantee) d
+	   JOIN pg_roles o ON o.oid = d.defaclrole
+	   LEFT JOIN pg_roles r ON r.oid = d.grantee
+	   LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_database() IS
+'part of tfstate_check(): what is wrong with the database, beside the attached tables and the roles of Terraform';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_database() FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_check(
 	OUT severity text,
 	OUT role text,
@@ -1979,6 +2203,7 @@ CREATE FUNCTION @extschema@.tfstate_check(
 RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
 	PERFORM @extschema@.tfstate_matches('', '');	-- loads the library, which has the settings tfstate.*
@@ -1998,6 +2223,8 @@ BEGIN
 			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM @extschema@.tfstate_check_rows() c
 			UNION ALL
 			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM @extschema@.tfstate_check_fences() c
+			UNION ALL
+			SELECT * FROM @extschema@.tfstate_check_database()
 			UNION ALL
 			SELECT * FROM @extschema@.tfstate_check_roles()) p(severity, role, object, problem, remedy)
 	 ORDER BY p.object COLLATE "C", p.role COLLATE "C", p.problem COLLATE "C";

@@ -31,6 +31,7 @@ PG_FUNCTION_INFO_V1(tfstate_version);
 PG_FUNCTION_INFO_V1(tfstate_verify_workspace);
 PG_FUNCTION_INFO_V1(tfstate_repair);
 PG_FUNCTION_INFO_V1(tfstate_record_states);
+PG_FUNCTION_INFO_V1(tfstate_rows);
 
 /* Who visits which workspaces. */
 typedef struct Visit
@@ -39,6 +40,7 @@ typedef struct Visit
 	List	   *privileges;		/* the patterns that may be viewed */
 	WorkspaceVisitor visitor;
 	void	   *arg;			/* the visitor's */
+	bool		nameless;		/* also rows without a name, which are none? */
 } Visit;
 
 /*
@@ -52,11 +54,14 @@ visit_row(const Visit *visit, Relation rel, const AttrNumber *columns, HeapTuple
 	bool		isnull;
 	Datum		name = heap_getattr(tuple, columns[STATE_NAME], desc, &isnull);
 
-	if (isnull)
-		return;
-	workspace.lockid = tfstate_workspace_lockid(workspace.relid, TextDatumGetCString(name));
-	if (workspace.lockid == NULL || !tfstate_pattern_matches(workspace.lockid, visit->pattern) ||
-		!tfstate_allowed(visit->privileges, workspace.lockid))
+	if (!isnull)
+	{
+		workspace.lockid = tfstate_workspace_lockid(workspace.relid, TextDatumGetCString(name));
+		if (workspace.lockid == NULL || !tfstate_pattern_matches(workspace.lockid, visit->pattern) ||
+			!tfstate_allowed(visit->privileges, workspace.lockid))
+			return;
+	}
+	else if (!visit->nameless)
 		return;
 	workspace.id = DatumGetInt64(heap_getattr(tuple, columns[STATE_ID], desc, &isnull));
 	workspace.data = heap_getattr(tuple, columns[STATE_DATA], desc, &workspace.is_null);
@@ -204,6 +209,38 @@ tfstate_states(PG_FUNCTION_ARGS)
 {
 	InitMaterializedSRF(fcinfo, 0);
 	tfstate_visit_workspaces(text_to_cstring(PG_GETARG_TEXT_PP(0)), put_state, fcinfo->resultinfo);
+	PG_RETURN_NULL();
+}
+
+static void
+put_table_row(const Workspace *workspace, void *arg)
+{
+	ReturnSetInfo *result = arg;
+	Datum		values[3];
+	bool		nulls[3] = {0};
+
+	values[0] = ObjectIdGetDatum(workspace->relid);
+	put_text(values, nulls, 1, workspace->lockid);
+	values[2] = Int64GetDatum(workspace->id);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * tfstate_rows() returns setof ("table" regclass, workspace text, id bigint)
+ *
+ * All rows of all attached tables, without a look at the states.
+ */
+Datum
+tfstate_rows(PG_FUNCTION_ARGS)
+{
+	Visit		visit;
+	ListCell   *lc;
+
+	InitMaterializedSRF(fcinfo, 0);
+	visit = visit_all(put_table_row, fcinfo->resultinfo);
+	visit.nameless = true;
+	foreach(lc, tfstate_attached_tables())
+		visit_table(&visit, lfirst_oid(lc), NULL);
 	PG_RETURN_NULL();
 }
 

@@ -8,11 +8,11 @@
 #ifndef TFSTATE_STATES_H
 #define TFSTATE_STATES_H
 
-/* A row of an attached table that has a name. */
+/* A row of an attached table. */
 typedef struct Workspace
 {
 	Oid			relid;			/* its table */
-	char	   *lockid;
+	char	   *lockid;			/* NULL if it has no name */
 	int64		id;
 	Datum		data;			/* may be compressed or stored elsewhere */
 	bool		is_null;		/* is there no data? */
