@@ -82,8 +82,11 @@ CALL fails($$SELECT tfstate_lock('prod')$$);
 CALL fails($$SELECT tfstate_lock('Prod/a')$$);
 CALL fails($$SELECT tfstate_lock(' prod/a')$$);
 CALL fails($$SELECT tfstate_lock('test/prod/a')$$);
--- Each privilege is apart: no view, no force.
-SELECT count(*) FROM tfstate_holders;
+-- Each privilege is apart: no view, no force.  But who may lock sees who has the lock, and
+-- who waits for it, of the lockids that it may lock.
+SELECT lockid, role, waiters FROM tfstate_holders;
+SELECT count(*) FROM tfstate_holders('held');
+SELECT tfstate_waiter_count('prod/a', 'durable'), tfstate_waiter_count('held', 'durable');
 CALL fails($$SELECT tfstate_force_unlock('prod/a', '1')$$);
 -- But the holder of a conflict is named, with all there is.
 CALL fails($$SELECT tfstate_lock('prod/a')$$);
@@ -170,6 +173,39 @@ ROLLBACK;
 SET ROLE regress_tfstate_alice;
 SELECT tfstate_has_privilege('a', 'lock');
 RESET ROLE;
+
+-- In one statement, too: an expression of a function is kept, and asked again by another
+-- role, for another privilege, and after grants.
+CREATE FUNCTION pg_temp.may(privilege text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answers text := '';
+	step text;
+BEGIN
+	FOREACH step IN ARRAY ARRAY['SET LOCAL ROLE regress_tfstate_alice', 'RESET ROLE', 'SET LOCAL ROLE regress_tfstate_bob', 'RESET ROLE',
+		'SELECT tfstate_grant(''regress_tfstate_bob'', ''b'')', 'SET LOCAL ROLE regress_tfstate_bob', 'RESET ROLE',
+		'SELECT tfstate_revoke(''regress_tfstate_bob'', ''b'')', 'SET LOCAL ROLE regress_tfstate_bob', 'RESET ROLE',
+		'GRANT regress_tfstate_alice TO regress_tfstate_bob', 'SET LOCAL ROLE regress_tfstate_bob', 'RESET ROLE',
+		'REVOKE regress_tfstate_alice FROM regress_tfstate_bob', 'SET LOCAL ROLE regress_tfstate_bob', 'RESET ROLE'] LOOP
+		EXECUTE step;
+		IF step LIKE '%LOCAL%' THEN
+			answers := answers || format(E'%s: %s %s\n', current_user, tfstate_has_privilege('b', 'lock'), tfstate_has_privilege('b', privilege));
+		END IF;
+	END LOOP;
+	RETURN answers;
+END;
+$$;
+SELECT tfstate_grant('regress_tfstate_alice', 'b');
+\pset format unaligned
+SELECT pg_temp.may('view');
+SELECT pg_temp.may('lock');
+SELECT string_agg(p || ' ' || tfstate_has_privilege('b', p), ', ' ORDER BY n)
+  FROM unnest(ARRAY['lock', 'view', 'lock', 'override', 'view']) WITH ORDINALITY u(p, n), set_config('role', 'regress_tfstate_alice', true);
+\pset format aligned
+DROP FUNCTION pg_temp.may;
+SELECT tfstate_revoke('regress_tfstate_alice', 'b');
+CALL fails($$SELECT tfstate_has_privilege('b', 'see')$$);
+CALL fails($$SELECT tfstate_has_privilege('b', 'LOCK')$$);
+CALL fails($$SELECT tfstate_has_privilege('b', '')$$);
 
 -- Membership, with and without inheritance.
 SELECT tfstate_grant('regress_tfstate_team', 'team/*');

@@ -108,6 +108,20 @@ SET tfstate.info = '{"ID": "from the setting", "Who": "me"}';
 SELECT id FROM tfstate_lock('s');
 SELECT who FROM tfstate_holders;
 SELECT tfstate_unlock('s', 'from the setting')->>'Who' AS released;
+-- It and the info that is given may have 8 kB together, whoever has how much of that.
+CREATE FUNCTION lock_with(setting integer, given integer) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	empty integer := pg_column_size(jsonb '{"a": ""}');
+BEGIN
+	PERFORM set_config('tfstate.info', jsonb_build_object('a', repeat('x', setting - empty))::text, true);
+	RETURN tfstate_unlock('s', id)->>'Path' FROM tfstate_lock('s', jsonb_build_object('b', repeat('x', given - empty)));
+END;
+$$;
+SELECT lock_with(4096, 4096), lock_with(100, 8092), lock_with(8092, 100);
+CALL fails($$SELECT lock_with(4096, 4097)$$);
+CALL fails($$SELECT lock_with(101, 8092)$$);
+CALL fails($$SELECT lock_with(8093, 100)$$);
+DROP FUNCTION lock_with;
 SELECT count(*) FROM tfstate_holders;
 
 -- Those that protect the server are the administrator's.

@@ -503,7 +503,7 @@ RETURNS SETOF @extschema@.tfstate_session_lock
 AS 'MODULE_PATHNAME', 'tfstate_session_locks'
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.tfstate_session_locks() IS
-'the locks of living sessions that the current role may view; none on a standby';
+'the locks of living sessions that the current role may take or view; none on a standby';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_session_locks() TO PUBLIC;
 
 CREATE VIEW @extschema@.tfstate_holders WITH (security_barrier) AS
@@ -530,7 +530,7 @@ SELECT l.lockid,
 		SELECT 'session', s.*
 		  FROM @extschema@.tfstate_session_locks() s) l
  WHERE (l.expires_at IS NULL OR l.expires_at > clock_timestamp())
-   AND @extschema@.tfstate_has_privilege(l.lockid, 'view');
+   AND (@extschema@.tfstate_has_privilege(l.lockid, 'view') OR @extschema@.tfstate_has_privilege(l.lockid, 'lock'));
 COMMENT ON VIEW @extschema@.tfstate_holders IS
 'the locks that are held, one row each';
 REVOKE ALL ON @extschema@.tfstate_holders FROM PUBLIC;

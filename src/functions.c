@@ -183,6 +183,20 @@ make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 }
 
 /*
+ * Take a lock, as tfstate_acquire() does.  Error if the privilege for it was taken back
+ * while we waited, which undoes that we have it.
+ */
+static bool
+acquire(const LockRequest *request, Holding *holding, LockConflict *conflict)
+{
+	bool		taken = tfstate_acquire(request, holding, conflict);
+
+	if (request->wait != 0)
+		tfstate_check_privilege(request->lockid, "lock");
+	return taken;
+}
+
+/*
  * Take a lock or raise the conflict, and return (id, fence).
  */
 static Datum
@@ -193,7 +207,7 @@ lock_or_raise(FunctionCallInfo fcinfo, const LockRequest *request)
 	Holding		holding;
 	LockConflict conflict;
 
-	if (!tfstate_acquire(request, &holding, &conflict))
+	if (!acquire(request, &holding, &conflict))
 		tfstate_raise_conflict(request->lockid, &conflict);
 	values[0] = HOLDING_DATUM(&holding, id);
 	values[1] = HOLDING_DATUM(&holding, fence);
@@ -231,7 +245,7 @@ tfstate_try_lock(PG_FUNCTION_ARGS)
 
 	tfstate_check_writable("tfstate_try_lock()");
 	request_arguments(fcinfo, &request);
-	locked = tfstate_acquire(&request, &holding, &conflict);
+	locked = acquire(&request, &holding, &conflict);
 	row = locked ? &holding : &conflict.holder;
 	values[0] = BoolGetDatum(locked);
 	if (locked || conflict.known)

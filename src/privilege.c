@@ -156,6 +156,15 @@ my_roles(void)
 	return mine;
 }
 
+/* Does what was granted give a privilege? */
+static bool
+gives(const char *granted, const char *privilege)
+{
+	if (strcmp(privilege, PRIVILEGE_SEE) == 0)
+		return strcmp(granted, "view") == 0 || strcmp(granted, "lock") == 0;
+	return strcmp(granted, privilege) == 0;
+}
+
 /*
  * Add the patterns for which a role was itself granted a privilege.
  */
@@ -177,7 +186,7 @@ add_patterns(List *patterns, Relation rel, Relation index, Snapshot snapshot,
 		Datum		word = heap_getattr(tuple, Anum_privilege_privilege, desc, &isnull);
 		Datum		pattern = heap_getattr(tuple, Anum_privilege_pattern, desc, &isnull);
 
-		if (strcmp(TextDatumGetCString(word), privilege) == 0)
+		if (gives(TextDatumGetCString(word), privilege))
 			patterns = lappend(patterns, TextDatumGetCString(pattern));
 	}
 	systable_endscan_ordered(scan);
@@ -267,13 +276,16 @@ tfstate_holder_role(const Holding *holding)
 	return name ? name : HOLDING_TEXT(holding, role_name);
 }
 
-/* The grants of a role, kept for one statement. */
+/* The grants of a role, kept as long as nothing can have changed. */
 typedef struct StatementPrivileges
 {
 	Oid			role;
 	TimestampTz statement;
+	CommandId	command;		/* what this transaction has written counts, ... */
+	uint64		completed;		/* ... and what others have committed */
 	char	   *privilege;
 	List	   *patterns;
+	MemoryContext context;		/* of these two; NULL if nothing is kept */
 } StatementPrivileges;
 
 /* Error unless it is the name of a privilege. */
@@ -289,29 +301,39 @@ check_privilege_name(const char *privilege)
 }
 
 /*
- * tfstate_privileges(), looked up once a statement for a function that a query
- * calls for each row.  The function's fn_extra is used up for that.
+ * tfstate_privileges(), looked up once for a function that a query calls for each row:
+ * again when the role, the privilege or the snapshot is another one, as it can be in one
+ * statement, since a function keeps its expressions.  The function's fn_extra is used up
+ * for that.
  */
 List *
 tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege)
 {
 	StatementPrivileges *cache = flinfo->fn_extra;
+	Snapshot	snapshot = GetActiveSnapshot();
 	MemoryContext old;
 
-	if (cache && cache->role == GetUserId() &&
+	if (cache && cache->context && cache->role == GetUserId() &&
 		cache->statement == GetCurrentStatementStartTimestamp() &&
+		cache->command == snapshot->curcid &&
+		cache->completed == snapshot->snapXactCompletionCount &&
 		strcmp(cache->privilege, privilege) == 0)
 		return cache->patterns;
 
-	check_privilege_name(privilege);
-	old = MemoryContextSwitchTo(flinfo->fn_mcxt);
-	cache = palloc(sizeof(StatementPrivileges));
+	if (cache == NULL)
+		flinfo->fn_extra = cache = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(StatementPrivileges));
+	if (cache->context)
+		MemoryContextDelete(cache->context);
+	cache->context = NULL;
+	old = MemoryContextSwitchTo(AllocSetContextCreate(flinfo->fn_mcxt, "tfstate privileges",
+													  ALLOCSET_SMALL_SIZES));
 	cache->role = GetUserId();
 	cache->statement = GetCurrentStatementStartTimestamp();
+	cache->command = snapshot->curcid;
+	cache->completed = snapshot->snapXactCompletionCount;
 	cache->privilege = pstrdup(privilege);
 	cache->patterns = tfstate_privileges(privilege);
-	MemoryContextSwitchTo(old);
-	flinfo->fn_extra = cache;
+	cache->context = MemoryContextSwitchTo(old);
 	return cache->patterns;
 }
 
@@ -324,6 +346,7 @@ tfstate_has_privilege(PG_FUNCTION_ARGS)
 	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *privilege = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
+	check_privilege_name(privilege);
 	PG_RETURN_BOOL(tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, privilege), lockid));
 }
 

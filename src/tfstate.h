@@ -111,6 +111,12 @@ typedef struct Holding
 #define HOLDING_INT64(h, col)	DatumGetInt64(HOLDING_DATUM(h, col))
 #define HOLDING_TEXT(h, col)	TextDatumGetCString(HOLDING_DATUM(h, col))
 
+/*
+ * What stands for the privilege to see who holds and who waits for a lock, which comes
+ * with "view" and with "lock".
+ */
+#define PRIVILEGE_SEE	"see"
+
 /* What somebody asks of the lock engine. */
 typedef struct LockRequest
 {

@@ -65,7 +65,7 @@ tfstate_session_alive(PG_FUNCTION_ARGS)
  * tfstate_waiter_count(lockid text, mode text) returns integer
  *
  * All who wait have or want K.  So has the holder of a lock in session mode.
- * NULL without the privilege to view the lockid.
+ * NULL without the privilege to lock or view the lockid.
  */
 Datum
 tfstate_waiter_count(PG_FUNCTION_ARGS)
@@ -75,7 +75,7 @@ tfstate_waiter_count(PG_FUNCTION_ARGS)
 	int			requests;
 
 	if (RecoveryInProgress() ||
-		!tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, "view"), lockid))
+		!tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, PRIVILEGE_SEE), lockid))
 		PG_RETURN_NULL();
 	key = tfstate_key_tag(lockid);
 	requests = LockWaiterCount(&key);
@@ -101,7 +101,7 @@ tfstate_session_locks(PG_FUNCTION_ARGS)
 	if (RecoveryInProgress())
 		PG_RETURN_NULL();
 
-	patterns = tfstate_privileges("view");
+	patterns = tfstate_privileges(PRIVILEGE_SEE);
 	rel = table_open(tfstate_catalog()->session, AccessShareLock);
 	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
@@ -283,7 +283,7 @@ tfstate_waiters(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	char	   *pattern = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	List	   *patterns = tfstate_privileges("view");
+	List	   *patterns = tfstate_privileges(PRIVILEGE_SEE);
 	int			position = 0;
 	int			count;
 	Waiter	   *waiters;
