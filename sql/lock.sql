@@ -221,6 +221,23 @@ SELECT count(DISTINCT (l).id) AS ids,
 	   bool_and((l).id ~ '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$') AS version_4
   FROM (SELECT tfstate_lock('id/' || i) AS l FROM generate_series(1, 50) AS i OFFSET 0) AS locks;
 
+-- However many workspaces a session has locked, the next lock looks after some of them.
+DO $$ BEGIN PERFORM tfstate_attach('tf_many'); END $$;
+SET tfstate.guard = off;
+INSERT INTO tf_many.states (name, data)
+SELECT 'w' || i, '{"version": 4, "serial": 1, "lineage": "l", "resources": []}' FROM generate_series(1, 100) i;
+RESET tfstate.guard;
+SELECT count(tfstate_lock('tf_many.states/w' || i)) FROM generate_series(1, 100) i;
+BEGIN;
+SELECT pg_stat_get_xact_numscans('tfstate_durable_lock_pkey'::regclass) AS before \gset
+SELECT fence > 0 AS locked FROM tfstate_lock('another');
+SELECT pg_stat_get_xact_numscans('tfstate_durable_lock_pkey'::regclass) - :before BETWEEN 1 AND 40 AS bounded;
+COMMIT;
+SELECT count(tfstate_unlock(lockid)) FROM tfstate_holders;
+SELECT * FROM tags;
+DROP SCHEMA tf_many CASCADE;
+DROP SEQUENCE public.global_states_id_seq;
+
 DROP EXTENSION tfstate CASCADE;
 DROP VIEW tags;
 DROP PROCEDURE fails;

@@ -493,7 +493,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.tfstate_session_alive(bigint) TO PUBLIC;
 CREATE FUNCTION @extschema@.tfstate_waiter_count(lockid text, mode text)
 RETURNS integer
 AS 'MODULE_PATHNAME', 'tfstate_waiter_count'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.tfstate_waiter_count(text, text) IS
 'how many sessions wait for a lock that is held in the given mode; NULL on a standby';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_waiter_count(text, text) TO PUBLIC;

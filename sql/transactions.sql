@@ -265,6 +265,55 @@ $$;
 SELECT * FROM held;
 SELECT mode, count(*) FROM tfstate_history('loop') GROUP BY mode ORDER BY mode;
 
+-- To take one lockid again and again needs no more room than to take it once, and a
+-- rollback to a savepoint gives the room back.
+SET tfstate.max_session_locks = 3;
+SELECT count(tfstate_unlock('again')) FROM generate_series(1, 10) n, tfstate_lock('again' || left(n::text, 0));
+SELECT count(tfstate_unlock('again')) FROM generate_series(1, 10) n, tfstate_lock('again' || left(n::text, 0), mode => 'session');
+DO $$
+BEGIN
+	FOR i IN 1 .. 10 LOOP
+		BEGIN
+			PERFORM tfstate_lock('sub/' || i || '/' || j, mode => CASE i % 2 WHEN 0 THEN 'session' ELSE 'durable' END)
+			   FROM generate_series(1, 3) j;
+			RAISE division_by_zero;
+		EXCEPTION WHEN division_by_zero THEN
+			NULL;
+		END;
+	END LOOP;
+END;
+$$;
+-- What is released to the savepoint around it goes with that.
+BEGIN;
+SAVEPOINT a;
+SAVEPOINT b;
+SELECT count(tfstate_lock('sub/' || n)) FROM generate_series(1, 3) n;
+RELEASE b;
+CALL fails($$SELECT tfstate_lock('sub/4')$$);
+SELECT locked FROM tfstate_try_lock('sub/1');
+ROLLBACK TO a;
+SELECT count(tfstate_lock('sub/' || n)) FROM generate_series(4, 6) n;
+CALL fails($$SELECT tfstate_lock('sub/7')$$);
+-- There is always room for what is taken already.
+SELECT tfstate_unlock('sub/4') IS NOT NULL AS released;
+SELECT fence > 0 AS locked FROM tfstate_lock('sub/4');
+ROLLBACK;
+-- Of those in session mode, released and taken anew in one transaction, each counts once.
+SELECT count(tfstate_lock('s/' || n, mode => 'session')) FROM generate_series(1, 2) n;
+BEGIN;
+SELECT tfstate_unlock('s/1') IS NOT NULL AS released;
+SELECT fence > 0 AS locked FROM tfstate_lock('s/1', mode => 'session');
+SELECT tfstate_unlock('s/1') IS NOT NULL AS released;
+SELECT fence > 0 AS locked FROM tfstate_lock('s/1', mode => 'session');
+COMMIT;
+SELECT fence > 0 AS locked FROM tfstate_lock('s/3', mode => 'session');
+CALL fails($$SELECT tfstate_lock('s/4')$$);
+SELECT count(tfstate_unlock('s/' || n)) FROM generate_series(1, 3) n;
+SELECT count(tfstate_lock('s/' || n, mode => 'session')) FROM generate_series(1, 3) n;
+SELECT count(tfstate_unlock('s/' || n)) FROM generate_series(1, 3) n;
+RESET tfstate.max_session_locks;
+SELECT * FROM held;
+
 -- Chained transactions.
 BEGIN;
 SELECT id FROM tfstate_lock('s', '{"ID": "1"}', 'session');
@@ -289,10 +338,26 @@ CALL fails($$CALL tfstate_wait_lock('r')$$);
 CALL fails($$SELECT tfstate_unlock('d')$$);
 CALL fails($$SELECT tfstate_renew('d', '1')$$);
 CALL fails($$SELECT tfstate_force_unlock('d')$$);
+SELECT tfstate_pg.pg_try_advisory_lock(4711) AS built_in, tfstate_pg.pg_advisory_unlock(4711) AS unlocked;
 CALL fails($$SELECT tfstate_grant('public')$$);
 COMMIT;
 SELECT * FROM held;
 SELECT tfstate_unlock('d')->>'ID' AS released;
+-- Nor does the shim change anything of a workspace.
+DO $$ BEGIN PERFORM tfstate_attach('tf_ro'); END $$;
+SELECT id FROM tf_ro.states \gset
+SELECT tfstate_pg.pg_try_advisory_lock(:id) AS locked;
+BEGIN READ ONLY;
+CALL fails('SELECT tfstate_pg.pg_try_advisory_lock(' || :id || ')');
+CALL fails('SELECT tfstate_pg.pg_try_advisory_lock(-1)');
+CALL fails('SELECT tfstate_pg.pg_advisory_unlock(' || :id || ')');
+CALL fails('SELECT tfstate_pg.pg_advisory_unlock(-1)');
+COMMIT;
+SELECT lockid, mode FROM tfstate_holders;
+SELECT tfstate_pg.pg_advisory_unlock(:id) AS unlocked;
+DROP SCHEMA tf_ro CASCADE;
+DROP SEQUENCE public.global_states_id_seq;
+SELECT * FROM held;
 
 -- A cursor: locks are taken as rows are fetched.
 BEGIN;

@@ -57,7 +57,7 @@ DROP FUNCTION uses_index;
 BEGIN;
 SELECT tfstate_unlock('prod/1')->>'ID' AS released;
 SELECT id FROM tfstate_lock('prod/4', '{"ID": "4"}');
-SELECT lockid FROM tfstate_holders('prod/*') ORDER BY lockid;
+SELECT lockid, waiters FROM tfstate_holders('prod/*') ORDER BY lockid;
 SELECT count(*) FROM tfstate_history;
 ROLLBACK;
 SELECT lockid FROM tfstate_holders('prod/*') ORDER BY lockid;

@@ -12,7 +12,8 @@
  * durable mode too: as long as it is there, a Terraform without tfstate is kept
  * out.  A durable lock can be released, or lost, without that session having
  * part in it.  What it has kept then shuts out nobody who uses tfstate, and it
- * gives it back when it takes its next lock, or ends.  A lease that has expired
+ * gives it back when it takes its next lock (one of the next, where it has kept many),
+ * or ends.  A lease that has expired
  * is not lost yet: it can be renewed until somebody takes the lock.
  *
  *-------------------------------------------------------------------------
@@ -22,6 +23,9 @@
 #include "tfstate.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+
+/* How many of the shares that a session has kept are looked at with each lock. */
+#define LOOK_AT_KEPT	16
 
 /* The share of a durable lock that this session took. */
 struct KeptBuiltin
@@ -111,28 +115,46 @@ tfstate_return_builtin(const Holding *holding)
 }
 
 /*
+ * Is the share still of use: is the holding that it was taken for still there?
+ */
+static bool
+is_needed(const KeptBuiltin *kept)
+{
+	Holding		holding;
+
+	return tfstate_current_holding(kept->lockid, &holding) &&
+		HOLDING_INT64(&holding, fence) == kept->fence;
+}
+
+/*
  * Give back what this session has kept of durable locks that have ended.  Not
  * while this transaction may yet decide about one of them.
+ *
+ * Each call looks at some, in turn, so that it takes no longer where they are many.
  */
 void
 tfstate_drop_stale_builtins(void)
 {
-	ListCell   *lc;
+	static int	next = 0;
 
 	if (tfstate_has_pending())
 		return;
-	foreach(lc, kept_builtins)
+	for (int left = Min(list_length(kept_builtins), LOOK_AT_KEPT); left > 0; left--)
 	{
-		KeptBuiltin *kept = lfirst(lc);
-		LOCKTAG		tag = tfstate_builtin_tag(kept->key);
-		Holding		holding;
+		KeptBuiltin *kept;
+		LOCKTAG		tag;
 
-		if (tfstate_current_holding(kept->lockid, &holding) &&
-			HOLDING_INT64(&holding, fence) == kept->fence)
+		if (next >= list_length(kept_builtins))
+			next = 0;
+		kept = list_nth(kept_builtins, next);
+		if (is_needed(kept))
+		{
+			next++;
 			continue;
+		}
+		tag = tfstate_builtin_tag(kept->key);
 		if (tfstate_session_is_mine(kept->session))
 			(void) LockRelease(&tag, ShareLock, true);
-		kept_builtins = foreach_delete_current(kept_builtins, lc);
-		free_kept(kept);
+		tfstate_forget_kept(kept);
 	}
 }

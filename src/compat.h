@@ -46,15 +46,48 @@ compat_lock_held_by_me(const LOCKTAG *tag, LOCKMODE mode)
 #endif
 }
 
-/* The backend that runs a virtual transaction; NULL when it is gone. */
-static inline PGPROC *
-compat_vxid_proc(VirtualTransactionId vxid)
+/*
+ * Take a tag for the transaction if that is possible at once.  A full lock table is no
+ * error.
+ */
+static inline bool
+compat_try_lock(const LOCKTAG *tag, LOCKMODE mode)
 {
-#if PG_VERSION_NUM >= 170000
-	return ProcNumberGetProc(vxid.procNumber);
+#if PG_VERSION_NUM >= 180000
+	return LockAcquireExtended(tag, mode, false, true, false, NULL, false) !=
+		LOCKACQUIRE_NOT_AVAIL;
 #else
-	return BackendIdGetProc(vxid.backendId);
+	return LockAcquireExtended(tag, mode, false, true, false, NULL) != LOCKACQUIRE_NOT_AVAIL;
 #endif
+}
+
+/*
+ * Has a process locked a tag in that mode?  The caller has the lock of the part of
+ * the lock table that the tag's hash falls into.
+ */
+static inline bool
+compat_proc_holds(PGPROC *proc, const LOCKTAG *tag, uint32 hash, LOCKMODE mode)
+{
+	int			partition = LockHashPartition(hash);
+#if PG_VERSION_NUM >= 160000
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &proc->myProcLocks[partition])
+	{
+		PROCLOCK   *item = dlist_container(PROCLOCK, procLink, iter.cur);
+#else
+	SHM_QUEUE  *queue = &proc->myProcLocks[partition];
+	PROCLOCK   *item = NULL;
+
+	while ((item = (PROCLOCK *) SHMQueueNext(queue, item ? &item->procLink : queue,
+											 offsetof(PROCLOCK, procLink))) != NULL)
+	{
+#endif
+		if ((item->holdMask & LOCKBIT_ON(mode)) != 0 &&
+			memcmp(&item->tag.myLock->tag, tag, sizeof(LOCKTAG)) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* The number that tells this backend's transactions apart. */

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -268,7 +269,8 @@ tfstate_try_lock(PG_FUNCTION_ARGS)
  *					 ttl interval, INOUT id text, INOUT fence bigint)
  *
  * A query's snapshot keeps vacuum from removing what was deleted since.  This
- * procedure commits first, and waits in the next transaction with none.
+ * procedure commits first, and waits in the next transaction with none.  Nobody expects
+ * that of a call among others, so it is refused where there is something to be committed.
  */
 Datum
 tfstate_wait_lock(PG_FUNCTION_ARGS)
@@ -282,6 +284,12 @@ tfstate_wait_lock(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 				 errmsg("tfstate_wait_lock() cannot be called in a transaction block"),
 				 errhint("Call tfstate_lock() with a wait there.")));
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("tfstate_wait_lock() cannot be called in a transaction that has written something"),
+				 errdetail("It waits in a transaction of its own, and would commit what was written before."),
+				 errhint("Commit before the call.")));
 	request_arguments(fcinfo, &request);
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect_ext failed");

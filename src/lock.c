@@ -345,7 +345,6 @@ take(const LockRequest *request, const LOCKTAG *key, int64 newest_fence, Holding
 		tfstate_sync_at_commit();
 	else
 		tfstate_promote_at_commit(key, HOLDING_INT64(holding, session), NULL);
-	tfstate_count_lock();
 }
 
 /*
@@ -408,7 +407,8 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 	WaitLimit	limit;
 	bool		adopted;
 
-	tfstate_check_lock_count();
+	if (!had_key)
+		tfstate_check_lock_count();
 	tfstate_drop_stale_builtins();
 	tfstate_start_wait(&limit, request->wait);
 	if (is_held_still(request, &key, conflict))
@@ -420,6 +420,8 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 		tfstate_release_tag(&key);
 		return false;
 	}
+	if (!had_key)
+		tfstate_count_lock();
 	if (adopted)
 		*holding = conflict->holder;
 	else
@@ -456,10 +458,14 @@ tfstate_release(const Holding *holding, const char *how, const char *reason)
 /*
  * Extend a lease, by ttl or, if that is NULL, by its own.  Returns false if
  * somebody else has changed or deleted its row since it was read.
+ *
+ * The new time counts from when the row is ours, for which we may have to wait.
  */
 bool
 tfstate_renew_lease(Holding *holding, Interval *ttl)
 {
+	if (!tfstate_lock_holding(holding))
+		return false;
 	set_expiry(holding, ttl ? ttl : DatumGetIntervalP(HOLDING_DATUM(holding, ttl)));
 	tfstate_sync_at_commit();
 	return tfstate_update_holding(holding, true);

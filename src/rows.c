@@ -41,6 +41,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "common/pg_prng.h"
 #include "compat.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -257,6 +258,7 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 		int64		fence = DatumGetInt64(heap_getattr(tuple, Anum_lock_fence,
 													   RelationGetDescr(rel), &isnull));
 
+		CHECK_FOR_INTERRUPTS();
 		*newest = Max(*newest, fence);
 		/* A renewed holding has several versions under one fence. */
 		if (fence < deleted_fence && !found)
@@ -566,13 +568,13 @@ tfstate_update_holding(Holding *holding, bool wait)
 }
 
 /*
- * Keep a row from being changed or deleted until the end of the transaction.
- * Returns false if somebody else has changed, moved or deleted it since it was read.
+ * Lock a row until the end of the transaction.  Returns false if somebody else has
+ * changed, moved or deleted it since it was read.
  */
-bool
-tfstate_pin_holding(const Holding *holding)
+static bool
+lock_row(const Holding *holding, LOCKMODE table_mode, LockTupleMode mode)
 {
-	Relation	rel = table_open(table_of(holding->durable), RowShareLock);
+	Relation	rel = table_open(table_of(holding->durable), table_mode);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ItemPointerData tid = holding->tid;
 	TM_FailureData failure;
@@ -580,11 +582,73 @@ tfstate_pin_holding(const Holding *holding)
 
 	if (!was_moved(holding, rel))
 		result = table_tuple_lock(rel, &tid, InvalidSnapshot, slot,
-								  GetCurrentCommandId(true), LockTupleShare,
+								  GetCurrentCommandId(true), mode,
 								  LockWaitBlock, 0, &failure);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return result == TM_Ok;
+}
+
+/*
+ * Keep a row from being changed or deleted until the end of the transaction.
+ * Returns false if somebody else has changed, moved or deleted it since it was read.
+ */
+bool
+tfstate_pin_holding(const Holding *holding)
+{
+	return lock_row(holding, RowShareLock, LockTupleShare);
+}
+
+/*
+ * Be the only one who may change a row.  Returns false as tfstate_pin_holding() does.
+ */
+bool
+tfstate_lock_holding(const Holding *holding)
+{
+	return lock_row(holding, RowExclusiveLock, LockTupleNoKeyExclusive);
+}
+
+/*
+ * Find rows that dead sessions have left: some of them, on a few pages of the table,
+ * from where the last look of this session has ended.  The first begins anywhere.
+ */
+List *
+tfstate_dead_holdings(int max_blocks, int max_rows)
+{
+	Relation	rel = table_open(tfstate_catalog()->session, RowExclusiveLock);
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+	static BlockNumber next = InvalidBlockNumber;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan_strat(rel, SnapshotAny, 0, NULL, false, false);
+	List	   *dead = NIL;
+
+	if (next == InvalidBlockNumber && blocks > 0)
+		next = (BlockNumber) pg_prng_uint64_range(&pg_global_prng_state, 0, blocks - 1);
+	if (next >= blocks)
+		next = 0;
+	heap_setscanlimits(scan, next, Min(blocks - next, max_blocks));
+	next += max_blocks;
+	while (list_length(dead) < max_rows &&
+		   table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		Holding    *holding;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!table_tuple_satisfies_snapshot(rel, slot, snapshot))
+			continue;
+		holding = palloc(sizeof(Holding));
+		read_holding(ExecFetchSlotHeapTuple(slot, false, NULL), rel, false, holding);
+		if (!tfstate_session_is_alive(HOLDING_INT64(holding, session)))
+			dead = lappend(dead, holding);
+		if (list_length(dead) == max_rows)
+			next = ItemPointerGetBlockNumber(&slot->tts_tid);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	return dead;
 }
 
 /* Is it a lease whose time is over? */

@@ -215,6 +215,7 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 {
 	Holding		holding;
 
+	tfstate_check_writable("pg_advisory_unlock()");
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -280,6 +281,7 @@ release_creation(const char *lockid, int64 key)
 	const char *run = tfstate_my_run();
 	Holding		holding;
 
+	tfstate_check_writable("pg_advisory_unlock()");
 	if (tfstate_current_holding(lockid, &holding) && tfstate_is_ours(&holding))
 		return shim_release(lockid, NULL, true);
 	if (run && tfstate_find_created(run, key, &holding))

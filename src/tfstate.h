@@ -286,7 +286,9 @@ extern bool tfstate_find_created(const char *run_id, int64 unlock_key, Holding *
 extern void tfstate_insert_holding(Holding *holding);
 extern TM_Result tfstate_delete_holding(const Holding *holding, bool wait);
 extern bool tfstate_update_holding(Holding *holding, bool wait);
+extern List *tfstate_dead_holdings(int max_blocks, int max_rows);
 extern bool tfstate_pin_holding(const Holding *holding);
+extern bool tfstate_lock_holding(const Holding *holding);
 extern bool tfstate_holding_expired(const Holding *holding);
 
 /* fence.c */
@@ -323,6 +325,9 @@ extern void tfstate_wait_as_first(const LOCKTAG *key, TransactionId changing,
 								  TimestampTz expires_at, const WaitLimit *limit);
 extern bool tfstate_wait_tag_as_first(const LOCKTAG *key, const LOCKTAG *tag,
 									  const WaitLimit *limit);
+
+/* reclaim.c */
+extern void tfstate_reclaim_some(void);
 
 /* builtin.c */
 extern void tfstate_keep_builtin(const Holding *holding);

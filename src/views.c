@@ -64,8 +64,9 @@ tfstate_session_alive(PG_FUNCTION_ARGS)
 /*
  * tfstate_waiter_count(lockid text, mode text) returns integer
  *
- * All who wait have or want K.  So has the holder of a lock in session mode.
- * NULL without the privilege to lock or view the lockid.
+ * All who wait have or want K.  So has the holder of a lock in session mode, and who
+ * has not committed yet that it took the lock, which is nobody but us then: the others
+ * see no such lock.  NULL without the privilege to lock or view the lockid.
  */
 Datum
 tfstate_waiter_count(PG_FUNCTION_ARGS)
@@ -79,7 +80,8 @@ tfstate_waiter_count(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	key = tfstate_key_tag(lockid);
 	requests = LockWaiterCount(&key);
-	if (strcmp(text_to_cstring(PG_GETARG_TEXT_PP(1)), "session") == 0)
+	if (strcmp(text_to_cstring(PG_GETARG_TEXT_PP(1)), "session") == 0 ||
+		compat_lock_held_by_me(&key, ExclusiveLock))
 		requests--;
 	PG_RETURN_INT32(Max(requests, 0));
 }
@@ -131,8 +133,34 @@ typedef struct Waiter
 	bool		first;			/* has W */
 	TimestampTz since;
 	int			pid;
+	bool		has_key;		/* waits for a built-in lock? */
+	int64		key;			/* which one */
 	const char *lockid;			/* NULL while not found out */
 } Waiter;
+
+/* Is it the tag of pg_advisory_lock(bigint), in this database? */
+static bool
+is_builtin(const LOCKTAG *tag)
+{
+	LOCKTAG		builtin = tfstate_builtin_tag((int64) tfstate_tag_number(tag));
+
+	return memcmp(tag, &builtin, sizeof(LOCKTAG)) == 0;
+}
+
+/*
+ * Note the built-in lock that a process waits for, if it is among the waiters.
+ */
+static void
+set_key(Waiter *waiters, int count, const LockInstanceData *lock)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (!waiters[i].first || waiters[i].pid != lock->pid)
+			continue;
+		waiters[i].has_key = true;
+		waiters[i].key = (int64) tfstate_tag_number(&lock->locktag);
+	}
+}
 
 /*
  * All who wait in this database, as an array in the current memory context.
@@ -155,8 +183,14 @@ collect_waiters(int *count)
 		waiters[*count].first = first;
 		waiters[*count].since = lock->waitStart;
 		waiters[*count].pid = lock->pid;
+		waiters[*count].has_key = false;
 		waiters[*count].lockid = NULL;
 		(*count)++;
+	}
+	for (int i = 0; i < data->nelements; i++)
+	{
+		if (data->locks[i].waitLockMode != NoLock && is_builtin(&data->locks[i].locktag))
+			set_key(waiters, *count, &data->locks[i]);
 	}
 	return waiters;
 }
@@ -234,6 +268,31 @@ name_waiters_from(Oid relid, Waiter *waiters, int count)
 }
 
 /*
+ * Where a client without tfstate has a workspace there is no row: the waiter's built-in
+ * lock tells the lockid.
+ */
+static void
+name_waiters_by_key(Waiter *waiters, int count)
+{
+	List	   *tables = NIL;
+
+	for (int i = 0; i < count; i++)
+	{
+		char	   *lockid;
+
+		if (waiters[i].lockid || !waiters[i].has_key)
+			continue;
+		if (tables == NIL)
+			tables = tfstate_attached_tables();
+		lockid = tfstate_creation_lockid(tables, waiters[i].key);
+		if (lockid == NULL)
+			lockid = tfstate_workspace_by_id(tables, waiters[i].key);
+		if (lockid)
+			name_waiters(waiters, count, lockid);
+	}
+}
+
+/*
  * Since when somebody waits.  The lock manager does not know it of the first,
  * who has K: there it is the start of his statement.
  */
@@ -300,6 +359,7 @@ tfstate_waiters(PG_FUNCTION_ARGS)
 	{
 		name_waiters_from(tfstate_catalog()->durable, waiters, count);
 		name_waiters_from(tfstate_catalog()->session, waiters, count);
+		name_waiters_by_key(waiters, count);
 	}
 	for (int i = 0; i < count; i++)
 	{

@@ -50,8 +50,11 @@
 #include "miscadmin.h"
 #include "replication/syncrep.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
 #include "tfstate.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 typedef enum PendingKind
 {
@@ -79,15 +82,20 @@ static bool sync_at_commit = false;
 static bool wrote_only_releases = true;
 static XLogRecPtr releases_end = InvalidXLogRecPtr;
 
+/* The table of session locks, if this transaction has taken one. */
+static Oid	session_table = InvalidOid;
+
 /* The synchronous_commit of a commit whose flush is postponed, else off. */
 static int	postponed_commit = SYNCHRONOUS_COMMIT_OFF;
 
 /*
- * How many locks this session has in the lock manager: those in session mode
- * that are committed, and those that this transaction took.
+ * What this session has in the lock manager: how many locks in session mode that are
+ * committed, and for each K that this transaction took besides, which subtransaction
+ * did.  To take and release one lockid again and again needs but one K, and a rollback
+ * to a savepoint gives back those that were taken after it.
  */
 static int	session_locks = 0;
-static int	transaction_locks = 0;
+static List *taken = NIL;		/* of SubTransactionId, in TopTransactionContext */
 
 static void
 add_pending(PendingKind kind, const LOCKTAG *tag, int64 session, KeptBuiltin *kept)
@@ -112,6 +120,8 @@ void
 tfstate_promote_at_commit(const LOCKTAG *tag, int64 session, KeptBuiltin *kept)
 {
 	add_pending(PENDING_PROMOTE, tag, session, kept);
+	if (tfstate_is_key(tag))
+		session_table = tfstate_catalog()->session;
 }
 
 /*
@@ -176,20 +186,23 @@ tfstate_check_lock_count(void)
 {
 	if (!tfstate_session_is_open())
 		session_locks = 0;
-	if (session_locks + transaction_locks >= tfstate_max_session_locks)
+	if (session_locks + list_length(taken) >= tfstate_max_session_locks)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many state locks in one session"),
 				 errdetail("The session has %d locks in session mode and has taken %d in this transaction; tfstate.max_session_locks is %d.",
-						   session_locks, transaction_locks, tfstate_max_session_locks),
+						   session_locks, list_length(taken), tfstate_max_session_locks),
 				 errhint("Release some, or commit between locks in durable mode.")));
 }
 
-/* Count a lock that this transaction took. */
+/* Count a K that this transaction took, and that the session did not have before. */
 void
 tfstate_count_lock(void)
 {
-	transaction_locks++;
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	taken = lappend_int(taken, (int) GetCurrentSubTransactionId());
+	MemoryContextSwitchTo(old);
 }
 
 /* Does somebody wait for a row that this transaction deletes? */
@@ -252,6 +265,10 @@ before_commit(void)
 {
 	ListCell   *lc;
 
+	/* The transaction may have dropped the extension. */
+	if (OidIsValid(session_table) && !sync_at_commit &&
+		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(session_table)))
+		tfstate_reclaim_some();
 	foreach(lc, pending)
 	{
 		Pending    *item = lfirst(lc);
@@ -276,22 +293,26 @@ before_commit(void)
 /*
  * Wake who has the tag: only somebody who runs a transaction can, and it is the
  * waiter, or somebody whom a needless wake-up does no harm.
+ *
+ * After the commit nothing may fail, so nothing is allocated here.
  */
 static void
 wake_owner(const LOCKTAG *tag)
 {
-	VirtualTransactionId *vxid;
+	uint32		hash = LockTagHashCode(tag);
 
 	if (LockWaiterCount(tag) == 0)
 		return;
-	for (vxid = GetLockConflicts(tag, ExclusiveLock, NULL);
-		 VirtualTransactionIdIsValid(*vxid); vxid++)
+	LWLockAcquire(LockHashPartitionLock(hash), LW_SHARED);
+	for (int i = 0; i < ProcGlobal->allProcCount; i++)
 	{
-		PGPROC	   *proc = compat_vxid_proc(*vxid);
+		PGPROC	   *proc = &ProcGlobal->allProcs[i];
 
-		if (proc)
+		if (proc != MyProc && proc->pid != 0 &&
+			compat_proc_holds(proc, tag, hash, ExclusiveLock))
 			SetLatch(&proc->procLatch);
 	}
+	LWLockRelease(LockHashPartitionLock(hash));
 }
 
 static void
@@ -372,10 +393,11 @@ forget_transaction(void)
 {
 	restore_synchronous_commit();
 	pending = NIL;
+	session_table = InvalidOid;
 	sync_at_commit = false;
 	wrote_only_releases = true;
 	releases_end = InvalidXLogRecPtr;
-	transaction_locks = 0;
+	taken = NIL;
 }
 
 static void
@@ -428,6 +450,15 @@ subxact_callback(SubXactEvent event, SubTransactionId subxact,
 		}
 		not_promoted(item);
 		pending = foreach_delete_current(pending, lc);
+	}
+	foreach(lc, taken)
+	{
+		if ((SubTransactionId) lfirst_int(lc) != subxact)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			lfirst_int(lc) = (int) parent;
+		else
+			taken = foreach_delete_current(taken, lc);
 	}
 }
 

@@ -112,6 +112,19 @@ is(sql("SELECT pid FROM tfstate_holders('block')"),
 	$waiter->{pid}, 'but not in DO, whose transactions are its own');
 $waiter->query_safe("SELECT tfstate_unlock('block')");
 
+# What others have written in the transaction is not committed in passing.
+sql('CREATE TABLE written (i int)');
+sql("CREATE PROCEDURE call_it(commits boolean) LANGUAGE plpgsql AS 'DECLARE i text; f bigint; BEGIN INSERT INTO written VALUES (1); IF commits THEN COMMIT; END IF; CALL tfstate_wait_lock(''block'', id => i, fence => f); END'");
+$waiter->query('CALL call_it(false)');
+like(
+	$waiter->{err},
+	qr/ERROR:  2D000: tfstate_wait_lock\(\) cannot be called in a transaction that has written something\n/,
+	'a procedure that has written something has to commit first');
+is(sql("SELECT count(*) FROM written, tfstate_holders"), 0, 'and nothing has happened');
+$waiter->query_safe('CALL call_it(true)');
+is(sql("SELECT count(*) FROM written, tfstate_holders('block')"), 1, 'as another does');
+$waiter->query_safe("SELECT tfstate_unlock('block')");
+
 # An info of almost 8 kB that cannot be compressed, in every mode and through
 # each call, while somebody waits for it and reads it.
 my $text = join('', map { ('a' .. 'z', 'A' .. 'Z', 0 .. 9)[ rand 62 ] } 1 .. 7900);

@@ -225,6 +225,17 @@ cmp_ok(time - $start, '<', 8, 'and counts from its beginning');
 $first->query_safe('RESET lock_timeout');
 $holder->query_safe("SELECT tfstate_unlock('stages')");
 
+# A renewal that had to wait counts from when it is done.
+$holder->query_safe("SELECT tfstate_lock('renewed', $info, ttl => '500 ms')");
+$second->query_safe("BEGIN; SELECT FROM tfstate_durable_lock WHERE lockid = 'renewed' FOR SHARE");
+$holder->send("SELECT tfstate_renew('renewed', 'h') > clock_timestamp()");
+wait_for('the renewal',
+	sub { sql("SELECT wait_event_type FROM pg_stat_activity WHERE pid = $holder->{pid}") eq 'Lock' });
+sleep 0.7;
+$second->query_safe('COMMIT');
+is($holder->result, 't', 'a renewal that had to wait does not end in the past');
+$holder->query_safe("SELECT tfstate_unlock('renewed')");
+
 # The extension is dropped, and perhaps created again, while somebody waits: that is
 # an error that says so, for the first waiter and the second.
 foreach my $again ('', '; CREATE EXTENSION tfstate')
