@@ -42,7 +42,7 @@ classpath+=:$java/guava.jar:$java/slf4j-api.jar:$java/slf4j-nop.jar
 
 # Compiles the driver of each peer into $work.
 build_drivers() {
-	quietly gcc -O2 -Wall -I"$("$PG_CONFIG" --includedir)" -o "$work/driver" "$root/bench/driver.c" \
+	quietly gcc -O2 -Wall -I"$("$PG_CONFIG" --includedir)" -I/usr/include/postgresql -o "$work/driver" "$root/bench/driver.c" \
 		-L"$("$PG_CONFIG" --libdir)" -lpq -lhiredis -lpthread
 	quietly env GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE="$work/go" \
 		go build -o "$work/etcd-driver" "$root/bench/etcd.go"
@@ -124,7 +124,7 @@ start_servers() {
 
 # where /tmp may be in memory, this is not
 work_parent=/var/tmp
-prepare libpq-dev redis-server libhiredis-dev etcd-server golang-go golang-etcd-server-dev \
+prepare libpq-dev redis-server redis-tools libhiredis-dev etcd-server golang-go golang-etcd-server-dev \
 	default-jdk-headless libzookeeper-java libcurator-recipes-java gnuplot-nox
 heading 'Building tfstate and the drivers'
 # shellcheck disable=SC2119

@@ -5,9 +5,9 @@
 # (bash test/all.sh tap 001_crash).  Builds and installs first; the regression
 # and isolation tests get a throwaway server, the others start their own.  Each
 # kind of round of test/robustness.sh counts as a test.
-# What failed is told again at the end, and the last line is the count of all
-# tests; the exit status is 0 only if some ran and none failed.  From the
-# environment: TERRAFORM, the terraform or tofu that is run (test/clients.sh has
+# What was skipped and what failed is told at the end, and the last line is the
+# count of all tests; the exit status is 0 only if some ran and none failed.  From
+# the environment: TERRAFORM, the terraform or tofu that is run (test/clients.sh has
 # several), by default terraform in the PATH; SETTINGS, further lines for the
 # throwaway server's postgresql.conf.
 
@@ -30,9 +30,17 @@ find_tests() {
 	((${#tests[@]} > 0))
 }
 
-# Keeps the lines of $work/output that match a pattern, to be told at the end.
+# Keeps what $work/output says of failures, to be told at the end: the lines that match
+# a pattern and what scripts and the shell complained of, or else its last lines.
 keep_failures() {
-	grep -E "$1" "$work/output" >>"$work/failures" || true
+	grep -E "$1|^[^ ]*[.]sh: |command not found" "$work/output" >>"$work/failures" ||
+		tail -n 20 "$work/output" >>"$work/failures"
+}
+
+# Counts the test $1 as skipped, and keeps why, to be told at the end.
+skip() {
+	skipped=$((skipped + 1))
+	printf '%s\t%s\n' "$1" "$2" >>"$work/skips"
 }
 
 # Runs make installcheck as the arguments say and keeps its output in
@@ -56,6 +64,7 @@ count_regress() {
 		head -n 60 "$1" >>"$work/failures"
 	else
 		failed=$((failed + 1))
+		keep_failures '^(ERROR|FATAL|error|make)'
 	fi
 }
 
@@ -75,13 +84,20 @@ run_isolation() {
 
 # Adds up the tests in the TAP below $work/tap that did not fail.
 count_tap() {
-	local ok skip
-	read -r ok skip < <(find "$work/tap" -type f -exec cat {} + | awk '
-		/^(ok .*|1\.\.0 *)# *[Ss][Kk][Ii][Pp]/ { skip++; next }
+	local ok name reason
+	while read -r ok name reason; do
+		passed=$((passed + ok))
+		[[ -z $name ]] || skip "$name" "$reason"
+	done < <(find "$work/tap" -type f -exec awk '
+		/^(ok .*|1\.\.0 *)# *[Ss][Kk][Ii][Pp]/ {
+			name = FILENAME
+			gsub(/.*\/|\.pl$/, "", name)
+			sub(/^[^#]*# *[^ ]* */, "")
+			print 0, name, $0
+			next
+		}
 		/^ok / || /^not ok .*# *TODO/ { ok++ }
-		END { print ok + 0, skip + 0 }')
-	passed=$((passed + ok))
-	skipped=$((skipped + skip))
+		END { print ok + 0 }' {} +)
 }
 
 # Adds up what prove says of the files that failed, and shows their logs.  A
@@ -91,7 +107,7 @@ count_tap_failures() {
 	keep_failures '^#|[(]Wstat: |^  (Failed test|Parse error|Non-zero)'
 	while read -r name count; do
 		failed=$((failed + (count > 0 ? count : 1)))
-		tail -n 100 "$source/tmp_check/log/"*"$name"*
+		tail -n 100 "$source/tmp_check/log/"*"$name"* || true # none, if it cannot be compiled
 	done < <(sed -En 's,^test/t/(.*)[.]pl .*\(Wstat: .* Failed: ([0-9]+)\)$,\1 \2,p' "$work/output")
 	((failed > before)) || failed=$((failed + 1))
 }
@@ -111,41 +127,44 @@ run_tap() {
 # Rounds say how many violations they found; what ends before its last line has
 # failed, too.
 run_robustness() {
-	local ok bad skip
+	local ok bad round reason
 	heading 'Robustness'
 	ROUNDS=$(IFS=, && echo "${names[*]}") bash "$root/test/robustness.sh" 2>&1 | tee "$work/output" || true
-	keep_failures '^round .* [1-9][0-9]* violations$|^  [a-z ]+: '
-	read -r ok bad skip < <(awk '
+	read -r ok bad < <(awk '
 		/^round .*, 0 violations$/ { ok++; next }
 		/^round / { bad++ }
-		/^skipped: round/ { skip++ }
 		/ violations \(seed / { ended = 1 }
-		END { print ok + 0, bad + !ended, skip + 0 }' "$work/output")
+		END { print ok + 0, bad + !ended }' "$work/output")
 	passed=$((passed + ok))
 	failed=$((failed + bad))
-	skipped=$((skipped + skip))
+	((bad == 0)) || keep_failures '^round .* [1-9][0-9]* violations$|^  [a-z ]+: '
+	while IFS='"' read -r _ round reason; do
+		skip "robustness $round" "${reason# }"
+	done < <(grep '^skipped: round' "$work/output")
 }
 
 run_model() {
 	heading 'The model'
-	bash "$root/test/model.sh" short | tee "$work/output" || true
+	bash "$root/test/model.sh" short 2>&1 | tee "$work/output" || true
 	if [[ $(tail -n 1 "$work/output") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
 		passed=$((passed + BASH_REMATCH[1]))
 		failed=$((failed + BASH_REMATCH[2]))
-		keep_failures '^FAILED'
+		((BASH_REMATCH[2] == 0)) || keep_failures '^FAILED'
 	else
 		failed=$((failed + 1))
+		keep_failures '^FAILED'
 	fi
 }
 
 run_demo() {
 	heading 'The demo'
-	if bash "$root/test/demo.sh"; then
+	if bash "$root/test/demo.sh" 2>&1 | tee "$work/output"; then
 		passed=$((passed + 1))
 	else
 		failed=$((failed + 1))
+		keep_failures '^expected here'
 	fi
-	command -v "$terraform" >/dev/null || skipped=$((skipped + 1))
+	command -v "$terraform" >/dev/null || skip 'the runs of Terraform in the demo' 'terraform is not installed'
 }
 
 case $kind in
@@ -160,7 +179,7 @@ case $kind in
 		;;
 esac
 
-prepare pgbouncer jq spin
+prepare "${kinds[@]}"
 heading 'Building tfstate'
 build COPT=-Werror
 start_server ${SETTINGS:+"$SETTINGS"}
@@ -170,6 +189,12 @@ for kind in "${kinds[@]}"; do
 	((failed == before)) || printf '%s: %d failed\n' "$kind" $((failed - before)) >>"$work/failures"
 done
 
+if [[ -s $work/skips ]]; then
+	heading 'What was skipped'
+	sort "$work/skips" | awk -F '\t' '
+		{ names[$2] = names[$2] (names[$2] ? ", " : "") $1 }
+		END { for (reason in names) print reason ": " names[reason] }' | fold -s -w 100
+fi
 if [[ -s $work/failures ]]; then
 	heading 'What failed'
 	cat "$work/failures"

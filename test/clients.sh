@@ -57,7 +57,7 @@ for program in "$@"; do
 done
 ((${#programs[@]} > 0)) || die "which programs?"
 
-prepare pgbouncer
+prepare tap
 heading 'Building tfstate'
 build
 if [[ -n ${TESTS:-} ]]; then

@@ -176,8 +176,7 @@ demo_terraform() {
 	expect '*(1 row)*'
 }
 
-# shellcheck disable=SC2119
-prepare
+prepare demo
 heading 'Building tfstate and starting a server for this demo'
 # shellcheck disable=SC2119
 build

@@ -21,11 +21,11 @@ build_targets() {
 	local runtime
 	runtime=$(clang -print-runtime-dir)/libclang_rt.fuzzer_no_main-$(uname -m).a
 	if [[ ! -e $runtime ]]; then
-		apt_install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+		install_missing "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 	fi
 	copy_source
 	as_user cp "$source/test/fuzz/parsers.c" "$source/src/"
-	quietly as_user "${make[@]}" "-j$(nproc)" CC=clang with_llvm=no SHLIB_LINK="-lzstd $runtime -lstdc++ -lm" \
+	quietly as_user "${make[@]}" "-j$(nproc)" CC=clang SHLIB_LINK="-lzstd $runtime -lstdc++ -lm" \
 		PG_CFLAGS='-O1 -w -DUSE_ASSERT_CHECKING -fsanitize=fuzzer-no-link,undefined -fsanitize-trap=undefined -fno-sanitize=alignment,function'
 }
 

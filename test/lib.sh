@@ -3,9 +3,9 @@
 # What demo.sh, all.sh, their neighbours and those of bench/ share: they source it,
 # it is not run by itself.
 #
-# prepare	makes the private directory $work, installs what is missing and the
-#			packages that are named, and chooses a PostgreSQL ($PG_CONFIG, its
-#			programs are in $bindir)
+# prepare	makes the private directory $work, installs what is missing of what a
+#			build needs and of what is named, and copies a PostgreSQL there
+#			($PG_CONFIG, its programs are in $bindir)
 # copy_source	copies the checkout to $source
 # build		does so, compiles it with "${make[@]}" and installs it
 # start_server	starts a server below $work, with the settings that are given, and
@@ -15,14 +15,28 @@
 #			undefined behaviour and our own assertions
 #
 # When the script ends, however it ends, $work goes away with every server
-# below it.  The checkout is only read.  No cluster of the system is made,
-# started or stopped.
+# below it.  The checkout is only read.  Nothing is installed into the system's
+# PostgreSQL, and no cluster of the system is made, started or stopped.  What stays
+# is $cache, and the packages that are listed there.
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=
 oldest_major=15
 initdb_options=()
+user=nobody # as whom servers run if the caller is root
+
+# What a build needs, and the tests of each kind besides: packages of Debian.  This is
+# the one place where a test says so.
+declare -A needs=(
+	[build]='gcc libc6-dev make libzstd-dev postgresql'
+	[regress]=''
+	[isolation]=''
+	[tap]='perl libipc-run-perl jq pgbouncer'
+	[robustness]='python3 python3-psycopg2 python3-etcd patroni etcd-server pgbouncer libfaketime patch'
+	[model]='gcc libc6-dev spin'
+	[demo]=''
+)
 
 # Neither the caller's server, Terraform set-up nor language has a say here, but
 # what PGXS reads for a build has.
@@ -73,10 +87,10 @@ as_root() {
 }
 
 # Runs a command as an unprivileged user, since no server runs as root: the
-# caller, or postgres if that is root.
+# caller, or $user if that is root.
 as_user() {
 	local switch=()
-	((EUID != 0)) || switch=(setpriv --reuid=postgres --regid=postgres --init-groups)
+	((EUID != 0)) || switch=(setpriv "--reuid=$user" "--regid=$(id -g $user)" --clear-groups)
 	"${switch[@]}" env HOME="$work" TMPDIR="$work" "$@"
 }
 
@@ -108,7 +122,6 @@ unmount_disks() {
 clean_up() {
 	local job
 	trap '' INT TERM HUP
-	restore_system_files || true
 	for job in $(jobs -p); do
 		{ kill -KILL "-$job" && wait "$job"; } 2>/dev/null || true
 	done
@@ -129,38 +142,58 @@ make_work_directory() {
 #
 # Installing what is missing
 #
+# A package with a service, which the system would start at each boot from then on, is
+# only unpacked, below $tree, and what it depends on is installed.  The same goes for
+# PostgreSQL, whose servers are needed by these scripts only, and without a compiler
+# for queries (LLVM).
+#
 
-createcluster_conf=/etc/postgresql-common/createcluster.conf
-policy_rc_d=/usr/sbin/policy-rc.d
+unpacked='etcd-server patroni pgbouncer redis-server redis-tools postgresql-*'
+# dependencies of those, which what is used of them does not need
+not_needed='adduser clang-* debconf libllvm* libpq-dev llvm-* locales lsb-base ssl-cert sysvinit-utils'
 
-# Keeps packages from starting a service, until restore_system_files.
-hold_services() {
-	if [[ ! -e $policy_rc_d ]]; then
-		touch "$work/policy-rc.d"
-		as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy_rc_d; chmod 755 $policy_rc_d"
-	fi
+# Not in the home of root, which may be closed to $user.
+cache=/var/cache/tfstate
+((EUID == 0)) || cache=${XDG_CACHE_HOME:-~/.cache}/tfstate
+# shellcheck source=/dev/null
+tree=$cache/$(. /etc/os-release && echo "$ID-${VERSION_ID:-${VERSION_CODENAME:-}}" || true)
+PATH=$PATH:/usr/sbin:$tree/usr/bin:$tree/usr/sbin
+export PYTHONPATH=$tree/usr/lib/python3/dist-packages
+
+# Does one of the patterns in $2 match $1?
+is_among() {
+	local pattern patterns
+	read -ra patterns <<<"$2"
+	for pattern in "${patterns[@]}"; do
+		# shellcheck disable=SC2053
+		[[ $1 != $pattern ]] || return 0
+	done
+	return 1
 }
 
-# Keeps the PostgreSQL packages from making a cluster, until
-# restore_system_files.
-hold_clusters() {
-	as_root cp -p "$createcluster_conf" "$work/createcluster.conf"
-	as_root sh -c "echo 'create_main_cluster = false' >>$createcluster_conf"
+find_faketime() {
+	find /usr/lib -name libfaketime.so.1 | head -n 1
 }
 
-restore_system_files() {
-	if [[ -e $work/policy-rc.d ]]; then
-		as_root rm -f "$policy_rc_d" "$work/policy-rc.d"
-	fi
-	if [[ -e $work/createcluster.conf ]]; then
-		as_root mv -f "$work/createcluster.conf" "$createcluster_conf"
-	fi
-}
-
-# What is already there is not upgraded, so no running server is restarted.
-apt_install() {
-	quietly as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get install \
-		--yes --no-install-recommends --no-upgrade -o DPkg::Lock::Timeout=600 "$@"
+# Is there what a package has, wherever it is from?
+is_there() {
+	local package=$1
+	[[ ! -e $tree/$package.unpacked ]] || return 0
+	case $package in
+		etcd-server) command -v etcd ;;
+		libc6-dev) [[ -e /usr/include/stdio.h ]] ;;
+		libfaketime) [[ -n $(find_faketime) ]] ;;
+		libipc-run-perl) perl -MIPC::Run -e 1 ;;
+		libzstd-dev) [[ -e /usr/include/zstd.h ]] ;;
+		perl) command -v prove ;;
+		postgresql) find_postgresql ;;
+		python3-*) as_user python3 -c "import ${package#python3-}" ;;
+		*)
+			# most programs have the name of their package
+			command -v "$package" ||
+				[[ $(dpkg-query --show --showformat '${db:Status-Status}' "$package") == installed ]]
+			;;
+	esac >/dev/null 2>&1
 }
 
 # Reads majors, one a line, and prints the highest that we support.
@@ -184,60 +217,173 @@ buildable_majors() {
 	done
 }
 
+# Prints the majors that are unpacked, one a line.
+unpacked_majors() {
+	local stamp
+	for stamp in "$tree"/postgresql-server-dev-*.unpacked; do
+		[[ ! -e $stamp ]] || basename "${stamp##*-}" .unpacked
+	done
+}
+
 # Prints the majors that apt could install, one a line.
 available_majors() {
 	apt-cache search --names-only '^postgresql-server-dev-[0-9]+$' |
 		sed 's/^postgresql-server-dev-\([0-9]*\) .*/\1/'
 }
 
-install_postgresql() {
+# Sets PG_CONFIG to that of the PostgreSQL to be used, unless the caller has: one that
+# is installed with its headers, or else one that is unpacked.  False if there is none.
+find_postgresql() {
 	local major
-	major=$(server_majors | highest_major)
-	major=${major:-$(available_majors | highest_major)}
-	[[ -n $major ]] || die "no PostgreSQL $oldest_major or later among the packages of this system"
-	apt_install postgresql-common
-	hold_clusters
-	apt_install "postgresql-$major" "postgresql-server-dev-$major"
+	[[ -z $PG_CONFIG ]] || return 0
+	major=$(buildable_majors | highest_major)
+	if [[ -n $major ]]; then
+		PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config
+	else
+		major=$(unpacked_majors | highest_major)
+		[[ -n $major ]] || return 1
+		PG_CONFIG=$tree/usr/lib/postgresql/$major/bin/pg_config
+	fi
 }
 
-# Installs what we need, and the packages that are named: each is there if the
-# system has a program of that name, or says so.
-install_missing() {
-	local packages=() package
-	for package in "$@"; do
-		[[ -n $(PATH=$PATH:/usr/sbin command -v "$package") ]] || dpkg --status "$package" >/dev/null 2>&1 ||
-			packages+=("$package")
+# Prints what a package depends on, without what is not needed or unpacked itself, each
+# with a comma behind it.
+dependencies() {
+	local dependency dependencies
+	IFS=, read -ra dependencies < <(apt-cache show --no-all-versions "$1" | sed -n 's/^Depends: //p')
+	for dependency in "${dependencies[@]}"; do
+		read -r dependency <<<"$dependency"
+		is_among "${dependency%%[ :]*}" "$not_needed $unpacked" || printf '%s,' "$dependency"
 	done
-	command -v gcc >/dev/null || packages+=(gcc libc6-dev)
-	command -v make >/dev/null || packages+=(make)
-	[[ -e /usr/include/zstd.h ]] || packages+=(libzstd-dev)
-	command -v prove >/dev/null || packages+=(perl)
-	perl -MIPC::Run -e 1 2>/dev/null || packages+=(libipc-run-perl)
-	if [[ -z $PG_CONFIG && -z $(buildable_majors | highest_major) ]]; then
-		packages+=(postgresql)
-	fi
-	((${#packages[@]} > 0)) || return 0
+}
 
-	command -v apt-get >/dev/null || die "please install what these packages of Debian hold: ${packages[*]}"
-	heading "Installing ${packages[*]} (this takes a few minutes)"
-	as_root apt-get update >"$work/log" 2>&1 </dev/null || cat "$work/log" >&2
-	hold_services
-	if [[ ${packages[-1]} == postgresql ]]; then
-		install_postgresql
-		unset 'packages[-1]'
+# Runs apt-get.  What is already there is not upgraded, so no running server is
+# restarted.
+apt_get() {
+	as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C TMPDIR="$work" apt-get \
+		--no-install-recommends --no-upgrade -o DPkg::Lock::Timeout=600 "$@"
+}
+
+# Reads apt's reports of its progress and shows them: on a terminal in one line, else
+# a line every few seconds.
+show_progress() {
+	local line shown=-5
+	while read -r line; do
+		[[ $line =~ ^(dl|pm)status:.*:([0-9]+)[0-9.]*:(.*)$ ]] || continue
+		printf -v line '%3d %%  %s' "${BASH_REMATCH[2]}" "${BASH_REMATCH[3]}"
+		if [[ -t 1 ]]; then
+			printf '\r%.*s\e[K' $((${COLUMNS:-80} - 1)) "$line"
+		elif ((SECONDS >= shown + 5)); then
+			shown=$SECONDS
+			printf '%s\n' "$line"
+		fi
+	done
+	[[ ! -t 1 ]] || printf '\r\e[K'
+}
+
+# Installs what satisfies the dependencies in $1, and adds the names of the packages to
+# the list in $cache.
+apt_satisfy() {
+	apt_get --assume-no satisfy "$1" >"$work/log" 2>&1 </dev/null || true
+	! grep -q '^0 upgraded, 0 newly installed' "$work/log" || return 0
+	mkdir -p "$cache"
+	sed -n '/^The following NEW packages/,/^[^ ]*[0-9]* upgraded/s/^  //p' "$work/log" >"$work/installed"
+	printf '%d packages of this system:\n' "$(wc -w <"$work/installed")"
+	fold -s -w 78 <"$work/installed"
+	grep -E '^(Need to get|After this operation)' "$work/log" || true
+	printf '\n'
+	# sudo passes no file but the first three
+	if ! apt_get --yes -o APT::Status-Fd=1 -o Dpkg::Use-Pty=0 satisfy "$1" 2>"$work/log" </dev/null |
+		tee "$work/apt" | show_progress; then
+		cat "$work/apt" "$work/log" >&2
+		die 'these packages could not be installed'
 	fi
-	((${#packages[@]} == 0)) || apt_install "${packages[@]}"
-	restore_system_files
+	cat "$work/installed" >>"$cache/installed"
+}
+
+# Unpacks packages below $tree.
+unpack() {
+	local package
+	printf 'Unpacked in %s: %s\n' "$tree" "$*"
+	mkdir -p "$tree" "$work/packages"
+	cd "$work/packages"
+	quietly apt-get download "$@"
+	cd "$work"
+	for package in "$@"; do
+		quietly dpkg-deb --extract "$work/packages/${package}_"*.deb "$tree"
+	done
+	rm -rf "$work/packages" "$tree"/usr/lib/postgresql/*/lib/{bitcode,llvmjit*}
+	for package in "$@"; do
+		touch "$tree/$package.unpacked"
+	done
+}
+
+# Installs or unpacks packages.  PostgreSQL is of the major that is installed without
+# its headers, or else the highest that apt has.
+install_packages() {
+	local package major wanted='' archives=()
+	for package in "$@"; do
+		if [[ $package == postgresql ]]; then
+			major=$(server_majors | highest_major)
+			major=${major:-$(available_majors | highest_major)}
+			[[ -n $major ]] || die "no PostgreSQL $oldest_major or later among the packages of this system"
+			archives+=("postgresql-$major" "postgresql-client-$major" "postgresql-server-dev-$major")
+		elif is_among "$package" "$unpacked"; then
+			archives+=("$package")
+		else
+			wanted+=$package,
+		fi
+	done
+	for package in "${archives[@]}"; do
+		wanted+=$(dependencies "$package")
+	done
+	[[ -z $wanted ]] || apt_satisfy "${wanted%,}"
+	((${#archives[@]} == 0)) || unpack "${archives[@]}"
+	printf '\nAll this stays for the next time.  To remove it:\n'
+	[[ ! -e $cache/installed ]] || printf '    %sapt-get purge $(cat %s)\n' "$( ((EUID == 0)) || echo 'sudo ')" "$cache/installed"
+	printf '    rm -r %s\n' "$cache"
+}
+
+# Installs what is missing of what is named: keys of needs, or packages.
+install_missing() {
+	local name package missing=()
+	for name in "$@"; do
+		for package in ${needs[$name]-$name}; do
+			is_there "$package" || is_among "$package" "${missing[*]}" || missing+=("$package")
+		done
+	done
+	((${#missing[@]} > 0)) || return 0
+
+	heading 'Installing what is missing'
+	command -v apt-get >/dev/null || die "please install what these packages of Debian hold: ${missing[*]}"
+	((EUID == 0)) || command -v sudo >/dev/null || die "please install as root, or with sudo: ${missing[*]}"
+	apt_get update >"$work/log" 2>&1 </dev/null || cat "$work/log" >&2
+	install_packages "${missing[@]}"
+}
+
+# Copies PostgreSQL below $work.  It finds its files from where its programs are, so
+# that tfstate can be installed into the copy.
+copy_postgresql() {
+	local option directory directories=()
+	for option in bindir sharedir pkglibdir pkgincludedir includedir-server; do
+		directory=$("$PG_CONFIG" "--$option") || die "cannot run $PG_CONFIG"
+		directories+=("$directory")
+	done
+	bindir=$work/postgresql${directories[0]}
+	as_user mkdir -p "$work/postgresql"
+	tar -C / --exclude=bitcode -cf - "${directories[@]#/}" | as_user tar -C "$work/postgresql" -xf -
+	PG_CONFIG=$bindir/pg_config
+	[[ $("$PG_CONFIG" --bindir) == "$bindir" ]] || die "the PostgreSQL in ${directories[0]} cannot be moved"
 }
 
 prepare() {
 	make_work_directory
-	install_missing "$@"
-	PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/$(buildable_majors | highest_major)/bin/pg_config}
-	bindir=$("$PG_CONFIG" --bindir) || die "cannot run $PG_CONFIG"
+	install_missing build "$@"
+	find_postgresql || die 'there is no PostgreSQL here'
 	if ((EUID == 0)); then
-		chown postgres: "$work"
+		chown "$user:" "$work"
 	fi
+	copy_postgresql
 }
 
 #
@@ -247,7 +393,7 @@ prepare() {
 # Copies the checkout to $source, where "${make[@]}" works.
 copy_source() {
 	source=$work/tfstate
-	make=(make -C "$source" PG_CONFIG="$PG_CONFIG")
+	make=(make -C "$source" PG_CONFIG="$PG_CONFIG" with_llvm=no)
 	as_user mkdir "$source"
 	tar -C "$root" --mode=u+w --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' \
 		--exclude=tmp_check -cf - . | as_user tar -C "$source" -xf -
@@ -257,7 +403,7 @@ copy_source() {
 build() {
 	copy_source
 	quietly as_user "${make[@]}" "-j$(nproc)" "$@"
-	quietly as_root "${make[@]}" install "$@"
+	quietly as_user "${make[@]}" install "$@"
 }
 
 with_sanitizer() {

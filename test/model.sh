@@ -174,7 +174,7 @@ explore_bugs() {
 form=${1:-long}
 [[ $form == long || $form == short ]] || die "there is no form $form"
 make_work_directory
-install_missing spin
+install_missing model
 heading 'The protocol'
 explore_choices "${small[@]}"
 if [[ $form == long ]]; then

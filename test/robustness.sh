@@ -26,8 +26,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 make_disks() {
 	((EUID == 0)) || return 0
 	as_user mkdir "$work/data" "$work/wal"
-	mount -t tmpfs -o size=600m,mode=700,uid=postgres tmpfs "$work/data"
-	mount -t tmpfs -o size=96m,mode=700,uid=postgres tmpfs "$work/wal"
+	mount -t tmpfs -o "size=600m,mode=700,uid=$user" tmpfs "$work/data"
+	mount -t tmpfs -o "size=96m,mode=700,uid=$user" tmpfs "$work/wal"
 	disks=(--wal-disk "$work/wal" --data-disk "$work/data")
 	initdb_options+=(--waldir="$work/wal/pg_wal")
 }
@@ -51,19 +51,16 @@ configure_server() {
 # In the background, so that a signal to this script ends it at once, with all its children.
 run_rounds() {
 	in_background as_user env PYTHONDONTWRITEBYTECODE=1 python3 "$source/test/robustness/run.py" \
-		--directory "$work" --bindir "$bindir" --faketime "$faketime" "${disks[@]}" "${options[@]}" "$@"
+		--directory "$work" --bindir "$bindir" --faketime "$(find_faketime)" "${disks[@]}" "${options[@]}" "$@"
 	wait $!
 }
 
 disks=() initdb_options=(--wal-segsize=1)
-prepare pgbouncer python3 patroni python3-etcd etcd-server
-as_user python3 -c 'import psycopg2' 2>/dev/null || apt_install python3-psycopg2
-faketime=$(find /usr/lib -name libfaketime.so.1 | head -n 1)
-[[ -n $faketime ]] || { apt_install libfaketime && faketime=$(find /usr/lib -name libfaketime.so.1 | head -n 1); }
+prepare robustness
 
 # Builds what is in $source anew, and has the server use it.
 rebuild() {
-	as_user "${make[@]}" >"$work/log" 2>&1 && as_root "${make[@]}" install >>"$work/log" 2>&1
+	as_user "${make[@]}" >"$work/log" 2>&1 && as_user "${make[@]}" install >>"$work/log" 2>&1
 }
 
 # Runs one patch until it is caught, and prints a line about it.

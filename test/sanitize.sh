@@ -120,12 +120,10 @@ for kind in "${kinds[@]}"; do
 		*) die "there is no kind $kind" ;;
 	esac
 done
-packages=()
 for kind in "${kinds[@]}"; do
-	[[ $kind == undefined ]] || packages=(bison flex zlib1g-dev liblz4-dev bzip2)
-	[[ $kind != valgrind ]] || command -v valgrind >/dev/null || packages+=(valgrind)
+	[[ $kind == undefined ]] || install_missing bison flex zlib1g-dev liblz4-dev bzip2
+	[[ $kind != valgrind ]] || install_missing valgrind
 done
-((${#packages[@]} == 0)) || apt_install "${packages[@]}"
 for kind in "${kinds[@]}"; do
 	"test_$kind"
 done

@@ -1,11 +1,12 @@
 # test/system.sh
 #
-# What majors.sh and upgrade.sh share: a Debian of its own in a directory, to try
+# What bare.sh and upgrade.sh share: a Debian of its own in a directory, to try
 # what the machine itself does not have.  They source it after lib.sh.  Needs
 # root and the network.  MIRROR names another mirror of Debian.
 # shellcheck shell=bash
 
 mirror=${MIRROR:-http://deb.debian.org/debian}
+packages= # a directory for the packages that systems download, if they are to be kept
 
 # in_system DIRECTORY COMMAND ...: runs a command in the system there.  Its mounts
 # and processes are seen nowhere else, and end with it; the bash that is its first
@@ -13,30 +14,24 @@ mirror=${MIRROR:-http://deb.debian.org/debian}
 in_system() {
 	# shellcheck disable=SC2016
 	unshare --mount --pid --fork --kill-child env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C \
-		DEBIAN_FRONTEND=noninteractive bash -c '
+		DEBIAN_FRONTEND=noninteractive PACKAGES="$packages" bash -c '
 			mount -t proc proc "$0/proc" &&
 			mount -t tmpfs tmpfs "$0/dev/shm" &&
+			{ [[ -z $PACKAGES ]] || mount --bind "$PACKAGES" "$0/var/cache/apt/archives"; } &&
 			chroot "$0" "$@"
 			exit $?' "$@"
 }
 
-install_debootstrap() {
-	command -v debootstrap >/dev/null && return
-	quietly apt-get update
-	apt_install debootstrap
-}
-
 # make_system DIRECTORY SUITE [OTHER SUITE ...]: makes a bare system of a release,
-# from a mirror that may lag.
+# from a mirror that may lag, which is no matter of those who try something there.
 # It finds packages of the others, too, where its own does not have them.
 make_system() {
 	((EUID == 0)) || die "only root can make a system of its own"
-	install_debootstrap
+	install_missing debootstrap
 	mkdir -p "$1"
 	quietly unshare --mount debootstrap --variant=minbase "$2" "$1" "$mirror"
-	printf "deb [check-valid-until=no] $mirror %s main\n" "${@:2}" >"$1/etc/apt/sources.list"
-	printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"
-	chmod 755 "$1/usr/sbin/policy-rc.d"
+	printf "deb $mirror %s main\n" "${@:2}" >"$1/etc/apt/sources.list"
+	printf 'Acquire::Check-Valid-Until "false";\n' >"$1/etc/apt/apt.conf.d/80lagging-mirror"
 	quietly in_system "$1" apt-get update
 }
 

@@ -63,17 +63,19 @@ check() {
 	fi
 }
 
+# Where copy_postgresql puts the programs of a major.
 use_major() {
-	bindir=/usr/lib/postgresql/$1/bin
-	PG_CONFIG=$bindir/pg_config
+	bindir=$work/postgresql/usr/lib/postgresql/$1/bin
 	data=$work/$1
 }
 
 install_majors() {
 	local major
 	for major in $old $new; do
+		PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config
+		copy_postgresql
 		use_major "$major"
-		build COPT=-Werror with_llvm=no
+		build COPT=-Werror
 		rm -rf "$source"
 		quietly as_user "$bindir/initdb" -D "$data" -U postgres -E UTF8 --locale=C --no-sync -A trust --data-checksums \
 			--no-instructions
@@ -174,7 +176,8 @@ show_all() {
 }
 
 upgrade() {
-	local options=(-b "/usr/lib/postgresql/$old/bin" -B "/usr/lib/postgresql/$new/bin"
+	local programs=$work/postgresql/usr/lib/postgresql
+	local options=(-b "$programs/$old/bin" -B "$programs/$new/bin"
 		-d "$work/$old" -D "$work/$new" -s "$work" -U postgres)
 	if as_user "$bindir/pg_upgrade" "${options[@]}" "$@" >"$work/log" 2>&1; then
 		echo success
@@ -238,7 +241,7 @@ check_privileges() {
 inside() {
 	local fence
 	make_work_directory
-	chown postgres: "$work"
+	chown "$user:" "$work"
 	heading "Building tfstate for PostgreSQL $old and $new"
 	install_majors
 

@@ -145,7 +145,7 @@ foreach my $reset ('DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
 }
 
 # The pooler
-my $pgbouncer = (grep { -x } '/usr/sbin/pgbouncer', '/usr/bin/pgbouncer')[0];
+my $pgbouncer = program('pgbouncer');
 my $pool_size = 3;
 
 SKIP:

@@ -19,7 +19,7 @@ use TfstateTest;
 
 terraform_or_skip();
 
-my $pgbouncer = (grep { -x } '/usr/sbin/pgbouncer', '/usr/bin/pgbouncer')[0];
+my $pgbouncer = program('pgbouncer');
 plan skip_all => 'pgbouncer is not installed' unless $pgbouncer;
 
 my $node = terraform_node('pooler');
