@@ -1,0 +1,236 @@
+#!/bin/bash
+# test/bare.sh [SUITE | USER | COMMAND | terraform ...]
+#
+# Runs the README's two commands where nobody has prepared anything: on systems that
+# have what debootstrap --variant=minbase installs, and a copy of the checkout.
+#
+# SUITE		bookworm, trixie or sid: the first two if none is named
+# USER		root; or "user", who may use sudo; or "neighbour", the same where
+#			PostgreSQL is installed and a cluster runs.  All three if none is named.
+# COMMAND	demo or all; both, one after the other, if none is named
+# terraform	is there, too, if this machine has it
+#
+# After the commands and a second demo, which has to find all that it needs, this looks
+# at what they left: processes, files that belong to no package, settings of the
+# system.  Then it follows what they said of how to remove the rest, after which the
+# system must be as before; and for others than root, what the README says of how to
+# install tfstate.
+#
+# From the environment: SYSTEMS, a directory that keeps bare systems and packages for
+# the next time (without it they go away in the end); MIRROR, another mirror of Debian;
+# TESTS, the arguments of the test command.  Needs root and the network; each whole run
+# of the tests takes about 20 minutes.
+#
+# The last line is the count of all checks; the exit status is 0 only if none failed.
+
+set -euo pipefail
+# shellcheck source=test/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=test/system.sh
+source "$root/test/system.sh"
+
+passed=0 failed=0 failures=()
+
+# What may have changed on a system afterwards: caches, logs and lists of its package
+# manager and of sudo, the checkout, and the data of the neighbour's cluster, which works.
+ordinary='^/(home/tester|root)/(tfstate(/.*)?|[.]cache)$|^/var/(cache|log|backups)(/|$)|^/var/lib/(apt|dpkg|sudo)(/|$)|^/run/(sudo|postgresql)(/|$)|^/tmp$|^/var/lib/postgresql/[0-9]+/main(/|$)'
+# By the scripts of packages that are installed: links to alternatives, compiled Python, indices, a default file.
+ordinary+='|^/etc/(alternatives|ld[.]so[.]cache|inputrc)(/|$)|/__pycache__(/|$)'
+
+# check WHAT EXPECTED ACTUAL
+check() {
+	if [[ $3 == "$2" ]]; then
+		passed=$((passed + 1))
+		printf 'ok      %s: %s\n' "$trial" "$1"
+	else
+		failed=$((failed + 1))
+		failures+=("$trial: $1")
+		printf 'FAILED  %s: %s\nexpected: %s\ngot:      %s\n' "$trial" "$1" "$2" "$3"
+	fi
+}
+
+# Makes $system a bare one for the user of the trial.
+make_trial_system() {
+	local base=$systems/$suite
+	packages=$systems/packages-$suite
+	mkdir -p "$packages/partial"
+	if [[ ! -e $base.made ]]; then
+		rm -rf "$base"
+		make_system "$base" "$suite"
+		touch "$base.made"
+	fi
+	rm -rf "$system"
+	cp -a --reflink=auto "$base" "$system"
+	printf '127.0.0.1 localhost %s\n' "$(uname -n)" >"$system/etc/hosts" # which an installer writes
+	home=/root login=root
+	if [[ $user_there != root ]]; then
+		home=/home/tester login=tester
+		quietly in_system "$system" apt-get install --yes --no-install-recommends sudo
+		quietly in_system "$system" useradd --create-home --shell /bin/bash tester
+		printf 'tester ALL=(ALL) NOPASSWD: ALL\n' >"$system/etc/sudoers.d/tester"
+	fi
+	if [[ $user_there == neighbour ]]; then
+		quietly in_system "$system" apt-get install --yes --no-install-recommends postgresql
+	fi
+	if ((with_terraform)); then
+		install -m 755 "$(path_of "$terraform")" "$system/usr/local/bin/terraform"
+	fi
+	copy_checkout "$system$home/tfstate"
+	in_system "$system" chown -R "$login:" "$home/tfstate"
+}
+
+# Prints the packages of the system, and each file with what it is: mode, owner, and
+# where it leads or its digest.
+list_packages() {
+	in_system "$system" dpkg-query --show --showformat '${Package} ${Version} ${db:Status-Status}\n' | grep -v ' not-installed$' | sort
+}
+
+list_files() {
+	# shellcheck disable=SC2016
+	in_system "$system" bash -c '
+		cd /
+		find . -xdev -path ./proc -prune -o -path ./dev -prune -o -path ./sys -prune -o \
+			-path ./var/cache -prune -o -path ./var/lib/apt -prune -o -type f -print0 |
+			xargs -0 sha256sum | awk "{ print substr(\$0, 68), \$1 }" >/dev/shm/digests
+		find . -xdev -path ./proc -prune -o -path ./dev -prune -o -path ./sys -prune -o -printf "%p %y %m %u:%g %l\n" |
+			LC_ALL=C sort - /dev/shm/digests | sed "s,^[.],,"'
+}
+
+# Prints the files of which one of two lists says something else than the other, and
+# that are of no installed package.
+changed_files() {
+	{ diff "$1" "$2" || true; } | grep -v ' /etc/alternatives/' | sed -n 's/^[<>] \(\/[^ ]*\).*/\1/p' | sort -u | grep -Ev "$ordinary" |
+		grep -vxFf <(cat "$system"/var/lib/dpkg/info/*.list | sed 's,^/\(bin\|sbin\|lib\|lib32\|lib64\)\(/\|$\),/usr/\1\2,' | sort -u) || true
+}
+
+# Runs a command there as the user, with the cluster of the neighbour if there is one.
+# Behind its output come the processes that it left.
+run_there() {
+	# shellcheck disable=SC2016
+	in_system "$system" bash -c '
+		cluster=$(echo /etc/postgresql/*/main)
+		if [[ -d $cluster ]]; then
+			cluster=${cluster#/etc/postgresql/}
+			pg_ctlcluster "${cluster%/main}" main start
+			pid=$(head -n 1 /var/lib/postgresql/*/main/postmaster.pid)
+		fi
+		su - "$1" -c "$2"
+		status=$?
+		for process in /proc/[0-9]*; do
+			{ line=$(tr "\\0" " " <"$process/cmdline"); } 2>/dev/null
+			case ${process#/proc/} in
+				1 | $$ | "${pid:-}") ;;
+				*) [[ -z $line || $line == "postgres: ${cluster:-x}"* ]] || echo "left: $line" ;;
+			esac
+		done
+		[[ -z ${pid:-} ]] || [[ $pid == "$(head -n 1 /var/lib/postgresql/*/main/postmaster.pid)" && -d /proc/$pid ]] ||
+			echo "left: the cluster was stopped or started"
+		exit $status' - "$login" "$1" 2>&1
+}
+
+# run_command NAME COMMAND PATTERN: runs it; its last line has to match.
+run_command() {
+	local log=$work/$trial.$1 status=0 last
+	heading "$trial: $2"
+	run_there "cd tfstate && $2" | tee "$log" || status=$?
+	last=$(grep -v '^left: ' "$log" | tail -n 1)
+	check "$1 ends with exit status 0" 0 $status
+	check "$1 says so in its last line" yes "$([[ $last =~ $3 ]] && echo yes || echo "$last")"
+	check "$1 leaves no process" '' "$(grep '^left: ' "$log" || true)"
+}
+
+fold_names() {
+	paste -sd' ' | fold -s -w 78
+}
+
+# Prints why tests were skipped, or that it was not said.
+reasons() {
+	sed -n '/^== What was skipped/,/^[0-9]* passed/s/^\([^ ].*\): .*/\1/p' "$work/$trial.all"
+	if grep -q ' skipped$' "$work/$trial.all" && ! grep -q '^== What was skipped' "$work/$trial.all"; then
+		echo 'no reason is told'
+	fi
+}
+
+# Prints what the commands printed of how to remove what they installed.
+removal() {
+	sed -n '/To remove it:$/,/^$/s/^    //p' "$work/$trial".* | awk '!seen[$0]++'
+}
+
+# Follows the README's section "Install".  That names no packages for a Debian without
+# a number.
+check_install() {
+	local number install
+	number=$(sed -n 's/^VERSION_ID="\(.*\)"$/\1/p' "$system/etc/os-release")
+	[[ -n $number ]] || return 0
+	install=$(sed -n "s/^    \(sudo apt-get install .*[^ ]\) *# Debian $number\$/\1/p" "$root/README.md")
+	heading "$trial: $install"
+	check 'the packages that the README names can be installed' 0 \
+		"$(run_there "$install --yes" >"$work/log" 2>&1 && echo 0 || tail -n 20 "$work/log")"
+	check 'tfstate can be built and installed with them' 0 \
+		"$(run_there 'cd tfstate && make && sudo make install' >"$work/log" 2>&1 && echo 0 || tail -n 20 "$work/log")"
+	check 'and be used' 'fence 1' "$(run_there "cd / && sudo -u postgres psql -XAtq -c 'CREATE EXTENSION tfstate' \
+		-c \"SELECT 'fence', fence FROM tfstate_lock('prod/network')\" -F ' '" | grep ^fence)"
+}
+
+run_trial() {
+	local suite=$1 user_there=$2 command system home login trial=$1-$2 before=$work/before after=$work/after
+	system=$systems/$trial
+	heading "$trial: a bare system"
+	make_trial_system
+	list_packages >"$before.packages"
+	list_files >"$before.files"
+	for command in "${commands[@]}"; do
+		case $command in
+			demo) run_command demo 'bash test/demo.sh' '^demo finished: ' ;;
+			all) run_command all "bash test/all.sh ${TESTS:-}" '^[0-9]+ passed, 0 failed(, [0-9]+ skipped)?$' ;;
+		esac
+	done
+	run_command again 'bash test/demo.sh' '^demo finished: '
+	check 'again installs nothing' '' "$(grep 'Installing' "$work/$trial.again" || true)"
+	if [[ -e $work/$trial.all ]]; then
+		check 'all skips only what it has to' '' "$(reasons | grep -Ev '^(terraform is not installed|needs root, .*)$' || true)"
+	fi
+
+	heading "$trial: what is left"
+	list_packages | comm -13 "$before.packages" - | sed 's/ .*//' | fold_names
+	list_files >"$after.files"
+	check 'all else that is left was said' '' "$(changed_files "$before.files" "$after.files" | grep -v "^$home/[.]cache/tfstate" || true)"
+	removal
+	check 'the way to remove it works' 0 "$(run_there "yes | ($(removal | paste -sd\;))" >"$work/log" && echo 0 || cat "$work/log")"
+	check 'then the packages are as before' '' "$(list_packages | diff "$before.packages" - || true)"
+	list_files >"$after.files"
+	check 'then the files are as before' '' "$(changed_files "$before.files" "$after.files")"
+	[[ $user_there == root ]] || check_install
+	rm -rf "$system"
+}
+
+suites=() users=() commands=() with_terraform=0
+for word in "$@"; do
+	case $word in
+		bookworm | trixie | sid) suites+=("$word") ;;
+		root | user | neighbour) users+=("$word") ;;
+		demo | all) commands+=("$word") ;;
+		terraform) with_terraform=1 ;;
+		*) die "neither a suite nor a user nor a command: $word" ;;
+	esac
+done
+((${#suites[@]} > 0)) || suites=(bookworm trixie)
+((${#users[@]} > 0)) || users=(root user neighbour)
+((${#commands[@]} > 0)) || commands=(demo all)
+
+((EUID == 0)) || die "only root can make a system of its own"
+make_work_directory
+systems=${SYSTEMS:-$work/systems}
+mkdir -p "$systems"
+for one_suite in "${suites[@]}"; do
+	for one_user in "${users[@]}"; do
+		run_trial "$one_suite" "$one_user"
+	done
+done
+
+if ((failed > 0)); then
+	heading 'What failed'
+	printf '%s\n' "${failures[@]}"
+fi
+printf '\n%s passed, %s failed\n' $passed $failed
+((failed == 0 && passed > 0))
