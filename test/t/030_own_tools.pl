@@ -71,6 +71,7 @@ foreach my $language ('sql', 'sh')
 	my ($status, $output) = run_script(@{ $commands{$language} });
 
 	is($status, 0, "$language: the script succeeds") or diag($output);
+	unlike($output, qr/error|could not|cannot/i, "$language: and complains of nothing");
 	$serial++;
 	is(state(), "$serial|network team|a-b-c", "$language: and has changed the state");
 	is( sql("SELECT lock_operation, fence IS NOT NULL FROM tfstate_versions('$workspace') ORDER BY number DESC LIMIT 1"),
