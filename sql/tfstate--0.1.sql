@@ -1244,6 +1244,7 @@ CREATE FUNCTION @extschema@.tfstate_create_default(rel regclass)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning	-- it locks a workspace that does not exist
 AS $$
 DECLARE
 	lockid text := rel || '/default';

@@ -10,11 +10,13 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "tfstate.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 /* The most bytes of a text that somebody gave, in a primary message. */
@@ -157,12 +159,18 @@ tfstate_conflict_info(const LockConflict *conflict)
 	return tfstate_who_info(describe_tag_holder(&conflict->tag));
 }
 
-/* The call that releases a holding. */
+/*
+ * The call that releases a holding.  It names the schema of the extension where the
+ * session's search_path does not have it.
+ */
 char *
 tfstate_force_unlock_call(const char *lockid, const Holding *holder)
 {
-	return psprintf("SELECT tfstate_force_unlock(%s, %s%s);",
-					literal(lockid), literal(HOLDING_TEXT(holder, id)),
+	Oid			relid = tfstate_catalog()->durable;
+	char	   *schema = RelationIsVisible(relid) ? NULL : get_namespace_name(get_rel_namespace(relid));
+
+	return psprintf("SELECT %s(%s, %s%s);",
+					quote_qualified_identifier(schema, "tfstate_force_unlock"), literal(lockid), literal(HOLDING_TEXT(holder, id)),
 					holder->durable ? "" : ", terminate => true");
 }
 

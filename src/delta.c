@@ -97,9 +97,8 @@ tfstate_compress(const char *text, size_t len, const char *prefix, size_t prefix
 	if (size > MAX_COMPRESSED)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("state is too big to be kept as a version"),
-				 errdetail("It has %zu bytes when compressed, and %zu are allowed.",
-						   size, (size_t) MAX_COMPRESSED)));
+				 errmsg("state is too large to be kept as a version: it has %zu bytes when compressed, and %zu are allowed",
+						size, (size_t) MAX_COMPRESSED)));
 	SET_VARSIZE(result, VARHDRSZ + size);
 	return result;
 }

@@ -16,6 +16,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "states.h"
 #include "tfstate.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -210,6 +211,8 @@ lock_or_raise(FunctionCallInfo fcinfo, const LockRequest *request)
 
 	if (!acquire(request, &holding, &conflict))
 		tfstate_raise_conflict(request->lockid, &conflict);
+	if (!request->has_key)
+		tfstate_notice_no_workspace(request->lockid);
 	values[0] = HOLDING_DATUM(&holding, id);
 	values[1] = HOLDING_DATUM(&holding, fence);
 	return make_row(fcinfo, values, nulls);
@@ -247,6 +250,8 @@ tfstate_try_lock(PG_FUNCTION_ARGS)
 	tfstate_check_writable("tfstate_try_lock()");
 	request_arguments(fcinfo, &request);
 	locked = acquire(&request, &holding, &conflict);
+	if (locked && !request.has_key)
+		tfstate_notice_no_workspace(request.lockid);
 	row = locked ? &holding : &conflict.holder;
 	values[0] = BoolGetDatum(locked);
 	if (locked || conflict.known)

@@ -37,9 +37,8 @@ tfstate_check_id(const char *id)
 	if (strlen(id) > TFSTATE_MAX_ID)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("lock ID is too long"),
-				 errdetail("It has %zu bytes, and %d are allowed.",
-						   strlen(id), TFSTATE_MAX_ID)));
+				 errmsg("lock ID is too long: it has %zu bytes, and %d are allowed",
+						strlen(id), TFSTATE_MAX_ID)));
 }
 
 /*
@@ -185,9 +184,8 @@ check_object(Jsonb *info)
 	if (VARSIZE(info) - VARHDRSZ > TFSTATE_MAX_INFO)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("lock info is too big"),
-				 errdetail("It has %zu bytes, and %d are allowed.",
-						   (size_t) (VARSIZE(info) - VARHDRSZ), TFSTATE_MAX_INFO)));
+				 errmsg("lock info is too large: it has %zu bytes, and %d are allowed",
+						(size_t) (VARSIZE(info) - VARHDRSZ), TFSTATE_MAX_INFO)));
 }
 
 /*
@@ -264,9 +262,8 @@ tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
 	if (setting && given && VARSIZE(setting) + VARSIZE(given) > TFSTATE_MAX_INFO)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("lock info and tfstate.info are too big together"),
-				 errdetail("They have %zu bytes, and %d are allowed.",
-						   (size_t) (VARSIZE(setting) + VARSIZE(given)), TFSTATE_MAX_INFO)));
+				 errmsg("lock info and tfstate.info are too large together: they have %zu bytes, and %d are allowed",
+						(size_t) (VARSIZE(setting) + VARSIZE(given)), TFSTATE_MAX_INFO)));
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (setting)
 		push_object(&state, setting);

@@ -50,9 +50,8 @@ tfstate_check_lockid(const char *lockid)
 	if (strlen(lockid) > TFSTATE_MAX_LOCKID)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("lockid is too long"),
-				 errdetail("It has %zu bytes, and %d are allowed.",
-						   strlen(lockid), TFSTATE_MAX_LOCKID)));
+				 errmsg("lockid is too long: it has %zu bytes, and %d are allowed",
+						strlen(lockid), TFSTATE_MAX_LOCKID)));
 }
 
 static LOCKTAG

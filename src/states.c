@@ -21,6 +21,7 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -514,6 +515,63 @@ tfstate_record_states(PG_FUNCTION_ARGS)
 	visit_table(&visit, relid, NULL);
 	relation_close(rel, NoLock);
 	PG_RETURN_VOID();
+}
+
+/*
+ * Is the name of the table, or of its schema, in a lockid where that of a workspace of the
+ * table would have it?
+ */
+static bool
+resembles(const char *lockid, Oid relid)
+{
+	char	   *table = get_rel_name(relid);
+	char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+	char	   *start;
+
+	if (schema == NULL)
+		return false;
+	if (strstr(lockid, psprintf(".%s/", table)) ||
+		strstr(lockid, psprintf(".%s/", quote_identifier(table))) ||
+		strstr(lockid, psprintf(".\"%s\"/", table)))
+		return true;
+	start = psprintf("%s.", quote_identifier(schema));
+	return strncmp(lockid, start, strlen(start)) == 0 && strchr(lockid + strlen(start), '/');
+}
+
+/*
+ * Tell somebody who has locked what looks like a workspace and is none: a slip of the pen
+ * would freeze nothing, and an ordinary lockid seldom looks like that.
+ */
+void
+tfstate_notice_no_workspace(const char *lockid)
+{
+	const char *dot = strchr(lockid, '.');
+	const char *name;
+	int64		id;
+	ListCell   *lc;
+
+	if (dot == NULL || strchr(dot, '/') == NULL || tfstate_workspace_id(lockid, &id))
+		return;
+	if (OidIsValid(tfstate_lockid_table(lockid, &name)))
+	{
+		if (*name != '\0')		/* else the table's creation key */
+			ereport(NOTICE,
+					(errcode(ERRCODE_WARNING),
+					 errmsg("workspace \"%s\" does not exist; its lock only keeps others from creating it",
+							tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
+		return;
+	}
+	foreach(lc, tfstate_attached_tables())
+	{
+		if (!resembles(lockid, lfirst_oid(lc)))
+			continue;
+		ereport(NOTICE,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("lock \"%s\" is not that of a workspace: no attached table has this name",
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
+				 errhint("The lockid of a workspace is schema.table/name, with identifiers quoted as in the view tfstate_workspaces.")));
+		return;
+	}
 }
 
 /*

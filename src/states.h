@@ -22,6 +22,7 @@ typedef void (*WorkspaceVisitor) (const Workspace *workspace, void *arg);
 
 extern void tfstate_visit_workspaces(const char *pattern, WorkspaceVisitor visit, void *arg);
 extern void tfstate_check_read(const char *lockid);
+extern void tfstate_notice_no_workspace(const char *lockid);
 extern void tfstate_raise_no_workspace(const char *lockid);
 
 #endif							/* TFSTATE_STATES_H */
