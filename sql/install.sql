@@ -145,25 +145,90 @@ SELECT count(*) FROM tfstate_holders;
 SELECT fence > 0 AS locked FROM tfstate_lock('a', '{"ID":"2"}');
 SELECT tfstate_unlock('a', '2')->>'ID' AS unlocked;
 
--- Default privileges give nobody more.
+-- Default privileges give nobody more: neither everybody nor a role, of the whole database
+-- or of the schema, on what the extension has and on what it makes for states.
 DROP EXTENSION tfstate;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO PUBLIC;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC;
+CREATE ROLE "regress_tfstate_Default role";
+CREATE VIEW rights AS	-- of others than the owner
+SELECT o.name, CASE a.grantee WHEN 0 THEN 'public' ELSE a.grantee::regrole::text END AS grantee, a.privilege_type
+  FROM (SELECT oid AS id, oid::regclass::text AS name, relacl AS acl, relowner AS owner FROM pg_class UNION ALL
+		SELECT oid, oid::regprocedure::text, coalesce(proacl, acldefault('f', proowner)), proowner FROM pg_proc UNION ALL
+		SELECT oid, oid::regtype::text, coalesce(typacl, acldefault('T', typowner)), typowner FROM pg_type UNION ALL
+		SELECT oid, nspname, nspacl, nspowner FROM pg_namespace) o, aclexplode(o.acl) a
+ WHERE a.grantee <> o.owner
+   AND (o.id IN (SELECT objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'tfstate' WHERE d.deptype = 'e')
+		OR o.name ~ '^(regress_states|global_states_id_seq)');
+INSERT INTO objects_before VALUES ('rights'::regclass), ('rights'::regtype), ('rights[]'::regtype);
 CREATE EXTENSION tfstate;
-SELECT c.relname, c.relkind
-  FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
-	   JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'tfstate'
- WHERE CASE c.relkind
-	   WHEN 'S' THEN has_sequence_privilege('public', c.oid, 'USAGE, SELECT, UPDATE')
-	   WHEN 'v' THEN has_table_privilege('public', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
-	   ELSE has_table_privilege('public', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') END
- ORDER BY c.relname COLLATE "C";
-SELECT has_schema_privilege('public', 'tfstate_pg', 'CREATE') AS public_creates;
-DROP EXTENSION tfstate;
-ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM PUBLIC;
-ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM PUBLIC;
-ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM PUBLIC;
+SELECT count(tfstate_attach('regress_states'));
+CREATE TABLE rights_before AS TABLE rights;
+INSERT INTO objects_before VALUES ('rights_before'::regclass), ('rights_before'::regtype), ('rights_before[]'::regtype);
+SELECT count(*) > 0 AS some, count(*) FILTER (WHERE grantee <> 'public') AS of_roles FROM rights;
+CREATE PROCEDURE grants_later() LANGUAGE plpgsql AS $$
+DECLARE
+	kind text;
+	scope text;
+	grantee text;
+BEGIN
+	FOREACH grantee IN ARRAY ARRAY['PUBLIC', '"regress_tfstate_Default role"', '"regress_tfstate_Default role" WITH GRANT OPTION'] LOOP
+		FOREACH scope IN ARRAY ARRAY['', 'IN SCHEMA public'] LOOP
+			FOREACH kind IN ARRAY ARRAY['TABLES', 'SEQUENCES', 'FUNCTIONS', 'TYPES', 'SCHEMAS'] LOOP
+				CONTINUE WHEN kind = 'SCHEMAS' AND scope <> '' OR grantee = 'PUBLIC' AND kind = 'TYPES';
+				EXECUTE format('ALTER DEFAULT PRIVILEGES %s GRANT ALL ON %s TO %s', scope, kind, grantee);
+			END LOOP;
+		END LOOP;
+		DROP EXTENSION tfstate CASCADE;
+		DROP SCHEMA regress_states CASCADE;
+		DROP SEQUENCE public.global_states_id_seq;
+		CREATE EXTENSION tfstate;
+		PERFORM tfstate_attach('regress_states');
+		RAISE INFO '%: % more, % fewer, check: %', grantee,
+			(SELECT count(*) FROM (TABLE rights EXCEPT ALL TABLE rights_before) r),
+			(SELECT count(*) FROM (TABLE rights_before EXCEPT ALL TABLE rights) r),
+			(SELECT count(*) FROM tfstate_check_rights());
+		ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM PUBLIC;
+		ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM PUBLIC;
+		ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM PUBLIC;
+		ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON TABLES FROM PUBLIC;
+		ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON SEQUENCES FROM PUBLIC;
+		ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON FUNCTIONS FROM PUBLIC;
+	END LOOP;
+END;
+$$;
+INSERT INTO objects_before VALUES ('grants_later()'::regprocedure);
+CALL grants_later();
+DROP PROCEDURE grants_later;
+-- What was granted since is told, and how to take it back.
+GRANT SELECT, DELETE ON tfstate_privilege TO "regress_tfstate_Default role";
+GRANT SELECT (content, size) ON tfstate_stored_version TO "regress_tfstate_Default role";
+GRANT USAGE ON SEQUENCE tfstate_fence TO PUBLIC;
+GRANT EXECUTE ON FUNCTION tfstate_revoke TO "regress_tfstate_Default role";
+GRANT EXECUTE ON PROCEDURE tfstate_wait_lock TO "regress_tfstate_Default role";
+GRANT CREATE ON SCHEMA tfstate_pg TO "regress_tfstate_Default role";
+GRANT INSERT ON tfstate_grants TO "regress_tfstate_Default role";
+\pset format unaligned
+\pset tuples_only on
+SELECT severity, role, object, problem, remedy FROM tfstate_check() WHERE problem ~ 'rights';
+SELECT remedy FROM tfstate_check() WHERE problem ~ 'rights' \gexec
+SELECT count(*) FROM tfstate_check() WHERE problem ~ 'rights';
+\pset format aligned
+\pset tuples_only off
+-- A right that everybody has is no news, nor is a role's own to itself.
+REVOKE USAGE ON SCHEMA tfstate_pg FROM PUBLIC;
+GRANT USAGE ON SCHEMA tfstate_pg TO "regress_tfstate_Default role";
+GRANT SELECT ON tfstate_privilege, tfstate_stored_version TO "regress_tfstate_Default role";
+SELECT count(*) FROM tfstate_check_rights();
+GRANT EXECUTE ON FUNCTION tfstate_check_rights, tfstate_rights TO "regress_tfstate_Default role";
+SET ROLE "regress_tfstate_Default role";
+SELECT count(*) FROM tfstate_check_rights();
+RESET ROLE;
+DROP SCHEMA regress_states CASCADE;
+DROP EXTENSION tfstate CASCADE;
+DROP SEQUENCE public.global_states_id_seq;
+DROP VIEW rights;
+DROP TABLE rights_before;
+DROP OWNED BY "regress_tfstate_Default role";
+DROP ROLE "regress_tfstate_Default role";
 
 -- In another schema, which needs quotes and is not in the search_path.
 CREATE SCHEMA "Odd schema";

@@ -1073,6 +1073,68 @@ COMMENT ON FUNCTION @extschema@.tfstate_check_attach(name, text, interval, text,
 'part of tfstate_attach(): check the other arguments';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_attach(name, text, interval, text, integer, interval) FROM PUBLIC;
 
+CREATE FUNCTION @extschema@.tfstate_rights(
+	classid oid,
+	objid oid,
+	OUT object text,
+	OUT owner oid,
+	OUT grantee oid,
+	OUT privilege text,
+	OUT usual boolean)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT o.kind || o.name, o.owner, a.grantee, a.privilege_type || o.suffix,
+	   EXISTS (SELECT FROM aclexplode(coalesce((SELECT i.initprivs FROM pg_init_privs i
+												 WHERE (i.classoid, i.objoid, i.objsubid) = (tfstate_rights.classid, tfstate_rights.objid, 0)),
+											   acldefault(o.type, o.owner))) u
+				WHERE o.suffix = '' AND u.grantee IN (0, a.grantee) AND u.privilege_type = a.privilege_type)
+  FROM (SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END AS kind, c.oid::regclass::text AS name, c.relacl AS acl,
+			   c.relowner AS owner, CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END AS type, '' AS suffix
+		  FROM pg_class c WHERE tfstate_rights.classid = 'pg_class'::regclass AND c.oid = tfstate_rights.objid
+		UNION ALL
+		SELECT 'TABLE ', c.oid::regclass::text, a.attacl, c.relowner, 'c', format(' (%I)', a.attname)
+		  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+		 WHERE tfstate_rights.classid = 'pg_class'::regclass AND c.oid = tfstate_rights.objid AND a.attacl IS NOT NULL
+		UNION ALL
+		SELECT 'ROUTINE ', p.oid::regprocedure::text, p.proacl, p.proowner, 'f', ''
+		  FROM pg_proc p WHERE tfstate_rights.classid = 'pg_proc'::regclass AND p.oid = tfstate_rights.objid
+		UNION ALL
+		SELECT 'TYPE ', t.oid::regtype::text, t.typacl, t.typowner, 'T', ''
+		  FROM pg_type t WHERE tfstate_rights.classid = 'pg_type'::regclass AND t.oid = tfstate_rights.objid
+		UNION ALL
+		SELECT 'SCHEMA ', n.oid::regnamespace::text, n.nspacl, n.nspowner, 'n', ''
+		  FROM pg_namespace n WHERE tfstate_rights.classid = 'pg_namespace'::regclass AND n.oid = tfstate_rights.objid) o,
+	   aclexplode(o.acl) a
+ WHERE a.grantee <> o.owner
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_rights(oid, oid) IS
+'the rights that others than its owner have on an object, and whether it was made with them; grantee 0 is everybody';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_rights(oid, oid) FROM PUBLIC;
+
+-- What the default privileges of a database give to others was not meant for states.
+CREATE FUNCTION @extschema@.tfstate_revoke_rights(classid oid, objid oid)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	command text;
+BEGIN
+	FOR command IN
+		SELECT DISTINCT format('REVOKE ALL ON %s FROM %s', r.object,
+							   CASE r.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r.grantee)) END)
+		  FROM @extschema@.tfstate_rights(tfstate_revoke_rights.classid, tfstate_revoke_rights.objid) r
+	LOOP
+		EXECUTE command;
+	END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_revoke_rights(oid, oid) IS
+'part of tfstate_attach(): take from all others what default privileges gave them on a new object';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_revoke_rights(oid, oid) FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_lock_table(schema text, "table" text)
 RETURNS regclass
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
@@ -1084,14 +1146,17 @@ BEGIN
 	-- What Terraform would create, and in its words.
 	IF to_regnamespace(quote_ident(schema)) IS NULL THEN
 		EXECUTE format('CREATE SCHEMA %I', schema);
+		PERFORM @extschema@.tfstate_revoke_rights('pg_namespace'::regclass::oid, to_regnamespace(quote_ident(schema))::oid);
 	END IF;
 	IF to_regclass('public.global_states_id_seq') IS NULL THEN
 		CREATE SEQUENCE public.global_states_id_seq AS bigint;
+		PERFORM @extschema@.tfstate_revoke_rights('pg_class'::regclass::oid, to_regclass('public.global_states_id_seq')::oid);
 	END IF;
 	IF to_regclass(qualified) IS NULL THEN
 		EXECUTE format('CREATE TABLE %s (id bigint NOT NULL DEFAULT nextval(''public.global_states_id_seq'') PRIMARY KEY, name text UNIQUE, data text)', qualified);
 		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
 					   CASE WHEN "table" = 'states' THEN 'states_by_name' ELSE '' END, qualified);
+		PERFORM @extschema@.tfstate_revoke_rights('pg_class'::regclass::oid, to_regclass(qualified)::oid);
 	END IF;
 
 	-- From here on neither the schema nor the table can get another name, so that
@@ -2195,6 +2260,39 @@ COMMENT ON FUNCTION @extschema@.tfstate_check_database() IS
 'part of tfstate_check(): what is wrong with the database, beside the attached tables and the roles of Terraform';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_database() FROM PUBLIC;
 
+-- Those of the role that asks are no news to it.  A role has a row of its own, for an
+-- administrator who is no superuser has rights on many objects.
+CREATE FUNCTION @extschema@.tfstate_check_rights(
+	OUT severity text,
+	OUT role text,
+	OUT object text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH given AS (
+	SELECT r.object, r.grantee, string_agg(r.privilege, ', ' ORDER BY r.privilege) AS privileges,
+		   row_number() OVER (PARTITION BY r.grantee ORDER BY r.object COLLATE "C") AS n,
+		   count(*) OVER (PARTITION BY r.grantee) AS objects
+	  FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e',
+		   LATERAL (SELECT * FROM @extschema@.tfstate_rights(d.classid, d.objid)) r
+	 WHERE e.extname = 'tfstate' AND NOT r.usual AND pg_get_userbyid(r.grantee) <> current_user
+	 GROUP BY r.object, r.grantee)
+SELECT 'warning', g.name, NULL,
+	   'it has rights that only an administrator of tfstate should have: ' ||
+	   string_agg(format('%s ON %s', r.privileges, r.object), '; ' ORDER BY r.n) FILTER (WHERE r.n <= 3) ||
+	   CASE WHEN r.objects > 3 THEN format('; and on %s others', r.objects - 3) ELSE '' END,
+	   string_agg(format('REVOKE %s ON %s FROM %s', r.privileges, r.object, CASE r.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(g.name) END), '; ' ORDER BY r.n)
+  FROM given r,
+	   LATERAL (SELECT CASE r.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(r.grantee)::text END) g(name)
+ GROUP BY r.grantee, r.objects, g.name
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_rights() IS
+'part of tfstate_check(): rights on the objects of tfstate that were not meant';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_rights() FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_check(
 	OUT severity text,
 	OUT role text,
@@ -2226,6 +2324,8 @@ BEGIN
 			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM @extschema@.tfstate_check_fences() c
 			UNION ALL
 			SELECT * FROM @extschema@.tfstate_check_database()
+			UNION ALL
+			SELECT * FROM @extschema@.tfstate_check_rights()
 			UNION ALL
 			SELECT * FROM @extschema@.tfstate_check_roles()) p(severity, role, object, problem, remedy)
 	 ORDER BY p.object COLLATE "C", p.role COLLATE "C", p.problem COLLATE "C";
@@ -2286,3 +2386,23 @@ LANGUAGE C STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.tfstate_diff(text, bigint, bigint) IS
 'what was added, removed and changed from one version of a workspace to another, or to its present state';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_diff(text, bigint, bigint) TO PUBLIC;
+
+--
+-- What the default privileges of the database gave to others was not meant for any of
+-- these objects.  What everybody may do with them is said beside each.
+--
+
+DO $$
+DECLARE
+	command text;
+BEGIN
+	FOR command IN
+		SELECT DISTINCT format('REVOKE ALL ON %s FROM %I', r.object, pg_get_userbyid(r.grantee))
+		  FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e',
+			   LATERAL (SELECT * FROM @extschema@.tfstate_rights(d.classid, d.objid)) r
+		 WHERE e.extname = 'tfstate' AND r.grantee <> 0
+	LOOP
+		EXECUTE command;
+	END LOOP;
+END;
+$$;
