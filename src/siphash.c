@@ -12,6 +12,8 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+
+#include "compat.h"
 #include "siphash.h"
 
 PG_FUNCTION_INFO_V1(tfstate_siphash_bytea);
