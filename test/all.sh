@@ -33,7 +33,7 @@ find_tests() {
 # Keeps what $work/output says of failures, to be told at the end: the lines that match
 # a pattern and what scripts and the shell complained of, or else its last lines.
 keep_failures() {
-	grep -E "$1|^[^ ]*[.]sh: |command not found" "$work/output" >>"$work/failures" ||
+	grep -E "$1|^[^ ]*[.]sh: |^env: |command not found" "$work/output" >>"$work/failures" ||
 		tail -n 20 "$work/output" >>"$work/failures"
 }
 

@@ -35,7 +35,7 @@ passed=0 failed=0 failures=()
 # manager and of sudo, the checkout, and the data of the neighbour's cluster, which works.
 ordinary='^/(home/tester|root)/(tfstate(/.*)?|[.]cache)$|^/var/(cache|log|backups)(/|$)|^/var/lib/(apt|dpkg|sudo)(/|$)|^/run/(sudo|postgresql)(/|$)|^/tmp$|^/var/lib/postgresql/[0-9]+/main(/|$)'
 # By the scripts of packages that are installed: links to alternatives, compiled Python, indices, a default file.
-ordinary+='|^/etc/(alternatives|ld[.]so[.]cache|inputrc)(/|$)|/__pycache__(/|$)'
+ordinary+='|^/etc/(alternatives|ld[.]so[.]cache|inputrc|networks)(/|$)|/__pycache__(/|$)'
 
 # check WHAT EXPECTED ACTUAL
 check() {

@@ -150,7 +150,7 @@ make_work_directory() {
 
 unpacked='etcd-server patroni pgbouncer redis-server redis-tools postgresql-*'
 # dependencies of those, which what is used of them does not need
-not_needed='adduser clang-* debconf libllvm* libpq-dev llvm-* locales lsb-base ssl-cert sysvinit-utils'
+not_needed='adduser clang-* debconf libllvm* libpq-dev llvm-* locales lsb-base python3-consul ssl-cert sysvinit-utils'
 
 # Not in the home of root, which may be closed to $user.
 cache=/var/cache/tfstate
@@ -257,11 +257,14 @@ dependencies() {
 	done
 }
 
-# Runs apt-get.  What is already there is not upgraded, so no running server is
-# restarted.
+# Runs apt-get, which reports its progress to standard output and all else to standard
+# error.  What is already there is not upgraded, so no running server is restarted.
 apt_get() {
-	as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C TMPDIR="$work" apt-get \
-		--no-install-recommends --no-upgrade -o DPkg::Lock::Timeout=600 "$@"
+	# sudo passes no file but the first three, and packages must not find one closed
+	# shellcheck disable=SC2016
+	as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C TMPDIR="$work" \
+		sh -c 'exec "$@" 3>&1 1>&2' sh apt-get -o APT::Status-Fd=3 -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 \
+		--no-install-recommends --no-upgrade "$@" </dev/null
 }
 
 # Reads apt's reports of its progress and shows them: on a terminal in one line, else
@@ -284,7 +287,7 @@ show_progress() {
 # Installs what satisfies the dependencies in $1, and adds the names of the packages to
 # the list in $cache.
 apt_satisfy() {
-	apt_get --assume-no satisfy "$1" >"$work/log" 2>&1 </dev/null || true
+	apt_get --assume-no satisfy "$1" 2>"$work/log" >/dev/null || true
 	! grep -q '^0 upgraded, 0 newly installed' "$work/log" || return 0
 	mkdir -p "$cache"
 	sed -n '/^The following NEW packages/,/^[^ ]*[0-9]* upgraded/s/^  //p' "$work/log" >"$work/installed"
@@ -292,13 +295,11 @@ apt_satisfy() {
 	fold -s -w 78 <"$work/installed"
 	grep -E '^(Need to get|After this operation)' "$work/log" || true
 	printf '\n'
-	# sudo passes no file but the first three
-	if ! apt_get --yes -o APT::Status-Fd=1 -o Dpkg::Use-Pty=0 satisfy "$1" 2>"$work/log" </dev/null |
-		tee "$work/apt" | show_progress; then
-		cat "$work/apt" "$work/log" >&2
-		die 'these packages could not be installed'
-	fi
 	cat "$work/installed" >>"$cache/installed"
+	apt_get --yes satisfy "$1" 2>"$work/log" | show_progress || {
+		cat "$work/log" >&2
+		die 'these packages could not be installed'
+	}
 }
 
 # Unpacks packages below $tree.
@@ -357,7 +358,7 @@ install_missing() {
 	heading 'Installing what is missing'
 	command -v apt-get >/dev/null || die "please install what these packages of Debian hold: ${missing[*]}"
 	((EUID == 0)) || command -v sudo >/dev/null || die "please install as root, or with sudo: ${missing[*]}"
-	apt_get update >"$work/log" 2>&1 </dev/null || cat "$work/log" >&2
+	apt_get update >/dev/null 2>"$work/log" || cat "$work/log" >&2
 	install_packages "${missing[@]}"
 }
 

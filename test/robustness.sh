@@ -84,7 +84,7 @@ find_bug() {
 check_bugs() {
 	local bug
 	for bug in "$source"/test/robustness/bugs/*.patch; do
-		as_user patch -s -F0 -p1 --dry-run -d "$source" <"$bug" || die "$bug does not apply"
+		quietly as_user patch -s -F0 -p1 --dry-run -d "$source" -i "$bug"
 	done
 }
 

@@ -13,14 +13,14 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(program tfstate_node session uuid wait_for waiting_pids manager_locks);
+our @EXPORT = qw(path_of tfstate_node session uuid wait_for waiting_pids manager_locks);
 
 # A bound that tells late from never.
 my $patience = $PostgreSQL::Test::Utils::timeout_default || 180;
 
 # Returns where a program is, or nothing if it is not in the PATH or where Debian has
 # programs that run servers.
-sub program
+sub path_of
 {
 	my ($name) = @_;
 	return (grep { -x } map { "$_/$name" } split(/:/, $ENV{PATH}), '/usr/sbin')[0];

@@ -145,7 +145,7 @@ foreach my $reset ('DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
 }
 
 # The pooler
-my $pgbouncer = program('pgbouncer');
+my $pgbouncer = path_of('pgbouncer');
 my $pool_size = 3;
 
 SKIP:

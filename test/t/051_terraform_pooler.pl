@@ -19,7 +19,7 @@ use TfstateTest;
 
 terraform_or_skip();
 
-my $pgbouncer = program('pgbouncer');
+my $pgbouncer = path_of('pgbouncer');
 plan skip_all => 'pgbouncer is not installed' unless $pgbouncer;
 
 my $node = terraform_node('pooler');
