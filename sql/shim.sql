@@ -360,6 +360,30 @@ SET ROLE regress_tfstate_user;
 CALL fails($$EXECUTE l('default')$$);
 CALL fails($$SELECT pg_try_advisory_lock(-1)$$);
 CALL fails($$SELECT pg_try_advisory_lock(-3797183428)$$);
+-- Nor is it told who has a lock, and what a workspace is called only if it can read that.
+RESET ROLE;
+CREATE ROLE regress_tfstate_stranger;
+SELECT id FROM tfstate_lock('terraform_remote_state.states/default', '{"ID": "secret", "Info": "secret"}');
+SET ROLE regress_tfstate_user;
+CALL fails(format('SELECT pg_try_advisory_lock(%s)', :default_id));
+CALL fails(format('SELECT pg_advisory_unlock(%s)', :default_id));
+CALL fails($$SELECT tfstate_unlock('terraform_remote_state.states/default')$$);
+CALL fails($$SELECT tfstate_renew('terraform_remote_state.states/default', 'x')$$);
+RESET ROLE;
+SET ROLE regress_tfstate_stranger;
+CALL fails(format('SELECT pg_try_advisory_lock(%s)', :default_id));
+CALL fails(format('SELECT pg_advisory_unlock(%s)', :default_id));
+RESET ROLE;
+DROP ROLE regress_tfstate_stranger;
+SELECT tfstate_unlock('terraform_remote_state.states/default') ->> 'ID' AS released;
+-- What it has taken it may release, though the privilege for it is gone.
+SELECT tfstate_grant('regress_tfstate_user', '*');
+SET ROLE regress_tfstate_user;
+SELECT got($$EXECUTE l('default')$$);
+RESET ROLE;
+SELECT tfstate_revoke('regress_tfstate_user', '*');
+SET ROLE regress_tfstate_user;
+SELECT pg_advisory_unlock(:default_id);
 -- Other keys are not ours.
 SELECT pg_try_advisory_lock(42);
 SELECT pg_advisory_unlock(42);

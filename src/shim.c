@@ -133,6 +133,26 @@ remember_lock(int64 key, bool creation, const char *lockid, const char *id)
 }
 
 /*
+ * Error unless the role may lock a workspace.  It was named by its id only: what it is
+ * called is told to those who can read that in its table.
+ */
+static void
+check_workspace_privilege(const char *lockid, int64 id)
+{
+	const char *name;
+	Oid			relid = tfstate_lockid_table(lockid, &name);
+
+	if (tfstate_allowed(tfstate_privileges("lock"), lockid))
+		return;
+	if (OidIsValid(relid) && tfstate_may_read_states(relid))
+		tfstate_check_privilege(lockid, "lock");
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for the state lock of the workspace with id %lld",
+					(long long) id)));
+}
+
+/*
  * Take a lock as the settings say, or raise the conflict.  key is what Terraform
  * will unlock, builtin the built-in lock that goes along.
  */
@@ -142,6 +162,7 @@ shim_lock(const char *lockid, int64 key, int64 builtin)
 	LockRequest request = {0};
 	LockConflict conflict;
 	Holding		holding;
+	bool		taken;
 
 	tfstate_check_writable("pg_try_advisory_lock()");
 	tfstate_check_settings();
@@ -155,7 +176,11 @@ shim_lock(const char *lockid, int64 key, int64 builtin)
 	request.run_id = tfstate_my_run();
 	if (request.durable)
 		tfstate_require_run();
-	if (!tfstate_acquire(&request, &holding, &conflict))
+	taken = tfstate_acquire(&request, &holding, &conflict);
+	/* the privilege may have been taken back while we waited; for -1 any will do */
+	if (request.wait != 0 && (builtin != -1 || tfstate_privileges("lock") == NIL))
+		tfstate_check_privilege(lockid, "lock");
+	if (!taken)
 		tfstate_raise_conflict(lockid, &conflict);
 	remember_lock(key, builtin < 0, lockid, HOLDING_TEXT(&holding, id));
 }
@@ -195,7 +220,7 @@ tfstate_pg_try_advisory_lock(PG_FUNCTION_ARGS)
 	}
 	else if ((lockid = tfstate_workspace_by_id(tables, key)) != NULL)
 	{
-		tfstate_check_privilege(lockid, "lock");
+		check_workspace_privilege(lockid, key);
 		remember_key(KEY_WORKSPACE);
 		shim_lock(lockid, key, key);
 		PG_RETURN_BOOL(true);
@@ -303,6 +328,7 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 	int64		key = PG_GETARG_INT64(0);
 	List	   *tables;
 	char	   *lockid;
+	Holding		holding;
 
 	if (release_remembered(key) && key >= 0)
 		PG_RETURN_BOOL(true);
@@ -311,6 +337,8 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 	if (lockid)
 		PG_RETURN_BOOL(release_creation(lockid, key));
 	lockid = tfstate_workspace_by_id(tables, key);
+	if (lockid && !(tfstate_current_holding(lockid, &holding) && tfstate_is_ours(&holding)))
+		check_workspace_privilege(lockid, key);	/* before it is told who has it */
 	if (lockid && shim_release(lockid, NULL, false))
 		PG_RETURN_BOOL(true);
 	return pg_advisory_unlock_int8(fcinfo);
