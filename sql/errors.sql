@@ -298,6 +298,27 @@ CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
 CALL fails($$SELECT tfstate_guard()$$);
 DROP TABLE triggered;
 
+-- pattern: as long as a lockid at most, and a match can be interrupted.
+SELECT tfstate_matches(repeat('a', 1024), '*' || repeat('a', 1022) || '*') AS longest,
+	   tfstate_matches('', '*') AS empty, tfstate_matches('', '') AS both;
+CALL fails($$SELECT tfstate_matches('a', repeat('*', 1025))$$);
+CALL fails($$SELECT tfstate_matches(repeat('a', 1025), '*')$$);
+CALL fails($$SELECT * FROM tfstate_holders(repeat('*', 1025))$$);
+CALL fails($$SELECT * FROM tfstate_waiters(repeat('a', 1025))$$);
+CALL fails($$SELECT * FROM tfstate_states(repeat('é', 513))$$);
+CALL fails($$SELECT * FROM tfstate_resources(repeat('*', 1025))$$);
+CREATE ROLE regress_tfstate_matcher;
+SELECT tfstate_grant('regress_tfstate_matcher', '*' || repeat('a', 1000) || 'b');
+SET ROLE regress_tfstate_matcher;
+SELECT clock_timestamp() AS start \gset
+SET statement_timeout = '50 ms';
+SELECT tfstate_has_privilege(repeat('a', 100000000), 'lock');
+RESET statement_timeout;
+SELECT clock_timestamp() - :'start' < '15 s' AS interrupted;
+RESET ROLE;
+SELECT tfstate_revoke('regress_tfstate_matcher', '*' || repeat('a', 1000) || 'b');
+DROP ROLE regress_tfstate_matcher;
+
 -- A NULL pattern matches nothing.
 SELECT count(*) FROM tfstate_holders(NULL);
 SELECT count(*) FROM tfstate_waiters(NULL);

@@ -65,8 +65,8 @@ tfstate_caller(void)
 	const char *addr = tfstate_client_addr();
 
 	if (tfstate_who && *tfstate_who)
-		return pstrdup(tfstate_who);
-	return psprintf("%s@%s", GetUserNameFromId(GetUserId(), false),
+		return tfstate_valid_text(tfstate_who);
+	return psprintf("%s@%s", tfstate_valid_text(GetUserNameFromId(GetUserId(), false)),
 					addr ? addr : "[local]");
 }
 
@@ -78,7 +78,8 @@ char *
 tfstate_actor(void)
 {
 	if (tfstate_who && *tfstate_who)
-		return psprintf("%s (role %s)", tfstate_who, GetUserNameFromId(GetUserId(), false));
+		return tfstate_valid_text(psprintf("%s (role %s)", tfstate_who,
+										   GetUserNameFromId(GetUserId(), false)));
 	return tfstate_caller();
 }
 

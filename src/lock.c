@@ -81,8 +81,9 @@ set_session(Holding *holding)
 	set_value(holding, Anum_lock_session, Int64GetDatum(tfstate_session_open()));
 	set_value(holding, Anum_lock_pid, Int32GetDatum(MyProcPid));
 	set_value(holding, Anum_lock_role, ObjectIdGetDatum(GetUserId()));
-	set_text(holding, Anum_lock_role_name, GetUserNameFromId(GetUserId(), false));
-	set_text(holding, Anum_lock_login_role, GetUserNameFromId(GetSessionUserId(), false));
+	set_text(holding, Anum_lock_role_name, tfstate_valid_text(GetUserNameFromId(GetUserId(), false)));
+	set_text(holding, Anum_lock_login_role,
+			 tfstate_valid_text(GetUserNameFromId(GetSessionUserId(), false)));
 	set_text(holding, Anum_lock_application_name, application_name);
 	holding->nulls[Anum_lock_client_addr - 1] = (addr == NULL);
 	if (addr)

@@ -74,7 +74,21 @@ tfstate_role_out(PG_FUNCTION_ARGS)
 	Oid			role = PG_GETARG_OID(0);
 	char	   *name = role == ROLE_PUBLIC ? "public" : GetUserNameFromId(role, true);
 
-	PG_RETURN_CSTRING(pstrdup(name ? name : "none"));
+	PG_RETURN_CSTRING(tfstate_valid_text(name ? name : "none"));
+}
+
+/*
+ * Error if the text is too long to be a pattern.  What matches has to be tried at each
+ * byte of a lockid, so neither may be of any length.
+ */
+void
+tfstate_check_pattern(const char *pattern)
+{
+	if (strlen(pattern) > TFSTATE_MAX_LOCKID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("pattern is too long: it has %zu bytes, and %d are allowed",
+						strlen(pattern), TFSTATE_MAX_LOCKID)));
 }
 
 /*
@@ -102,6 +116,7 @@ tfstate_pattern_matches(const char *lockid, const char *pattern)
 		}
 		else if (star)
 		{
+			CHECK_FOR_INTERRUPTS();
 			pattern = star + 1;
 			lockid = ++resume;
 		}
@@ -356,6 +371,11 @@ tfstate_has_privilege(PG_FUNCTION_ARGS)
 Datum
 tfstate_matches(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(tfstate_pattern_matches(text_to_cstring(PG_GETARG_TEXT_PP(0)),
-										   text_to_cstring(PG_GETARG_TEXT_PP(1))));
+	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *pattern = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+	if (*lockid)
+		tfstate_check_lockid(lockid);
+	tfstate_check_pattern(pattern);
+	PG_RETURN_BOOL(tfstate_pattern_matches(lockid, pattern));
 }

@@ -16,13 +16,19 @@
 #include <ctype.h>
 #include <limits.h>
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "tfstate.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
@@ -93,6 +99,24 @@ static struct
 /* A parameter of our prefix that was set before and does not exist, or NULL. */
 static char *unknown_parameter = NULL;
 
+/* Is the library preloaded, and not looked yet at what ALTER ROLE has set? */
+static bool look_at_catalog = false;
+
+/*
+ * Part of the check hooks of texts: what a client gives in PGOPTIONS, or was set in a
+ * database with another encoding, reaches us as it is.  In a table it would keep what
+ * is dumped from being restored.
+ */
+static bool
+check_encoding(const char *value)
+{
+	if (pg_verifymbstr(value, strlen(value), true))
+		return true;
+	GUC_check_errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE);
+	GUC_check_errdetail("The value is not valid in encoding \"%s\".", GetDatabaseEncodingName());
+	return false;
+}
+
 /*
  * Check hook of the short texts: they end up in the lock info, which has to
  * stay under its own limit.
@@ -106,7 +130,7 @@ check_short_text(char **newval, void **extra, GucSource source)
 							TFSTATE_MAX_LOCKID);
 		return false;
 	}
-	return true;
+	return *newval == NULL || check_encoding(*newval);
 }
 
 /*
@@ -125,6 +149,8 @@ check_info(char **newval, void **extra, GucSource source)
 							TFSTATE_MAX_INFO);
 		return false;
 	}
+	if (!check_encoding(start))
+		return false;
 	start += strspn(start, " \t\r\n");
 	if (*start != '{' || !compat_json_is_valid(*newval, GetDatabaseEncoding()))
 	{
@@ -262,6 +288,7 @@ tfstate_define_settings(void)
 		parameters[i].refused = before ? MemoryContextStrdup(TopMemoryContext, before) : NULL;
 	}
 
+	look_at_catalog = process_shared_preload_libraries_in_progress;
 	define_user_settings();
 	define_administrator_settings();
 	find_unknown_parameter();
@@ -386,6 +413,104 @@ tfstate_require_run(void)
 }
 
 /*
+ * Remember a setting "name=value" of ours if it is to be refused.
+ */
+static void
+check_catalog_setting(char *setting)
+{
+	char	   *value = strchr(setting, '=');
+
+	if (value == NULL || pg_strncasecmp(setting, "tfstate.", strlen("tfstate.")) != 0)
+		return;
+	*value++ = '\0';
+	for (int i = 0; i < lengthof(parameters); i++)
+	{
+		if (pg_strcasecmp(parameters[i].name, setting) != 0)
+			continue;
+		if (set_config_option(setting, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SET,
+							  false, DEBUG5, false) == 0)
+			parameters[i].refused = MemoryContextStrdup(TopMemoryContext, value);
+		return;
+	}
+	unknown_parameter = MemoryContextStrdup(TopMemoryContext, setting);
+}
+
+/*
+ * Look at what was set for a role in a database, InvalidOid for any.
+ */
+static void
+check_catalog_settings(Relation rel, Oid database, Oid role)
+{
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_db_role_setting_setdatabase, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(database));
+	ScanKeyInit(&keys[1], Anum_pg_db_role_setting_setrole, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(role));
+	scan = systable_beginscan(rel, DbRoleSettingDatidRolidIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		Datum		settings = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig,
+											RelationGetDescr(rel), &isnull);
+		Datum	   *elements;
+		bool	   *nulls;
+		int			count;
+
+		if (isnull)
+			continue;
+		deconstruct_array(DatumGetArrayTypeP(settings), TEXTOID, -1, false, TYPALIGN_INT,
+						  &elements, &nulls, &count);
+		for (int i = 0; i < count; i++)
+			check_catalog_setting(TextDatumGetCString(elements[i]));
+	}
+	systable_endscan(scan);
+}
+
+/*
+ * Where the library is preloaded there were no placeholders: the server has refused
+ * at login what ALTER ROLE and ALTER DATABASE set, with a mere warning, and we have
+ * to look there for it.  Once a session.
+ */
+static void
+check_catalog(void)
+{
+	Relation	rel;
+
+	if (!look_at_catalog)
+		return;
+	rel = table_open(DbRoleSettingRelationId, AccessShareLock);
+	check_catalog_settings(rel, MyDatabaseId, GetSessionUserId());
+	check_catalog_settings(rel, InvalidOid, GetSessionUserId());
+	check_catalog_settings(rel, MyDatabaseId, InvalidOid);
+	check_catalog_settings(rel, InvalidOid, InvalidOid);
+	table_close(rel, AccessShareLock);
+	look_at_catalog = false;
+}
+
+/*
+ * Error if a text was set where its encoding was not known yet: for all databases,
+ * in postgresql.conf.
+ */
+static void
+check_encodings(void)
+{
+	char	   *texts[] = {tfstate_who, tfstate_operation, tfstate_info};
+
+	for (int i = 0; i < lengthof(texts); i++)
+	{
+		if (texts[i] && !pg_verifymbstr(texts[i], strlen(texts[i]), true))
+			ereport(ERROR,
+					(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+					 errmsg("parameter \"%s\" is \"%s\", which is not valid in encoding \"%s\"",
+							parameters[i].name, tfstate_one_line(texts[i], TFSTATE_MAX_LOCKID),
+							GetDatabaseEncodingName())));
+	}
+}
+
+/*
  * Raise an error where a value was refused at load and none was set since, where a
  * parameter was set that does not exist, or where the name of the run is none.
  */
@@ -393,10 +518,13 @@ void
 tfstate_check_settings(void)
 {
 	check_run_name();
+	check_encodings();
+	check_catalog();
 	if (unknown_parameter)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("unrecognized configuration parameter \"%s\"", unknown_parameter),
+				 errmsg("unrecognized configuration parameter \"%s\"",
+						tfstate_one_line(unknown_parameter, TFSTATE_MAX_LOCKID)),
 				 errhint("Correct its name where it is set, and connect again.")));
 	for (int i = 0; i < lengthof(parameters); i++)
 	{
@@ -404,7 +532,8 @@ tfstate_check_settings(void)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid value for parameter \"%s\": \"%s\"",
-							parameters[i].name, parameters[i].refused),
+							parameters[i].name,
+							tfstate_one_line(parameters[i].refused, TFSTATE_MAX_LOCKID)),
 					 errhint("Correct it where it is set (PGOPTIONS, ALTER ROLE or ALTER DATABASE), or SET a valid value.")));
 	}
 }

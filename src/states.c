@@ -139,6 +139,7 @@ tfstate_visit_workspaces(const char *pattern, WorkspaceVisitor visitor, void *ar
 	Visit		visit = {pattern, tfstate_privileges("view"), visitor, arg};
 	ListCell   *lc;
 
+	tfstate_check_pattern(pattern);
 	if (strchr(pattern, '*') == NULL)
 	{
 		const char *name;

@@ -258,6 +258,7 @@ extern void tfstate_check_privilege(const char *lockid, const char *privilege);
 extern bool tfstate_is_owner(void);
 extern bool tfstate_acts_for_holder(const Holding *holding);
 extern char *tfstate_holder_role(const Holding *holding);
+extern void tfstate_check_pattern(const char *pattern);
 extern bool tfstate_pattern_matches(const char *lockid, const char *pattern);
 
 /* session.c */
@@ -343,6 +344,7 @@ extern Jsonb *tfstate_conflict_info(const LockConflict *conflict);
 extern char *tfstate_describe_holding(const Holding *holding, bool own);
 extern char *tfstate_force_unlock_call(const char *lockid, const Holding *holder);
 extern char *tfstate_format_time(TimestampTz time);
+extern char *tfstate_valid_text(const char *text);
 extern char *tfstate_one_line(const char *text, int max_bytes);
 
 /* lock.c */

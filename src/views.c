@@ -317,7 +317,7 @@ put_waiter(ReturnSetInfo *result, const Waiter *waiter, int position)
 	values[2] = Int32GetDatum(waiter->pid);
 	nulls[3] = (details.role == NULL);
 	if (details.role)
-		values[3] = CStringGetTextDatum(details.role);
+		values[3] = CStringGetTextDatum(tfstate_valid_text(details.role));
 	nulls[4] = (details.application_name == NULL);
 	if (details.application_name)
 		values[4] = CStringGetTextDatum(details.application_name);
@@ -347,6 +347,7 @@ tfstate_waiters(PG_FUNCTION_ARGS)
 	int			count;
 	Waiter	   *waiters;
 
+	tfstate_check_pattern(pattern);
 	InitMaterializedSRF(fcinfo, 0);
 	if (RecoveryInProgress())
 		PG_RETURN_NULL();
