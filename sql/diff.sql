@@ -52,6 +52,13 @@ SELECT * FROM tfstate_diff('terraform_remote_state.states/b', 1, 2);
 CALL write('b', 3, '[{"type": "t", "name": "a", "instances": [{}, {"status": "x"}, {"status": "y"}]}]');
 CALL write('b', 4, '[{"type": "t", "name": "a", "instances": [{"status": "y"}, {}]}]');
 SELECT * FROM tfstate_diff('terraform_remote_state.states/b', 3, 4);
+-- Several deposed objects of one instance, told apart by their keys, whatever their order.
+CALL write('c', 1, '[{"type": "t", "name": "a", "instances": [{"index_key": 0, "status": "x"}, {"index_key": 0, "deposed": "a1"},
+	{"index_key": 0, "deposed": "b1", "status": "x"}, {"index_key": 0, "deposed": "c1"}, {"index_key": 1, "deposed": "a1"}]}]');
+CALL write('c', 2, '[{"type": "t", "name": "a", "instances": [{"index_key": 0, "deposed": "d1"}, {"index_key": 0, "deposed": "c1"},
+	{"index_key": 0, "deposed": "b1", "status": "y"}, {"index_key": 0, "status": "x"}, {"index_key": 1, "deposed": "a1"}]}]');
+SELECT * FROM tfstate_diff('terraform_remote_state.states/c', 1, 2);
+SELECT * FROM tfstate_diff('terraform_remote_state.states/c', 2, 1);
 -- More instances than fit where they are collected at first.
 CREATE FUNCTION many(n int, statuses int) RETURNS text LANGUAGE sql
 RETURN (SELECT '[' || string_agg(format('{"type": "t", "name": "%s", "instances": [{"status": "%s"}]}', i, i % statuses), ',') || ']'

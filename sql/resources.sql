@@ -54,6 +54,14 @@ CALL helpers.write('a', $json$[
 SELECT address, module, mode, type, name, index, id, tainted, deposed FROM tfstate_resources();
 SELECT workspace, address, provider FROM tfstate_resources() WHERE name = 'plain';
 
+-- Several deposed objects, of one instance and of several.
+CALL helpers.write('deposed', $json$[
+	{"mode": "managed", "type": "t", "name": "n", "instances": [
+		{"index_key": 0, "deposed": "a1", "attributes": {"id": "1"}}, {"index_key": 0, "attributes": {"id": "2"}},
+		{"index_key": 0, "deposed": "b1", "status": "tainted", "attributes": {"id": "3"}}, {"index_key": 1, "deposed": "a1", "attributes": {"id": "4"}}]},
+	{"mode": "managed", "type": "t", "name": "only", "instances": [{"deposed": "a1", "attributes": {"id": "5"}}, {"deposed": "c1", "attributes": {"id": "6"}}]}]$json$);
+SELECT address, deposed, id, tainted FROM tfstate_resources('*/deposed');
+
 -- String keys are quoted as Terraform does it.
 CALL helpers.write('keys', $json$[
 	{"mode": "managed", "type": "t", "name": "n", "instances": [

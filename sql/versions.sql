@@ -178,6 +178,53 @@ CALL fails($$SELECT tfstate_undelete('tf.states/odd')$$);
 CALL fails($$SELECT tfstate_rollback('tf.states/big', 1)$$);
 SELECT count(*) FROM tfstate_holders;
 DROP TRIGGER nothing ON tf.states;
+-- After one that failed in mid-write, an older serial is refused as before.
+CREATE FUNCTION tf.failing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'failing'; END $$;
+CREATE TRIGGER failing BEFORE INSERT OR UPDATE ON tf.states FOR EACH ROW EXECUTE FUNCTION tf.failing();
+CALL fails($$SELECT tfstate_rollback('tf.states/big', 1)$$);
+SELECT tfstate_rollback('tf.states/big', 1);
+DROP TRIGGER failing ON tf.states;
+DROP FUNCTION tf.failing;
+SELECT id FROM tfstate_lock('tf.states/big', '{"ID": "4"}', 'session');
+CALL fails($$UPDATE tf.states SET data = state(1) WHERE name = 'big'$$);
+UPDATE tf.states SET data = data WHERE name = 'big';
+SELECT tfstate_unlock('tf.states/big') ->> 'ID' AS unlocked;
+
+--
+-- Serial, lineage and version are read from the head of a state, its first 4,096 bytes, if they
+-- stand there: wherever the head ends in them, what is read is what the whole text has.
+--
+CREATE FUNCTION head(serial bigint, pad integer, filler text, last text) RETURNS text LANGUAGE sql AS $$
+SELECT format('{"version": 4, %s, "x": "%s%s", %s , "resources": []}', string_agg(f.text, ', ') FILTER (WHERE f.key <> last),
+			  repeat('x', pad % octet_length(filler)), repeat(filler, pad / octet_length(filler)), string_agg(f.text, '') FILTER (WHERE f.key = last))
+  FROM (VALUES ('serial', format('"serial": %s', serial)), ('lineage', '"lineage": "abcdefghijklmnopqrstuvwxyz"'),
+			   ('version', '"terraform_version": "1.11.4-alpha20250101"')) f(key, text) $$;
+DO $$
+DECLARE
+	c record;
+	s bigint := 1234567890000;
+	found record;
+BEGIN
+	PERFORM tfstate_lock('tf.states/head', mode => 'session');
+	INSERT INTO tf.states (name, data) VALUES ('head', head(s, 1, 'x', 'serial'));
+	FOR c IN SELECT pad, filler, last FROM generate_series(3950, 4060) pad, unnest('{x,ä,€}'::text[]) filler, unnest('{serial,lineage,version}'::text[]) last LOOP
+		s := s + 1;
+		UPDATE tf.states SET data = head(s, c.pad, c.filler, c.last) WHERE name = 'head';
+		SELECT * INTO found FROM tfstate_states('tf.states/head');
+		ASSERT (found.serial, found.lineage, found.terraform_version) = (s, 'abcdefghijklmnopqrstuvwxyz', '1.11.4-alpha20250101'), c;
+		-- and so the guard reads it
+		BEGIN
+			UPDATE tf.states SET data = head(s - 1, 1, 'x', 'serial') WHERE name = 'head';
+			ASSERT false, c;
+		EXCEPTION WHEN object_not_in_prerequisite_state THEN
+			NULL;
+		END;
+	END LOOP;
+	PERFORM tfstate_unlock('tf.states/head');
+END; $$;
+SELECT strpos(head(1234567890123, 3950, 'x', 'serial'), '"serial"') < 4070 AS before, strpos(head(1234567890123, 4060, 'x', 'serial'), '"serial"') > 4100 AS behind;
+SELECT tfstate_prune('tf.states/head', 2) > 900 AS pruned;
+DROP FUNCTION head;
 
 --
 -- Verify and repair
@@ -367,6 +414,39 @@ UPDATE tf.states SET data = state(1010) WHERE name = 'passing';
 SELECT kept('tf.states/passing');
 UPDATE tfstate_attached_table SET keep_age = NULL;
 SELECT * FROM tfstate_verify(versions => true);
+
+-- The table of versions can be rewritten, and cut short, under a session that has used it.
+CREATE PROCEDURE rewritten(serial bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	n bigint;
+BEGIN
+	PERFORM tfstate_lock('tf.states/many1', mode => 'session');
+	UPDATE tf.states SET data = state(serial, kilobytes => 2) WHERE name = 'many1';
+	SELECT max(number) INTO n FROM tfstate_versions('tf.states/many1');
+	ASSERT tfstate_version('tf.states/many1', n) = state(serial, kilobytes => 2);
+	PERFORM tfstate_repair('tf.states/many1');
+	PERFORM tfstate_rollback('tf.states/many1', n);
+	PERFORM tfstate_prune('tf.states/many1', 4);
+	PERFORM tfstate_unlock('tf.states/many1');
+	ASSERT (SELECT count(*) FROM tfstate_versions('tf.states/many1')) = 4;
+	ASSERT NOT EXISTS (SELECT FROM tfstate_verify(versions => true));
+END;
+$$;
+CALL rewritten(100);
+CALL rewritten(200);
+VACUUM FULL tfstate_stored_version;
+CALL rewritten(300);
+CLUSTER tfstate_stored_version USING tfstate_stored_version_pkey;
+CALL rewritten(400);
+REINDEX TABLE tfstate_stored_version;
+CALL rewritten(500);
+REINDEX INDEX CONCURRENTLY tfstate_stored_version_pkey;
+CALL rewritten(600);
+DELETE FROM tfstate_stored_version WHERE lockid NOT IN ('tf.states/many1', 'tf.states/prod');
+VACUUM (TRUNCATE) tfstate_stored_version;
+DO $$ BEGIN PERFORM tfstate_repair(workspace) FROM tfstate_states(); END $$;
+CALL rewritten(700);
+DROP PROCEDURE rewritten;
 
 --
 -- Privileges
