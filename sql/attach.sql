@@ -113,7 +113,7 @@ SELECT guard, keep_versions, keep_age FROM tfstate_attached_table;
 -- One that Terraform has made keeps its rows.
 INSERT INTO terraform.states (name, data) VALUES ('prod', state(7)), ('default', state(8));
 CREATE TABLE rows_before AS TABLE terraform.states;
-SELECT tfstate_attach('terraform', 'states') IS NOT NULL AS attached;
+SELECT tfstate_attach('terraform', 'states', guard => 'on') IS NOT NULL AS attached;
 SELECT count(*) FROM (TABLE terraform.states EXCEPT TABLE rows_before) d;
 SELECT workspace, number, operation, serial FROM tfstate_versions ORDER BY workspace COLLATE "C", number;
 DROP TABLE rows_before;
@@ -124,7 +124,7 @@ CREATE SCHEMA old;
 CREATE TABLE old.states (id serial PRIMARY KEY, name text, data text);
 CREATE UNIQUE INDEX states_by_name ON old.states (name);
 INSERT INTO old.states VALUES (1000000, 'default', state(1)), (1000001, 'prod', state(2));
-SELECT tfstate_attach('old') IS NOT NULL AS attached;
+SELECT tfstate_attach('old', guard => 'on') IS NOT NULL AS attached;
 SELECT shape AS differs FROM shape('old.states') EXCEPT SELECT shape FROM shape('terraform.states');
 INSERT INTO old.states (name, data) VALUES ('new', state(0));
 INSERT INTO terraform.states (name, data) VALUES ('new', state(0));

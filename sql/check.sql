@@ -43,7 +43,7 @@ $$;
 
 -- Nothing is attached, or as it should be.
 TABLE problems;
-SELECT tfstate_attach('tf', role => 'regress_tfstate_tf') IS NOT NULL AS attached;
+SELECT tfstate_attach('tf', role => 'regress_tfstate_tf', guard => 'on') IS NOT NULL AS attached;
 SELECT tfstate_attach('tf', 'more', role => 'regress_tfstate_tf', mode => 'durable', wait => '10 min') IS NOT NULL AS attached;
 TABLE problems;
 

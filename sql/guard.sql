@@ -12,7 +12,7 @@ SET tfstate.who = 'me';
 
 -- A small state.
 CREATE FUNCTION state(serial bigint, lineage text DEFAULT 'a', content text DEFAULT 'x') RETURNS text LANGUAGE sql
-RETURN format('{"version": 4, "serial": %s, "lineage": %s, "outputs": {"o": {"value": %s}}, "resources": []}',
+RETURN format('{"version": 4, "serial": %s, "lineage": %s, "outputs": {"o": {"value": %s}}, "resources": [{"instances": [{}]}]}',
 			  serial, to_json(lineage), to_json(content));
 -- What is in the table, and its newest version.
 CREATE FUNCTION now_in(workspace text) RETURNS TABLE (serial bigint, version bigint, operation text, lock_id text) LANGUAGE sql AS $$
@@ -21,7 +21,7 @@ SELECT s.serial, v.number, v.operation, v.lock_id
   LEFT JOIN tfstate_states(workspace) s ON true
  ORDER BY v.number DESC LIMIT 1
 $$;
-SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
 INSERT INTO tf.states (name, data) VALUES ('a', state(1)), ('b', state(1));
 
 --
@@ -93,9 +93,15 @@ SELECT version = :before AS same FROM now_in('tf.states/a');
 -- The lineage stays.
 CALL fails($$UPDATE tf.states SET data = state(74, 'b') WHERE name = 'a'$$);
 CALL fails($$UPDATE tf.states SET data = state(74, 'A') WHERE name = 'a'$$);
-CALL fails($$UPDATE tf.states SET data = state(74, '') WHERE name = 'a'$$);
 CALL fails($$UPDATE tf.states SET data = state(74, repeat('x', 1000)) WHERE name = 'a'$$);
 CALL fails($$UPDATE tf.states SET data = state(74, E'a\nERROR: all is well') WHERE name = 'a'$$);
+-- An empty one fits any, as it does for Terraform.
+INSERT INTO tf.states (name, data) VALUES ('l', state(1, 'a'));
+UPDATE tf.states SET data = state(2, '') WHERE name = 'l';
+UPDATE tf.states SET data = state(3, 'b') WHERE name = 'l';
+CALL fails($$UPDATE tf.states SET data = state(3, '') WHERE name = 'l'$$);
+SELECT number, serial, lineage FROM tfstate_versions('tf.states/l') ORDER BY number;
+DELETE FROM tf.states WHERE name = 'l';
 -- It is the text that counts, however it is written.
 UPDATE tf.states SET data = '{"serial": 74, "lineage": "\u0061", "outputs": {"o": {}}}' WHERE name = 'a';
 
@@ -122,6 +128,9 @@ UPDATE tf.states SET data = '{"serial": 2, "lineage": "d", "resources": [{"insta
 CALL fails($$UPDATE tf.states SET data = empty(3, 'e') WHERE name = 'e'$$);
 UPDATE tf.states SET data = '{"serial": 3, "lineage": "d", "encrypted_data": "eHh4", "encryption_version": "v0"}' WHERE name = 'e';
 CALL fails($$UPDATE tf.states SET data = empty(4, 'e') WHERE name = 'e'$$);
+-- Nor one of a Terraform before 0.12, which keeps resources in modules.
+UPDATE tf.states SET data = '{"version": 3, "serial": 4, "lineage": "d", "modules": [{"path": ["root"], "outputs": {}, "resources": {"t.n": {}}}]}' WHERE name = 'e';
+CALL fails($$UPDATE tf.states SET data = empty(5, 'e') WHERE name = 'e'$$);
 SELECT serial, resources FROM tfstate_versions('tf.states/e') ORDER BY number;
 DELETE FROM tf.states WHERE name = 'e';
 
@@ -433,7 +442,7 @@ UPDATE tfstate_attached_table SET guard = 'on';
 SET tfstate.guard = require;
 CALL fails($$UPDATE tf.states SET data = state(15) WHERE name = 'b'$$);
 RESET tfstate.guard;
-UPDATE tfstate_attached_table SET guard = NULL;
+UPDATE tfstate_attached_table SET guard = 'off';
 UPDATE tf.states SET data = state(15) WHERE name = 'b';
 
 -- off needs the privilege "override" for the workspace.
@@ -461,8 +470,12 @@ CALL fails($$TRUNCATE tf.states$$);
 UPDATE tf.states SET data = state(1, 'z') WHERE name = 'b';
 UPDATE tf.states SET data = 'no state at all' WHERE name = 'b';
 CALL fails($$UPDATE tf.states SET data = NULL WHERE name = 'b'$$);
--- Writing needs no privilege of the extension but that: the table has its own.
+-- With the guard on, a write without the lock needs the privilege to take it.
 SET tfstate.guard = on;
+CALL fails($$UPDATE tf.states SET data = state(2, 'y') WHERE name = 'b'$$);
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_admin', 'tf.states/b');
+SET ROLE regress_tfstate_admin;
 UPDATE tf.states SET data = state(2, 'y') WHERE name = 'b';
 RESET ROLE;
 SELECT number, operation, serial, lineage, size, role, lock_id FROM tfstate_versions('tf.states/b') ORDER BY number DESC LIMIT 3;
@@ -620,7 +633,7 @@ CREATE TABLE tf.odd (x integer, data text, y text, name text COLLATE "C", z inte
 ALTER TABLE tf.odd DROP COLUMN x, DROP COLUMN y, DROP COLUMN z;
 CREATE UNIQUE INDEX ON tf.odd (name);
 ALTER TABLE tf.odd ALTER COLUMN id SET DEFAULT nextval('public.global_states_id_seq');
-SELECT tfstate_attach('tf', 'odd') IS NOT NULL AS attached;
+SELECT tfstate_attach('tf', 'odd', guard => 'on') IS NOT NULL AS attached;
 INSERT INTO tf.odd (name, data) VALUES ('p', state(1));
 UPDATE tf.odd SET data = state(2) WHERE name = 'p';
 CALL fails($$UPDATE tf.odd SET data = state(1) WHERE name = 'p'$$);

@@ -155,7 +155,7 @@ ALTER SCHEMA public OWNER TO pg_database_owner;
 -- Our triggers on tables of others
 --
 
-SELECT tfstate_attach(role => 'regress_tfstate_alice') IS NOT NULL AS attached;
+SELECT tfstate_attach(role => 'regress_tfstate_alice', guard => 'on') IS NOT NULL AS attached;
 INSERT INTO terraform_remote_state.states (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
 CREATE SCHEMA mallory AUTHORIZATION regress_tfstate_mallory;
 SET ROLE regress_tfstate_mallory;
@@ -274,7 +274,7 @@ $$;
 SELECT count(*) AS held FROM tfstate_holders;
 -- A lockid that reads like a workspace's, for a table of that odd name, is another one.
 CREATE SCHEMA "terraform_remote_state.states/w";
-SELECT tfstate_attach('terraform_remote_state.states/w', 'x') IS NOT NULL AS attached;
+SELECT tfstate_attach('terraform_remote_state.states/w', 'x', guard => 'on') IS NOT NULL AS attached;
 INSERT INTO "terraform_remote_state.states/w".x (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
 SELECT workspace FROM tfstate_workspaces ORDER BY workspace;
 

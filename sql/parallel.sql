@@ -1,7 +1,7 @@
 -- What reads works in a parallel query, too, in the workers or in their leader.
 SET client_min_messages = warning;
 CREATE EXTENSION tfstate;
-SELECT tfstate_attach() IS NOT NULL AS attached;
+SELECT tfstate_attach(guard => 'on') IS NOT NULL AS attached;
 CREATE ROLE regress_tfstate_viewer;
 SELECT tfstate_grant('regress_tfstate_viewer', '*', 'view');
 GRANT USAGE ON SCHEMA terraform_remote_state TO regress_tfstate_viewer;

@@ -1,7 +1,7 @@
 -- What the states of all workspaces have: resources and outputs.
 SET client_min_messages = warning;
 CREATE EXTENSION tfstate;
-SELECT count(tfstate_attach()), count(tfstate_attach('regress team', 'More states')) FROM (SELECT) one;
+SELECT count(tfstate_attach(guard => 'on')), count(tfstate_attach('regress team', 'More states', guard => 'on')) FROM (SELECT) one;
 CREATE ROLE regress_tfstate_viewer;
 CREATE ROLE regress_tfstate_reader;
 CREATE ROLE regress_tfstate_column;

@@ -203,7 +203,7 @@ CALL fails($$SELECT tfstate_unlock('s')$$);
 -- And at a write, which may come without a lock.
 \c -
 SET client_min_messages = warning;
-SELECT tfstate_attach() IS NOT NULL AS attached;
+SELECT tfstate_attach(guard => 'on') IS NOT NULL AS attached;
 \c -
 SET client_min_messages = error;
 SET tfstate.guard = 'strict';

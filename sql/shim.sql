@@ -18,7 +18,7 @@ SELECT count(*) FILTER (WHERE objsubid = 29798) AS tags,
 	   array_agg((classid::bigint << 32) | objid::bigint ORDER BY 1) FILTER (WHERE objsubid = 1) AS keys
   FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
 
-SELECT tfstate_attach() IS NOT NULL AS attached;
+SELECT tfstate_attach(guard => 'on') IS NOT NULL AS attached;
 SELECT id AS default_id FROM terraform_remote_state.states \gset
 -- Another table, which is not attached.
 CREATE SCHEMA "terraform";
@@ -108,6 +108,10 @@ SELECT locked FROM tfstate_try_lock('"terraform_remote_state".states/default', '
 SELECT tfstate_unlock('"terraform_remote_state".states/default') IS NOT NULL AS released;
 SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
 SELECT pg_advisory_unlock(:default_id);
+SELECT * FROM tags;
+
+-- All in one statement, which no client sends.
+SELECT pg_try_advisory_lock(:default_id), pg_advisory_unlock(:default_id), pg_try_advisory_lock(-1), pg_advisory_unlock(-1);
 SELECT * FROM tags;
 
 -- workspace new: W W L Lc G P U(-1).
@@ -279,7 +283,7 @@ SELECT * FROM tags;
 --
 -- Names that need quotes
 --
-SELECT tfstate_attach('Odd schema', 'My "states"') IS NOT NULL AS attached;
+SELECT tfstate_attach('Odd schema', 'My "states"', guard => 'on') IS NOT NULL AS attached;
 INSERT INTO "Odd schema"."My ""states""" (name, data) VALUES ('a/b "c" ü''', '{"serial": 1, "lineage": "a"}');
 SELECT name, pg_try_advisory_lock(id) FROM "Odd schema"."My ""states""" ORDER BY name;
 SELECT lockid FROM tfstate_holders ORDER BY lockid;
@@ -384,6 +388,13 @@ RESET ROLE;
 SELECT tfstate_revoke('regress_tfstate_user', '*');
 SET ROLE regress_tfstate_user;
 SELECT pg_advisory_unlock(:default_id);
+-- A grant that matches no workspace of an attached table does not help.
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_user', 'terraform_remote_state.states'), tfstate_grant('regress_tfstate_user', 'terraform/*'),
+	   tfstate_grant('regress_tfstate_user', 'z*');
+SET ROLE regress_tfstate_user;
+CALL fails($$SELECT pg_try_advisory_lock(-1)$$);
+CALL fails($$SELECT pg_try_advisory_lock(-3797183428)$$);
 -- Other keys are not ours.
 SELECT pg_try_advisory_lock(42);
 SELECT pg_advisory_unlock(42);
@@ -393,11 +404,19 @@ SET ROLE regress_tfstate_user;
 SELECT got($$EXECUTE l('default')$$);
 SELECT pg_advisory_unlock(:default_id);
 CALL fails($$EXECUTE l('new')$$);
--- Who may lock anything may create: -1 does not say in which table.
+-- Whoever can lock a workspace in a table can create there, by either key, what it can lock.
 SELECT pg_try_advisory_lock(-1);
 SELECT pg_advisory_unlock(-1);
-CALL fails($$SELECT pg_try_advisory_lock(-3797183428)$$);
+SELECT pg_try_advisory_lock(-3797183428);
+EXECUTE p('dev', '{"serial": 1, "lineage": "a"}');
+SELECT pg_advisory_unlock(-3797183428);
+SELECT pg_try_advisory_lock(-1);
+CALL fails($$EXECUTE p('new2', '{"serial": 1, "lineage": "a"}')$$);
+EXECUTE p('dev2', '{"serial": 1, "lineage": "a"}');
+SELECT pg_advisory_unlock(-1);
 RESET ROLE;
+-- Holders and history say what such a lock is for.
+SELECT lockid, operation, count(*) > 0 AS found FROM tfstate_history WHERE lockid ~ '^tfstate_pg|/$' GROUP BY 1, 2 ORDER BY 1;
 SELECT tfstate_grant('regress_tfstate_user', 'terraform_remote_state.states/*');
 SET ROLE regress_tfstate_user;
 SELECT pg_try_advisory_lock(-3797183428);

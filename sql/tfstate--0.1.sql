@@ -197,7 +197,7 @@ CREATE TABLE @extschema@.tfstate_attached_table (
 	relid regclass PRIMARY KEY,
 	attached_by text NOT NULL,
 	attached_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-	guard text CHECK (guard IN ('on', 'require')),
+	guard text NOT NULL DEFAULT 'require' CHECK (guard IN ('off', 'on', 'require')),
 	keep_versions integer CHECK (keep_versions > 0),
 	keep_age interval CHECK (keep_age >= '0'),
 	name text NOT NULL
@@ -512,7 +512,7 @@ SELECT l.lockid,
 	   l.info OPERATOR(pg_catalog.->>) 'Operation' AS operation,
 	   @extschema@.tfstate_age(l.created) AS age,
 	   l.mode,
-	   @extschema@.tfstate_waiter_count(l.lockid, l.mode) AS waiters,
+	   @extschema@.tfstate_waiter_count(l.lockid, CASE WHEN l.key IS NULL AND l.unlock_key IS NOT NULL THEN 'tied' ELSE l.mode END) AS waiters,
 	   l.id,
 	   l.fence,
 	   @extschema@.tfstate_session_alive(l.session) AS session_alive,
@@ -1359,7 +1359,7 @@ BEGIN
 	INSERT INTO @extschema@.tfstate_attached_table (relid, attached_by, name) VALUES (rel, current_user, rel::text)
 	ON CONFLICT (relid) DO UPDATE SET name = excluded.name;
 	UPDATE @extschema@.tfstate_attached_table t
-	   SET guard = nullif(coalesce(tfstate_record_table.guard, t.guard), 'off'),
+	   SET guard = coalesce(tfstate_record_table.guard, t.guard),
 		   keep_versions = nullif(coalesce(tfstate_record_table.keep_versions, t.keep_versions), -1),
 		   keep_age = nullif(coalesce(tfstate_record_table.keep_age, t.keep_age), '-1')
 	 WHERE t.relid = rel;

@@ -16,7 +16,7 @@ SELECT format('{"version": 4, "terraform_version": "1.11.4", "serial": %s, "line
 			  serial, to_json(content), (SELECT string_agg(format('{"instances": [{"attributes": {"id": "%s"}}]}', repeat(md5(i::text), 30)), ', ')
 										   FROM generate_series(1, kilobytes) i))
 $$;
-SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
 
 --
 -- What is recorded
@@ -25,7 +25,7 @@ SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
 -- A workspace that exists is found when its table is attached.
 SELECT number, operation, serial, resources, size > 100 AS size, stored > 0 AS stored, created <= clock_timestamp() AS created, who, role, lock_id, fence
   FROM tfstate_versions;
-SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
 SELECT count(*) FROM tfstate_versions;
 
 -- Each write and each deletion is one, with who did it under which lock.
@@ -259,7 +259,7 @@ SELECT tfstate_repair('tf.states/null');
 SELECT * FROM tfstate_verify(versions => true);
 SELECT DISTINCT ON (workspace) workspace, number, operation, serial FROM tfstate_versions ORDER BY workspace, number DESC;
 -- A state that is null can be attached, replaced and deleted.
-SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
 UPDATE tf.states SET data = state(1) WHERE name = 'null';
 SELECT number, operation, serial FROM tfstate_versions('tf.states/null') ORDER BY number;
 CALL behind_the_back($$UPDATE tf.states SET data = NULL WHERE name = 'null'$$);

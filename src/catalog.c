@@ -109,7 +109,7 @@ static const ColumnLayout attached_columns[] = {
 	{"relid", REGCLASSOID, true},
 	{"attached_by", TEXTOID, true},
 	{"attached_at", TIMESTAMPTZOID, true},
-	{"guard", TEXTOID},
+	{"guard", TEXTOID, true},
 	{"keep_versions", INT4OID},
 	{"keep_age", INTERVALOID},
 	{"name", TEXTOID, true}

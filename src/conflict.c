@@ -259,12 +259,24 @@ tfstate_force_unlock_call(const char *lockid, const Holding *holder)
 }
 
 /*
+ * What a conflict is about: a lock by its lockid, or the one under which workspaces are
+ * created, whose holder tells of which table.
+ */
+static char *
+subject(const char *lockid)
+{
+	if (tfstate_describe_creation(lockid))
+		return pstrdup("cannot create a workspace: the lock for that");
+	return psprintf("state lock \"%s\"", tfstate_one_line(lockid, TFSTATE_MAX_LOCKID));
+}
+
+/*
  * Raise the error for a request that was not granted.
  */
 void
 tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 {
-	char	   *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
+	char	   *name = subject(lockid);
 	const Holding *holder = &conflict->holder;
 
 	if (conflict->known)
@@ -273,7 +285,7 @@ tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("state lock \"%s\" is held by %s", name,
+				 errmsg("%s is held by %s", name,
 						tfstate_describe_holding(holder, tfstate_is_own(holder))),
 				 errdetail("Lock info: %s",
 						   tfstate_one_line(JsonbToCString(NULL, &info->root, VARSIZE(info)),
@@ -284,14 +296,14 @@ tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 	if (!tfstate_is_key(&conflict->tag))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("state lock \"%s\" is held without tfstate by %s", name,
+				 errmsg("%s is held without tfstate by %s", name,
 						describe_tag_holder(&conflict->tag)),
 				 errdetail("Advisory lock %lld is held by a client that does not use tfstate.",
 						   (long long) tfstate_tag_number(&conflict->tag)),
 				 errhint("Wait until it has finished, or end it with pg_terminate_backend().")));
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("state lock \"%s\" is being taken or released by %s", name,
+			 errmsg("%s is being taken or released by %s", name,
 					describe_tag_holder(&conflict->tag)),
 			 errhint("Try again when that transaction has ended.")));
 }

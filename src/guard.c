@@ -7,13 +7,18 @@
  * (Not before a write: an INSERT ... ON CONFLICT DO UPDATE, which is how
  * Terraform writes, fires BEFORE INSERT triggers for an update too.)
  *
- *	1. Who creates a workspace under the creation key exchanges that for the
+ *	1. Whoever creates a workspace under the creation key exchanges that for the
  *	   workspace's lock (shim.c).
  *	2. The workspace must not be locked by somebody else, now or until the
- *	   commit.  If the lock is ours, a durable one's row is locked against
- *	   changes.  If nobody has it, K is taken, and a share of the built-in lock
- *	   of a Terraform without tfstate.  The row of an expired lease that
- *	   somebody is changing counts as held: he may be renewing it.
+ *	   commit.  If the lock is ours, its row is locked against changes, where that
+ *	   could be deleted by others.  If nobody has it, K is taken, and a share of the
+ *	   built-in lock of a Terraform without tfstate.  The row of an expired lease that
+ *	   somebody is changing counts as held: it may be being renewed.
+ *	   Where the lock is required and not ours, three writes pass: any under the
+ *	   built-in lock of the workspace's id, the deletion by the session that had
+ *	   the last lock, if nothing was written since, and the deletion of a state
+ *	   without resources.  Whoever writes without the lock must be allowed to
+ *	   take it.
  *	3. The text must be a state, its serial must grow and its lineage must stay,
  *	   unless it replaces an empty one.
  *	4. The version is recorded (version.c).
@@ -22,7 +27,12 @@
  * neither the write nor its version, and the lock as it was.  An error in any step
  * undoes the write.  Terraform then keeps the state that
  * it wanted to write in the file errored.tfstate, and shows the primary message,
- * which therefore says what happened, who it was, and the way out.
+ * which therefore says what happened, who it was, and the way out.  Terraform's own
+ * advice is to push that file, which after a lost lock would overwrite what somebody
+ * else has written.
+ *
+ * What a session remembers never lets a write pass by itself: the lock tables, history
+ * and versions have to confirm it.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,6 +54,11 @@
 
 PG_FUNCTION_INFO_V1(tfstate_guard);
 
+/* Said of a state that was refused, for Terraform says: push it. */
+#define COMPARE_FIRST	"; before pushing errored.tfstate, compare it with the output of \"terraform state pull\""
+
+#define UNLOCKED_HINT	"Terraform locks by itself, but for -lock=false.  In SQL, call tfstate_lock() and read the state again, or show the fence of the lock in tfstate.fence."
+
 /* How long somebody else may be about to take the lock, and when we look what came of it. */
 #define MAX_WAIT_USECS	USECS_PER_SEC
 #define LOOK_USECS		(USECS_PER_SEC / 20)
@@ -61,12 +76,13 @@ const char *tfstate_rolling_back = NULL;
 
 /*
  * The workspaces that this session was refused to write and has not locked since,
- * by their lockids, in TopMemoryContext.
+ * by their lockids, in TopMemoryContext, and who it was.
  *
- * A Terraform that lost its lock raises its serial with each attempt, and would
- * get through with the second.
+ * A Terraform that lost its lock raises its serial with each attempt, and where the
+ * lock is not required would get through with the second.
  */
 static List *refused = NIL;
+static Caller refused_caller;
 
 /* The entry of a workspace, NULL if there is none. */
 static ListCell *
@@ -74,6 +90,11 @@ find_refusal(const char *lockid)
 {
 	ListCell   *lc;
 
+	if (refused != NIL && !tfstate_is_caller(&refused_caller))
+	{
+		list_free_deep(refused);
+		refused = NIL;
+	}
 	foreach(lc, refused)
 	{
 		if (strcmp(lfirst(lc), lockid) == 0)
@@ -89,6 +110,8 @@ remember_refusal(const char *lockid)
 
 	if (find_refusal(lockid) == NULL)
 		refused = lappend(refused, pstrdup(lockid));
+	if (list_length(refused) == 1)
+		tfstate_note_caller(&refused_caller);
 	MemoryContextSwitchTo(old);
 }
 
@@ -116,7 +139,7 @@ refuse_held(const char *lockid, const Holding *holder)
 	remember_refusal(lockid);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("cannot change the state of workspace \"%s\": its lock is held by %s; ask them, or release the lock with tfstate_force_unlock(), then run again",
+			 errmsg("cannot change the state of workspace \"%s\": its lock is held by %s; ask them, or release the lock with tfstate_force_unlock(), then run again" COMPARE_FIRST,
 					shown(lockid), tfstate_describe_holding(holder, false)),
 			 errhint("To release the lock: %s", tfstate_force_unlock_call(lockid, holder))));
 }
@@ -138,16 +161,6 @@ refuse_fence(const char *lockid, const Holding *holder)
 			 errmsg("cannot change the state of workspace \"%s\": its lock is not held, under fence %lld or any other",
 					shown(lockid), (long long) tfstate_fence),
 			 errhint("Take the lock, read the state again and write under the new fence.")));
-}
-
-static void
-refuse_unlocked(const char *lockid)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("cannot change the state of workspace \"%s\": this session does not hold its lock, and tfstate.guard is \"require\"",
-					shown(lockid)),
-			 errhint("Take the lock first, or show the fence under which it is held in tfstate.fence.")));
 }
 
 /* Has this session locked the id as a Terraform without tfstate does? */
@@ -215,7 +228,8 @@ check_lock(const StateRow *row, Holding *holding)
 				refuse_fence(row->lockid, holding);
 			if (!tfstate_is_ours(holding))
 				refuse_held(row->lockid, holding);
-			if (!holding->durable || tfstate_pin_holding(holding))
+			if (!(holding->durable || tfstate_holding_is_tied(holding)) ||
+				tfstate_pin_holding(holding))
 				return true;
 		}
 		else if (kept || has_builtin(row->id))
@@ -246,51 +260,209 @@ describe_writer(const Version *version)
 					tfstate_format_time(DatumGetTimestampTz(VERSION_DATUM(version, created))));
 }
 
+/* Who wrote the newest version of a workspace, and when. */
+static char *
+describe_last_writer(const char *lockid)
+{
+	Version		newest;
+
+	return tfstate_newest_version(lockid, &newest) ? describe_writer(&newest) : "nobody";
+}
+
 /*
- * Terraform unlocks a workspace just before it deletes it.  Error if somebody has
- * locked and written it in between; returns whether this session had the lock last.
+ * Refuse a write without the lock: of the state that is there before, or of a new
+ * workspace, or a deletion.
+ */
+static void
+refuse_unlocked(const char *lockid, bool creation, bool deletion)
+{
+	if (deletion)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot delete workspace \"%s\": this session does not hold its lock, and its state, last written by %s, is not empty; lock it first",
+						shown(lockid), describe_last_writer(lockid)),
+				 errhint(UNLOCKED_HINT)));
+	if (creation)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot create workspace \"%s\": this session holds neither its lock nor the one under which workspaces are created, or has lost it" COMPARE_FIRST,
+						shown(lockid)),
+				 errhint(UNLOCKED_HINT)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot change the state of workspace \"%s\": this session does not hold its lock, or has lost it, and the state was last written by %s" COMPARE_FIRST,
+					shown(lockid), describe_last_writer(lockid)),
+			 errhint(UNLOCKED_HINT)));
+}
+
+static void
+refuse_ousted(const char *lockid, const char *how)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot change the state of workspace \"%s\": this run has lost its lock (%s), and the state was last written by %s" COMPARE_FIRST,
+					shown(lockid), how, describe_last_writer(lockid)),
+			 errhint(UNLOCKED_HINT)));
+}
+
+/*
+ * Error unless the role may lock a workspace, which it writes without having its lock.
+ */
+static void
+check_may_lock(const char *lockid)
+{
+	char	   *role;
+
+	if (tfstate_allowed(tfstate_privileges("lock"), lockid))
+		return;
+	role = GetUserNameFromId(GetUserId(), false);
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to change the state of workspace \"%s\": role \"%s\" may not lock it; an administrator can give it that privilege with tfstate_grant()",
+					shown(lockid), role),
+			 errdetail("Whoever writes a state without having its lock must have the privilege \"lock\" on it."),
+			 errhint("Run as an administrator: SELECT tfstate_grant(%s, %s);",
+					 quote_literal_cstr(role), quote_literal_cstr(shown(lockid)))));
+}
+
+/*
+ * Does a lock table or history tell of a holding after this fence, or that the one of
+ * this fence was not unlocked?
+ */
+static bool
+locked_since(const char *lockid, int64 fence)
+{
+	Holding		left;
+	int64		newest;
+	int64		released;
+	char	   *how;
+
+	if (tfstate_find_row(lockid, false, &left, &newest) ?
+		HOLDING_INT64(&left, fence) >= fence : newest > fence)
+		return true;
+	return tfstate_find_release(lockid, NULL, &released, &how) &&
+		(released > fence || (released == fence && strcmp(how, HOW_UNLOCK) != 0));
+}
+
+/*
+ * Terraform unlocks a workspace just before it deletes it.  Returns whether that is what
+ * happens here: this session had the last lock there was, and nothing was written since.
+ * Error if something was.  The caller has seen to it that nobody holds the lock.
  */
 static bool
 check_deleter(const char *lockid)
 {
-	int64		fence = tfstate_released_fence(lockid);
+	int64		fence;
+	int64		number;
 	Version		newest;
 
-	if (fence == 0)
+	if (!tfstate_released_last(lockid, &fence, &number))
 		return false;
-	if (tfstate_newest_version(lockid, &newest) && !VERSION_NULL(&newest, fence) &&
-		VERSION_INT64(&newest, fence) > fence)
+	if (tfstate_newest_version(lockid, &newest) && VERSION_INT64(&newest, number) != number)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot delete workspace \"%s\": its state was written by %s, after this run had unlocked it; look at it, then run again",
 						shown(lockid), describe_writer(&newest))));
-	return true;
+	return !locked_since(lockid, fence);
 }
 
 /*
- * Step 2.  Returns whether the lock is ours, with the holding.
+ * Has a state nothing that could be lost with it?  An encrypted one may have, and what
+ * is no state.
  */
 static bool
-guard_lock(const StateRow *row, GuardLevel level, bool deletion, Holding *holding)
+has_no_resources(const StateText *text)
 {
-	bool		ours = check_lock(row, holding);
+	StateFacts	facts;
 
-	if (ours || has_builtin(row->id))
-	{
-		forget_refusal(row->lockid);
-		return ours;
-	}
-	if (deletion && check_deleter(row->lockid))
-		return false;
+	if (text->data == NULL)
+		return true;
+	tfstate_read_facts(text->data, (int) text->len, &facts);
+	return facts.valid && !facts.encrypted && !facts.has_modules && facts.resources == 0;
+}
+
+/*
+ * End what is left of a tied holding whose session has had its creation key no more:
+ * it must not come to life again, by that key, after somebody else has written.
+ */
+static void
+drop_tied(const char *lockid)
+{
+	Holding		left;
+	int64		newest;
+
+	if (tfstate_find_row(lockid, false, &left, &newest) && tfstate_holding_is_tied(&left))
+		(void) tfstate_release(&left, HOW_UNLOCK, NULL);
+}
+
+/*
+ * How this session's run has lost the lock of a workspace, in words, if it has had it
+ * and not released it; else NULL.  A session without a name for its run is no such run.
+ */
+static const char *
+how_ousted(const char *lockid)
+{
+	const char *run = tfstate_my_run();
+	Holding		left;
+	int64		fence;
+	char	   *how;
+
+	if (run == NULL)
+		return NULL;
+	if (tfstate_find_row(lockid, false, &left, &fence) && !HOLDING_NULL(&left, run_id) &&
+		strcmp(run, HOLDING_TEXT(&left, run_id)) == 0)
+		how = left.durable ? HOW_EXPIRED : HOW_RECLAIMED;
+	else if (!tfstate_find_release(lockid, run, &fence, &how))
+		return NULL;
+	if (strcmp(how, HOW_FORCE) == 0)
+		return "it was released by force";
+	if (strcmp(how, HOW_EXPIRED) == 0)
+		return "it has expired";
+	return strcmp(how, HOW_RECLAIMED) == 0 ? "its connection was lost" : NULL;
+}
+
+/*
+ * Error unless a write or a deletion without the lock passes.  Nobody has the lock.
+ */
+static void
+check_unlocked(const StateRow *row, GuardLevel level, const StateRow *before, bool deletion)
+{
+	const char *how;
+
+	if (deletion && (check_deleter(row->lockid) || has_no_resources(&row->text)))
+		return;
+	if (!deletion && (how = how_ousted(row->lockid)) != NULL)
+		refuse_ousted(row->lockid, how);
 	if (level == GUARD_REQUIRE)
-		refuse_unlocked(row->lockid);
+		refuse_unlocked(row->lockid, before == NULL, deletion);
 	if (!deletion && find_refusal(row->lockid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot change the state of workspace \"%s\": this session was refused that before, and does not hold the lock",
+				 errmsg("cannot change the state of workspace \"%s\": this session was refused that before, and does not hold the lock" COMPARE_FIRST,
 						shown(row->lockid)),
-				 errhint("Take the lock, and read the state again.")));
-	return false;
+				 errhint(UNLOCKED_HINT)));
+}
+
+/*
+ * Step 2, for a row that is there before, unless that is NULL, and after, unless it is
+ * a deletion.  Returns whether the lock is ours, with the holding.
+ */
+static bool
+guard_lock(const StateRow *row, GuardLevel level, const StateRow *before, bool deletion,
+		   Holding *holding)
+{
+	bool		ours = check_lock(row, holding);
+
+	if (!ours)
+	{
+		check_may_lock(row->lockid);
+		if (!has_builtin(row->id))
+			check_unlocked(row, level, before, deletion);
+		drop_tied(row->lockid);
+	}
+	if (ours || has_builtin(row->id))
+		forget_refusal(row->lockid);
+	return ours;
 }
 
 /*
@@ -316,21 +488,23 @@ static void
 refuse_serial(const char *lockid, int64 before, int64 after)
 {
 	Version		newest;
-	char	   *writer = "somebody";
+	bool		found = tfstate_newest_version(lockid, &newest);
 
-	if (tfstate_newest_version(lockid, &newest))
-		writer = describe_writer(&newest);
 	remember_refusal(lockid);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("cannot change the state of workspace \"%s\": the new one has serial %lld, but serial %lld was written by %s; read the state again",
-					shown(lockid), (long long) after, (long long) before, writer),
-			 errhint("Compare the two, and push what is right under a higher serial.")));
+			 errmsg("cannot change the state of workspace \"%s\": the new one has serial %lld, but serial %lld was written by %s; read the state again" COMPARE_FIRST,
+					shown(lockid), (long long) after, (long long) before,
+					found ? describe_writer(&newest) : "somebody"),
+			 found && VERSION_INT64(&newest, number) > 1 ?
+			 errhint("What the last write changed: SELECT * FROM tfstate_diff(%s, %lld);",
+					 quote_literal_cstr(shown(lockid)),
+					 (long long) VERSION_INT64(&newest, number) - 1) : 0));
 }
 
 /*
  * Is there nothing in a state?  Terraform puts one like that into a workspace that it
- * creates, at serial 1, and may move a state of another lineage there at once.
+ * creates, at serial 1, and can move a state of another lineage there at once.
  */
 static bool
 is_empty(const StateText *text)
@@ -338,7 +512,7 @@ is_empty(const StateText *text)
 	StateFacts	facts;
 
 	tfstate_read_facts(text->data, (int) text->len, &facts);
-	return facts.valid && !facts.encrypted &&
+	return facts.valid && !facts.encrypted && !facts.has_modules &&
 		facts.resources == 0 && facts.outputs == 0;
 }
 
@@ -359,14 +533,15 @@ guard_text(const char *lockid, const StateText *before, const StateFacts *new)
 	if (!old.has_serial ||
 		(tfstate_rolling_back && strcmp(tfstate_rolling_back, lockid) == 0))
 		return;
-	same_lineage = old.lineage == NULL || *old.lineage == '\0' ||
+	/* to Terraform, an empty lineage is that of any state */
+	same_lineage = old.lineage == NULL || *old.lineage == '\0' || *new->lineage == '\0' ||
 		strcmp(old.lineage, new->lineage) == 0;
 	if ((old.serial == 0 || !same_lineage) && is_empty(before))
 		return;
 	if (!same_lineage)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot change the state of workspace \"%s\": the new one has lineage \"%s\", but the workspace has lineage \"%s\"; to replace it on purpose, run with tfstate.guard=off",
+				 errmsg("cannot change the state of workspace \"%s\": it belongs to another project: the new state has lineage \"%s\", but the workspace has lineage \"%s\"; check which schema and workspace the backend is configured for; to replace the state on purpose, run with tfstate.guard=off",
 						shown(lockid), tfstate_one_line(new->lineage, NAMEDATALEN),
 						tfstate_one_line(old.lineage, NAMEDATALEN)),
 				 errhint("Only a role with the privilege \"override\" can set tfstate.guard to \"off\".")));
@@ -420,7 +595,7 @@ guard_change(const AttachedTable *table, const StateRow *before, const StateRow 
 		/* a Terraform without tfstate may have locked the id that goes */
 		if (before && before->id != row->id)
 			(void) check_lock(before, &holding);
-		ours = guard_lock(row, level, after == NULL, &holding);
+		ours = guard_lock(row, level, before, after == NULL, &holding);
 	}
 	if (after && before && old_text->len == new_text->len && old_text->data &&
 		memcmp(old_text->data, new_text->data, new_text->len) == 0)

@@ -157,7 +157,8 @@ is_recorded(const Holding *holding)
 		case HISTORY_NONE:
 			return false;
 		case HISTORY_DURABLE:
-			return holding->durable || !HOLDING_NULL(holding, key);
+			return holding->durable || !HOLDING_NULL(holding, key) ||
+				tfstate_holding_is_tied(holding);
 		case HISTORY_ALL:
 			break;
 	}
@@ -197,4 +198,44 @@ tfstate_record_release(const Holding *holding, const char *how, const char *reas
 	CommandCounterIncrement();
 	prune(rel, HOLDING_DATUM(holding, lockid));
 	table_close(rel, NoLock);
+}
+
+/*
+ * How the newest finished holding of a lockid ended, or the newest one of a run unless
+ * that is NULL, and its fence.  Returns false if history has none.
+ */
+bool
+tfstate_find_release(const char *lockid, const char *run_id, int64 *fence, char **how)
+{
+	Relation	rel = table_open(tfstate_catalog()->released, AccessShareLock);
+	Relation	index = index_open(tfstate_catalog()->released_index, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		found = false;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(lockid));
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
+	while (!found &&
+		   HeapTupleIsValid(tuple = tfstate_next_in_order(scan, BackwardScanDirection, snapshot)))
+	{
+		Datum		values[Natts_released];
+		bool		nulls[Natts_released];
+
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+		found = run_id == NULL ||
+			(!nulls[Anum_lock_run_id - 1] &&
+			 strcmp(run_id, TextDatumGetCString(values[Anum_lock_run_id - 1])) == 0);
+		if (!found)
+			continue;
+		*fence = DatumGetInt64(values[Anum_lock_fence - 1]);
+		*how = TextDatumGetCString(values[Anum_released_how - 1]);
+	}
+	systable_endscan_ordered(scan);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return found;
 }

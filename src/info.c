@@ -248,6 +248,20 @@ tfstate_who_info(const char *who)
 }
 
 /*
+ * An info that tells no more than what for.
+ */
+Jsonb *
+tfstate_operation_info(const char *operation)
+{
+	JsonbParseState *state = NULL;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_string(&state, WJB_KEY, "Operation");
+	push_string(&state, WJB_VALUE, operation);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
  * The info of a lock: what the caller gave, then tfstate.info, and for the
  * known keys what they leave out.  given has passed tfstate_check_info(), or is
  * NULL.  Error if tfstate.info has no string under a known key, or a bad ID.

@@ -97,7 +97,7 @@ set_session(Holding *holding)
 static void
 set_keys(Holding *holding, const LockRequest *request)
 {
-	if (request->has_key)
+	if (request->has_key && !request->tied)
 		set_value(holding, Anum_lock_key, Int64GetDatum(request->key));
 	holding->nulls[Anum_lock_unlock_key - 1] = (request->unlock_key == 0);
 	if (request->unlock_key != 0)
@@ -148,6 +148,14 @@ how_abandoned(const Holding *holder, bool had_key)
 {
 	if (tfstate_holding_expired(holder))
 		return HOW_EXPIRED;
+	if (tfstate_holding_is_tied(holder))
+	{
+		if (tfstate_holding_is_live(holder))
+			return NULL;
+		/* if only the creation key is gone, that was unlocked */
+		return tfstate_session_is_alive(HOLDING_INT64(holder, session)) ?
+			HOW_UNLOCK : HOW_RECLAIMED;
+	}
 	if (!holder->durable &&
 		!(had_key && tfstate_session_is_mine(HOLDING_INT64(holder, session))))
 		return HOW_RECLAIMED;
@@ -344,7 +352,7 @@ take(const LockRequest *request, const LOCKTAG *key, int64 newest_fence, Holding
 	PopActiveSnapshot();
 	if (request->durable)
 		tfstate_sync_at_commit();
-	else
+	else if (!request->tied)
 		tfstate_promote_at_commit(key, HOLDING_INT64(holding, session), NULL);
 }
 
@@ -427,7 +435,7 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 		*holding = conflict->holder;
 	else
 		take(request, &key, conflict->newest_fence, holding);
-	if (request->has_key)
+	if (request->has_key && !request->tied)
 		tfstate_keep_builtin(holding);
 	return true;
 }
@@ -447,7 +455,7 @@ tfstate_release(const Holding *holding, const char *how, const char *reason)
 		return false;
 	tfstate_record_release(holding, how, reason);
 	tfstate_end_release();
-	if (holding->durable)
+	if (holding->durable || tfstate_holding_is_tied(holding))
 		tfstate_wake_at_commit(&key);
 	else if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
 		tfstate_release_at_commit(&key, HOLDING_INT64(holding, session), NULL);
@@ -525,6 +533,23 @@ raise_nothing_to_release(const char *lockid)
 }
 
 /*
+ * A notice that the end of a lock, and of its session, is not that of the process that
+ * held it: a Terraform connects again, and goes on.
+ */
+static void
+warn_of_holder(const Holding *holding)
+{
+	ereport(NOTICE,
+			(errmsg("the process that held state lock \"%s\" may still be at work: %s, application_name \"%s\"",
+					tfstate_one_line(HOLDING_TEXT(holding, lockid), TFSTATE_MAX_LOCKID),
+					tfstate_describe_holding(holding, false),
+					HOLDING_NULL(holding, application_name) ? "" :
+					tfstate_one_line(HOLDING_TEXT(holding, application_name), NAMEDATALEN)),
+			 errdetail("Its writes of a state that requires the lock are refused from now on; what else it does is not stopped."),
+			 errhint("Stop it where it runs, before somebody else takes the lock.")));
+}
+
+/*
  * Release a lock whoever holds it; with an ID, only that holding.  Returns its
  * info.
  *
@@ -563,5 +588,7 @@ tfstate_force_release(const char *lockid, const char *id, const char *reason,
 	} while (!tfstate_release(&holding, HOW_FORCE, reason));
 	if (live)
 		terminate_session(&holding);
+	if (!tfstate_is_own(&holding))
+		warn_of_holder(&holding);
 	return DatumGetJsonbP(HOLDING_DATUM(&holding, info));
 }

@@ -254,6 +254,27 @@ tfstate_allowed(List *patterns, const char *lockid)
 }
 
 /*
+ * Can a lockid that begins with a text match one of the patterns?
+ */
+bool
+tfstate_allowed_below(List *patterns, const char *prefix)
+{
+	size_t		prefix_len = strlen(prefix);
+	ListCell   *lc;
+
+	foreach(lc, patterns)
+	{
+		const char *pattern = lfirst(lc);
+		size_t		literal = strcspn(pattern, "*");
+
+		if (strncmp(pattern, prefix, Min(literal, prefix_len)) == 0 &&
+			(literal >= prefix_len || pattern[literal] == '*'))
+			return true;
+	}
+	return false;
+}
+
+/*
  * Error unless the current role has a privilege on a lockid.
  */
 void

@@ -414,11 +414,45 @@ tfstate_newest_row_fence(const char *lockid, ItemPointer except, bool *live)
 	return newest;
 }
 
-/* Is it a durable row, or a row of a living session? */
-static bool
-is_of_somebody(const Holding *holding)
+/*
+ * Is it the lock of a workspace that a client without tfstate has created under a
+ * built-in creation key?  Such a holding has no K, and lasts as long as its session
+ * has that key (see shim.c).
+ */
+bool
+tfstate_holding_is_tied(const Holding *holding)
 {
-	return holding->durable || tfstate_session_is_alive(HOLDING_INT64(holding, session));
+	return !holding->durable && HOLDING_NULL(holding, key) &&
+		!HOLDING_NULL(holding, unlock_key);
+}
+
+/*
+ * Does the session of a tied holding still have the creation key?
+ */
+static bool
+has_creation_key(const Holding *holding)
+{
+	int64		session = HOLDING_INT64(holding, session);
+	LOCKTAG		tag = tfstate_builtin_tag(HOLDING_INT64(holding, unlock_key));
+	int			pid;
+
+	if (tfstate_session_is_mine(session))
+		return compat_lock_held_by_me(&tag, ExclusiveLock);
+	pid = tfstate_session_pid(session);
+	return pid != 0 && tfstate_tag_holder(&tag) == pid;
+}
+
+/*
+ * Is it a durable row, or a row of a living session that has not lost what its lock
+ * depends on?
+ */
+bool
+tfstate_holding_is_live(const Holding *holding)
+{
+	if (holding->durable)
+		return true;
+	return tfstate_session_is_alive(HOLDING_INT64(holding, session)) &&
+		(!tfstate_holding_is_tied(holding) || has_creation_key(holding));
 }
 
 /*
@@ -430,7 +464,7 @@ tfstate_current_holding(const char *lockid, Holding *holding)
 {
 	int64		newest;
 
-	return tfstate_find_row(lockid, false, holding, &newest) && is_of_somebody(holding);
+	return tfstate_find_row(lockid, false, holding, &newest) && tfstate_holding_is_live(holding);
 }
 
 /*
@@ -447,7 +481,7 @@ tfstate_current_holding_again(const char *lockid, Holding *holding)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	found = find_at_last_place(lockid, snapshot, holding, ROW_LOCK_MODE);
 	UnregisterSnapshot(snapshot);
-	return found && is_of_somebody(holding);
+	return found && tfstate_holding_is_live(holding);
 }
 
 /*
@@ -473,6 +507,35 @@ tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
 	{
 		read_holding(tuple, rel, true, holding);
 		found = true;
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Find the tied holding that this session has under a creation key.  Returns whether
+ * there is one.
+ */
+bool
+tfstate_find_tied(int64 creation_key, Holding *holding)
+{
+	Relation	rel = table_open(tfstate_catalog()->session, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		found = false;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_lock_unlock_key, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(creation_key));
+	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 1, &key);
+	while (!found && HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	{
+		read_holding(tuple, rel, false, holding);
+		found = tfstate_holding_is_tied(holding) &&
+			tfstate_session_is_mine(HOLDING_INT64(holding, session));
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);

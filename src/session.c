@@ -158,6 +158,31 @@ tfstate_is_ours(const Holding *holding)
 }
 
 /*
+ * Note for whom something is remembered from now on.
+ */
+void
+tfstate_note_caller(Caller *caller)
+{
+	const char *run = tfstate_my_run();
+
+	if (caller->run)
+		pfree(caller->run);
+	caller->run = run ? MemoryContextStrdup(TopMemoryContext, run) : NULL;
+	caller->role = GetUserId();
+	caller->session = tfstate_session_open();
+}
+
+/* Is it the caller who was noted, and has nothing come in between that ends memories? */
+bool
+tfstate_is_caller(const Caller *caller)
+{
+	const char *run = tfstate_my_run();
+
+	return caller->role == GetUserId() && tfstate_session_is_mine(caller->session) &&
+		(run && caller->run ? strcmp(run, caller->run) == 0 : run == caller->run);
+}
+
+/*
  * The numeric address of a client, NULL for a Unix socket or none.
  */
 static char *

@@ -19,7 +19,15 @@
  * knows no finer way.  In L, behind the id of an existing workspace, it would
  * only make runs of different projects fail for each other, and protects
  * nothing: whoever creates a workspace gets its lock with the row (see
- * tfstate_exchange_creation_key()).  So there it is granted and not taken.
+ * tfstate_exchange_creation_key()).  So there it is granted and not taken, and
+ * the U that follows releases nothing.
+ *
+ * A client without tfstate has the built-in lock of the creation key.  With the row
+ * it gets the workspace's lock, too, so that its next writes are those of the
+ * holder.  Its U is not seen here, so that lock is tied to the key: it has no K and
+ * no built-in lock, only its row, which counts while the session has the key.  If
+ * the client takes the key once more, for another workspace, the first one's lock
+ * is over.
  *
  * All other keys go to the built-in functions.
  *
@@ -41,6 +49,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "version.h"
 
 PG_FUNCTION_INFO_V1(tfstate_pg_try_advisory_lock);
 PG_FUNCTION_INFO_V1(tfstate_pg_advisory_unlock);
@@ -59,9 +68,20 @@ static List *shim_locks = NIL;	/* in TopMemoryContext */
 /* The last lock that this session released: Terraform's next word may be DELETE. */
 static struct
 {
+	Caller		caller;
 	char	   *lockid;			/* in TopMemoryContext; NULL for none */
 	int64		fence;
+	int64		version;		/* its newest one at that moment; 0 for none */
 }			last_release;
+
+/* The creation key that was granted and not taken, with the lock of a workspace. */
+static struct
+{
+	Caller		caller;
+	int64		key;			/* 0 for none */
+	char	   *lockid;			/* of the workspace, in TopMemoryContext */
+	char	   *id;				/* of its holding, in TopMemoryContext */
+}			granted;
 
 /* What the last key of this statement was, to tell L from Lc. */
 typedef enum LastKey
@@ -153,12 +173,41 @@ check_workspace_privilege(const char *lockid, int64 id)
 }
 
 /*
+ * Error unless the role may lock a workspace, existing or not, of the table that a
+ * creation key is for.  With -1 nobody knows yet of which table, and any will do.
+ */
+static void
+check_creation_privilege(List *tables, int64 key)
+{
+	List	   *patterns = tfstate_privileges("lock");
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		Oid			relid = lfirst_oid(lc);
+		char	   *prefix = tfstate_workspace_lockid(relid, "");
+
+		if (prefix && (key == -1 || key == tfstate_table_creation_key(relid)) &&
+			tfstate_allowed_below(patterns, prefix))
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for the %s",
+					tfstate_describe_creation(tfstate_creation_lockid(tables, key))),
+			 errdetail("Role \"%s\" has no grant of privilege \"lock\" that matches any workspace there.",
+					   GetUserNameFromId(GetUserId(), false)),
+			 errhint("An administrator can give it with tfstate_grant().")));
+}
+
+/*
  * Take a lock as the settings say, or raise the conflict.  key is what Terraform
  * will unlock, builtin the built-in lock that goes along.
  */
 static void
 shim_lock(const char *lockid, int64 key, int64 builtin)
 {
+	char	   *creation = tfstate_describe_creation(lockid);
 	LockRequest request = {0};
 	LockConflict conflict;
 	Holding		holding;
@@ -168,6 +217,8 @@ shim_lock(const char *lockid, int64 key, int64 builtin)
 	tfstate_check_settings();
 	tfstate_check_lockid(lockid);
 	request.lockid = lockid;
+	if (creation)
+		request.info = tfstate_operation_info(creation);
 	request.durable = tfstate_mode;
 	request.wait = tfstate_wait < 0 ? -1 : tfstate_wait * INT64CONST(1000);
 	request.has_key = true;
@@ -177,8 +228,10 @@ shim_lock(const char *lockid, int64 key, int64 builtin)
 	if (request.durable)
 		tfstate_require_run();
 	taken = tfstate_acquire(&request, &holding, &conflict);
-	/* the privilege may have been taken back while we waited; for -1 any will do */
-	if (request.wait != 0 && (builtin != -1 || tfstate_privileges("lock") == NIL))
+	/* the privilege may have been taken back while we waited */
+	if (request.wait != 0 && creation)
+		check_creation_privilege(tfstate_attached_tables(), key);
+	else if (request.wait != 0)
 		tfstate_check_privilege(lockid, "lock");
 	if (!taken)
 		tfstate_raise_conflict(lockid, &conflict);
@@ -186,14 +239,48 @@ shim_lock(const char *lockid, int64 key, int64 builtin)
 }
 
 /*
- * Error unless the role may create workspaces: with -1 nobody knows yet of which
- * table, so that a grant on any lockid will do.
+ * Remember that a creation key was granted in the statement that has locked a
+ * workspace, as the last one so far.
  */
 static void
-check_creation_privilege(const char *lockid, int64 key)
+remember_grant(int64 key)
 {
-	if (key != -1 || tfstate_privileges("lock") == NIL)
-		tfstate_check_privilege(lockid, "lock");
+	const ShimLock *lock;
+
+	if (shim_locks == NIL)
+		return;					/* it was unlocked in the same statement */
+	lock = llast(shim_locks);
+	if (granted.key != 0)
+	{
+		pfree(granted.lockid);
+		pfree(granted.id);
+	}
+	tfstate_note_caller(&granted.caller);
+	granted.key = key;
+	granted.lockid = MemoryContextStrdup(TopMemoryContext, lock->lockid);
+	granted.id = MemoryContextStrdup(TopMemoryContext, lock->id);
+}
+
+/*
+ * Does U release a creation key that was granted and not taken?  That follows L at
+ * once, while the workspace is still locked.
+ */
+static bool
+return_grant(int64 key)
+{
+	Holding		holding;
+	bool		result;
+
+	if (granted.key == 0 || granted.key != key)
+		return false;
+	result = tfstate_is_caller(&granted.caller) &&
+		tfstate_current_holding(granted.lockid, &holding) &&
+		tfstate_is_ours(&holding) &&
+		strcmp(granted.id, HOLDING_TEXT(&holding, id)) == 0;
+	granted.key = 0;
+	pfree(granted.lockid);
+	pfree(granted.id);
+	return result;
 }
 
 /*
@@ -209,10 +296,13 @@ tfstate_pg_try_advisory_lock(PG_FUNCTION_ARGS)
 	if (lockid)
 	{
 		if (last_key() == KEY_WORKSPACE)
+		{
+			remember_grant(key);
 			PG_RETURN_BOOL(true);
+		}
 		if (last_key() == KEY_NONE)
 		{
-			check_creation_privilege(lockid, key);
+			check_creation_privilege(tables, key);
 			shim_lock(lockid, key, key);
 			PG_RETURN_BOOL(true);
 		}
@@ -228,6 +318,23 @@ tfstate_pg_try_advisory_lock(PG_FUNCTION_ARGS)
 	else
 		remember_key(KEY_OTHER);
 	return pg_try_advisory_lock_int8(fcinfo);
+}
+
+/*
+ * Remember what was released, and what its workspace has been like then.
+ */
+static void
+remember_release(const char *lockid, int64 fence)
+{
+	Version		newest;
+
+	if (last_release.lockid)
+		pfree(last_release.lockid);
+	tfstate_note_caller(&last_release.caller);
+	last_release.lockid = MemoryContextStrdup(TopMemoryContext, lockid);
+	last_release.fence = fence;
+	last_release.version = tfstate_newest_version(lockid, &newest) ?
+		VERSION_INT64(&newest, number) : 0;
 }
 
 /*
@@ -258,10 +365,7 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 							tfstate_describe_holding(&holding, false))));
 		}
 	} while (!tfstate_release(&holding, HOW_UNLOCK, NULL));
-	if (last_release.lockid)
-		pfree(last_release.lockid);
-	last_release.lockid = MemoryContextStrdup(TopMemoryContext, lockid);
-	last_release.fence = HOLDING_INT64(&holding, fence);
+	remember_release(lockid, HOLDING_INT64(&holding, fence));
 	return true;
 }
 
@@ -330,7 +434,7 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 	char	   *lockid;
 	Holding		holding;
 
-	if (release_remembered(key) && key >= 0)
+	if (return_grant(key) || (release_remembered(key) && key >= 0))
 		PG_RETURN_BOOL(true);
 	tables = tfstate_attached_tables();
 	lockid = tfstate_creation_lockid(tables, key);
@@ -362,25 +466,65 @@ exchange_key(const char *creation, const char *lockid, int64 id)
 }
 
 /*
- * A row was inserted into an attached table: who has a creation key exchanges it for
- * the lock of the workspace that he creates.  Terraform, which does not know, releases
- * that with the key.
+ * If this session has a creation key as a client without tfstate takes it, give it the
+ * lock of a workspace, tied to that.  Returns whether it was.
+ */
+static bool
+tie_to_key(int64 key, const char *lockid, int64 id)
+{
+	LOCKTAG		tag = tfstate_builtin_tag(key);
+	LockRequest request = {0};
+	LockConflict conflict;
+	Holding		holding;
+
+	if (!compat_lock_held_by_me(&tag, ExclusiveLock))
+		return false;
+	while (tfstate_find_tied(key, &holding))
+		(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
+	request.lockid = lockid;
+	request.tied = true;
+	request.unlock_key = key;
+	request.has_key = true;
+	request.key = id;
+	if (!tfstate_acquire(&request, &holding, &conflict))
+		tfstate_raise_conflict(lockid, &conflict);
+	return true;
+}
+
+/*
+ * A row was inserted into an attached table: whoever has a creation key, and may lock
+ * the workspace that it creates, exchanges the key for that lock.  Terraform, which does
+ * not know, releases the lock with the key.
  */
 void
 tfstate_exchange_creation_key(Oid relid, const char *lockid, int64 id)
 {
-	if (!exchange_key(tfstate_creation_lockid(list_make1_oid(relid), -1), lockid, id))
-		(void) exchange_key(tfstate_workspace_lockid(relid, ""), lockid, id);
+	int64		keys[] = {-1, tfstate_table_creation_key(relid)};
+
+	if (!tfstate_allowed(tfstate_privileges("lock"), lockid))
+		return;
+	for (int i = 0; i < lengthof(keys); i++)
+	{
+		char	   *creation = tfstate_creation_lockid(list_make1_oid(relid), keys[i]);
+
+		if ((creation && exchange_key(creation, lockid, id)) ||
+			tie_to_key(keys[i], lockid, id))
+			return;
+	}
 }
 
 /*
- * The fence of the last lock that Terraform released in this session, if that was
- * the lock of this workspace; else 0.
+ * Was the lock of this workspace the last one that the caller released in this session?
+ * Then its fence, and the number of the workspace's newest version at that moment, 0 if
+ * there was none.  Whether that is still so is for the tables to say.
  */
-int64
-tfstate_released_fence(const char *lockid)
+bool
+tfstate_released_last(const char *lockid, int64 *fence, int64 *version)
 {
-	if (last_release.lockid == NULL || strcmp(last_release.lockid, lockid) != 0)
-		return 0;
-	return last_release.fence;
+	if (last_release.lockid == NULL || strcmp(last_release.lockid, lockid) != 0 ||
+		!tfstate_is_caller(&last_release.caller))
+		return false;
+	*fence = last_release.fence;
+	*version = last_release.version;
+	return true;
 }

@@ -71,6 +71,8 @@ count_objects(JsonStream *stream)
 
 	if (stream->depth == 1)
 		facts->is_object = *stream->starts[1] == '{';
+	else if (strcmp(key, "modules") == 0)
+		facts->has_modules = true;
 	else if (stream->depth == INSTANCE_DEPTH && strcmp(key, "resources") == 0)
 		facts->resources++;
 	else if (stream->depth == OUTPUT_DEPTH && strcmp(key, "outputs") == 0)

@@ -128,6 +128,7 @@ typedef struct LockRequest
 	bool		has_key;		/* does a built-in advisory lock go along? */
 	int64		key;			/* its key */
 	int64		unlock_key;		/* what Terraform unlocks, if not key; else 0 */
+	bool		tied;			/* held as long as the built-in unlock_key is? */
 	const char *run_id;			/* adopt what this run holds; NULL for no run */
 } LockRequest;
 
@@ -181,6 +182,17 @@ typedef struct BackendDetails
 	char	   *application_name;
 	TimestampTz statement_start;
 } BackendDetails;
+
+/*
+ * Whose doing a session remembers: what it keeps in memory is of no account after
+ * DISCARD ALL, under another role, or for another run.
+ */
+typedef struct Caller
+{
+	int64		session;		/* whose S it had */
+	Oid			role;
+	char	   *run;			/* in TopMemoryContext; NULL for none */
+} Caller;
 
 /* How a holding ended, as tfstate_history shows it. */
 #define HOW_UNLOCK		"unlock"
@@ -246,6 +258,7 @@ extern Jsonb *tfstate_fill_info(Jsonb *given, const char *lockid,
 								TimestampTz created);
 extern void tfstate_check_info(Jsonb *given);
 extern Jsonb *tfstate_who_info(const char *who);
+extern Jsonb *tfstate_operation_info(const char *operation);
 extern char *tfstate_info_get(Jsonb *info, const char *key);
 extern char *tfstate_caller(void);
 extern char *tfstate_actor(void);
@@ -254,6 +267,7 @@ extern char *tfstate_actor(void);
 extern List *tfstate_privileges(const char *privilege);
 extern List *tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege);
 extern bool tfstate_allowed(List *patterns, const char *lockid);
+extern bool tfstate_allowed_below(List *patterns, const char *prefix);
 extern void tfstate_check_privilege(const char *lockid, const char *privilege);
 extern bool tfstate_is_owner(void);
 extern bool tfstate_acts_for_holder(const Holding *holding);
@@ -272,6 +286,8 @@ extern bool tfstate_is_ours(const Holding *holding);
 extern const char *tfstate_client_addr(void);
 extern bool tfstate_backend_details(int pid, BackendDetails *details);
 extern int	tfstate_tag_holder(const LOCKTAG *tag);
+extern void tfstate_note_caller(Caller *caller);
+extern bool tfstate_is_caller(const Caller *caller);
 
 /* rows.c */
 extern Snapshot tfstate_latest_snapshot(void);
@@ -291,6 +307,9 @@ extern List *tfstate_dead_holdings(int max_blocks, int max_rows);
 extern bool tfstate_pin_holding(const Holding *holding);
 extern bool tfstate_lock_holding(const Holding *holding);
 extern bool tfstate_holding_expired(const Holding *holding);
+extern bool tfstate_holding_is_tied(const Holding *holding);
+extern bool tfstate_holding_is_live(const Holding *holding);
+extern bool tfstate_find_tied(int64 creation_key, Holding *holding);
 
 /* fence.c */
 extern int64 tfstate_newest_in_history(const char *lockid, int64 least);
@@ -300,6 +319,8 @@ extern void tfstate_raise_synchronous_commit(void);
 /* history.c */
 extern void tfstate_record_release(const Holding *holding, const char *how,
 								   const char *reason);
+extern bool tfstate_find_release(const char *lockid, const char *run_id,
+								 int64 *fence, char **how);
 
 /* xact.c */
 extern void tfstate_init_xact(void);
@@ -364,7 +385,9 @@ extern char *tfstate_workspace_lockid(Oid relid, const char *name);
 extern Oid	tfstate_index_on(Relation rel, AttrNumber column);
 extern char *tfstate_workspace_by_id(List *tables, int64 id);
 extern bool tfstate_workspace_id(const char *lockid, int64 *id);
+extern int64 tfstate_table_creation_key(Oid relid);
 extern char *tfstate_creation_lockid(List *tables, int64 key);
+extern char *tfstate_describe_creation(const char *lockid);
 extern Oid	tfstate_lockid_table(const char *lockid, const char **name);
 extern bool tfstate_workspace_text(Oid relid, const char *name, text **data);
 extern bool tfstate_may_read_states(Oid relid);
@@ -374,7 +397,7 @@ extern void tfstate_check_writable(const char *function);
 
 /* shim.c */
 extern void tfstate_exchange_creation_key(Oid relid, const char *lockid, int64 id);
-extern int64 tfstate_released_fence(const char *lockid);
+extern bool tfstate_released_last(const char *lockid, int64 *fence, int64 *version);
 
 /* guard.c */
 extern const char *tfstate_rolling_back;

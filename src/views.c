@@ -109,14 +109,14 @@ tfstate_session_locks(PG_FUNCTION_ARGS)
 	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
 	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
 	{
-		Datum		values[Natts_lock];
-		bool		nulls[Natts_lock];
+		Holding		holding = {0};
 
 		CHECK_FOR_INTERRUPTS();
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-		if (tfstate_session_is_alive(DatumGetInt64(values[Anum_lock_session - 1])) &&
-			tfstate_allowed(patterns, TextDatumGetCString(values[Anum_lock_lockid - 1])))
-			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		heap_deform_tuple(tuple, RelationGetDescr(rel), holding.values, holding.nulls);
+		if (tfstate_holding_is_live(&holding) &&
+			tfstate_allowed(patterns, HOLDING_TEXT(&holding, lockid)))
+			tuplestore_putvalues(result->setResult, result->setDesc,
+								 holding.values, holding.nulls);
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);

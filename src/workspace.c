@@ -34,6 +34,9 @@
 #include "utils/snapmgr.h"
 #include "utils/varlena.h"
 
+/* The lockid of -1, under which workspaces are created in all attached tables. */
+#define CREATION_ANYWHERE	"tfstate_pg/new workspace"
+
 /* The columns of tfstate_attached_table. */
 enum
 {
@@ -107,7 +110,9 @@ tfstate_state_columns(Relation rel, AttrNumber *columns)
 static int
 guard_of(const char *word)
 {
-	return strcmp(word, "require") == 0 ? GUARD_REQUIRE : GUARD_ON;
+	if (strcmp(word, "off") == 0)
+		return GUARD_OFF;
+	return strcmp(word, "on") == 0 ? GUARD_ON : GUARD_REQUIRE;
 }
 
 static void
@@ -119,7 +124,7 @@ read_attached_table(HeapTuple tuple, TupleDesc desc, AttachedTable *table)
 	memset(table, 0, sizeof(AttachedTable));
 	table->relid = DatumGetObjectId(heap_getattr(tuple, Anum_attached_relid, desc, &isnull));
 	value = heap_getattr(tuple, Anum_attached_guard, desc, &isnull);
-	table->guard = isnull ? GUARD_ON : guard_of(TextDatumGetCString(value));
+	table->guard = guard_of(TextDatumGetCString(value));
 	value = heap_getattr(tuple, Anum_attached_keep_versions, desc, &isnull);
 	table->keep_versions = isnull ? 0 : DatumGetInt32(value);
 	value = heap_getattr(tuple, Anum_attached_keep_age, desc, &isnull);
@@ -360,8 +365,8 @@ tfstate_workspace_id(const char *lockid, int64 *id)
  * The key under which OpenTofu 1.10 and later creates workspaces in a table:
  * minus the 32-bit FNV-1 hash of schema, a zero byte, and table.
  */
-static int64
-opentofu_creation_key(Oid relid)
+int64
+tfstate_table_creation_key(Oid relid)
 {
 	char	   *table = get_rel_name(relid);
 	char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
@@ -388,15 +393,33 @@ tfstate_creation_lockid(List *tables, int64 key)
 	ListCell   *lc;
 
 	if (tables != NIL && key == -1)
-		return pstrdup("tfstate_pg/new workspace");
+		return pstrdup(CREATION_ANYWHERE);
 	if (key >= -1)
 		return NULL;
 	foreach(lc, tables)
 	{
-		if (opentofu_creation_key(lfirst_oid(lc)) == key)
+		if (tfstate_table_creation_key(lfirst_oid(lc)) == key)
 			return tfstate_workspace_lockid(lfirst_oid(lc), "");
 	}
 	return NULL;
+}
+
+/*
+ * What a lockid of creation is in words; NULL if it is none.
+ */
+char *
+tfstate_describe_creation(const char *lockid)
+{
+	size_t		len = strlen(lockid);
+	const char *name;
+
+	if (strcmp(lockid, CREATION_ANYWHERE) == 0)
+		return pstrdup("creation of a workspace anywhere in this database");
+	if (len == 0 || lockid[len - 1] != '/' ||
+		!OidIsValid(tfstate_lockid_table(lockid, &name)) || *name != '\0')
+		return NULL;
+	return psprintf("creation of a workspace in %s",
+					tfstate_one_line(pnstrdup(lockid, len - 1), TFSTATE_MAX_LOCKID));
 }
 
 /*

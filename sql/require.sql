@@ -1,0 +1,347 @@
+-- Writes without the lock, where the lock is required: the default of an attached table.
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+CREATE EXTENSION tfstate;
+SET tfstate.who = 'me';
+
+\getenv srcdir PG_ABS_SRCDIR
+\set helpers :srcdir '/test/regress_helpers.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
+
+-- A state with some instances of a resource.
+CREATE FUNCTION state(serial bigint, instances integer DEFAULT 1) RETURNS text LANGUAGE sql
+RETURN format('{"version": 4, "serial": %s, "lineage": "a", "outputs": {}, "resources": [{"instances": [%s]}]}',
+			  serial, array_to_string(array_fill('{}'::text, ARRAY[instances]), ','));
+-- Makes a workspace while the guard is off.
+CREATE PROCEDURE makes(workspace text, content text) LANGUAGE plpgsql AS $$
+BEGIN
+	SET LOCAL tfstate.guard = off;
+	DELETE FROM tf.states WHERE name = workspace;
+	INSERT INTO tf.states (name, data) VALUES (workspace, content);
+	SET LOCAL tfstate.guard = on;
+END;
+$$;
+
+SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+SELECT guard FROM tfstate_attached_table;
+CREATE VIEW held AS SELECT lockid, operation, mode FROM tfstate_holders ORDER BY lockid;
+CALL makes('a', state(1));
+
+--
+-- Refused without the lock, by whatever statement
+--
+CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'a'$$);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('n', state(1))$$);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('a', state(2)) ON CONFLICT (name) DO UPDATE SET data = EXCLUDED.data$$);
+CALL fails($$UPDATE tf.states SET name = 'b' WHERE name = 'a'$$);
+CALL fails($$DELETE FROM tf.states WHERE name = 'a'$$);
+CALL fails($$TRUNCATE tf.states$$);
+CALL fails($$MERGE INTO tf.states USING (VALUES (1)) v ON name = 'a' WHEN MATCHED THEN DELETE$$);
+-- It does not help to try again with another serial.
+CALL fails($$UPDATE tf.states SET data = state(3) WHERE name = 'a'$$);
+-- The lock of another workspace is none.
+SELECT id FROM tfstate_lock('tf.states/b', '{"ID": "1"}');
+CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'a'$$);
+SELECT tfstate_unlock('tf.states/b') ->> 'ID' AS unlocked;
+-- With it, all are done.
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "1"}');
+UPDATE tf.states SET data = state(2) WHERE name = 'a';
+DELETE FROM tf.states WHERE name = 'a';
+INSERT INTO tf.states (name, data) VALUES ('a', state(3));
+SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
+CALL fails($$UPDATE tf.states SET data = state(4) WHERE name = 'a'$$);
+-- A session can ask for less only by turning the guard off.
+SET tfstate.guard = on;
+CALL fails($$UPDATE tf.states SET data = state(4) WHERE name = 'a'$$);
+SET tfstate.guard = off;
+UPDATE tf.states SET data = state(4) WHERE name = 'a';
+RESET tfstate.guard;
+-- The administrator of a table can choose less; what is not named stays.
+SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
+UPDATE tf.states SET data = state(5) WHERE name = 'a';
+SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+UPDATE tf.states SET data = state(6) WHERE name = 'a';
+SELECT tfstate_attach('tf', 'states', guard => 'off') IS NOT NULL AS attached;
+UPDATE tf.states SET data = state(7) WHERE name = 'a';
+CALL fails($$UPDATE tf.states SET data = state(7, 2) WHERE name = 'a'$$);
+SELECT guard FROM tfstate_attached_table;
+\set VERBOSITY terse
+UPDATE tfstate_attached_table SET guard = NULL;
+\set VERBOSITY default
+SELECT tfstate_attach('tf', 'states', guard => 'require') IS NOT NULL AS attached;
+
+--
+-- Deletion of a state without resources, which loses nothing
+--
+CALL makes('e', state(1, 0));
+SELECT id FROM tfstate_lock('tf.states/e', '{"ID": "1", "Who": "alice@laptop"}');
+SELECT pg_advisory_unlock_all();
+CALL fails($$DELETE FROM tf.states WHERE name = 'e'$$);
+SELECT tfstate_unlock('tf.states/e', '1') ->> 'ID' AS unlocked;
+DELETE FROM tf.states WHERE name = 'e';
+SELECT number, operation, resources FROM tfstate_versions('tf.states/e') ORDER BY number;
+CALL makes('e', '{"serial": 1, "lineage": "a", "outputs": {"o": {"value": 1}}, "resources": []}');
+DELETE FROM tf.states WHERE name = 'e';
+-- Those that have some, or may have.
+CREATE PROCEDURE keeps(content text) LANGUAGE plpgsql AS $$
+BEGIN
+	CALL makes('e', content);
+	CALL fails('DELETE FROM tf.states WHERE name = ''e''');
+END;
+$$;
+CALL keeps(state(1, 1));
+CALL keeps('{"serial": 1, "lineage": "a", "encrypted_data": "eHh4", "encryption_version": "v0"}');
+CALL keeps('{"version": 3, "serial": 1, "lineage": "a", "modules": [{"path": ["root"], "outputs": {}, "resources": {"t.n": {}}}]}');
+CALL keeps('no state at all');
+CALL keeps('{"serial": 1, "lineage": "a", "resources": []');
+CALL keeps('');
+
+--
+-- workspace delete: unlock, then DELETE
+--
+SET search_path = tfstate_pg, pg_catalog, public;
+CREATE PROCEDURE public.unlocked(workspace text) LANGUAGE plpgsql AS $$
+DECLARE
+	key bigint;
+BEGIN
+	CALL public.makes(workspace, public.state(1));
+	SELECT id INTO key FROM tf.states WHERE name = workspace;
+	PERFORM pg_try_advisory_lock(key), pg_try_advisory_lock(-1);
+	PERFORM pg_advisory_unlock(-1);
+	PERFORM pg_advisory_unlock(key);
+END;
+$$;
+CALL unlocked('d');
+DELETE FROM tf.states WHERE name = 'd';
+SELECT number, operation, serial FROM tfstate_versions('tf.states/d') ORDER BY number DESC LIMIT 1;
+-- It is that workspace's, and only the last one's.
+CALL unlocked('d');
+CALL fails($$DELETE FROM tf.states WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'd'$$);
+CALL unlocked('d2');
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+DELETE FROM tf.states WHERE name = 'd2';
+-- Somebody has written in between: under a lock of tfstate, ...
+CALL unlocked('d');
+SET tfstate.who = 'bob@laptop';
+SELECT id FROM tfstate_lock('tf.states/d', '{"ID": "2"}');
+UPDATE tf.states SET data = state(2) WHERE name = 'd';
+SELECT tfstate_unlock('tf.states/d') ->> 'ID' AS unlocked;
+SET tfstate.who = 'me';
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+-- ... or of a Terraform without it.
+CALL unlocked('d');
+SELECT pg_catalog.pg_try_advisory_lock(id) FROM tf.states WHERE name = 'd';
+UPDATE tf.states SET data = state(2) WHERE name = 'd';
+SELECT pg_catalog.pg_advisory_unlock(id) FROM tf.states WHERE name = 'd';
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+-- Somebody has had the lock and has not written, or has it.
+CALL unlocked('d');
+SELECT id FROM tfstate_lock('tf.states/d', '{"ID": "3", "Who": "alice@laptop"}');
+SELECT tfstate_unlock('tf.states/d') ->> 'ID' AS unlocked;
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+CALL unlocked('d');
+SELECT id FROM tfstate_lock('tf.states/d', '{"ID": "4", "Who": "alice@laptop"}');
+SELECT pg_advisory_unlock_all();
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+SELECT tfstate_unlock('tf.states/d', '4') ->> 'ID' AS unlocked;
+-- The lock was not unlocked after all, and then released by force.
+CALL makes('d', state(1));
+SELECT id AS d FROM tf.states WHERE name = 'd' \gset
+SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
+SET tfstate.mode = durable;
+SELECT pg_try_advisory_lock(:d);
+BEGIN;
+SELECT pg_advisory_unlock(:d);
+ROLLBACK;
+SELECT tfstate_force_unlock('tf.states/d') ->> 'Path' AS released;
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+RESET tfstate.mode;
+RESET tfstate.run_id;
+
+-- What the session remembers ends with DISCARD ALL, ...
+CALL unlocked('d');
+DISCARD ALL;
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET tfstate.who = 'me';
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+-- ... with another name of the run, ...
+SET search_path = tfstate_pg, pg_catalog, public;
+CALL unlocked('d');
+SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+RESET tfstate.run_id;
+-- ... and with another role.
+CREATE ROLE regress_tfstate_user;
+CREATE ROLE regress_tfstate_other;
+GRANT USAGE ON SCHEMA tf TO regress_tfstate_user, regress_tfstate_other;
+GRANT ALL ON tf.states TO regress_tfstate_user, regress_tfstate_other;
+GRANT USAGE ON SEQUENCE public.global_states_id_seq TO regress_tfstate_user, regress_tfstate_other;
+SELECT tfstate_grant('regress_tfstate_user', 'tf.states/*'), tfstate_grant('regress_tfstate_other', 'tf.states/*');
+CALL makes('d', state(1));
+SELECT id AS d FROM tf.states WHERE name = 'd' \gset
+SET ROLE regress_tfstate_user;
+SELECT pg_try_advisory_lock(:d);
+SELECT pg_advisory_unlock(:d);
+RESET ROLE;
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+SET ROLE regress_tfstate_other;
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+SET ROLE regress_tfstate_user;
+DELETE FROM tf.states WHERE name = 'd';
+RESET ROLE;
+RESET search_path;
+
+--
+-- Whoever writes without the lock must be allowed to take it
+--
+SELECT tfstate_revoke('regress_tfstate_user', 'tf.states/*'), tfstate_grant('regress_tfstate_user', 'tf.states/dev*');
+CALL makes('dev', state(1, 0));
+CALL makes('prod', state(1, 0));
+SELECT id AS dev FROM tf.states WHERE name = 'dev' \gset
+SELECT id AS prod FROM tf.states WHERE name = 'prod' \gset
+SET ROLE regress_tfstate_user;
+-- a state without resources, and one locked as a Terraform without tfstate does
+CALL fails($$DELETE FROM tf.states WHERE name = 'prod'$$);
+SELECT pg_try_advisory_lock(:prod), pg_try_advisory_lock(:dev);
+CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'prod'$$);
+CALL fails($$DELETE FROM tf.states WHERE name = 'prod'$$);
+CALL fails($$UPDATE tf.states SET name = 'dev2' WHERE name = 'prod'$$);
+CALL fails($$UPDATE tf.states SET name = 'prod2' WHERE name = 'dev'$$);
+UPDATE tf.states SET data = state(2, 0) WHERE name = 'dev';
+SELECT pg_advisory_unlock(:prod), pg_advisory_unlock(:dev);
+DELETE FROM tf.states WHERE name = 'dev';
+-- a new workspace, under the creation key
+SELECT pg_try_advisory_lock(-1);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('prod2', state(1))$$);
+INSERT INTO tf.states (name, data) VALUES ('dev2', state(1, 0));
+SELECT pg_advisory_unlock(-1);
+-- where the lock is not required
+RESET ROLE;
+UPDATE tfstate_attached_table SET guard = 'on';
+SET ROLE regress_tfstate_user;
+CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'prod'$$);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('prod2', state(1))$$);
+CALL fails($$DELETE FROM tf.states WHERE name = 'prod'$$);
+CALL fails($$TRUNCATE tf.states$$);
+UPDATE tf.states SET data = state(2) WHERE name = 'dev2';
+INSERT INTO tf.states (name, data) VALUES ('dev3', state(1));
+DELETE FROM tf.states WHERE name = 'dev3';
+RESET ROLE;
+UPDATE tfstate_attached_table SET guard = 'require';
+
+--
+-- A Terraform without tfstate that creates workspaces
+--
+
+-- workspace new, and a first apply: it has the lock while it has the key.
+SELECT pg_try_advisory_lock(-1);
+INSERT INTO tf.states (name, data) VALUES ('w', state(1, 0));
+TABLE held;
+UPDATE tf.states SET data = state(2) WHERE name = 'w';
+INSERT INTO tf.states (name, data) VALUES ('w', state(3)) ON CONFLICT (name) DO UPDATE SET data = EXCLUDED.data WHERE states.name = 'w';
+SELECT number, serial, fence IS NOT NULL AS locked FROM tfstate_versions('tf.states/w') ORDER BY number;
+CALL fails($$SELECT tfstate_lock('tf.states/w')$$);
+CALL fails($$UPDATE tf.states SET data = state(8) WHERE name = 'a'$$);
+-- It knows nothing of that lock, and unlocks its key.
+SELECT pg_advisory_unlock(-1);
+TABLE held;
+CALL fails($$UPDATE tf.states SET data = state(4) WHERE name = 'w'$$);
+SELECT id FROM tfstate_lock('tf.states/w', '{"ID": "5"}');
+SELECT tfstate_unlock('tf.states/w') ->> 'ID' AS unlocked;
+SELECT how, mode, operation FROM tfstate_history('tf.states/w') ORDER BY fence;
+SELECT count(*) AS locks FROM pg_locks WHERE locktype = 'advisory' AND objsubid <> 29799 AND pid = pg_backend_pid();
+-- The next workspace ends what is left of the first one's lock ...
+SELECT pg_try_advisory_lock(-1);
+INSERT INTO tf.states (name, data) VALUES ('w2', state(1));
+INSERT INTO tf.states (name, data) VALUES ('w3', state(1));
+TABLE held;
+CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'w2'$$);
+SELECT pg_advisory_unlock(-1);
+-- ... and so does a write of somebody else, even if the creator takes the key once more.
+SELECT id AS w3 FROM tf.states WHERE name = 'w3' \gset
+SELECT pg_try_advisory_lock(:w3);
+UPDATE tf.states SET data = state(2) WHERE name = 'w3';
+SELECT pg_advisory_unlock(:w3);
+SELECT pg_try_advisory_lock(-1);
+TABLE held;
+CALL fails($$UPDATE tf.states SET data = state(3) WHERE name = 'w3'$$);
+CALL fails($$DELETE FROM tf.states WHERE name = 'w3'$$);
+SELECT pg_advisory_unlock(-1);
+-- OpenTofu 1.10 has a key for each table; another one, of terraform_remote_state.states, say, is none.
+SELECT pg_try_advisory_lock(-788592755);
+INSERT INTO tf.states (name, data) VALUES ('w4', state(1));
+TABLE held;
+SELECT pg_advisory_unlock(-788592755);
+TABLE held;
+SELECT pg_try_advisory_lock(-3797183428);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('w5', state(1))$$);
+SELECT pg_advisory_unlock(-3797183428);
+-- Somebody has the name's lock.
+SELECT id FROM tfstate_lock('tf.states/frozen', '{"ID": "6", "Who": "alice@laptop", "Info": "frozen for the audit"}');
+SELECT pg_try_advisory_lock(-1);
+CALL fails($$INSERT INTO tf.states (name, data) VALUES ('frozen', state(1))$$);
+-- What is rolled back was not created.
+BEGIN;
+INSERT INTO tf.states (name, data) VALUES ('w5', state(1));
+ROLLBACK;
+TABLE held;
+SELECT pg_advisory_unlock(-1);
+SELECT tfstate_unlock('tf.states/frozen') ->> 'ID' AS unlocked;
+-- An administrator can end it, and DISCARD ALL does.
+SELECT pg_try_advisory_lock(-1);
+INSERT INTO tf.states (name, data) VALUES ('w5', state(1));
+SELECT tfstate_force_unlock('tf.states/w5') ->> 'Path' AS released;
+CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'w5'$$);
+INSERT INTO tf.states (name, data) VALUES ('w6', state(1));
+TABLE held;
+DISCARD ALL;
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET tfstate.who = 'me';
+TABLE held;
+
+--
+-- A run that has lost its lock stays out where the lock is not required, too, if it has a name
+--
+UPDATE tfstate_attached_table SET guard = 'on';
+SET search_path = tfstate_pg, pg_catalog, public;
+SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
+SET tfstate.mode = durable;
+SELECT id AS a FROM tf.states WHERE name = 'a' \gset
+SELECT pg_try_advisory_lock(:a);
+SELECT tfstate_force_unlock('tf.states/a') ->> 'Path' AS released;
+CALL fails($$UPDATE tf.states SET data = state(8) WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(9) WHERE name = 'a'$$);
+-- Others are not concerned, nor is the run when it has locked anew and unlocked.
+SET tfstate.run_id = '22222222-2222-4222-8222-222222222222';
+UPDATE tf.states SET data = state(8) WHERE name = 'a';
+SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
+CALL fails($$UPDATE tf.states SET data = state(9) WHERE name = 'a'$$);
+SELECT pg_try_advisory_lock(:a);
+UPDATE tf.states SET data = state(9) WHERE name = 'a';
+SELECT pg_advisory_unlock(:a);
+UPDATE tf.states SET data = state(10) WHERE name = 'a';
+-- The end of its session and that of a lease are no unlock either.
+SET tfstate.mode = session;
+SELECT pg_try_advisory_lock(:a);
+SELECT pg_advisory_unlock_all();
+CALL fails($$UPDATE tf.states SET data = state(11) WHERE name = 'a'$$);
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "7"}', ttl => '1 ms');
+SELECT pg_sleep(0.01);
+CALL fails($$UPDATE tf.states SET data = state(11) WHERE name = 'a'$$);
+RESET tfstate.run_id;
+RESET tfstate.mode;
+RESET search_path;
+
+SET client_min_messages = error;
+DROP VIEW held;
+DROP EXTENSION tfstate CASCADE;
+DROP SCHEMA tf CASCADE;
+DROP SEQUENCE public.global_states_id_seq;
+DROP ROLE regress_tfstate_user, regress_tfstate_other;
+DROP FUNCTION state, masked;
+DROP PROCEDURE makes, keeps, unlocked, fails;
