@@ -46,7 +46,7 @@ sub terraform_or_skip
 		plan skip_all => 'terraform is not installed';
 	}
 
-	# What the caller has set for his own runs has no say here.
+	# What the caller has set for other runs has no say here.
 	delete $ENV{$_} foreach grep { /^TF_/ } keys %ENV;
 	$ENV{HOME} = PostgreSQL::Test::Utils::tempdir();
 	$ENV{CHECKPOINT_DISABLE} = 1;
@@ -62,14 +62,13 @@ sub read_program
 	my ($family, $version, $major, $minor) =
 	  qx("$path" version) =~ /^(Terraform|OpenTofu) v((\d+)\.(\d+)\S*)/m
 	  or die "$path is neither Terraform nor OpenTofu";
-	my $opentofu_since = sub {
-		return $family eq 'OpenTofu' && ($major > 1 || $minor >= $_[0]);
-	};
+	my $since = sub { return $major > 1 || $minor >= $_[0] };
+	my $opentofu = $family eq 'OpenTofu';
+	my $opentofu_since = sub { return $opentofu && $since->(@_) };
 
 	%program = (
 		path => $path,
 		name => "$family $version",
-		family => $family,
 
 		# can encrypt states
 		encrypts => $opentofu_since->(7),
@@ -90,10 +89,10 @@ sub read_program
 		not_pushed => 'Failed to persist state' . ($opentofu_since->(12) ? ' ' : ': '),
 
 		# takes the lock for a console that only reads
-		console_locks => $family eq 'OpenTofu' || $minor < 15,
+		console_locks => $opentofu || !$since->(15),
 
 		# how a plan says what becomes of a tainted resource
-		tainted => $family eq 'OpenTofu'
+		tainted => $opentofu
 		? 'is tainted, so it must be replaced'
 		: 'is tainted, so must be replaced');
 	note("the program: $program{name}");
@@ -132,16 +131,12 @@ sub edit_state
 
 	foreach my $key (keys %values)
 	{
-		$state =~ s/("\Q$key\E"$colon)(?:\d+|"[^"]*")/$1 . encode_value($values{$key})/e
+		my $value = $key eq 'serial' ? $values{$key} : qq("$values{$key}");
+
+		$state =~ s/("\Q$key\E"$colon)(?:\d+|"[^"]*")/$1$value/
 		  or die "there is no $key in: $state";
 	}
 	return $state;
-}
-
-sub encode_value
-{
-	my ($value) = @_;
-	return $value =~ /^\d+$/ ? $value : qq("$value");
 }
 
 # Returns a server that listens on 127.0.0.1, with the extension and a role
