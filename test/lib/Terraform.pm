@@ -38,8 +38,7 @@ sub terraform_or_skip
 {
 	my $path = $ENV{TERRAFORM} || 'terraform';
 
-	($path) = grep { -x } map { "$_/$path" } split(/:/, $ENV{PATH})
-	  if $path !~ m{/};
+	$path = path_of($path) if $path !~ m{/};
 	if (!$path || !-x $path)
 	{
 		die "TERRAFORM names no program: $ENV{TERRAFORM}" if $ENV{TERRAFORM};
@@ -80,7 +79,7 @@ sub read_program
 		key_per_table => $opentofu_since->(10),
 
 		# the serial in errored.tfstate, less that of the write that was refused
-		errored_ahead => $opentofu_since->(10) ? 1 : 0,
+		errored_ahead => $opentofu_since->(7) ? 1 : 0,
 
 		# shows the SQLSTATE behind an error of the server
 		shows_sqlstate => $opentofu_since->(12),
