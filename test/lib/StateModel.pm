@@ -24,6 +24,7 @@ our @EXPORT = qw(%done any
 # As in prune.c
 my $min_versions = 2;
 my $prune_every = 32;
+my $large = 64 * 1024;
 
 # What was recorded and done, counted
 our %done;
@@ -212,7 +213,8 @@ sub record
 	add_version($w, 'found', $w->{row}, $w->{row}) if $w->{row} && !is_recorded($w);
 	add_version($w, $state ? 'write' : 'delete', $state, $state || $w->{row});
 	$w->{row} = $state;
-	model_prune($w, $w->{keep}) if $w->{newest} % $prune_every == 0;
+	model_prune($w, $w->{keep})
+	  if !$state || length(text_of($state)) <= $large || $w->{newest} % $prune_every == 0;
 	return '';
 }
 
@@ -284,9 +286,10 @@ sub model_undelete
 	my ($w, $session) = @_;
 
 	return '42704' unless newest($w);
-	return '55000' if newest($w)->{state};
+	my $state = newest($w)->{state};
+	return '55000' if $state && $w->{row};
 	$done{undelete}++;
-	return model_rollback($w, $session, $w->{newest} - 1);
+	return model_rollback($w, $session, $w->{newest} - ($state ? 0 : 1));
 }
 
 sub model_repair
