@@ -16,6 +16,7 @@
 #include "tfstate.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/snapmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
@@ -306,6 +307,36 @@ tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 			 errmsg("%s is being taken or released by %s", name,
 					describe_tag_holder(&conflict->tag)),
 			 errhint("Try again when that transaction has ended.")));
+}
+
+/*
+ * Who is waited for, as a part of the sentence that begins with the lock.
+ */
+static char *
+describe_awaited(const LockConflict *conflict)
+{
+	if (conflict->known)
+		return psprintf("held by %s", tfstate_describe_holding(&conflict->holder, conflict->own));
+	if (!tfstate_is_key(&conflict->tag))
+		return psprintf("held without tfstate by %s", describe_tag_holder(&conflict->tag));
+	return pstrdup("which another transaction is taking or releasing");
+}
+
+/*
+ * Tell the client that it waits for a lock, for whom, and at which position of the queue.
+ *
+ * A query's snapshot is still there while it waits, and some commands of the holder's
+ * wait for that, which no deadlock detector sees.
+ */
+void
+tfstate_announce_wait(const char *lockid, const LockConflict *conflict, int position)
+{
+	ereport(NOTICE,
+			(errmsg("waiting for state lock \"%s\", %s",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID), describe_awaited(conflict)),
+			 errdetail("The position in the queue is %d.", position),
+			 ActiveSnapshotSet() ?
+			 errhint("CREATE INDEX CONCURRENTLY waits for this statement; CALL tfstate_wait_lock() waits without a snapshot.") : 0));
 }
 
 /*

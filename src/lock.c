@@ -266,6 +266,18 @@ check_still_installed(const LockRequest *request, const LOCKTAG *key)
 }
 
 /*
+ * Tell the client, once, that it is about to wait: for whom is in conflict.
+ */
+static void
+announce(const LockRequest *request, const LockConflict *conflict, int position,
+		 WaitLimit *limit)
+{
+	if (!limit->announced && message_level_is_interesting(NOTICE))
+		tfstate_announce_wait(request->lockid, conflict, position);
+	limit->announced = true;
+}
+
+/*
  * With K in hand, wait until the lock is free, or our run's own (then *adopted is
  * set).  Returns false, with the conflict, when it is not free in time.
  *
@@ -273,7 +285,7 @@ check_still_installed(const LockRequest *request, const LOCKTAG *key)
  */
 static bool
 wait_as_first(const LockRequest *request, const LOCKTAG *key, bool had_key,
-			  const WaitLimit *limit, LockConflict *conflict, bool *adopted)
+			  WaitLimit *limit, LockConflict *conflict, bool *adopted)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext round = NULL;
@@ -298,6 +310,7 @@ wait_as_first(const LockRequest *request, const LOCKTAG *key, bool had_key,
 			return false;
 		if (round == NULL)
 			round = AllocSetContextCreate(caller, "tfstate wait", ALLOCSET_SMALL_SIZES);
+		announce(request, conflict, 1, limit);
 		if (!HOLDING_NULL(&conflict->holder, expires_at) &&
 			!tfstate_holding_expired(&conflict->holder))
 			expires_at = DatumGetTimestampTz(HOLDING_DATUM(&conflict->holder, expires_at));
@@ -309,7 +322,7 @@ wait_as_first(const LockRequest *request, const LOCKTAG *key, bool had_key,
  * With K in hand, take the built-in lock that goes along, in time.
  */
 static bool
-take_builtin(const LockRequest *request, const LOCKTAG *key, const WaitLimit *limit,
+take_builtin(const LockRequest *request, const LOCKTAG *key, WaitLimit *limit,
 			 LockConflict *conflict)
 {
 	LOCKTAG		builtin = tfstate_builtin_tag(request->key);
@@ -318,7 +331,10 @@ take_builtin(const LockRequest *request, const LOCKTAG *key, const WaitLimit *li
 		return true;
 	conflict->known = false;
 	conflict->tag = builtin;
-	if (request->wait == 0 || !tfstate_wait_tag_as_first(key, &builtin, limit))
+	if (request->wait == 0)
+		return false;
+	announce(request, conflict, 1, limit);
+	if (!tfstate_wait_tag_as_first(key, &builtin, limit))
 		return false;
 	check_still_installed(request, key);
 	return true;
@@ -331,7 +347,7 @@ take_builtin(const LockRequest *request, const LOCKTAG *key, const WaitLimit *li
  */
 static bool
 wait_until_free(const LockRequest *request, const LOCKTAG *key, bool had_key,
-				const WaitLimit *limit, LockConflict *conflict, bool *adopted)
+				WaitLimit *limit, LockConflict *conflict, bool *adopted)
 {
 	return wait_as_first(request, key, had_key, limit, conflict, adopted) &&
 		(!request->has_key || take_builtin(request, key, limit, conflict));
@@ -383,21 +399,37 @@ is_held_still(const LockRequest *request, const LOCKTAG *key, LockConflict *conf
 }
 
 /*
+ * Without K: who has the lock now, as far as a row says?
+ */
+static void
+look_without_key(const LockRequest *request, const LOCKTAG *key, LockConflict *conflict)
+{
+	(void) is_held_by_row(tfstate_current_holding(request->lockid, &conflict->holder),
+						  key, conflict);
+}
+
+/*
  * Take K in time, or return false with the conflict.
  */
 static bool
-take_key(const LockRequest *request, const LOCKTAG *key, const WaitLimit *limit,
+take_key(const LockRequest *request, const LOCKTAG *key, WaitLimit *limit,
 		 LockConflict *conflict)
 {
 	if (tfstate_try_tag(key))
 		return true;
-	if (request->wait != 0 && tfstate_wait_tag(key, limit))
+	look_without_key(request, key, conflict);
+	if (request->wait == 0)
+		return false;
+
+	/* the first waiter for a durable lock has K, else the holder or who takes it */
+	announce(request, conflict,
+			 LockWaiterCount(key) + (conflict->known && conflict->holder.durable), limit);
+	if (tfstate_wait_tag(key, limit))
 	{
 		check_still_installed(request, key);
 		return true;
 	}
-	(void) is_held_by_row(tfstate_current_holding(request->lockid, &conflict->holder),
-						  key, conflict);
+	look_without_key(request, key, conflict);
 	return false;
 }
 

@@ -169,6 +169,7 @@ typedef struct WaitLimit
 {
 	int64		give_up;		/* then there is no lock, and no error */
 	int64		error;			/* then the server's lock_timeout is over */
+	bool		announced;		/* has the client been told that it waits? */
 } WaitLimit;
 
 /* A share of a built-in lock that goes along with a durable lock (builtin.c). */
@@ -360,6 +361,8 @@ extern void tfstate_drop_stale_builtins(void);
 /* conflict.c */
 extern void tfstate_raise_conflict(const char *lockid,
 								   const LockConflict *conflict);
+extern void tfstate_announce_wait(const char *lockid, const LockConflict *conflict,
+								  int position);
 extern void tfstate_raise_not_held(const char *lockid);
 extern Jsonb *tfstate_conflict_info(const LockConflict *conflict);
 extern char *tfstate_describe_holding(const Holding *holding, bool own);

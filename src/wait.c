@@ -70,6 +70,7 @@ tfstate_start_wait(WaitLimit *limit, int64 usecs)
 	int64		now = monotonic_now();
 
 	limit->give_up = usecs < 0 ? NO_LIMIT : now + usecs;
+	limit->announced = false;
 	limit->error = LockTimeout > 0 ? now + LockTimeout * INT64CONST(1000) : NO_LIMIT;
 }
 

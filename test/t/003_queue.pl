@@ -75,13 +75,16 @@ sub check_order
 		"$mode: a try does not overtake the waiters");
 	kill('CONT', $sessions[0]->{pid});
 
-	my ($order, $fences) = ('', $first_fence);
+	my ($order, $fences, $told) = ('', $first_fence, 0);
 	my @left = @sessions;
 	while (my $session = shift @left)
 	{
 		my $fence = $session->result;
 
-		$order .= $session->{err} if $session->{err};
+		$told++
+		  if $session->{err} =~
+		  /^\S+ NOTICE:  00000: waiting for state lock "\Q$lockid\E", held by \S+ since .*\nDETAIL:  The position in the queue is (\d+)\.\nHINT:  CREATE INDEX CONCURRENTLY waits for this statement; .*\nLOCATION:  .*\n\z/
+		  && $1 == $waiters - @left;
 		$order .= "$session->{pid} ";
 		$order .= 'with another, ' if grep { $_->is_done } @left;
 		$order .= 'with a smaller fence, ' if $fence <= $fences;
@@ -94,6 +97,7 @@ sub check_order
 	}
 	is($order, join('', map { "$_ " } @arrived),
 		"$mode: $waiters waiters are served in the order of their arrival");
+	is($told, $waiters, "$mode: each was told for whom it waits, and its position");
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_waiters'),
 		0, "$mode: nobody waits in the end");
 	$holder->quit;

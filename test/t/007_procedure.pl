@@ -63,6 +63,10 @@ foreach my $mode ('durable', 'session')
 	foreach my $session ($waiter, $behind)
 	{
 		my ($id, $fence) = split(/\|/, $session->result);
+
+		like($session->{err}, qr/NOTICE: .* waiting for state lock "$lockid", held by /,
+			"$mode: the client is told that it waits");
+		unlike($session->{err}, qr/CONCURRENTLY/, "$mode: and no more, without a snapshot");
 		is( sql("SELECT id, fence, pid, mode FROM tfstate_holders('$lockid')"),
 			"$id|$fence|$session->{pid}|$mode",
 			"$mode: the procedure returns id and fence of the lock");

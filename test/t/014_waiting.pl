@@ -236,6 +236,26 @@ $second->query_safe('COMMIT');
 is($holder->result, 't', 'a renewal that had to wait does not end in the past');
 $holder->query_safe("SELECT tfstate_unlock('renewed')");
 
+# The client is told, once, for whom it waits: also for a client without tfstate, and
+# for a transaction that is not over.
+sql("SELECT tfstate_attach('tf')");
+$first->query_safe('SET client_min_messages = notice');
+$holder->query_safe('SELECT pg_advisory_lock(id) FROM tf.states');
+wait_in($first, 'tf.states/default', "SELECT tfstate_lock('tf.states/default', wait => NULL)");
+$holder->query_safe('SELECT pg_advisory_unlock_all()');
+$first->result;
+is(() = $first->{err} =~ /NOTICE: .*waiting for state lock "tf.states\/default", held without tfstate by \S+ \(pid $holder->{pid}, holder\)\nDETAIL:  The position in the queue is 1\./g,
+	1, 'a waiter is told of the client without tfstate that it waits for');
+$first->query_safe("SELECT tfstate_unlock('tf.states/default')");
+$holder->query_safe("BEGIN; SELECT tfstate_lock('open')");
+wait_in($first, 'open', "SELECT tfstate_lock('open', wait => NULL)");
+$holder->query_safe('ROLLBACK');
+$first->result;
+like($first->{err}, qr/NOTICE: .*waiting for state lock "open", which another transaction is taking or releasing\nDETAIL:  The position in the queue is 1\./,
+	'and of a transaction that is not over');
+$first->query_safe("SELECT tfstate_unlock('open')");
+$first->query_safe('SET client_min_messages = warning');
+
 # The extension is dropped, and perhaps created again, while somebody waits: that is
 # an error that says so, for the first waiter and the second.
 foreach my $again ('', '; CREATE EXTENSION tfstate')
@@ -243,7 +263,7 @@ foreach my $again ('', '; CREATE EXTENSION tfstate')
 	$holder->query_safe("SELECT tfstate_lock('dropped')");
 	wait_in($first, 'dropped', "SELECT tfstate_lock('dropped', wait => '1 hour')");
 	wait_in($second, 'dropped', "SELECT tfstate_lock('dropped', wait => NULL)");
-	sql("SET client_min_messages = warning; DROP EXTENSION tfstate$again");
+	sql("SET client_min_messages = warning; DROP EXTENSION tfstate CASCADE$again");
 	foreach my $session ($first, $second)
 	{
 		$session->result;
