@@ -58,7 +58,7 @@ my $other_run = 'tfstate-run:00000002-0000-4000-8000-000000000000';
 sub state
 {
 	my ($serial) = @_;
-	return qq({"version":4,"serial":$serial,"lineage":"a","outputs":{},"resources":[{"mode":"managed"}]});
+	return qq({"version":4,"serial":$serial,"lineage":"a","outputs":{},"resources":[{"mode":"managed","type":"t","name":"n","instances":[{}]}]});
 }
 
 $admin->query_safe(q(
