@@ -96,6 +96,20 @@ ROLLBACK;
 SELECT tfstate_lock('e', jsonb_build_object('x', :'big'::jsonb->>'x' || '.'));
 \set VERBOSITY default
 
+-- So are 8 kB in two halves, and no more, in bytes.
+SET tfstate.info = '{"a": "x"}';
+CREATE FUNCTION info_of(bytes integer) RETURNS jsonb LANGUAGE sql AS $$
+SELECT jsonb_build_object('b', rpad(repeat('é', bytes / 4), bytes - bytes / 4, 'x'))
+$$;
+SELECT 8192 - pg_column_size(current_setting('tfstate.info')::jsonb) - pg_column_size(info_of(4000)) + 4000 AS room \gset
+BEGIN;
+SELECT id IS NOT NULL AS locked FROM tfstate_lock('e', info_of(:room));
+ROLLBACK;
+CALL fails(format('SELECT tfstate_lock(''e'', info_of(%s))', :room + 1));
+CALL fails(format('SELECT tfstate_try_lock(''e'', info_of(%s))', :room + 1));
+RESET tfstate.info;
+DROP FUNCTION info_of;
+
 -- ID
 CALL fails($$SELECT tfstate_lock('e', '{"ID": ""}')$$);
 CALL fails($$SELECT tfstate_lock('e', jsonb_build_object('ID', repeat('i', 257)))$$);
@@ -296,6 +310,14 @@ DROP TRIGGER wrong ON triggered;
 CREATE TRIGGER wrong AFTER INSERT ON triggered EXECUTE FUNCTION tfstate_guard();
 CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
 CALL fails($$SELECT tfstate_guard()$$);
+DROP TRIGGER wrong ON triggered;
+-- So are those of the extension's own tables.
+CREATE TRIGGER wrong AFTER INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION tfstate_check_arriving_lock();
+CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
+DROP TRIGGER wrong ON triggered;
+CREATE TRIGGER wrong BEFORE INSERT ON triggered EXECUTE FUNCTION tfstate_keep_own_row();
+CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
+CALL fails($$SELECT tfstate_keep_own_row()$$);
 DROP TABLE triggered;
 
 -- pattern: as long as a lockid at most, and a match can be interrupted.
@@ -318,6 +340,13 @@ SELECT clock_timestamp() - :'start' < '15 s' AS interrupted;
 RESET ROLE;
 SELECT tfstate_revoke('regress_tfstate_matcher', '*' || repeat('a', 1000) || 'b');
 DROP ROLE regress_tfstate_matcher;
+
+-- What is cut in a message is cut between characters.
+BEGIN;
+SELECT id FROM tfstate_lock('cut', jsonb_build_object('ID', 'c',
+	'Who', repeat('é', 200), 'Operation', 'a' || repeat('é', 200), 'Info', repeat('é', 200)));
+CALL fails($$SELECT tfstate_lock('cut')$$);
+ROLLBACK;
 
 -- A NULL pattern matches nothing.
 SELECT count(*) FROM tfstate_holders(NULL);

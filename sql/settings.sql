@@ -88,6 +88,28 @@ SELECT set_config('tfstate.who', repeat('x', 1025), false);
 SELECT set_config('tfstate.operation', repeat('x', 1025), false);
 SELECT set_config('tfstate.run_id', repeat('x', 1025), false);
 \set VERBOSITY default
+-- ... and why
+CALL fails($$SET tfstate.fence = '1x'$$);
+CREATE PROCEDURE detail_of(name text, bytes integer) LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+BEGIN
+	PERFORM set_config(name, rpad('{', bytes - 1) || '}', false);
+	RAISE INFO '%: % bytes are accepted', name, bytes;
+EXCEPTION WHEN invalid_parameter_value THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RAISE INFO '%: %', name, detail;
+END;
+$$;
+CALL detail_of('tfstate.who', 1024);
+CALL detail_of('tfstate.who', 1025);
+CALL detail_of('tfstate.operation', 1025);
+CALL detail_of('tfstate.run_id', 1025);
+CALL detail_of('tfstate.info', 8192);
+CALL detail_of('tfstate.info', 8193);
+DROP PROCEDURE detail_of;
+RESET tfstate.who;
+RESET tfstate.info;
 SELECT name, setting FROM pg_settings WHERE name LIKE 'tfstate.%' AND source <> 'default';
 -- The prefix is reserved.
 CALL fails($$SET tfstate.nonsense = 1$$);
