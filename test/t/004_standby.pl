@@ -290,7 +290,9 @@ foreach my $level ('off', 'remote_write')
 	$primary->safe_psql('postgres',
 		"SELECT pg_cancel_backend($batch[0]->{pid})");
 	$batch[0]->result;
-	is($batch[0]->sqlstate, '57014',
+	like(
+		$batch[0]->{err},
+		qr/57014: canceling wait for synchronous replication of a fence/,
 		"synchronous_commit $level: its wait is canceled");
 	wait_for_standby($batch[1]);
 	is($batch[1]->is_done, '',
