@@ -63,7 +63,7 @@ sub state
 
 $admin->query_safe(q(
 	CREATE ROLE writer; CREATE ROLE other;
-	DO $$ BEGIN PERFORM tfstate_attach('tf', 'states', guard => 'require'); END $$;
+	DO $$ BEGIN PERFORM tfstate_attach('tf', 'states'); END $$;
 	SET tfstate.guard = off;
 	DELETE FROM tf.states;
 	GRANT pg_read_server_files TO writer;
@@ -145,7 +145,7 @@ my %writers = (
 	truncate => [ 'TRUNCATE tf.states', '||3' ],
 	rollback => [ "SELECT tfstate_rollback('tf.states/$name', 1)", 'w|3|3' ],
 	repair => [ "RESET ROLE; SELECT tfstate_repair('tf.states/$name')", 'w|9|3' ],
-	attach => [ "RESET ROLE; RESET tfstate.fence; SELECT tfstate_attach('tf', 'states', guard => 'require') <> ''", 'w|2|2' ],
+	attach => [ "RESET ROLE; RESET tfstate.fence; SELECT tfstate_attach('tf', 'states') <> ''", 'w|2|2' ],
 	insert => [ "INSERT INTO tf.states (name, data) VALUES ('$name', '$new')", 'w|3|4' ],
 	copy => [ "COPY tf.states (name, data) FROM '$tmp/rows' WITH (DELIMITER '#')", 'w|3|4' ],
 	undelete => [ "SELECT tfstate_undelete('tf.states/$name')", 'w|3|4' ]);
