@@ -24,7 +24,7 @@ use Test::More;
 use TfstateTest;
 
 our @EXPORT = qw(terraform_or_skip program terraform_node attach plain_table
-  state_of edit_state creation_lock nothing_held);
+  state_of edit_state creation_lock creation nothing_held);
 
 my $shim = 'tfstate_pg,pg_catalog,public';
 my $template;      # an initialized directory
@@ -119,6 +119,14 @@ sub creation_lock
 {
 	my ($schema) = @_;
 	return $program{key_per_table} ? "$schema.states/" : 'tfstate_pg/new workspace';
+}
+
+# The words in which messages name what that lock is for.
+sub creation
+{
+	my ($schema) = @_;
+	return 'creation of a workspace '
+	  . ($program{key_per_table} ? "in $schema.states" : 'anywhere in this database');
 }
 
 # The text of a state, laid out as the program does it, with another serial or

@@ -49,6 +49,16 @@ sub newest_version
 		    ORDER BY v.number DESC LIMIT 1));
 }
 
+# What a run is told that writes without the lock.
+my $compare = qr/; before pushing errored\.tfstate, compare it with the output of "terraform state pull"/;
+
+sub not_held
+{
+	my ($who) = @_;
+	return
+	  qr/cannot change the state of workspace "\Q$lockid\E": this session does not hold its lock, or has lost it, and the state was last written by $who at \S+ \S+$compare/;
+}
+
 # Writes the state to a file, perhaps changed.
 sub save_state
 {
@@ -146,11 +156,11 @@ foreach my $mode ('durable', 'session')
 	$run->succeeds_ok('-lock=false beside a run: the run succeeds');
 	like(state_now(), qr/\|alice$/, '-lock=false beside a run: and has written');
 
-	# and with nobody beside it: allowed
-	my $before = serial();
-	$bob->run_ok('-lock=false alone', 'apply', '-auto-approve', '-lock=false');
-	is(newest_version('default'), $before + 1 . '|write|bob|',
-		'-lock=false alone: the version tells that it had no lock');
+	# and with nobody beside it
+	$state = state_now();
+	$bob->run_fails('-lock=false alone', not_held('alice'),
+		'apply', '-auto-approve', '-lock=false');
+	is(state_now(), $state, '-lock=false alone: has not written');
 	nothing_held($node, '-lock=false: no lock is left');
 }
 
@@ -185,10 +195,10 @@ foreach my $mode ('durable', 'session')
 	save_state($privileged, 'other.tfstate', slurp_file("$bob->{dir}/other.tfstate"));
 
 	$bob->run_fails('push -force of an older state',
-		qr/@{[program('not_pushed')]}pq: cannot change the state of workspace "\Q$lockid\E": the new one has serial @{[$before - 1]}, but serial $before was written by bob at \S+ \S+; read the state again/,
+		qr/@{[program('not_pushed')]}pq: cannot change the state of workspace "\Q$lockid\E": the new one has serial @{[$before - 1]}, but serial $before was written by alice at \S+ \S+; read the state again$compare/,
 		'state', 'push', '-force', 'older.tfstate');
 	$bob->run_fails('push -force of another lineage',
-		qr/@{[program('not_pushed')]}pq: cannot change the state of workspace "\Q$lockid\E": the new one has lineage "another", but the workspace has lineage "[0-9a-f-]{36}"; to replace it on purpose, run with tfstate\.guard=off/,
+		qr/@{[program('not_pushed')]}pq: cannot change the state of workspace "\Q$lockid\E": it belongs to another project: the new state has lineage "another", but the workspace has lineage "[0-9a-f-]{36}"; check which schema and workspace the backend is configured for; to replace the state on purpose, run with tfstate\.guard=off/,
 		'state', 'push', '-force', 'other.tfstate');
 	is(sql(q(SELECT data FROM prod.states)), $state, 'push -force: nothing was written');
 	$privileged->run_fails('push -force with the guard off, without the privilege',
@@ -234,22 +244,21 @@ foreach my $mode ('durable', 'session')
 	like($stderr, qr/its lock is held by alice: apply/, 'TRUNCATE during a run: refused');
 	$alice->open_gate;
 	$run->succeeds_ok('TRUNCATE during a run: that succeeds');
-	(undef, undef, $stderr) = $node->psql('postgres', q(UPDATE prod.states SET data = 'x'));
+	(undef, undef, $stderr) = $node->psql('postgres',
+		qq(SELECT tfstate_lock('$lockid', '{}', 'session'); UPDATE prod.states SET data = 'x' WHERE name = 'default'));
 	like($stderr, qr/the new one is not a JSON object/, 'no state: refused');
 	$alice->run_ok('no state: the one that is there can be read', 'plan');
 }
 
-# The strictest guard: whoever writes has the lock.  Terraform has it, if it is not
-# told otherwise, with the shim or without.
+# Whoever writes has the lock.  Terraform has it, if it is not told otherwise, with
+# the shim or without.
 {
 	my $stock = project('stock', stock => 1);
-	my $unlocked =
-	  qr/cannot change the state of workspace \S+: this session does not hold its lock, and tfstate\.guard is "require"/;
 
-	sql(q(UPDATE tfstate_attached_table SET guard = 'require' WHERE relid = 'prod.states'::regclass));
 	foreach my $p ($alice, $stock, project('durable', options => { 'tfstate.mode' => 'durable' }))
 	{
 		my $test = "require, $p->{who}";
+		my $unlocked = not_held($p == $stock ? 'terraform@127\.0\.0\.1' : $p->{who});
 		my $before = serial();
 
 		$p->run_ok("$test: plan", 'plan');
@@ -280,26 +289,18 @@ foreach my $mode ('durable', 'session')
 			'state', 'rm', '-lock=false', $x);
 		$p->run_ok("$test: destroy", 'destroy', '-auto-approve');
 
-		# Without the shim, Terraform has no lock of the workspace when it creates
-		# or deletes it.
-		if ($p == $stock)
-		{
-			$p->run_fails("$test: workspace new", $unlocked, 'workspace', 'new', 'stage');
-			$alice->run_ok("$test: workspace new with the shim", 'workspace', 'new', 'stage');
-			$alice->run_ok("$test: workspace select", 'workspace', 'select', 'default');
-			$p->run_fails("$test: workspace delete", $unlocked, 'workspace', 'delete', 'stage');
-			$alice->run_ok("$test: workspace delete with the shim", 'workspace', 'delete', 'stage');
-		}
-		else
-		{
-			$p->run_ok("$test: workspace new", 'workspace', 'new', 'stage');
-			$p->apply_ok("$test: apply there");
-			$p->run_ok("$test: destroy", 'destroy', '-auto-approve');
-			$p->run_ok("$test: workspace select", 'workspace', 'select', 'default');
-			$p->run_fails("$test: workspace delete -lock=false", $unlocked,
-				'workspace', 'delete', '-lock=false', 'stage');
-			$p->run_ok("$test: workspace delete", 'workspace', 'delete', 'stage');
-		}
+		# A workspace that is not empty is not deleted without its lock.
+		$p->run_ok("$test: workspace new", 'workspace', 'new', 'stage');
+		$p->apply_ok("$test: apply there");
+		$p->run_ok("$test: workspace select", 'workspace', 'select', 'default');
+		$p->run_fails(
+			"$test: workspace delete -force -lock=false",
+			qr/cannot delete workspace "prod\.states\/stage": this session does not hold its lock, and its state, last written by \S+ at \S+ \S+, is not empty; lock it first/,
+			'workspace', 'delete', '-force', '-lock=false', 'stage');
+		$p->run_ok("$test: workspace select", 'workspace', 'select', 'stage');
+		$p->run_ok("$test: destroy", 'destroy', '-auto-approve');
+		$p->run_ok("$test: workspace select", 'workspace', 'select', 'default');
+		$p->run_ok("$test: workspace delete", 'workspace', 'delete', 'stage');
 		is(sql(q(SELECT string_agg(name, ' ') FROM prod.states)), 'default',
 			"$test: it is deleted");
 		nothing_held($node, "$test: no lock is left");

@@ -177,6 +177,7 @@ is( sql("SELECT address, change, deposed FROM tfstate_diff('$workspace', $versio
 
 # A deposed instance, beside a current one and alone.
 sql(q{
+	SET tfstate.guard = off;
 	UPDATE estate.states SET data = jsonb_set(
 		jsonb_set(data::jsonb, '{serial}', to_jsonb((data::jsonb ->> 'serial')::int + 1)),
 		'{resources}',

@@ -159,7 +159,7 @@ foreach my $mode ('session', 'durable')
 
 	# It is noticed when a state comes from another project.
 	$alice->run_fails("$mode: state push -force of another lineage",
-		qr/the new one has lineage "another", but the workspace has lineage "[0-9a-f-]{36}"/,
+		qr/the new state has lineage "another", but the workspace has lineage "[0-9a-f-]{36}"/,
 		'state', 'push', '-force',
 		other_lineage($alice, $pulled));
 
