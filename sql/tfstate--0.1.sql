@@ -885,6 +885,14 @@ GRANT SELECT ON @extschema@.tfstate_workspaces TO PUBLIC;
 -- attached only, while tfstate_lock_table() holds its name and definition.
 --
 
+CREATE FUNCTION @extschema@.tfstate_table_name(rel regclass)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tfstate_table_name'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_table_name(regclass) IS
+'the name of a table as its lockids begin with it, which no setting and no version of the server changes; NULL if it is gone';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_table_name(regclass) TO PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_unique_index(rel regclass, "column" text)
 RETURNS regclass
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -1312,7 +1320,7 @@ SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning	-- it locks a workspace that does not exist
 AS $$
 DECLARE
-	lockid text := rel || '/default';
+	lockid text := @extschema@.tfstate_table_name(rel) || '/default';
 	guarded boolean := EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = rel AND g.tgname = 'tfstate_guard_row');
 	missing boolean;
 BEGIN
@@ -1349,14 +1357,14 @@ BEGIN
 	WITH old AS (
 		DELETE FROM @extschema@.tfstate_privilege p
 		 USING @extschema@.tfstate_attached_table t JOIN @extschema@.tfstate_attached_role r ON r.relid = t.relid
-		 WHERE t.relid = rel AND t.name <> rel::text
+		 WHERE t.relid = rel AND t.name <> @extschema@.tfstate_table_name(rel)
 		   AND (p.role, p.pattern, p.privilege) = (r.role, t.name || '/*', 'lock')
 		RETURNING p.role)
 	INSERT INTO @extschema@.tfstate_privilege (role, pattern, privilege, grantor, role_name)
-	SELECT old.role, rel || '/*', 'lock', current_user, old.role::text FROM old
+	SELECT old.role, @extschema@.tfstate_table_name(rel) || '/*', 'lock', current_user, old.role::text FROM old
 	ON CONFLICT DO NOTHING;
 
-	INSERT INTO @extschema@.tfstate_attached_table (relid, attached_by, name) VALUES (rel, current_user, rel::text)
+	INSERT INTO @extschema@.tfstate_attached_table (relid, attached_by, name) VALUES (rel, current_user, @extschema@.tfstate_table_name(rel))
 	ON CONFLICT (relid) DO UPDATE SET name = excluded.name;
 	UPDATE @extschema@.tfstate_attached_table t
 	   SET guard = coalesce(tfstate_record_table.guard, t.guard),
@@ -1449,7 +1457,7 @@ DECLARE
 	command text;
 	missing text;
 BEGIN
-	IF rel::text LIKE '%*%' THEN
+	IF @extschema@.tfstate_table_name(rel) LIKE '%*%' THEN
 		RAISE EXCEPTION 'cannot grant the locks of table "%" alone, because a star in a pattern stands for any text', rel
 			USING ERRCODE = 'feature_not_supported';
 	END IF;
@@ -1469,7 +1477,7 @@ BEGIN
 	LOOP
 		EXECUTE command;
 	END LOOP;
-	PERFORM @extschema@.tfstate_grant(tfstate_attach_role.role, rel || '/*', 'lock');
+	PERFORM @extschema@.tfstate_grant(tfstate_attach_role.role, @extschema@.tfstate_table_name(rel) || '/*', 'lock');
 
 	INSERT INTO @extschema@.tfstate_attached_role (relid, role, role_name)
 	SELECT rel, roleid, tfstate_attach_role.role
@@ -1598,6 +1606,7 @@ CREATE FUNCTION @extschema@.tfstate_attach(
 RETURNS text
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off SET standard_conforming_strings = on SET IntervalStyle = postgres
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -1643,7 +1652,7 @@ DECLARE
 	command text;
 BEGIN
 	DELETE FROM @extschema@.tfstate_privilege p
-	 WHERE (p.role, p.pattern, p.privilege) = (roleid, rel || '/*', 'lock');
+	 WHERE (p.role, p.pattern, p.privilege) = (roleid, @extschema@.tfstate_table_name(rel) || '/*', 'lock');
 	DELETE FROM @extschema@.tfstate_attached_role a
 	 WHERE a.relid = rel AND a.role = roleid RETURNING a.settings INTO set_by_us;
 	IF rolename IS NULL THEN
@@ -1674,6 +1683,7 @@ CREATE FUNCTION @extschema@.tfstate_detach(
 RETURNS void
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off SET standard_conforming_strings = on SET IntervalStyle = postgres
 AS $$
 DECLARE
 	rel regclass;
@@ -1768,7 +1778,7 @@ UNION ALL
 SELECT v.severity, v.problem, coalesce(v.remedy, @extschema@.tfstate_attach_command(rel, NULL))
   FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid JOIN pg_roles owner ON owner.oid = c.relowner,
 	   LATERAL (VALUES
-		(t.name <> rel::text, 'error',
+		(t.name <> @extschema@.tfstate_table_name(rel), 'error',
 		 format('the table was attached as "%s" and renamed: what is locked and recorded under the old name is not found', t.name), NULL),
 		(NOT @extschema@.tfstate_has_trigger(rel, 'tfstate_guard_row', 29), 'error',
 		 'the trigger tfstate_guard_row is missing, disabled or another one: writes are neither guarded nor recorded',
@@ -1809,7 +1819,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT v.severity, t.relid::text, v.problem, @extschema@.tfstate_attach_command(t.relid, NULL)
   FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
-	   LEFT JOIN (SELECT s."table", max(s.id), bool_or(s.workspace = s."table" || '/default'), bool_or(s.workspace IS NULL)
+	   LEFT JOIN (SELECT s."table", max(s.id), bool_or(s.workspace = @extschema@.tfstate_table_name(s."table") || '/default'), bool_or(s.workspace IS NULL)
 					FROM @extschema@.tfstate_rows() s GROUP BY s."table") w(rel, newest, has_default, nameless) ON w.rel = t.relid,
 	   LATERAL (VALUES
 		(w.has_default IS NOT TRUE, 'warning',
@@ -1871,7 +1881,7 @@ ready AS MATERIALIZED (
 	UNION
 	SELECT t.relid, p.role::oid, false, false
 	  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
-		   JOIN @extschema@.tfstate_privilege p ON starts_with(p.pattern, t.relid || '/')
+		   JOIN @extschema@.tfstate_privilege p ON starts_with(p.pattern, @extschema@.tfstate_table_name(t.relid) || '/')
 	 WHERE p.privilege = 'lock' AND p.role::oid <> 0),
 member AS MATERIALIZED (
 	SELECT l.roleid, l.acts_as, g.role
@@ -1907,7 +1917,7 @@ WITH pair AS MATERIALIZED (
 	  FROM unnest(rels, roleids, writes) p(rel, roleid, writes)
 	 GROUP BY p.rel, p.roleid ORDER BY p.roleid),
 tab AS MATERIALIZED (
-	SELECT c.oid AS rel, c.relnamespace, n.nspname, c.oid::regclass || '/' AS prefix,
+	SELECT c.oid AS rel, c.relnamespace, n.nspname, @extschema@.tfstate_table_name(c.oid::regclass) || '/' AS prefix,
 		   max(a.attnum) FILTER (WHERE a.attname = 'id') AS id,
 		   max(a.attnum) FILTER (WHERE a.attname = 'name') AS name,
 		   max(a.attnum) FILTER (WHERE a.attname = 'data') AS data
@@ -2302,6 +2312,7 @@ CREATE FUNCTION @extschema@.tfstate_check(
 RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off SET standard_conforming_strings = on SET IntervalStyle = postgres
 SET jit = off
 AS $$
 BEGIN

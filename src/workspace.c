@@ -4,12 +4,15 @@
  *	  From the numbers that Terraform locks to lockids, and back.
  *
  * A workspace is a row of an attached table of states.  Terraform locks its id;
- * tfstate locks <schema>.<table>/<name>, with identifiers quoted as SQL quotes
- * them.  So the lock stays with the name when the row is deleted and made anew.
+ * tfstate locks <schema>.<table>/<name>, with identifiers quoted by a rule of our own
+ * that is as SQL's, but the same whatever the session has set and the server is.  So
+ * the lock stays with the name when the row is deleted and made anew.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
+
+#include <ctype.h>
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -36,6 +39,8 @@
 
 /* The lockid of -1, under which workspaces are created in all attached tables. */
 #define CREATION_ANYWHERE	"tfstate_pg/new workspace"
+
+PG_FUNCTION_INFO_V1(tfstate_table_name);
 
 /* The columns of tfstate_attached_table. */
 enum
@@ -157,17 +162,106 @@ tfstate_attached_table(Oid relid, AttachedTable *table)
 }
 
 /*
+ * The words that a lockid quotes although they are written in lower case: those that
+ * PostgreSQL 15 does not let stand for any name.  The list is in order, and frozen: if
+ * it followed the server, an upgrade would give workspaces other locks.
+ */
+static const char *const quoted_words[] = {
+	"all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric",
+	"authorization", "between", "bigint", "binary", "bit", "boolean", "both", "case", "cast",
+	"char", "character", "check", "coalesce", "collate", "collation", "column",
+	"concurrently", "constraint", "create", "cross", "current_catalog", "current_date",
+	"current_role", "current_schema", "current_time", "current_timestamp", "current_user",
+	"dec", "decimal", "default", "deferrable", "desc", "distinct", "do", "else", "end",
+	"except", "exists", "extract", "false", "fetch", "float", "for", "foreign", "freeze",
+	"from", "full", "grant", "greatest", "group", "grouping", "having", "ilike", "in",
+	"initially", "inner", "inout", "int", "integer", "intersect", "interval", "into", "is",
+	"isnull", "join", "lateral", "leading", "least", "left", "like", "limit", "localtime",
+	"localtimestamp", "national", "natural", "nchar", "none", "normalize", "not", "notnull",
+	"null", "nullif", "numeric", "offset", "on", "only", "or", "order", "out", "outer",
+	"overlaps", "overlay", "placing", "position", "precision", "primary", "real",
+	"references", "returning", "right", "row", "select", "session_user", "setof", "similar",
+	"smallint", "some", "substring", "symmetric", "table", "tablesample", "then", "time",
+	"timestamp", "to", "trailing", "treat", "trim", "true", "union", "unique", "user",
+	"using", "values", "varchar", "variadic", "verbose", "when", "where", "window", "with",
+	"xmlattributes", "xmlconcat", "xmlelement", "xmlexists", "xmlforest", "xmlnamespaces",
+	"xmlparse", "xmlpi", "xmlroot", "xmlserialize", "xmltable"
+};
+
+static int
+compare_words(const void *a, const void *b)
+{
+	return strcmp(a, *(const char *const *) b);
+}
+
+/*
+ * Append an identifier as lockids have it: bare if it is made of lower-case ASCII
+ * letters, digits and underscores and is no quoted word, else in double quotes.
+ */
+static void
+append_identifier(StringInfo buf, const char *identifier)
+{
+	size_t		bare = strspn(identifier, "abcdefghijklmnopqrstuvwxyz_0123456789");
+
+	if (bare > 0 && identifier[bare] == '\0' && !isdigit((unsigned char) *identifier) &&
+		bsearch(identifier, quoted_words, lengthof(quoted_words), sizeof(char *),
+				compare_words) == NULL)
+	{
+		appendStringInfoString(buf, identifier);
+		return;
+	}
+	appendStringInfoChar(buf, '"');
+	for (; *identifier; identifier++)
+	{
+		if (*identifier == '"')
+			appendStringInfoChar(buf, '"');
+		appendStringInfoChar(buf, *identifier);
+	}
+	appendStringInfoChar(buf, '"');
+}
+
+/*
+ * The name of a table as its lockids begin with it, <schema>.<table>; NULL if it is
+ * gone.
+ */
+static char *
+table_name(Oid relid)
+{
+	char	   *table = get_rel_name(relid);
+	char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+	StringInfoData buf;
+
+	if (schema == NULL)
+		return NULL;
+	initStringInfo(&buf);
+	append_identifier(&buf, schema);
+	appendStringInfoChar(&buf, '.');
+	append_identifier(&buf, table);
+	return buf.data;
+}
+
+/*
+ * tfstate_table_name(rel regclass) returns text
+ */
+Datum
+tfstate_table_name(PG_FUNCTION_ARGS)
+{
+	char	   *name = table_name(PG_GETARG_OID(0));
+
+	if (name == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+/*
  * The lockid of a workspace; NULL if its table is gone.
  */
 char *
 tfstate_workspace_lockid(Oid relid, const char *name)
 {
-	char	   *table = get_rel_name(relid);
-	char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+	char	   *table = table_name(relid);
 
-	if (schema == NULL)
-		return NULL;
-	return psprintf("%s/%s", quote_qualified_identifier(schema, table), name);
+	return table ? psprintf("%s/%s", table, name) : NULL;
 }
 
 /*
