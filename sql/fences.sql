@@ -206,6 +206,29 @@ SELECT fence - :after < 1100000000 AS jumped_no_more FROM tfstate_lock('t/d', '{
 SELECT count(tfstate_unlock('t/' || l, '1')) FROM unnest('{a,b,c,d}'::text[]) l;
 
 --
+-- tfstate.history_count holds for each lockid that a session releases in turn
+--
+SET tfstate.history_count = -1;
+CREATE PROCEDURE cycle(lockid text, n integer) LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1..n LOOP
+		PERFORM tfstate_lock(lockid, '{"ID":"1"}');
+		PERFORM tfstate_unlock(lockid, '1');
+		COMMIT;
+	END LOOP;
+END;
+$$;
+CALL cycle('c/early', 20);
+\c
+SET client_min_messages = warning;
+SET tfstate.history_count = 5;
+CALL cycle('c/late', 128);
+CALL cycle('c/early', 1);
+SELECT lockid, count(*) FROM tfstate_history('c/*') GROUP BY lockid HAVING lockid = 'c/early';
+DROP PROCEDURE cycle;
+RESET tfstate.history_count;
+
+--
 -- Tables that were altered
 --
 
