@@ -532,10 +532,10 @@ resembles(const char *lockid, Oid relid)
 	if (schema == NULL)
 		return false;
 	if (strstr(lockid, psprintf(".%s/", table)) ||
-		strstr(lockid, psprintf(".%s/", quote_identifier(table))) ||
+		strstr(lockid, psprintf(".%s/", tfstate_quote_identifier(table))) ||
 		strstr(lockid, psprintf(".\"%s\"/", table)))
 		return true;
-	start = psprintf("%s.", quote_identifier(schema));
+	start = psprintf("%s.", tfstate_quote_identifier(schema));
 	return strncmp(lockid, start, strlen(start)) == 0 && strchr(lockid + strlen(start), '/');
 }
 

@@ -384,6 +384,7 @@ extern Jsonb *tfstate_force_release(const char *lockid, const char *id,
 extern bool tfstate_state_columns(Relation rel, AttrNumber *columns);
 extern List *tfstate_attached_tables(void);
 extern bool tfstate_attached_table(Oid relid, AttachedTable *table);
+extern char *tfstate_quote_identifier(const char *identifier);
 extern char *tfstate_workspace_lockid(Oid relid, const char *name);
 extern Oid	tfstate_index_on(Relation rel, AttrNumber column);
 extern char *tfstate_workspace_by_id(List *tables, int64 id);

@@ -220,6 +220,17 @@ append_identifier(StringInfo buf, const char *identifier)
 	appendStringInfoChar(buf, '"');
 }
 
+/* An identifier as lockids have it, palloc'd. */
+char *
+tfstate_quote_identifier(const char *identifier)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	append_identifier(&buf, identifier);
+	return buf.data;
+}
+
 /*
  * The name of a table as its lockids begin with it, <schema>.<table>; NULL if it is
  * gone.

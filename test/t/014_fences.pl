@@ -1,7 +1,6 @@
 # Fences and locks where the sequence, or rows, come from elsewhere: a failover to
 # a standby, a restore of the tables alone, and logical replication of all tables.
-# What was acknowledged survives a crash at each value of synchronous_commit, and
-# a lock table that VACUUM has cut short can be used by who remembers a row there.
+# What was acknowledged survives a crash at each value of synchronous_commit.
 
 use strict;
 use warnings;
@@ -46,19 +45,6 @@ foreach my $level (qw(off local remote_write on remote_apply))
 		"a renewal with synchronous_commit = $level survives a crash");
 	sql("SELECT tfstate_force_unlock('crash/$level')");
 }
-
-# A row in the first block that VACUUM cuts off.
-my $first = session($primary);
-$first->query_safe("SELECT tfstate_lock('cut', '{\"ID\":\"1\"}')");
-is(sql("SELECT ctid::text LIKE '(0,%' FROM tfstate_durable_lock"),
-	't', 'the lock lies in the first block');
-sql("SELECT tfstate_force_unlock('cut')");
-sql('VACUUM tfstate_durable_lock');
-is(sql("SELECT pg_relation_size('tfstate_durable_lock')"),
-	0, 'VACUUM cuts the block off');
-is($first->query_safe("SELECT locked FROM tfstate_try_lock('cut')"),
-	't', 'the session that had a lock there can try it again');
-$first->query_safe("SELECT tfstate_unlock('cut')");
 
 # A new timeline.  One session has looked the tables up before.
 $primary->backup('base');
