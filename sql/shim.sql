@@ -492,6 +492,34 @@ DELETE FROM tfstate_attached_table WHERE relid IN (SELECT oid FROM pg_class WHER
 DROP VIEW public.no_table;
 DROP TABLE public.parted;
 
+-- Runs and roles that share a session: what one has locked is left for it to unlock, also
+-- when another one unlocks the same key.
+CREATE FUNCTION public.shared_state() RETURNS text LANGUAGE sql AS $$
+SELECT '{"version": 4, "serial": 1, "lineage": "a", "outputs": {}, "resources": []}'
+$$;
+RESET tfstate.run_id;
+SET application_name = 'tfstate-run:00000001-0000-4000-8000-000000000000';
+SELECT pg_try_advisory_lock(-1);
+INSERT INTO terraform_remote_state.states (name, data) VALUES ('shared', public.shared_state());
+SET application_name = 'tfstate-run:00000002-0000-4000-8000-000000000000';
+SELECT pg_advisory_unlock(-1);
+SELECT lockid FROM tfstate_holders WHERE lockid ~ 'shared|tfstate_pg';
+SET application_name = 'tfstate-run:00000001-0000-4000-8000-000000000000';
+SELECT pg_advisory_unlock(-1);
+SELECT lockid FROM tfstate_holders WHERE lockid ~ 'shared|tfstate_pg';
+-- A role without the privilege is not told who has a lock that its session took.
+SELECT pg_try_advisory_lock(id) FROM terraform_remote_state.states WHERE name = 'shared';
+SELECT id AS shared FROM terraform_remote_state.states WHERE name = 'shared' \gset
+CREATE ROLE regress_tfstate_other;
+SET ROLE regress_tfstate_other;
+CALL fails(format('SELECT tfstate_pg.pg_advisory_unlock(%s)', :shared));
+RESET ROLE;
+SELECT pg_advisory_unlock(:shared);
+DROP ROLE regress_tfstate_other;
+DELETE FROM terraform_remote_state.states WHERE name = 'shared';
+DROP FUNCTION public.shared_state;
+RESET application_name;
+
 -- The extension goes, the states stay.
 RESET search_path;
 \set VERBOSITY sqlstate

@@ -358,6 +358,7 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 		{
 			if (lost_ok)
 				return false;
+			tfstate_check_privilege(lockid, "lock");	/* before it is told who has it */
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("state lock \"%s\" is not held by this run but by %s",
@@ -369,12 +370,23 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 	return true;
 }
 
+/* Is a lock that this session remembers still held, and for another run or role? */
+static bool
+is_of_another(const ShimLock *lock)
+{
+	Holding		holding;
+
+	return tfstate_current_holding(lock->lockid, &holding) &&
+		strcmp(lock->id, HOLDING_TEXT(&holding, id)) == 0 && !tfstate_is_ours(&holding);
+}
+
 /*
  * Release the workspaces that this session remembers to have locked for a key.
  * Returns whether there was any.
  *
  * A run that has a name may have released them through another session since, and
- * locked them anew: then that is not the lock that is remembered.
+ * locked them anew: then that is not the lock that is remembered.  What is another run's or
+ * role's still is left for that to unlock.
  */
 static bool
 release_remembered(int64 key)
@@ -386,7 +398,7 @@ release_remembered(int64 key)
 	{
 		ShimLock   *lock = lfirst(lc);
 
-		if (lock->key != key)
+		if (lock->key != key || is_of_another(lock))
 			continue;
 		shim_locks = foreach_delete_current(shim_locks, lc);
 		if (!lock->creation)
