@@ -659,7 +659,7 @@ sub writes
 	my @sizes = $quick ? (50_000, 5_000_000) : (50_000, 5_000_000, 50_000_000);
 	terraform_table($_) foreach qw(plain lz4);
 	sql('postgres', 'ALTER TABLE lz4.states ALTER data SET COMPRESSION lz4');
-	sql('postgres', "SELECT tfstate_attach('guarded')");
+	sql('postgres', "SELECT tfstate_attach('guarded', guard => 'on')");
 	foreach my $round (1 .. ($quick ? 2 : 4))
 	{
 		begin_round('writes', $round);
@@ -687,7 +687,7 @@ sub versions
 {
 	my $slice = $quick ? 10 : 100;
 	begin_round('versions', 1);
-	sql('postgres', "SELECT tfstate_attach('changes')");
+	sql('postgres', "SELECT tfstate_attach('changes', guard => 'on')");
 	write_state('changes', 5_000_000, 1);
 	my $stored = "SELECT sum(stored) / 1e6 FROM tfstate_versions('changes.states/w5000000')";
 	my $base = sql('postgres', $stored);
@@ -895,7 +895,7 @@ sub growth_of_waiters
 sub growth_of_versions
 {
 	my $before = 0;
-	sql('postgres', "SELECT tfstate_attach('kept')");
+	sql('postgres', "SELECT tfstate_attach('kept', guard => 'on')");
 	foreach my $n (10, 100, 1000, $quick ? () : (10_000))
 	{
 		begin_growth();
@@ -914,7 +914,7 @@ sub growth_of_workspaces
 {
 	my $before = 0;
 	sql('postgres', "CREATE ROLE workspaces LOGIN PASSWORD 'bench'");
-	sql('postgres', "SELECT tfstate_attach('workspaces', role => 'workspaces')");
+	sql('postgres', "SELECT tfstate_attach('workspaces', role => 'workspaces', guard => 'on')");
 	foreach my $n (10, 100, 1000, $quick ? () : (10_000, 100_000))
 	{
 		my $state = q('{"version":4,"terraform_version":"1.0.0","serial":1,"lineage":"%s","outputs":{},)

@@ -10,10 +10,10 @@ SET tfstate.who = 'me';
 \i :helpers
 \set ECHO all
 
--- A state with some instances of a resource.
-CREATE FUNCTION state(serial bigint, instances integer DEFAULT 1) RETURNS text LANGUAGE sql
-RETURN format('{"version": 4, "serial": %s, "lineage": "a", "outputs": {}, "resources": [{"instances": [%s]}]}',
-			  serial, array_to_string(array_fill('{}'::text, ARRAY[instances]), ','));
+-- A state with some resources.
+CREATE FUNCTION state(serial bigint, resources integer DEFAULT 1) RETURNS text LANGUAGE sql
+RETURN format('{"version": 4, "serial": %s, "lineage": "a", "outputs": {}, "resources": [%s]}',
+			  serial, array_to_string(array_fill('{"instances": [{}]}'::text, ARRAY[resources]), ','));
 -- Makes a workspace while the guard is off.
 CREATE PROCEDURE makes(workspace text, content text) LANGUAGE plpgsql AS $$
 BEGIN
@@ -92,6 +92,7 @@ BEGIN
 END;
 $$;
 CALL keeps(state(1, 1));
+CALL keeps('{"serial": 1, "lineage": "a", "resources": [{"instances": []}]}');
 CALL keeps('{"serial": 1, "lineage": "a", "encrypted_data": "eHh4", "encryption_version": "v0"}');
 CALL keeps('{"version": 3, "serial": 1, "lineage": "a", "modules": [{"path": ["root"], "outputs": {}, "resources": {"t.n": {}}}]}');
 CALL keeps('no state at all');

@@ -378,7 +378,7 @@ has_no_resources(const StateText *text)
 	if (text->data == NULL)
 		return true;
 	tfstate_read_facts(text->data, (int) text->len, &facts);
-	return facts.valid && !facts.encrypted && !facts.has_modules && facts.resources == 0;
+	return facts.valid && !facts.encrypted && !facts.has_resources;
 }
 
 /*
@@ -512,8 +512,7 @@ is_empty(const StateText *text)
 	StateFacts	facts;
 
 	tfstate_read_facts(text->data, (int) text->len, &facts);
-	return facts.valid && !facts.encrypted && !facts.has_modules &&
-		facts.resources == 0 && facts.outputs == 0;
+	return facts.valid && !facts.encrypted && !facts.has_resources && facts.outputs == 0;
 }
 
 /*

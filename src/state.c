@@ -21,7 +21,8 @@
 #include "json.h"
 #include "state.h"
 
-/* Where the instances of a resource stand: { [ { [ {, and outputs: { { { */
+/* Where a resource stands: { [ {, an instance of it: { [ { [ {, and an output: { { { */
+#define RESOURCE_DEPTH	3
 #define INSTANCE_DEPTH	5
 #define OUTPUT_DEPTH	3
 
@@ -71,9 +72,10 @@ count_objects(JsonStream *stream)
 
 	if (stream->depth == 1)
 		facts->is_object = *stream->starts[1] == '{';
-	else if (strcmp(key, "modules") == 0)
-		facts->has_modules = true;
-	else if (stream->depth == INSTANCE_DEPTH && strcmp(key, "resources") == 0)
+	else if (strcmp(key, "modules") == 0 ||
+			 (stream->depth == RESOURCE_DEPTH && strcmp(key, "resources") == 0))
+		facts->has_resources = true;
+	if (stream->depth == INSTANCE_DEPTH && strcmp(key, "resources") == 0)
 		facts->resources++;
 	else if (stream->depth == OUTPUT_DEPTH && strcmp(key, "outputs") == 0)
 		facts->outputs++;

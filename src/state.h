@@ -23,7 +23,8 @@ typedef struct StateFacts
 	char	   *lineage;		/* NULL if there is none */
 	char	   *terraform_version;	/* NULL if there is none */
 	bool		encrypted;		/* by OpenTofu */
-	bool		has_modules;	/* as Terraform wrote them before 0.12? */
+	bool		has_resources;	/* any, be it without instances, or in modules
+								 * as before Terraform 0.12? */
 	int			resources;		/* instances of resources */
 	int			outputs;
 } StateFacts;

@@ -118,7 +118,7 @@ fill() {
 	SQL
 	sql states <<-'SQL' >/dev/null
 		CREATE EXTENSION tfstate;
-		SELECT tfstate_attach('tf', role => 'terraform', keep_versions => 200);
+		SELECT tfstate_attach('tf', role => 'terraform', guard => 'on', keep_versions => 200);
 		SELECT tfstate_attach('A schema', 'a table', guard => 'require');
 		SELECT tfstate_grant('terraform', 'team/*'), tfstate_grant('terraform', 'tf.*', 'view');
 		SELECT tfstate_lock('prod/durable', '{"ID": "durable-id", "Who": "alice@laptop"}');

@@ -147,7 +147,7 @@ class Server:
             END $$;
             SELECT tfstate_grant('robust'), tfstate_grant('robust', '*', 'view'),
                    tfstate_grant('robust', '*', 'force');
-            SELECT tfstate_attach(keep_versions => %s);
+            SELECT tfstate_attach(guard => 'on', keep_versions => %s);
             CREATE TABLE skew AS SELECT i AS id, 0 AS value FROM generate_series(0, 7) i;
             GRANT SELECT, UPDATE ON skew TO robust;
             GRANT USAGE ON SCHEMA terraform_remote_state TO robust;

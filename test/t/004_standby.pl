@@ -95,7 +95,7 @@ $holder->query_safe("SELECT tfstate_unlock('standby/finished')");
 $waiter->send("SELECT tfstate_lock('standby/durable', wait => NULL)");
 wait_for('the waiter',
 	sub { waiting_pids($primary, 'standby/durable') eq $waiter->{pid} });
-$holder->query_safe("SELECT tfstate_attach('standby', 'states')");
+$holder->query_safe("SELECT tfstate_attach('standby', 'states', guard => 'on')");
 $holder->query_safe(
 	q(INSERT INTO standby.states (name, data) VALUES ('prod', '{"serial": 1, "lineage": "a"}')));
 $holder->query_safe(

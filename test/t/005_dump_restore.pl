@@ -188,7 +188,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 
 	my $holder = session($node, dbname => $db, name => 'holder');
 	$holder->query_safe("SET search_path = $schema, public");
-	$holder->query_safe("SELECT tfstate_attach('tf', 'states', role => 'dump_locker')");
+	$holder->query_safe("SELECT tfstate_attach('tf', 'states', role => 'dump_locker', guard => 'on')");
 	$holder->query_safe(
 		"SELECT tfstate_attach('A schema', 'a table', guard => 'require', keep_versions => 5, keep_age => '30 days')"
 	);

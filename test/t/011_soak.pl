@@ -23,7 +23,7 @@ tfstate.history_count = 50
 ));
 
 $node->safe_psql('postgres',
-	"SELECT tfstate_attach('tf', 'states', keep_versions => 20)");
+	"SELECT tfstate_attach('tf', 'states', guard => 'on', keep_versions => 20)");
 $node->safe_psql('postgres',
 	q(INSERT INTO tf.states (name, data) VALUES ('w', '{"serial":1,"lineage":"l"}')));
 

@@ -71,7 +71,7 @@ sub make_databases
 			$database, q(
 		-- ids that no random number is by chance
 		CREATE SEQUENCE public.global_states_id_seq START 1000;
-		SELECT tfstate_attach(keep_versions => 20), tfstate_attach('fuzz "a"', 'More states', role => 'fuzz "all"');
+		SELECT tfstate_attach(guard => 'on', keep_versions => 20), tfstate_attach('fuzz "a"', 'More states', role => 'fuzz "all"');
 		SELECT tfstate_attach(role => 'fuzz "all"');
 		SELECT tfstate_grant('fuzz_lock');
 		SELECT tfstate_grant('fuzz "all"', '*', p) FROM unnest('{lock, view, force, override}'::text[]) p;

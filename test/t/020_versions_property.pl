@@ -473,7 +473,7 @@ foreach my $table (sort keys %tables)
 {
 	my $keep = $tables{$table};
 
-	sql("SELECT tfstate_attach('tf', '$table', keep_versions => "
+	sql("SELECT tfstate_attach('tf', '$table', guard => 'on', keep_versions => "
 		  . ($keep->{versions} || 'NULL')
 		  . ', keep_age => '
 		  . ($keep->{age} ? "'5 days'" : 'NULL')

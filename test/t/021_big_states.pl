@@ -52,7 +52,7 @@ sub sql
 # Small changes
 
 sql('postgres', 'CREATE DATABASE changes');
-sql('changes', "CREATE EXTENSION tfstate; SELECT tfstate_attach('tf')");
+sql('changes', "CREATE EXTENSION tfstate; SELECT tfstate_attach('tf', guard => 'on')");
 sql('changes', $text_of);
 sql('changes', "INSERT INTO tf.states (name, data) VALUES ('prod', text_of(5, 100000, 'a'))");
 sql('changes', 'CREATE TABLE digests (number bigint, sha256 bytea)');
@@ -102,7 +102,7 @@ is( sql('changes', "SELECT number FROM digests
 
 # A big state
 
-sql('postgres', "SELECT tfstate_attach('tf')");
+sql('postgres', "SELECT tfstate_attach('tf', guard => 'on')");
 sql('postgres', $text_of);
 sql('postgres',
 	"CREATE TABLE texts AS

@@ -57,8 +57,10 @@ sub state
 
 sql(q(
 	SELECT tfstate_attach();
+	SELECT tfstate_lock('terraform_remote_state.states/prod', mode => 'session');
 	INSERT INTO terraform_remote_state.states (name, data) VALUES
 		('prod', '{"version":4,"terraform_version":"1.11.4","serial":7,"lineage":"a-b-c","outputs":{},"resources":[],"check_results":null}');
+	SELECT tfstate_unlock('terraform_remote_state.states/prod');
 ));
 
 my %commands = (

@@ -187,6 +187,17 @@ foreach my $first_kind (sort keys %kinds)
 	$alice->run_ok("$test: state push", 'state', 'push', 'errored.tfstate');
 	like(state_of($node, 'prod'), qr/\|alice$/, "$test: which is written");
 	nothing_held($node, "$test: no lock is left");
+
+	# Where the lock is not required, it has written at once.
+	sql(q(SELECT tfstate_attach('prod', guard => 'on')));
+	$before = serial('prod');
+	$first = start_and_lose($alice);
+	$alice->open_gate;
+	$first->succeeds_ok("$test, not required");
+	is(state_of($node, 'prod'), $before + 1 . '|alice', "$test, not required: and has written");
+	is(newest_version(), $before + 1 . '|alice|',
+		"$test, not required: the version tells that it had no lock");
+	sql(q(SELECT tfstate_attach('prod', guard => 'require')));
 }
 
 # Terraform raises the serial with each attempt.  It makes several if it is asked
@@ -221,7 +232,6 @@ foreach my $schema ('plain', 'prod')
 	}
 	$alice->open_gate;
 }
-
 # In durable mode a run that has a name still owns the lock.
 {
 	my $alice = durable('alice');

@@ -301,6 +301,16 @@ foreach my $mode ('durable', 'session')
 		$p->run_ok("$test: destroy", 'destroy', '-auto-approve');
 		$p->run_ok("$test: workspace select", 'workspace', 'select', 'default');
 		$p->run_ok("$test: workspace delete", 'workspace', 'delete', 'stage');
+
+		# Workspaces that come with a state, or by the way
+		save_state($p, 'next.tfstate', sql(q(SELECT data FROM prod.states)));
+		$p->run_ok("$test: workspace new -state",
+			'workspace', 'new', '-state=next.tfstate', 'copied');
+		$p->run_ok("$test: workspace select -or-create",
+			'workspace', 'select', '-or-create', 'selected');
+		$p->run_ok("$test: workspace select", 'workspace', 'select', 'default');
+		$p->run_ok("$test: workspace delete $_", 'workspace', 'delete', $_)
+		  foreach 'copied', 'selected';
 		is(sql(q(SELECT string_agg(name, ' ') FROM prod.states)), 'default',
 			"$test: it is deleted");
 		nothing_held($node, "$test: no lock is left");
