@@ -34,8 +34,9 @@ passed=0 failed=0 failures=()
 # What may have changed on a system afterwards: caches, logs and lists of its package
 # manager and of sudo, the checkout, and the data of the neighbour's cluster, which works.
 ordinary='^/(home/tester|root)/(tfstate(/.*)?|[.]cache)$|^/var/(cache|log|backups)(/|$)|^/var/lib/(apt|dpkg|sudo)(/|$)|^/run/(sudo|postgresql)(/|$)|^/tmp$|^/var/lib/postgresql/[0-9]+/main(/|$)'
-# By the scripts of packages that are installed: links to alternatives, compiled Python, indices, a default file.
-ordinary+='|^/etc/(alternatives|ld[.]so[.]cache|inputrc|networks)(/|$)|/__pycache__(/|$)'
+# By the scripts of packages that are installed: links to alternatives, compiled Python, indices, default files.
+ordinary+='|^/etc/(alternatives|ld[.]so[.]cache|inputrc|networks|python3)(/|$)|/__pycache__(/|$)'
+ordinary+='|^/etc/(ssl/certs|ca-certificates[^/]*)(/|$)|^/usr/local/(lib/python3[^/]*|share/ca-certificates)(/|$)|^/var/lib/python(/|$)'
 
 # check WHAT EXPECTED ACTUAL
 check() {
@@ -145,7 +146,7 @@ fold_names() {
 
 # Prints why tests were skipped, or that it was not said.
 reasons() {
-	sed -n '/^== What was skipped/,/^[0-9]* passed/s/^\([^ ].*\): .*/\1/p' "$work/$trial.all"
+	sed -n '/^== What was skipped/,/^\(== What failed\|[0-9]* passed\)/s/^\([^ ].*\): .*/\1/p' "$work/$trial.all"
 	if grep -q ' skipped$' "$work/$trial.all" && ! grep -q '^== What was skipped' "$work/$trial.all"; then
 		echo 'no reason is told'
 	fi
