@@ -191,7 +191,7 @@ done
 
 if [[ -s $work/skips ]]; then
 	heading 'What was skipped'
-	sort "$work/skips" | awk -F '\t' '
+	sort -u "$work/skips" | awk -F '\t' '
 		{ names[$2] = names[$2] (names[$2] ? ", " : "") $1 }
 		END { for (reason in names) print reason ": " names[reason] }' | fold -s -w 100
 fi
