@@ -106,6 +106,31 @@ SELECT guard, keep_versions, keep_age FROM tfstate_attached_table;
 SELECT tfstate_attach(guard => 'off', keep_versions => -1, keep_age => '-1') IS NOT NULL AS attached;
 SELECT guard, keep_versions, keep_age FROM tfstate_attached_table;
 
+-- Without the workspace "default", which a state that OpenTofu encrypts would have to be.  One that
+-- attaching has made goes, unless somebody has written or locked it since, and does not come back.
+SELECT attached('enc', 'default_workspace => false');
+SELECT count(*) FROM enc.states;
+SELECT tfstate_attach('enc') IS NOT NULL AS attached;
+SELECT count(*) FROM enc.states;
+SELECT problem FROM tfstate_check() WHERE object = 'enc.states' AND problem ~ 'default';
+SELECT attached('enc', 'default_workspace => true');
+SELECT name FROM enc.states;
+SELECT id FROM tfstate_lock('enc.states/default', '{"ID": "1", "Who": "alice", "Created": "2026-11-23T02:45:23Z"}');
+CALL fails($$SELECT tfstate_attach('enc', default_workspace => false)$$);
+SELECT tfstate_unlock('enc.states/default', '1') IS NOT NULL AS unlocked;
+SELECT tfstate_attach('enc', default_workspace => false) IS NOT NULL AS attached;
+SELECT count(*) FROM enc.states;
+SELECT default_workspace FROM tfstate_attached_table WHERE name = 'enc.states';
+SELECT number, operation, lock_operation FROM tfstate_versions('enc.states/default') ORDER BY number;
+SELECT tfstate_attach('enc', default_workspace => true) IS NOT NULL AS attached;
+SELECT fence > 0 AS locked FROM tfstate_lock('enc.states/default');
+UPDATE enc.states SET data = state(1);
+SELECT tfstate_unlock('enc.states/default') IS NOT NULL AS unlocked;
+SELECT attached('enc', 'default_workspace => false');
+SELECT name, data::jsonb ->> 'serial' AS serial FROM enc.states;
+SELECT tfstate_detach('enc');
+DROP SCHEMA enc CASCADE;
+
 --
 -- Existing tables
 --

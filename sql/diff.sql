@@ -75,6 +75,20 @@ SET ROLE regress_tfstate_other;
 CALL fails($$SELECT * FROM tfstate_diff('terraform_remote_state.states/a', 2, 3)$$);
 CALL fails($$SELECT * FROM tfstate_diff('terraform_remote_state.states/a', 2)$$);
 RESET ROLE;
+-- Of what OpenTofu has encrypted it is known only that it is another text.
+CREATE FUNCTION secret(serial bigint) RETURNS text LANGUAGE sql
+RETURN format('{"serial": %s, "lineage": "e", "encrypted_data": "%s", "encryption_version": "v0"}', serial, md5(serial::text));
+INSERT INTO terraform_remote_state.states (name, data)
+VALUES ('e', '{"version": 4, "serial": 1, "lineage": "e", "resources": [{"mode": "managed", "type": "t", "name": "n", "instances": [{}]}]}');
+UPDATE terraform_remote_state.states SET data = secret(2) WHERE name = 'e';
+UPDATE terraform_remote_state.states SET data = secret(3) WHERE name = 'e';
+SELECT * FROM tfstate_diff('terraform_remote_state.states/e', 1, 2);
+SELECT * FROM tfstate_diff('terraform_remote_state.states/e', 2, 3);
+SELECT * FROM tfstate_diff('terraform_remote_state.states/e', 2, 2);
+SELECT * FROM tfstate_diff('terraform_remote_state.states/e', 3, 1);
+SELECT * FROM tfstate_diff('terraform_remote_state.states/e', 3);
+SELECT workspace, encrypted, serial, terraform_version FROM tfstate_states('terraform_remote_state.states/e');
+SELECT workspace, encrypted, resources FROM tfstate_workspaces WHERE workspace ~ '/[ae]$' ORDER BY 1;
 -- Bad input.
 CALL fails($$SELECT * FROM tfstate_diff(NULL, 1, 2)$$);
 CALL fails($$SELECT * FROM tfstate_diff('terraform_remote_state.states/a', NULL, 2)$$);
@@ -94,5 +108,5 @@ DROP EXTENSION tfstate CASCADE;
 DROP SCHEMA terraform_remote_state CASCADE;
 DROP SEQUENCE IF EXISTS public.global_states_id_seq;
 DROP PROCEDURE write, fails;
-DROP FUNCTION masked, many;
+DROP FUNCTION masked, many, secret;
 DROP ROLE regress_tfstate_viewer, regress_tfstate_other;

@@ -200,7 +200,8 @@ CREATE TABLE @extschema@.tfstate_attached_table (
 	guard text NOT NULL DEFAULT 'require' CHECK (guard IN ('off', 'on', 'require')),
 	keep_versions integer CHECK (keep_versions > 0),
 	keep_age interval CHECK (keep_age >= '0'),
-	name text NOT NULL
+	name text NOT NULL,
+	default_workspace boolean NOT NULL DEFAULT true
 ) USING heap;
 COMMENT ON TABLE @extschema@.tfstate_attached_table IS
 'the tables of Terraform states whose workspaces are locked and guarded by tfstate';
@@ -212,6 +213,8 @@ COMMENT ON COLUMN @extschema@.tfstate_attached_table.keep_age IS
 'for how long versions of a state are kept; NULL keeps them for ever';
 COMMENT ON COLUMN @extschema@.tfstate_attached_table.name IS
 'the name that the table was attached under, with which its lockids begin';
+COMMENT ON COLUMN @extschema@.tfstate_attached_table.default_workspace IS
+'whether tfstate_attach() makes the workspace "default" where it is missing, which OpenTofu cannot read where it encrypts states';
 REVOKE ALL ON @extschema@.tfstate_attached_table FROM PUBLIC;
 
 CREATE TABLE @extschema@.tfstate_attached_role (
@@ -665,7 +668,8 @@ CREATE FUNCTION @extschema@.tfstate_states(
 	OUT serial bigint,
 	OUT lineage text,
 	OUT terraform_version text,
-	OUT size bigint)
+	OUT size bigint,
+	OUT encrypted boolean)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tfstate_states'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
@@ -865,7 +869,8 @@ SELECT s.workspace,
 	   s.lineage,
 	   v.number AS version,
 	   s."table",
-	   s.id
+	   s.id,
+	   s.encrypted
   FROM @extschema@.tfstate_states('*') s
   LEFT JOIN LATERAL (SELECT n.*
 					   FROM @extschema@.tfstate_stored_version n
@@ -1312,7 +1317,8 @@ COMMENT ON FUNCTION @extschema@.tfstate_advance_sequence(regclass) IS
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_advance_sequence(regclass) FROM PUBLIC;
 
 -- With a row for it, the first apply locks the workspace and not the key under
--- which workspaces are created.
+-- which workspaces are created.  The row goes again if it is not wanted and nobody has
+-- written it since.
 CREATE FUNCTION @extschema@.tfstate_create_default(rel regclass)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
@@ -1322,31 +1328,40 @@ AS $$
 DECLARE
 	lockid text := @extschema@.tfstate_table_name(rel) || '/default';
 	guarded boolean := EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = rel AND g.tgname = 'tfstate_guard_row');
-	missing boolean;
+	wanted boolean := (SELECT t.default_workspace FROM @extschema@.tfstate_attached_table t WHERE t.relid = rel);
+	pattern text := '{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s","outputs":{},"resources":[],"check_results":null}';
+	change boolean;
 BEGIN
-	EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s WHERE name = ''default'')', rel) INTO missing;
-	IF NOT missing THEN
+	EXECUTE format(CASE WHEN wanted THEN 'SELECT NOT EXISTS (SELECT FROM %s WHERE name = ''default'')'
+						ELSE 'SELECT EXISTS (SELECT FROM %s WHERE name = ''default'' AND data LIKE $1)' END, rel)
+		INTO change USING format(pattern, repeat('_', 36));
+	IF NOT change THEN
 		RETURN;
 	END IF;
 	IF guarded THEN
 		PERFORM @extschema@.tfstate_lock(lockid, '{"Operation": "tfstate_attach()"}'::jsonb, 'session', '0'::interval, NULL::interval);
 	END IF;
-	EXECUTE format('INSERT INTO %s (id, name, data) VALUES (nextval(''public.global_states_id_seq''), ''default'', $1)', rel)
-		USING format('{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s","outputs":{},"resources":[],"check_results":null}', gen_random_uuid());
+	IF wanted THEN
+		EXECUTE format('INSERT INTO %s (id, name, data) VALUES (nextval(''public.global_states_id_seq''), ''default'', $1)', rel)
+			USING format(pattern, gen_random_uuid());
+	ELSE
+		EXECUTE format('DELETE FROM %s WHERE name = ''default''', rel);
+	END IF;
 	IF guarded THEN
 		PERFORM @extschema@.tfstate_unlock(lockid, NULL);
 	END IF;
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_create_default(regclass) IS
-'part of tfstate_attach(): create the workspace "default", with an empty state, where it is missing';
+'part of tfstate_attach(): create the workspace "default", with an empty state, where it is missing, or remove it again';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_create_default(regclass) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_record_table(
 	rel regclass,
 	guard text,
 	keep_versions integer,
-	keep_age interval)
+	keep_age interval,
+	default_workspace boolean)
 RETURNS void
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -1369,13 +1384,14 @@ BEGIN
 	UPDATE @extschema@.tfstate_attached_table t
 	   SET guard = coalesce(tfstate_record_table.guard, t.guard),
 		   keep_versions = nullif(coalesce(tfstate_record_table.keep_versions, t.keep_versions), -1),
-		   keep_age = nullif(coalesce(tfstate_record_table.keep_age, t.keep_age), '-1')
+		   keep_age = nullif(coalesce(tfstate_record_table.keep_age, t.keep_age), '-1'),
+		   default_workspace = coalesce(tfstate_record_table.default_workspace, t.default_workspace)
 	 WHERE t.relid = rel;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_record_table(regclass, text, integer, interval) IS
+COMMENT ON FUNCTION @extschema@.tfstate_record_table(regclass, text, integer, interval, boolean) IS
 'part of tfstate_attach(): enter a table into tfstate_attached_table';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_record_table(regclass, text, integer, interval) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_record_table(regclass, text, integer, interval, boolean) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_guard_table(rel regclass)
 RETURNS void
@@ -1578,6 +1594,10 @@ SELECT concat_ws(E'\n',
 	CASE WHEN 'tfstate.mode=durable' = ANY (a.settings) THEN
 		'export PGAPPNAME="tfstate-run:$(uuidgen)"   # another one for each run: it owns the locks'
 	END,
+	CASE WHEN EXISTS (SELECT FROM @extschema@.tfstate_states(@extschema@.tfstate_table_name(rel) || '/default') s
+					   WHERE s.serial = 0 AND s.terraform_version = '1.0.0' AND NOT s.encrypted) THEN
+		format('# If OpenTofu encrypts states: SELECT @extschema@.tfstate_attach(%L, %L, default_workspace => false);', n.nspname, c.relname)
+	END,
 	CASE WHEN NOT r.rolcanlogin THEN
 		format('# "%s" cannot log in, and its members do not inherit its settings: call tfstate_attach() for them.', tfstate_attach_text.role)
 	END,
@@ -1602,7 +1622,8 @@ CREATE FUNCTION @extschema@.tfstate_attach(
 	wait interval DEFAULT NULL,
 	guard text DEFAULT NULL,
 	keep_versions integer DEFAULT NULL,
-	keep_age interval DEFAULT NULL)
+	keep_age interval DEFAULT NULL,
+	default_workspace boolean DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -1624,7 +1645,7 @@ BEGIN
 
 	rel := @extschema@.tfstate_lock_table(schema, "table");
 	PERFORM @extschema@.tfstate_raise_obstacle(rel);
-	PERFORM @extschema@.tfstate_record_table(rel, guard, keep_versions, keep_age);
+	PERFORM @extschema@.tfstate_record_table(rel, guard, keep_versions, keep_age, default_workspace);
 	PERFORM @extschema@.tfstate_adopt_columns(rel);
 	PERFORM @extschema@.tfstate_raise_row_obstacle(rel);
 	PERFORM @extschema@.tfstate_advance_sequence(rel);
@@ -1636,9 +1657,9 @@ BEGIN
 	RETURN @extschema@.tfstate_attach_text(rel, role);
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval) IS
+COMMENT ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean) IS
 'put a table of Terraform states under tfstate, creating it where it is missing, and make a role ready to use it';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean) FROM PUBLIC;
 
 -- What other attached tables need is kept.
 CREATE FUNCTION @extschema@.tfstate_detach_role(rel regclass, roleid oid)
@@ -1822,7 +1843,7 @@ SELECT v.severity, t.relid::text, v.problem, @extschema@.tfstate_attach_command(
 	   LEFT JOIN (SELECT s."table", max(s.id), bool_or(s.workspace = @extschema@.tfstate_table_name(s."table") || '/default'), bool_or(s.workspace IS NULL)
 					FROM @extschema@.tfstate_rows() s GROUP BY s."table") w(rel, newest, has_default, nameless) ON w.rel = t.relid,
 	   LATERAL (VALUES
-		(w.has_default IS NOT TRUE, 'warning',
+		(t.default_workspace AND w.has_default IS NOT TRUE, 'warning',
 		 'there is no workspace "default": the first run in it keeps all others from creating workspaces'),
 		(w.newest > coalesce(pg_sequence_last_value(to_regclass('public.global_states_id_seq')), 0), 'error',
 		 'public.global_states_id_seq will come to an id that the table already has')

@@ -112,7 +112,8 @@ static const ColumnLayout attached_columns[] = {
 	{"guard", TEXTOID, true},
 	{"keep_versions", INT4OID},
 	{"keep_age", INTERVALOID},
-	{"name", TEXTOID, true}
+	{"name", TEXTOID, true},
+	{"default_workspace", BOOLOID, true}
 };
 
 static const ColumnLayout version_columns[] = {

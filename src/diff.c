@@ -34,6 +34,7 @@ typedef struct Entry
 typedef struct Inventory
 {
 	MemoryContext context;		/* where it lives */
+	bool		encrypted;		/* so that it has one entry, for all of it? */
 	Entry	   *entries;		/* sorted in the end */
 	size_t		count;
 	size_t		allocated;
@@ -141,6 +142,15 @@ take_inventory(Inventory *inventory, const char *text, int len)
 			MemoryContextReset(context);
 		}
 	}
+	else if (reader.encrypted)
+	{
+		StringInfoData contents;
+
+		initStringInfo(&contents);
+		appendBinaryStringInfo(&contents, text, len);
+		add_entry(inventory, ENCRYPTED_ADDRESS, NULL, &contents);
+		inventory->encrypted = true;
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	sort_inventory(inventory);
@@ -203,14 +213,17 @@ put_change(ReturnSetInfo *result, const Entry *entry, const char *change)
 }
 
 /*
- * Compare two sorted inventories.
+ * Compare two sorted inventories.  What one has cannot be told from what the other has
+ * if that is encrypted.
  */
 static void
-put_changes(ReturnSetInfo *result, const Inventory *a, const Inventory *b)
+put_changes(ReturnSetInfo *result, Inventory *a, Inventory *b)
 {
 	size_t		i = 0;
 	size_t		j = 0;
 
+	if (a->encrypted != b->encrypted)
+		(a->encrypted ? b : a)->count = 0;
 	while (i < a->count || j < b->count)
 	{
 		int			order;

@@ -26,8 +26,8 @@
 #include "mb/pg_wchar.h"
 
 /*
- * Start to read a text.  Returns false if it is not a state that can be read,
- * one that is encrypted among them.
+ * Start to read a text.  Returns false if it is not a state that can be read; one
+ * that is encrypted among them, which the reader tells then.
  */
 bool
 tfstate_open_state(const char *text, int len, StateReader *reader)
@@ -46,6 +46,8 @@ tfstate_open_state(const char *text, int len, StateReader *reader)
 			readable = members.value.end - members.value.start == 1 && *members.value.start == '4';
 		else if (tfstate_slice_is(members.key, "outputs"))
 			reader->outputs = members.value;
+		else if (tfstate_slice_is(members.key, "encrypted_data"))
+			reader->encrypted = true;
 		else if (tfstate_slice_is(members.key, "resources"))
 			reader->resources = tfstate_slice_elements(members.value);
 	}

@@ -32,11 +32,15 @@ typedef struct Instance
 /* A state that is being read. */
 typedef struct StateReader
 {
+	bool		encrypted;		/* by OpenTofu, so that nothing can be read? */
 	Slice		outputs;		/* the object of the outputs */
 	SliceReader resources;		/* those that follow */
 	SliceReader instances;		/* those of the resource that follow */
 	Instance	instance;		/* what was read last */
 } StateReader;
+
+/* What stands in place of what cannot be read. */
+#define ENCRYPTED_ADDRESS	"(encrypted)"
 
 extern bool tfstate_open_state(const char *text, int len, StateReader *reader);
 extern bool tfstate_next_instance(StateReader *reader);

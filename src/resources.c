@@ -63,10 +63,26 @@ open_workspace(const Workspace *workspace, StateReader *reader)
 {
 	text	   *state;
 
+	memset(reader, 0, sizeof(StateReader));
 	if (workspace->is_null)
 		return false;
 	state = DatumGetTextPP(workspace->data);
 	return tfstate_open_state(VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state), reader);
+}
+
+/*
+ * Of an encrypted state, a row that says so: in the column behind the workspace's.
+ */
+static void
+put_encrypted(ReturnSetInfo *result, const Workspace *workspace)
+{
+	Row			row = {0};
+
+	add_text(&row, workspace->lockid);
+	add_text(&row, ENCRYPTED_ADDRESS);
+	while (row.columns < result->setDesc->natts)
+		add_text(&row, NULL);
+	put_row(result, &row);
 }
 
 static void
@@ -99,7 +115,11 @@ list_instances(const Workspace *workspace, void *result)
 	StateReader reader;
 
 	if (!open_workspace(workspace, &reader))
+	{
+		if (reader.encrypted)
+			put_encrypted(result, workspace);
 		return;
+	}
 	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate instance", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	while (tfstate_next_instance(&reader))
@@ -214,7 +234,11 @@ list_outputs(const Workspace *workspace, void *result)
 	SliceReader outputs;
 
 	if (!open_workspace(workspace, &reader))
+	{
+		if (reader.encrypted)
+			put_encrypted(result, workspace);
 		return;
+	}
 	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate output", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	outputs = tfstate_slice_members(reader.outputs);

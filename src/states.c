@@ -183,8 +183,8 @@ put_state(const Workspace *workspace, void *arg)
 {
 	ReturnSetInfo *result = arg;
 	StateFacts	facts = {0};
-	Datum		values[7];
-	bool		nulls[7] = {0};
+	Datum		values[8];
+	bool		nulls[8] = {0};
 
 	if (!workspace->is_null)
 		read_stored_head(workspace->data, &facts);
@@ -198,13 +198,14 @@ put_state(const Workspace *workspace, void *arg)
 	nulls[6] = workspace->is_null;
 	if (!nulls[6])
 		values[6] = Int64GetDatum((int64) toast_raw_datum_size(workspace->data) - VARHDRSZ);
+	values[7] = BoolGetDatum(facts.encrypted);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
 /*
  * tfstate_states(pattern text)
  * returns setof (workspace text, "table" regclass, id bigint, serial bigint,
- *				  lineage text, terraform_version text, size bigint)
+ *				  lineage text, terraform_version text, size bigint, encrypted boolean)
  */
 Datum
 tfstate_states(PG_FUNCTION_ARGS)

@@ -232,6 +232,7 @@ foreach my $schema ('plain', 'prod')
 	}
 	$alice->open_gate;
 }
+
 # In durable mode a run that has a name still owns the lock.
 {
 	my $alice = durable('alice');

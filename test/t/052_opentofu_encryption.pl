@@ -99,7 +99,7 @@ foreach my $mode ('session', 'durable')
 	} 'alice', 'bob';
 
 	attach($node, $schema);
-	sql("DELETE FROM $schema.states");
+	sql("SELECT tfstate_attach('$schema', default_workspace => false)");
 	$_->run_ok("$mode: init", 'init') foreach $alice, $bob;
 	$alice->run_ok("$mode: plan", 'plan');
 	is(sql("SELECT count(*) FROM $schema.states"), 0, "$mode: plan writes nothing");
