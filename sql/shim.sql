@@ -40,6 +40,18 @@ EXECUTE l('default');
 SELECT lockid FROM tfstate_holders;
 SELECT pg_advisory_unlock(:default_id);
 SELECT * FROM tags;
+-- So does what a run holds, if it unlocks in another session.
+SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
+SELECT id FROM tfstate_lock('wrong.serials/default', '{"ID": "1"}');
+SELECT pg_advisory_unlock(:default_id);
+SELECT lockid FROM tfstate_holders;
+SELECT id FROM tfstate_lock('wrong.serials/default', '{"ID": "1"}');
+SELECT id FROM tfstate_lock('terraform_remote_state.states/default', '{"ID": "2"}');
+CALL fails(format('SELECT pg_advisory_unlock(%s)', :default_id));
+SELECT tfstate_unlock('wrong.serials/default') ->> 'ID' AS unlocked;
+SELECT pg_advisory_unlock(:default_id);
+SELECT lockid FROM tfstate_holders;
+RESET tfstate.run_id;
 RESET search_path;
 SELECT tfstate_detach('wrong', 'serials');
 SET client_min_messages = error;

@@ -433,6 +433,32 @@ release_creation(const char *lockid, int64 key)
 }
 
 /*
+ * The lockid of the workspace that has an id in one of the tables and whose lock is ours;
+ * NULL if there is none, or there are two.  Where another table has the id, too, a run
+ * that unlocks in another session than it locked in is understood by what it holds.
+ */
+static char *
+my_workspace_by_id(List *tables, int64 id)
+{
+	char	   *result = NULL;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		char	   *lockid = tfstate_workspace_by_id(list_make1_oid(lfirst_oid(lc)), id);
+		Holding		holding;
+
+		if (lockid == NULL || !tfstate_current_holding(lockid, &holding) ||
+			!tfstate_is_ours(&holding))
+			continue;
+		if (result)
+			return NULL;
+		result = lockid;
+	}
+	return result;
+}
+
+/*
  * tfstate_pg.pg_advisory_unlock(bigint) returns boolean
  *
  * As with the built-in function it is false, with a warning, if nobody has the
@@ -444,7 +470,6 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 	int64		key = PG_GETARG_INT64(0);
 	List	   *tables;
 	char	   *lockid;
-	Holding		holding;
 
 	if (return_grant(key) || (release_remembered(key) && key >= 0))
 		PG_RETURN_BOOL(true);
@@ -452,8 +477,8 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 	lockid = tfstate_creation_lockid(tables, key);
 	if (lockid)
 		PG_RETURN_BOOL(release_creation(lockid, key));
-	lockid = tfstate_workspace_by_id(tables, key);
-	if (lockid && !(tfstate_current_holding(lockid, &holding) && tfstate_is_ours(&holding)))
+	lockid = my_workspace_by_id(tables, key);
+	if (lockid == NULL && (lockid = tfstate_workspace_by_id(tables, key)) != NULL)
 		check_workspace_privilege(lockid, key);	/* before it is told who has it */
 	if (lockid && shim_release(lockid, NULL, false))
 		PG_RETURN_BOOL(true);
