@@ -162,6 +162,42 @@ CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
 RESET tfstate.mode;
 RESET tfstate.run_id;
 
+-- Behind a pooler a run unlocks in one session and deletes in another: history tells, ...
+SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
+CALL unlocked('d');
+SELECT pg_advisory_unlock_all();
+DELETE FROM tf.states WHERE name = 'd';
+CALL unlocked('d');
+SELECT pg_advisory_unlock_all();
+-- ... of that run's lock only, ...
+SET tfstate.run_id = '22222222-2222-4222-8222-222222222222';
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+RESET tfstate.run_id;
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+-- ... and if nobody has written since, ...
+SELECT pg_catalog.pg_try_advisory_lock(id) FROM tf.states WHERE name = 'd';
+UPDATE tf.states SET data = state(2) WHERE name = 'd';
+SELECT pg_catalog.pg_advisory_unlock(id) FROM tf.states WHERE name = 'd';
+SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+CALL unlocked('d');
+SELECT pg_advisory_unlock_all();
+SET tfstate.run_id = '22222222-2222-4222-8222-222222222222';
+SELECT id FROM tfstate_lock('tf.states/d', '{"ID": "5"}');
+UPDATE tf.states SET data = state(2) WHERE name = 'd';
+SELECT tfstate_unlock('tf.states/d') ->> 'ID' AS unlocked;
+SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+-- ... or has had the lock.
+CALL unlocked('d');
+SELECT pg_advisory_unlock_all();
+SET tfstate.run_id = '22222222-2222-4222-8222-222222222222';
+SELECT id FROM tfstate_lock('tf.states/d', '{"ID": "5"}');
+SELECT tfstate_unlock('tf.states/d') ->> 'ID' AS unlocked;
+SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
+CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
+RESET tfstate.run_id;
+
 -- What the session remembers ends with DISCARD ALL, ...
 CALL unlocked('d');
 DISCARD ALL;
@@ -233,6 +269,29 @@ INSERT INTO tf.states (name, data) VALUES ('dev3', state(1));
 DELETE FROM tf.states WHERE name = 'dev3';
 RESET ROLE;
 UPDATE tfstate_attached_table SET guard = 'require';
+
+--
+-- A Terraform without tfstate that was refused once stays out: with each attempt it raises the serial
+--
+SELECT id AS a FROM tf.states WHERE name = 'a' \gset
+SELECT pg_try_advisory_lock(:a);
+UPDATE tf.states SET data = state(8) WHERE name = 'a';
+CALL fails($$UPDATE tf.states SET data = state(8, 2) WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(9, 2) WHERE name = 'a'$$);
+SELECT pg_advisory_unlock(:a);
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "9"}');
+UPDATE tf.states SET data = state(9, 2) WHERE name = 'a';
+SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
+
+-- Once it has written, a lease that has expired before is over.
+SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "10"}', ttl => '1 ms');
+SELECT pg_advisory_unlock_all();
+SELECT pg_sleep(0.01);
+SELECT pg_try_advisory_lock(:a);
+UPDATE tf.states SET data = state(10) WHERE name = 'a';
+SELECT pg_advisory_unlock(:a);
+CALL fails($$SELECT tfstate_renew('tf.states/a', '10', '1 h')$$);
+SELECT how FROM tfstate_history('tf.states/a') WHERE id = '10';
 
 --
 -- A Terraform without tfstate that creates workspaces
@@ -315,25 +374,25 @@ SET tfstate.mode = durable;
 SELECT id AS a FROM tf.states WHERE name = 'a' \gset
 SELECT pg_try_advisory_lock(:a);
 SELECT tfstate_force_unlock('tf.states/a') ->> 'Path' AS released;
-CALL fails($$UPDATE tf.states SET data = state(8) WHERE name = 'a'$$);
-CALL fails($$UPDATE tf.states SET data = state(9) WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(11) WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(12) WHERE name = 'a'$$);
 -- Others are not concerned, nor is the run when it has locked anew and unlocked.
 SET tfstate.run_id = '22222222-2222-4222-8222-222222222222';
-UPDATE tf.states SET data = state(8) WHERE name = 'a';
+UPDATE tf.states SET data = state(11) WHERE name = 'a';
 SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
-CALL fails($$UPDATE tf.states SET data = state(9) WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(12) WHERE name = 'a'$$);
 SELECT pg_try_advisory_lock(:a);
-UPDATE tf.states SET data = state(9) WHERE name = 'a';
+UPDATE tf.states SET data = state(12) WHERE name = 'a';
 SELECT pg_advisory_unlock(:a);
-UPDATE tf.states SET data = state(10) WHERE name = 'a';
+UPDATE tf.states SET data = state(13) WHERE name = 'a';
 -- The end of its session and that of a lease are no unlock either.
 SET tfstate.mode = session;
 SELECT pg_try_advisory_lock(:a);
 SELECT pg_advisory_unlock_all();
-CALL fails($$UPDATE tf.states SET data = state(11) WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(14) WHERE name = 'a'$$);
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "7"}', ttl => '1 ms');
 SELECT pg_sleep(0.01);
-CALL fails($$UPDATE tf.states SET data = state(11) WHERE name = 'a'$$);
+CALL fails($$UPDATE tf.states SET data = state(14) WHERE name = 'a'$$);
 RESET tfstate.run_id;
 RESET tfstate.mode;
 RESET search_path;

@@ -15,10 +15,12 @@
  *	   built-in lock of a Terraform without tfstate.  The row of an expired lease that
  *	   somebody is changing counts as held: it may be being renewed.
  *	   Where the lock is required and not ours, three writes pass: any under the
- *	   built-in lock of the workspace's id, the deletion by the session that had
- *	   the last lock, if nothing was written since, and the deletion of a state
- *	   without resources.  Whoever writes without the lock must be allowed to
- *	   take it.
+ *	   built-in lock of the workspace's id, unless that session was refused one before;
+ *	   the deletion by the session, or the run that has a name, that had the last
+ *	   lock, if nothing was written since; and the deletion of a state without
+ *	   resources.  Whoever writes without the lock must be allowed to take it.
+ *	   What is left of an earlier holding is ended by that write, so that nobody comes
+ *	   back to it.
  *	3. The text must be a state, its serial must grow and its lineage must stay,
  *	   unless it replaces an empty one.
  *	4. The version is recorded (version.c).
@@ -78,8 +80,9 @@ const char *tfstate_rolling_back = NULL;
  * The workspaces that this session was refused to write and has not locked since,
  * by their lockids, in TopMemoryContext, and who it was.
  *
- * A Terraform that lost its lock raises its serial with each attempt, and where the
- * lock is not required would get through with the second.
+ * A Terraform that lost its lock raises its serial with each attempt, and would get
+ * through with the second where the lock is not required, or where the session has the
+ * built-in lock: that can be had while a durable lock is held whose session is gone.
  */
 static List *refused = NIL;
 static Caller refused_caller;
@@ -340,25 +343,55 @@ locked_since(const char *lockid, int64 fence)
 	if (tfstate_find_row(lockid, false, &left, &newest) ?
 		HOLDING_INT64(&left, fence) >= fence : newest > fence)
 		return true;
-	return tfstate_find_release(lockid, NULL, &released, &how) &&
+	return tfstate_find_release(lockid, NULL, &released, &how, NULL) &&
 		(released > fence || (released == fence && strcmp(how, HOW_UNLOCK) != 0));
 }
 
 /*
+ * The fence of the lock of this workspace that the caller had and has unlocked, and
+ * whether anything was written since, with the newest version then.  Returns false if it
+ * has unlocked none.  That is what this session remembers; or else what history tells of
+ * the caller's run, which behind a pooler may have unlocked in another session.
+ */
+static bool
+find_unlocked(const char *lockid, int64 *fence, bool *written, Version *newest)
+{
+	const char *run = tfstate_my_run();
+	bool		known = tfstate_newest_version(lockid, newest);
+	int64		number;
+	char	   *how;
+	TimestampTz released_at;
+
+	if (tfstate_released_last(lockid, fence, &number))
+	{
+		*written = known && VERSION_INT64(newest, number) != number;
+		return true;
+	}
+	if (run == NULL || !tfstate_find_release(lockid, run, fence, &how, &released_at) ||
+		strcmp(how, HOW_UNLOCK) != 0)
+		return false;
+	*written = known &&
+		(VERSION_NULL(newest, fence) ?
+		 DatumGetTimestampTz(VERSION_DATUM(newest, created)) > released_at :
+		 VERSION_INT64(newest, fence) > *fence);
+	return true;
+}
+
+/*
  * Terraform unlocks a workspace just before it deletes it.  Returns whether that is what
- * happens here: this session had the last lock there was, and nothing was written since.
+ * happens here: the caller had the last lock there was, and nothing was written since.
  * Error if something was.  The caller has seen to it that nobody holds the lock.
  */
 static bool
 check_deleter(const char *lockid)
 {
 	int64		fence;
-	int64		number;
+	bool		written;
 	Version		newest;
 
-	if (!tfstate_released_last(lockid, &fence, &number))
+	if (!find_unlocked(lockid, &fence, &written, &newest))
 		return false;
-	if (tfstate_newest_version(lockid, &newest) && VERSION_INT64(&newest, number) != number)
+	if (written)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot delete workspace \"%s\": its state was written by %s, after this run had unlocked it; look at it, then run again",
@@ -382,17 +415,24 @@ has_no_resources(const StateText *text)
 }
 
 /*
- * End what is left of a tied holding whose session has had its creation key no more:
- * it must not come to life again, by that key, after somebody else has written.
+ * End what is left of a holding that could come to life again after somebody else has
+ * written: a tied one, when its session takes its creation key once more, and a lease,
+ * when it is renewed.  Error if that happens just now.
  */
 static void
-drop_tied(const char *lockid)
+drop_left(const char *lockid)
 {
 	Holding		left;
 	int64		newest;
+	bool		expired;
 
-	if (tfstate_find_row(lockid, false, &left, &newest) && tfstate_holding_is_tied(&left))
-		(void) tfstate_release(&left, HOW_UNLOCK, NULL);
+	if (!tfstate_find_row(lockid, false, &left, &newest))
+		return;
+	expired = tfstate_holding_expired(&left);
+	if ((expired || tfstate_holding_is_tied(&left)) &&
+		!tfstate_release(&left, expired ? HOW_EXPIRED : HOW_UNLOCK, NULL) &&
+		tfstate_current_holding(lockid, &left))
+		refuse_held(lockid, &left);
 }
 
 /*
@@ -412,13 +452,28 @@ how_ousted(const char *lockid)
 	if (tfstate_find_row(lockid, false, &left, &fence) && !HOLDING_NULL(&left, run_id) &&
 		strcmp(run, HOLDING_TEXT(&left, run_id)) == 0)
 		how = left.durable ? HOW_EXPIRED : HOW_RECLAIMED;
-	else if (!tfstate_find_release(lockid, run, &fence, &how))
+	else if (!tfstate_find_release(lockid, run, &fence, &how, NULL))
 		return NULL;
 	if (strcmp(how, HOW_FORCE) == 0)
 		return "it was released by force";
 	if (strcmp(how, HOW_EXPIRED) == 0)
 		return "it has expired";
 	return strcmp(how, HOW_RECLAIMED) == 0 ? "its connection was lost" : NULL;
+}
+
+/*
+ * Error if this session was refused a write of a workspace and has not locked it since:
+ * what it has read may be older than what is there.
+ */
+static void
+check_not_refused(const char *lockid)
+{
+	if (find_refusal(lockid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot change the state of workspace \"%s\": this session was refused that before, and does not hold the lock" COMPARE_FIRST,
+						shown(lockid)),
+				 errhint(UNLOCKED_HINT)));
 }
 
 /*
@@ -435,12 +490,8 @@ check_unlocked(const StateRow *row, GuardLevel level, const StateRow *before, bo
 		refuse_ousted(row->lockid, how);
 	if (level == GUARD_REQUIRE)
 		refuse_unlocked(row->lockid, before == NULL, deletion);
-	if (!deletion && find_refusal(row->lockid))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot change the state of workspace \"%s\": this session was refused that before, and does not hold the lock" COMPARE_FIRST,
-						shown(row->lockid)),
-				 errhint(UNLOCKED_HINT)));
+	if (!deletion)
+		check_not_refused(row->lockid);
 }
 
 /*
@@ -456,11 +507,13 @@ guard_lock(const StateRow *row, GuardLevel level, const StateRow *before, bool d
 	if (!ours)
 	{
 		check_may_lock(row->lockid);
-		if (!has_builtin(row->id))
+		if (has_builtin(row->id))
+			check_not_refused(row->lockid);
+		else
 			check_unlocked(row, level, before, deletion);
-		drop_tied(row->lockid);
+		drop_left(row->lockid);
 	}
-	if (ours || has_builtin(row->id))
+	else
 		forget_refusal(row->lockid);
 	return ours;
 }

@@ -202,10 +202,12 @@ tfstate_record_release(const Holding *holding, const char *how, const char *reas
 
 /*
  * How the newest finished holding of a lockid ended, or the newest one of a run unless
- * that is NULL, and its fence.  Returns false if history has none.
+ * that is NULL, its fence, and when it ended unless released_at is NULL.  Returns false if
+ * history has none.
  */
 bool
-tfstate_find_release(const char *lockid, const char *run_id, int64 *fence, char **how)
+tfstate_find_release(const char *lockid, const char *run_id, int64 *fence, char **how,
+					 TimestampTz *released_at)
 {
 	Relation	rel = table_open(tfstate_catalog()->released, AccessShareLock);
 	Relation	index = index_open(tfstate_catalog()->released_index, AccessShareLock);
@@ -232,6 +234,8 @@ tfstate_find_release(const char *lockid, const char *run_id, int64 *fence, char 
 			continue;
 		*fence = DatumGetInt64(values[Anum_lock_fence - 1]);
 		*how = TextDatumGetCString(values[Anum_released_how - 1]);
+		if (released_at)
+			*released_at = DatumGetTimestampTz(values[Anum_released_released_at - 1]);
 	}
 	systable_endscan_ordered(scan);
 	UnregisterSnapshot(snapshot);

@@ -320,8 +320,8 @@ extern void tfstate_raise_synchronous_commit(void);
 /* history.c */
 extern void tfstate_record_release(const Holding *holding, const char *how,
 								   const char *reason);
-extern bool tfstate_find_release(const char *lockid, const char *run_id,
-								 int64 *fence, char **how);
+extern bool tfstate_find_release(const char *lockid, const char *run_id, int64 *fence, char **how,
+								 TimestampTz *released_at);
 
 /* xact.c */
 extern void tfstate_init_xact(void);
