@@ -242,6 +242,13 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 		# The data alone fire the triggers of the tables, unless those are disabled.
 		dump_and_restore($db, $superuser, "${db}_parts", '--schema-only');
 		dump_into($db, $superuser, "${db}_parts", '--data-only', '--disable-triggers');
+
+		# which leaves them enabled in another way than they were
+		my $remedy = sql("${db}_parts",
+			"SELECT remedy FROM $schema.tfstate_check() WHERE remedy ~ 'ENABLE ALWAYS TRIGGER'");
+		like($remedy, qr/^ALTER TABLE .*tfstate_durable_lock ENABLE ALWAYS TRIGGER \w+$/,
+			"${db}_parts: check tells how to enable the trigger of the locks again");
+		sql("${db}_parts", $remedy);
 		check_equal($db, "${db}_parts", $schema);
 		check_works("${db}_parts", $schema, $fence);
 	}
@@ -361,7 +368,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	  q(INSERT INTO tf.states (id, name, data) VALUES (100, 'new', '{"serial":1,"lineage":"a"}'));
 	$session->query($insert);
 	is($session->sqlstate, '55000', 'but nothing is written unguarded');
-	$session->query("SELECT tfstate_attach('tf', 'states')");
+	$session->query("SELECT tfstate_attach('tf', 'states', guard => 'on')");
 	is($session->{err}, '', 'until it is attached');
 	is($session->query_safe('SELECT relid FROM tfstate_attached_table'),
 		'tf.states', 'and then is');
