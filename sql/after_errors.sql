@@ -127,6 +127,39 @@ CALL refused($$SELECT pg_try_advisory_lock(id) FROM tf.states WHERE name = 'free
 CALL refused($$INSERT INTO tf.states (name, data) VALUES ('new', state(1))$$);
 ROLLBACK;
 
+-- What ends without an error has no savepoint to take it back: waits in vain, whatever
+-- other time there is, and by a try.
+CREATE PROCEDURE in_vain(statement text, VARIADIC settings text[] DEFAULT '{}') LANGUAGE plpgsql AS $$
+DECLARE
+	before text := picture();
+	start timestamptz := clock_timestamp();
+	locked boolean;
+BEGIN
+	FOR i IN 1 .. cardinality(settings) LOOP
+		EXECUTE 'SET LOCAL ' || settings[i];
+	END LOOP;
+	EXECUTE statement INTO locked;
+	RAISE INFO 'locked %, in time %: %', locked, clock_timestamp() - start < '5 s', statement;
+	FOR i IN 1 .. cardinality(settings) LOOP
+		EXECUTE 'RESET ' || split_part(settings[i], ' ', 1);
+	END LOOP;
+	IF picture() <> before THEN
+		RAISE INFO E'before: %\nafter: %', before, picture();
+	END IF;
+END;
+$$;
+BEGIN;
+CALL in_vain($$SELECT locked FROM tfstate_try_lock('tf.states/held')$$);
+CALL in_vain($$SELECT locked FROM tfstate_try_lock('tf.states/held', wait => '10 ms')$$);
+CALL in_vain($$SELECT locked FROM tfstate_try_lock('tf.states/held', mode => 'session', wait => '10 ms')$$);
+CALL in_vain($$SELECT locked FROM tfstate_try_lock('tf.states/held', wait => '10 ms')$$, 'lock_timeout = 20000');
+CALL in_vain($$SELECT locked FROM tfstate_try_lock('tf.states/held', mode => 'session', wait => '10 ms')$$,
+			 'lock_timeout = 20000');
+-- as after any other
+CALL in_vain($$SELECT locked FROM tfstate_try_lock('tf.states/held', wait => '10 ms')$$);
+ROLLBACK;
+DROP PROCEDURE in_vain;
+
 -- The guard
 BEGIN;
 CALL refused($$UPDATE tf.states SET data = state(3) WHERE name = 'held'$$);

@@ -97,6 +97,18 @@ CALL with_change($$CREATE INDEX bad ON tf.states (name);
 	UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tf.bad'::regclass$$);
 CALL with_change($$CREATE INDEX bad ON tf.states (id);
 	UPDATE pg_index SET indisvalid = false, indisready = false WHERE indexrelid = 'tf.bad'::regclass$$);
+CREATE PROCEDURE with_late_rows(change text) LANGUAGE plpgsql AS $$
+BEGIN
+	CALL with_change(change || $c$; SET LOCAL tfstate.guard = off;
+		INSERT INTO tf.states (name, data) VALUES ('late', state(1)), ('later', state(1)); SET LOCAL tfstate.guard = require$c$);
+END;
+$$;
+-- which lacks the rows that come later
+CALL with_late_rows($$CREATE INDEX bad ON tf.states (id);
+	UPDATE pg_index SET indisvalid = false, indisready = false WHERE indexrelid = 'tf.bad'::regclass$$);
+CALL with_late_rows($$CREATE INDEX bad ON tf.states (name);
+	UPDATE pg_index SET indisvalid = false, indisready = false WHERE indexrelid = 'tf.bad'::regclass$$);
+DROP PROCEDURE with_late_rows;
 -- none but what Terraform needs, and in a new file
 CALL with_change($$ALTER TABLE tf.states DROP CONSTRAINT states_pkey$$);
 CALL with_change($$REINDEX TABLE tf.states$$);

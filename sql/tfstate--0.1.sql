@@ -1646,6 +1646,9 @@ BEGIN
 	rel := @extschema@.tfstate_lock_table(schema, "table");
 	PERFORM @extschema@.tfstate_raise_obstacle(rel);
 	PERFORM @extschema@.tfstate_record_table(rel, guard, keep_versions, keep_age, default_workspace);
+	-- Before the indexes are made, which such rows would be in the way of, and then the
+	-- ids of other tables, too, which takes columns as Terraform makes them.
+	PERFORM @extschema@.tfstate_raise_row_obstacle(rel);
 	PERFORM @extschema@.tfstate_adopt_columns(rel);
 	PERFORM @extschema@.tfstate_raise_row_obstacle(rel);
 	PERFORM @extschema@.tfstate_advance_sequence(rel);

@@ -171,6 +171,32 @@ sub wait_for_restart
 	check_both('immediate', $durable->{pid}, \@fences, 'immediate shutdown');
 }
 
+# What else is acknowledged of a durable lock: that it is renewed, and that another session
+# of its run has adopted it.
+{
+	sql("SELECT tfstate_attach('tf', 'states')");
+	my $L = q(SET application_name = 'tfstate-run:00000001-0000-4000-8000-000000000000';
+		SET tfstate.mode = durable;
+		SELECT tfstate_pg.pg_try_advisory_lock(id) FROM tf.states WHERE name = 'default');
+	my ($renewed, $first, $second) = map { session($node) } 1 .. 3;
+	my $id = $renewed->query_safe("SELECT id FROM tfstate_lock('renewed', ttl => '1 h')");
+
+	$first->query_safe($L);
+	$first->kill9;
+	wait_for('the first session to end',
+		sub { sql("SELECT NOT session_alive FROM tfstate_holders('tf.states/default')") eq 't' });
+	$second->query_safe($L);
+	$renewed->query_safe("SELECT tfstate_renew('renewed', '$id', '5 h')");
+	$node->stop('immediate');
+	$_->kill9 foreach $renewed, $second;
+	$node->start;
+	is(sql("SELECT expires_at - now() > '4 h' FROM tfstate_holders('renewed')"),
+		't', 'immediate shutdown: a lease that was renewed is');
+	is(sql("SELECT pid FROM tfstate_holders('tf.states/default')"),
+		$second->{pid}, 'immediate shutdown: a lock that was adopted is');
+	sql("SELECT tfstate_force_unlock(l) FROM unnest('{renewed,tf.states/default}'::text[]) l");
+}
+
 # A clean restart keeps the rows in the unlogged table.  They are not shown as
 # held; who locks next reclaims them.
 {

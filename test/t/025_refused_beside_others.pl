@@ -106,6 +106,18 @@ canceling statement due to lock timeout
 END
 $other->query_safe('RESET lock_timeout');
 
+# What a client is told that waits, and one that takes a lock away
+$other->query("SELECT tfstate_lock('d', wait => '50 ms')");
+like(
+	$other->{err},
+	qr/NOTICE:  00000: waiting for state lock "d", held by me since .* \(ID i\)\nDETAIL:  The position in the queue is 1\.\nHINT:  CREATE INDEX CONCURRENTLY waits for this statement; CALL tfstate_wait_lock\(\) waits without a snapshot\./,
+	'a wait: whom for, and that its snapshot is in the way');
+$other->query_safe("SELECT tfstate_force_unlock('d')");
+like(
+	$other->{err},
+	qr/NOTICE:  00000: the process that held state lock "d" may still be at work: .*, application_name "holder"\nDETAIL:  Its writes of a state that requires the lock are refused from now on; what else it does is not stopped\.\nHINT:  Stop it where it runs, before somebody else takes the lock\./,
+	'a forced unlock: who may still be at work');
+
 # Where it cannot be
 refused($other, "BEGIN; SELECT tfstate_lock('p', mode => 'session'); PREPARE TRANSACTION 'p'", '0A000', <<END, 'PREPARE');
 cannot PREPARE a transaction that has taken or released a state lock in session mode

@@ -105,6 +105,16 @@ foreach my $encoding (sort keys %characters)
 	$_->quit foreach $holder, $other;
 }
 
+# A setting that comes before the library, in another encoding
+{
+	local $ENV{PGOPTIONS} = "-c tfstate.who=\xe9";
+	my $session = session($node, dbname => 'utf8');
+
+	$session->query("SELECT tfstate_lock('x')");
+	like($session->{err}, qr/DETAIL:  The value is not valid in encoding "UTF8"\./, 'a setting in another encoding: why it is refused');
+	$session->quit;
+}
+
 is_deeply([ grep { /PANIC|was terminated by signal/ } split /\n/, slurp_file($node->logfile) ],
 	[], 'the server has nothing to complain of');
 done_testing();
