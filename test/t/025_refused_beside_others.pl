@@ -54,6 +54,10 @@ state lock "tf.states/default" is held without tfstate by $user\@[local] (pid PI
 DETAIL:  Advisory lock $id is held by a client that does not use tfstate.
 HINT:  Wait until it has finished, or end it with pg_terminate_backend().
 END
+is( $other->query_safe(
+		"BEGIN; SELECT locked FROM tfstate_try_lock('tf.states/default', wait => '10 ms'); SELECT count(*) FROM tfstate_waiters; ROLLBACK"),
+	"f\n0",
+	'the built-in lock: whoever has waited for it in vain waits no more');
 $holder->query_safe("SELECT pg_advisory_unlock($id)");
 
 # A lock in session mode
@@ -66,6 +70,20 @@ refused($other, "SELECT tfstate_force_unlock('s')", '55006', <<END, 'a live sess
 state lock "s" is held by a live session: me since TIME (ID i)
 HINT:  To end that session and its lock, add terminate => true.
 END
+
+# Waiters for locks of both modes
+$holder->query_safe(q(SELECT tfstate_lock('t')));
+my %waiter = map { $_ => session($node, name => "waiter of $_") } 's', 't';
+$waiter{$_}->send("SELECT tfstate_lock('$_', wait => '1 min')") foreach sort keys %waiter;
+wait_for('both to wait', sub { sql('SELECT count(*) FROM tfstate_waiters') == 2 });
+is( sql("SELECT lockid, position, application_name FROM tfstate_waiters ORDER BY lockid"),
+	"s|1|waiter of s\nt|1|waiter of t",
+	'tfstate_waiters says who waits for which lock');
+is(sql("SELECT lockid, mode, waiters FROM tfstate_holders ORDER BY lockid"),
+	"s|session|1\nt|durable|1", 'and tfstate_holders how many');
+sql("SELECT pg_cancel_backend(pid) FROM tfstate_waiters");
+$_->quit foreach values %waiter;
+$holder->query_safe("SELECT tfstate_unlock('t')");
 
 # ... of a superuser
 $other->query_safe('SET ROLE admin');
