@@ -83,6 +83,8 @@ sub has_state
 
 	$p->run_fails('a row "default" that is not encrypted',
 		qr/encountered unencrypted payload without unencrypted method configured/, 'init');
+	sql(q(SELECT tfstate_attach('plain', default_workspace => false)));
+	$p->run_ok('when it is left out: init', 'init');
 }
 
 foreach my $mode ('session', 'durable')
@@ -98,13 +100,16 @@ foreach my $mode ('session', 'durable')
 			init => 0)
 	} 'alice', 'bob';
 
-	attach($node, $schema);
-	sql("SELECT tfstate_attach('$schema', default_workspace => false)");
+	sql("SELECT tfstate_attach('$schema', role => 'terraform', default_workspace => false)");
 	$_->run_ok("$mode: init", 'init') foreach $alice, $bob;
 	$alice->run_ok("$mode: plan", 'plan');
 	is(sql("SELECT count(*) FROM $schema.states"), 0, "$mode: plan writes nothing");
 	$alice->apply_ok("$mode: apply");
 	has_state($schema, 'default', 1, "$mode: apply");
+	is( sql("SELECT w.encrypted, r.address FROM tfstate_workspaces w, tfstate_resources() r
+			 WHERE w.workspace = r.workspace AND w.workspace = '$schema.states/default'"),
+		't|(encrypted)',
+		"$mode: lists say that it is encrypted");
 	my $version = sql("SELECT max(number) FROM tfstate_versions('$schema.states/default')");
 	like($alice->run_ok("$mode: output", 'output', 'by'), qr/^ ?"alice" ?$/, "$mode: output");
 
