@@ -359,6 +359,17 @@ UPDATE tf.states SET data = state(3) WHERE name = 'p';
 PREPARE TRANSACTION 'regress_tfstate';
 ROLLBACK PREPARED 'regress_tfstate';
 SELECT * FROM now_in('tf.states/p');
+-- Under a session lock it cannot: the lock could be released before that end.
+SELECT fence IS NOT NULL AS locked FROM tfstate_lock('tf.states/p', '{"ID": "1"}', 'session');
+BEGIN;
+UPDATE tf.states SET data = state(3) WHERE name = 'p';
+PREPARE TRANSACTION 'regress_tfstate';
+-- Nor does pg_advisory_unlock_all() let anybody have the lock before the commit.
+BEGIN;
+UPDATE tf.states SET data = state(3) WHERE name = 'p';
+SELECT pg_advisory_unlock_all();
+SELECT count(*) AS kept FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 29798 AND pid = pg_backend_pid();
+ROLLBACK;
 UPDATE tf.states SET data = state(3) WHERE name = 'p';
 DELETE FROM tf.states WHERE name = 'p';
 

@@ -11,7 +11,8 @@
  *	   workspace's lock (shim.c).
  *	2. The workspace must not be locked by somebody else, now or until the
  *	   commit.  If the lock is ours, its row is locked against changes, where that
- *	   could be deleted by others.  If nobody has it, K is taken, and a share of the
+ *	   could be deleted by others; else K is kept for the transaction, too, should the
+ *	   session give the lock back before the commit, or prepare it.  If nobody has it, K is taken, and a share of the
  *	   built-in lock of a Terraform without tfstate.  The row of an expired lease that
  *	   somebody is changing counts as held: it may be being renewed.
  *	   Where the lock is required and not ours, three writes pass: any under the
@@ -231,9 +232,13 @@ check_lock(const StateRow *row, Holding *holding)
 				refuse_fence(row->lockid, holding);
 			if (!tfstate_is_ours(holding))
 				refuse_held(row->lockid, holding);
-			if (!(holding->durable || tfstate_holding_is_tied(holding)) ||
-				tfstate_pin_holding(holding))
-				return true;
+			if (holding->durable || tfstate_holding_is_tied(holding))
+			{
+				if (tfstate_pin_holding(holding))
+					return true;
+			}
+			else if (tfstate_try_tag(&key))
+				return true;	/* K is the session's, and now the transaction's, too */
 		}
 		else if (kept || has_builtin(row->id))
 		{
