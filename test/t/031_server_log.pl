@@ -64,8 +64,12 @@ my @cases = (
 	['debug_print_plan = on'],
 	[ 'session_preload_libraries = auto_explain', 'auto_explain.log_min_duration = 0', 'auto_explain.log_verbose = on' ],
 	[ q(pgaudit.log = 'write'), 'pgaudit.log_parameter = on' ]);
-push @cases, [ 'session_preload_libraries = auto_explain', 'auto_explain.log_min_duration = 0', 'auto_explain.log_parameter_max_length = -1' ]
-  if $node->pg_version >= 16;
+if ($node->pg_version >= 16)
+{
+	# By default, auto_explain logs the parameters, too.
+	splice @{ $cases[6] }, 2, 0, 'auto_explain.log_parameter_max_length = 0';
+	push @cases, [ 'session_preload_libraries = auto_explain', 'auto_explain.log_min_duration = 0', 'auto_explain.log_parameter_max_length = -1' ];
+}
 
 foreach my $case (@cases)
 {
