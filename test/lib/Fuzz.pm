@@ -213,6 +213,8 @@ my %by_type = (
 	oid => sub {
 		choose("'fuzz_none'::regrole", "'fuzz_lock'::regrole", '10::oid', '0::oid', '4294967295::oid', "'pg_class'::regclass");
 	},
+	tfstate_role => sub { choose(sub { literal(choose(@roles, 'public')) }, \&nasty_text, sub { choose('0::oid', '1::oid', '10::oid', '4294967295::oid') })->() },
+	cstring => \&nasty_text,
 	inet => sub { literal(choose('127.0.0.1', '::1', '0.0.0.0/0')) });
 
 # An SQL expression for an argument
@@ -221,12 +223,15 @@ sub value
 	my ($type, $name) = @_;
 	my $known = $by_name{ $name // '' };
 	my $expression;
+	my ($element) = $type =~ /^(.*)\[\]$/;
 
-	die "the fuzzer has no values of type $type" unless $by_type{$type};
 	return "NULL::$type" if chance(0.05);
+	return 'ARRAY[' . join(', ', map { value($element) } 1 .. choose(0, 1, 2, 5)) . "]::$type"
+	  if defined $element;
+	die "the fuzzer has no values of type $type" unless $by_type{$type};
 	$expression = $known->() if $known && chance(0.75);
 	$expression //= $by_type{$type}->();
-	$expression = "($expression)::text" if $type eq 'name' || $type eq 'jsonb';
+	$expression = "($expression)::text" if $type =~ /^(name|jsonb|cstring)$/;
 	return "($expression)::$type";
 }
 
