@@ -27,12 +27,13 @@ initdb_options=()
 user=nobody # as whom servers run if the caller is root
 
 # What a build needs, and the tests of each kind besides: packages of Debian.  This is
-# the one place where a test says so.
+# the one place where a test says so.  Of postgresql and postgresql-pgaudit, it is that of
+# the major that is used.
 declare -A needs=(
 	[build]='gcc libc6-dev make libzstd-dev postgresql'
 	[regress]=''
 	[isolation]=''
-	[tap]='perl libipc-run-perl jq pgbouncer'
+	[tap]='perl libipc-run-perl jq pgbouncer postgresql-pgaudit'
 	[robustness]='python3 python3-psycopg2 python3-etcd patroni etcd-server pgbouncer libfaketime patch'
 	[model]='gcc libc6-dev spin'
 	[demo]=''
@@ -175,6 +176,19 @@ find_faketime() {
 	find /usr/lib -name libfaketime.so.1 | head -n 1
 }
 
+# Prints the major of the PostgreSQL to be used, if Debian built it.
+debian_major() {
+	[[ $PG_CONFIG =~ /usr/lib/postgresql/([0-9]+)/bin/pg_config$ ]] && echo "${BASH_REMATCH[1]}"
+}
+
+# Is pgaudit there for the PostgreSQL to be used, or can it not be had from Debian?
+has_pgaudit() {
+	local major
+	[[ ! -e $("$PG_CONFIG" --pkglibdir)/pgaudit.so ]] || return 0
+	major=$(debian_major) || return 0
+	[[ -e $tree/postgresql-$major-pgaudit.unpacked ]]
+}
+
 # Is there what a package has, wherever it is from?
 is_there() {
 	local package=$1
@@ -187,6 +201,7 @@ is_there() {
 		libzstd-dev) [[ -e /usr/include/zstd.h ]] ;;
 		perl) command -v prove ;;
 		postgresql) find_postgresql ;;
+		postgresql-pgaudit) find_postgresql && has_pgaudit ;;
 		python3-*) as_user python3 -c "import ${package#python3-}" ;;
 		*)
 			# most programs have the name of their package
@@ -319,15 +334,27 @@ unpack() {
 	done
 }
 
-# Installs or unpacks packages.  PostgreSQL is of the major that is installed without
-# its headers, or else the highest that apt has.
+# Prints the major of the PostgreSQL to be used, also if that is still to be unpacked: the
+# one that is installed without its headers, or else the highest that apt has.
+major_to_use() {
+	local major
+	! find_postgresql || { debian_major && return; }
+	major=$(server_majors | highest_major)
+	major=${major:-$(available_majors | highest_major)}
+	[[ -n $major ]] || die "no PostgreSQL $oldest_major or later among the packages of this system"
+	echo "$major"
+}
+
+# Installs or unpacks packages.
 install_packages() {
 	local package major wanted='' archives=()
 	for package in "$@"; do
-		if [[ $package == postgresql ]]; then
-			major=$(server_majors | highest_major)
-			major=${major:-$(available_majors | highest_major)}
-			[[ -n $major ]] || die "no PostgreSQL $oldest_major or later among the packages of this system"
+		if [[ $package == postgresql-pgaudit ]]; then
+			major=$(major_to_use) || exit
+			# a major that Debian has no pgaudit for does without
+			! apt-cache show "postgresql-$major-pgaudit" >/dev/null 2>&1 || archives+=("postgresql-$major-pgaudit")
+		elif [[ $package == postgresql ]]; then
+			major=$(major_to_use) || exit
 			archives+=("postgresql-$major" "postgresql-client-$major" "postgresql-server-dev-$major")
 		elif is_among "$package" "$unpacked"; then
 			archives+=("$package")
@@ -365,7 +392,7 @@ install_missing() {
 # Copies PostgreSQL below $work.  It finds its files from where its programs are, so
 # that tfstate can be installed into the copy.
 copy_postgresql() {
-	local option directory directories=()
+	local option directory directories=() major library
 	for option in bindir sharedir pkglibdir pkgincludedir includedir-server; do
 		directory=$("$PG_CONFIG" "--$option") || die "cannot run $PG_CONFIG"
 		directories+=("$directory")
@@ -373,6 +400,10 @@ copy_postgresql() {
 	bindir=$work/postgresql${directories[0]}
 	as_user mkdir -p "$work/postgresql"
 	tar -C / --exclude=bitcode -cf - "${directories[@]#/}" | as_user tar -C "$work/postgresql" -xf -
+	major=$(debian_major) && library=$tree/usr/lib/postgresql/$major/lib/pgaudit.so || library=
+	if [[ -e $library ]]; then
+		as_user cp "$library" "$work/postgresql${directories[2]}"
+	fi
 	PG_CONFIG=$bindir/pg_config
 	[[ $("$PG_CONFIG" --bindir) == "$bindir" ]] || die "the PostgreSQL in ${directories[0]} cannot be moved"
 }
