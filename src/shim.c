@@ -433,8 +433,8 @@ release_creation(const char *lockid, int64 key)
 }
 
 /*
- * The lockid of the workspace that has an id in one of the tables and whose lock is ours;
- * NULL if there is none, or there are two.  Where another table has the id, too, a run
+ * The lockid of the workspace that has an id in one of the tables that the role may read,
+ * and whose lock is ours; NULL if there is none, or there are two.  Where another table has the id, too, a run
  * that unlocks in another session than it locked in is understood by what it holds.
  */
 static char *
@@ -443,7 +443,7 @@ my_workspace_by_id(List *tables, int64 id)
 	char	   *result = NULL;
 	ListCell   *lc;
 
-	foreach(lc, tables)
+	foreach(lc, tfstate_readable_tables(tables, true))
 	{
 		char	   *lockid = tfstate_workspace_by_id(list_make1_oid(lfirst_oid(lc)), id);
 		Holding		holding;

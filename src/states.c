@@ -150,7 +150,14 @@ tfstate_visit_workspaces(const char *pattern, WorkspaceVisitor visitor, void *ar
 		return;
 	}
 	foreach(lc, tfstate_attached_tables())
-		visit_table(&visit, lfirst_oid(lc), NULL);
+	{
+		char	   *prefix = tfstate_workspace_lockid(lfirst_oid(lc), "");
+
+		/* A table that has nothing for the role is not opened: it may be locked. */
+		if (prefix && tfstate_allowed_below(list_make1(pstrdup(pattern)), prefix) &&
+			tfstate_allowed_below(visit.privileges, prefix))
+			visit_table(&visit, lfirst_oid(lc), NULL);
+	}
 }
 
 /*

@@ -387,6 +387,7 @@ extern bool tfstate_attached_table(Oid relid, AttachedTable *table);
 extern char *tfstate_quote_identifier(const char *identifier);
 extern char *tfstate_workspace_lockid(Oid relid, const char *name);
 extern Oid	tfstate_index_on(Relation rel, AttrNumber column);
+extern List *tfstate_readable_tables(List *tables, bool readable);
 extern char *tfstate_workspace_by_id(List *tables, int64 id);
 extern bool tfstate_workspace_id(const char *lockid, int64 *id);
 extern int64 tfstate_table_creation_key(Oid relid);

@@ -372,8 +372,52 @@ statement_tables(List *tables)
 }
 
 /*
+ * Those of the tables in which the current role may read ids, or else the others.  No
+ * table is opened for that, so nobody who has one locked is in the way.
+ */
+List *
+tfstate_readable_tables(List *tables, bool readable)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		Oid			relid = lfirst_oid(lc);
+		AttrNumber	id = get_attnum(relid, "id");
+		bool		missing = false;
+		bool		may_read = id != InvalidAttrNumber &&
+			(pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT, &missing) == ACLCHECK_OK ||
+			 (!missing &&
+			  pg_attribute_aclcheck(relid, id, GetUserId(), ACL_SELECT) == ACLCHECK_OK));
+
+		if (may_read == readable)
+			result = lappend_oid(result, relid);
+	}
+	return result;
+}
+
+/*
+ * Error: two workspaces have an id, and nobody can tell which one is meant.  They are
+ * named to those who may see both.
+ */
+static void
+raise_two_workspaces(int64 id, const char *lockid, const char *other)
+{
+	List	   *patterns = tfstate_privileges(PRIVILEGE_SEE);
+	bool		named = tfstate_allowed(patterns, lockid) && tfstate_allowed(patterns, other);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 named ? errmsg("id %lld belongs to two workspaces, \"%s\" and \"%s\"",
+							(long long) id, lockid, other) :
+			 errmsg("id %lld belongs to two workspaces", (long long) id),
+			 errhint("Let both tables take their ids from one sequence, and give one row a new id.")));
+}
+
+/*
  * The lockid of the workspace that has an id in one of the tables, NULL if none
- * has.  Error if two have: then nobody can tell which one is meant.
+ * has.  Error if two have.
  */
 static char *
 workspace_in_tables(List *tables, int64 id)
@@ -390,11 +434,7 @@ workspace_in_tables(List *tables, int64 id)
 			continue;
 		other = tfstate_workspace_lockid(lfirst_oid(lc), TextDatumGetCString(name));
 		if (lockid && other)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("id %lld belongs to two workspaces, \"%s\" and \"%s\"",
-							(long long) id, lockid, other),
-					 errhint("Let both tables take their ids from one sequence, and give one row a new id.")));
+			raise_two_workspaces(id, lockid, other);
 		lockid = other ? other : lockid;
 	}
 	return lockid;
@@ -403,15 +443,20 @@ workspace_in_tables(List *tables, int64 id)
 /*
  * The lockid of the workspace that has an id, NULL if none of the tables has
  * it.  Terraform takes the id from the table that it reads in the same
- * statement; the others are not opened then.  Error if two tables have the id
- * and the statement reads none, or both.
+ * statement; the others are not opened then.  Where the statement reads none,
+ * those are looked at first that the role may read: what others do to their
+ * tables, a lock or a row with the same id, must not be in its way.
  */
 char *
 tfstate_workspace_by_id(List *tables, int64 id)
 {
 	char	   *lockid = workspace_in_tables(statement_tables(tables), id);
 
-	return lockid ? lockid : workspace_in_tables(tables, id);
+	if (lockid == NULL)
+		lockid = workspace_in_tables(tfstate_readable_tables(tables, true), id);
+	if (lockid == NULL)
+		lockid = workspace_in_tables(tfstate_readable_tables(tables, false), id);
+	return lockid;
 }
 
 /*
