@@ -251,6 +251,18 @@ CALL fails($$UPDATE tf.states SET name = 'prod2' WHERE name = 'dev'$$);
 UPDATE tf.states SET data = state(2, 0) WHERE name = 'dev';
 SELECT pg_advisory_unlock(:prod), pg_advisory_unlock(:dev);
 DELETE FROM tf.states WHERE name = 'dev';
+-- who holds the lock is not told either
+RESET ROLE;
+SELECT id IS NOT NULL AS locked FROM tfstate_lock('tf.states/prod', '{"Who": "secret", "ID": "secret"}');
+SET ROLE regress_tfstate_user;
+CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'prod'$$);
+CALL fails($$DELETE FROM tf.states WHERE name = 'prod'$$);
+SET tfstate.fence = 1;
+CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'prod'$$);
+RESET tfstate.fence;
+RESET ROLE;
+SELECT tfstate_unlock('tf.states/prod', 'secret') IS NOT NULL AS unlocked;
+SET ROLE regress_tfstate_user;
 -- a new workspace, under the creation key
 SELECT pg_try_advisory_lock(-1);
 CALL fails($$INSERT INTO tf.states (name, data) VALUES ('prod2', state(1))$$);

@@ -137,9 +137,31 @@ shown(const char *lockid)
 	return tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
 }
 
+/*
+ * Error unless the role may lock a workspace, which it writes without having its lock.
+ * Nor is who holds the lock told to one that may not.
+ */
+static void
+check_may_lock(const char *lockid)
+{
+	char	   *role;
+
+	if (tfstate_allowed(tfstate_privileges("lock"), lockid))
+		return;
+	role = GetUserNameFromId(GetUserId(), false);
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to change the state of workspace \"%s\": role \"%s\" may not lock it; an administrator can give it that privilege with tfstate_grant()",
+					shown(lockid), role),
+			 errdetail("Whoever writes a state without having its lock must have the privilege \"lock\" on it."),
+			 errhint("Run as an administrator: SELECT tfstate_grant(%s, %s);",
+					 quote_literal_cstr(role), quote_literal_cstr(shown(lockid)))));
+}
+
 static void
 refuse_held(const char *lockid, const Holding *holder)
 {
+	check_may_lock(lockid);
 	remember_refusal(lockid);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
@@ -151,6 +173,7 @@ refuse_held(const char *lockid, const Holding *holder)
 static void
 refuse_fence(const char *lockid, const Holding *holder)
 {
+	check_may_lock(lockid);
 	remember_refusal(lockid);
 	if (holder)
 		ereport(ERROR,
@@ -189,6 +212,7 @@ keep_unlocked(const StateRow *row, const LOCKTAG *key, TimestampTz deadline)
 	LockConflict conflict = {0};
 	WaitLimit	limit;
 
+	check_may_lock(row->lockid);
 	if (!had_key)
 		tfstate_check_lock_count();
 	tfstate_start_wait(&limit, LOOK_USECS);
@@ -311,26 +335,6 @@ refuse_ousted(const char *lockid, const char *how)
 			 errmsg("cannot change the state of workspace \"%s\": this run has lost its lock (%s), and the state was last written by %s" COMPARE_FIRST,
 					shown(lockid), how, describe_last_writer(lockid)),
 			 errhint(UNLOCKED_HINT)));
-}
-
-/*
- * Error unless the role may lock a workspace, which it writes without having its lock.
- */
-static void
-check_may_lock(const char *lockid)
-{
-	char	   *role;
-
-	if (tfstate_allowed(tfstate_privileges("lock"), lockid))
-		return;
-	role = GetUserNameFromId(GetUserId(), false);
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied to change the state of workspace \"%s\": role \"%s\" may not lock it; an administrator can give it that privilege with tfstate_grant()",
-					shown(lockid), role),
-			 errdetail("Whoever writes a state without having its lock must have the privilege \"lock\" on it."),
-			 errhint("Run as an administrator: SELECT tfstate_grant(%s, %s);",
-					 quote_literal_cstr(role), quote_literal_cstr(shown(lockid)))));
 }
 
 /*
