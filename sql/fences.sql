@@ -75,6 +75,8 @@ CALL fails($$SELECT fence FROM tfstate_lock('f/end')$$);
 SELECT count(*) FROM tfstate_holders;
 SELECT fence FROM tfstate_lock('f/e', '{"ID":"2"}');
 SELECT tfstate_unlock('f/e', '2') IS NOT NULL AS unlocked;
+SELECT setval('tfstate_fence', 9223372036854775807);
+CALL fails($$SELECT fence FROM tfstate_lock('f/e')$$);
 ALTER SEQUENCE tfstate_fence MINVALUE -9223372036854775808 RESTART WITH -9223372036854775808;
 SELECT fence FROM tfstate_lock('f/low', '{"ID":"1"}');
 SELECT tfstate_unlock('f/low', '1') IS NOT NULL AS unlocked;

@@ -164,8 +164,14 @@ advance(Relation sequence, int64 newest, int64 jump, XLogRecPtr *lsn)
 	if (Max(base, newest) > PG_INT64_MAX - jump - 1 - BATCH_SIZE)
 		ereport(ERROR,
 				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
+				 newest >= base ?
 				 errmsg("there is no fence above %lld, which the tables know of this state lock",
-						(long long) Max(base, newest))));
+						(long long) newest) :
+				 errmsg("there is no fence above %lld, where sequence \"%s\" stands",
+						(long long) base, RelationGetRelationName(sequence)),
+				 newest >= base ?
+				 errhint("Delete the row of that fence if it was restored or written by mistake, or use another lockid.") :
+				 errhint("If it was set too high, set it to the greatest fence that was given out, with setval(); nothing is given out twice.")));
 	fence = Max(base, newest) + jump + 1;
 	logged -= fence - base;
 
