@@ -123,12 +123,20 @@ CALL fails($$SELECT tfstate_renew('held', repeat('i', 257))$$);
 CALL fails($$SELECT tfstate_force_unlock('held', '')$$);
 CALL fails($$SELECT tfstate_force_unlock('held', repeat('i', 257))$$);
 CALL fails($$SELECT tfstate_force_unlock('held', terminate => NULL)$$);
+-- A reason has 1,024 bytes at most.
+CALL fails($$SELECT tfstate_force_unlock('held', reason => repeat('é', 512) || 'x')$$);
+BEGIN;
+SELECT tfstate_force_unlock('held', reason => repeat('é', 512)) IS NOT NULL AS released;
+SELECT octet_length(reason) AS bytes FROM tfstate_history('held');
+ROLLBACK;
 
 -- mode
 CALL fails($$SELECT tfstate_lock('e', mode => NULL)$$);
 CALL fails($$SELECT tfstate_lock('e', mode => '')$$);
 CALL fails($$SELECT tfstate_lock('e', mode => 'DURABLE')$$);
 CALL fails($$SELECT tfstate_lock('e', mode => 'shared')$$);
+-- A message does not repeat a text of any length, or its lines.
+CALL fails($$SELECT tfstate_lock('e', mode => E'a\n' || repeat('m', 1000000))$$);
 CALL fails($$SELECT tfstate_try_lock('e', mode => NULL)$$);
 CALL fails($$SELECT tfstate_try_lock('e', mode => 'shared')$$);
 
@@ -286,6 +294,7 @@ CALL fails($$SELECT tfstate_grant('public', NULL)$$);
 CALL fails($$SELECT tfstate_grant('public', 'a', NULL)$$);
 CALL fails($$SELECT tfstate_grant('public', '')$$);
 CALL fails($$SELECT tfstate_grant('public', repeat('x', 1025))$$);
+CALL fails($$SELECT tfstate_has_privilege('a', E'a\n' || repeat('m', 1000000))$$);
 CALL fails($$SELECT tfstate_grant('public', 'a', 'LOCK')$$);
 CALL fails($$SELECT tfstate_grant('regress_tfstate_nobody')$$);
 CALL fails($$SELECT tfstate_revoke(NULL)$$);

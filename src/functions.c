@@ -120,7 +120,7 @@ mode_argument(FunctionCallInfo fcinfo, int argument)
 		return false;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unrecognized lock mode: \"%s\"", mode),
+			 errmsg("unrecognized lock mode: \"%s\"", tfstate_one_line(mode, NAMEDATALEN)),
 			 errhint("Valid modes are \"durable\" and \"session\".")));
 }
 
@@ -436,14 +436,20 @@ tfstate_force_unlock(PG_FUNCTION_ARGS)
 {
 	char	   *lockid;
 	char	   *id;
+	char	   *reason;
 
 	tfstate_check_writable("tfstate_force_unlock()");
 	lockid = lockid_argument(fcinfo);
 	id = text_argument(fcinfo, 1);
 	if (id)
 		tfstate_check_id(id);
+	reason = text_argument(fcinfo, 2);
+	if (reason && strlen(reason) > TFSTATE_MAX_REASON)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("reason is too long: it has %zu bytes, and %d are allowed",
+						strlen(reason), TFSTATE_MAX_REASON)));
 	check_not_null(fcinfo, 3, "terminate");
 	tfstate_check_privilege(lockid, "force");
-	PG_RETURN_JSONB_P(tfstate_force_release(lockid, id, text_argument(fcinfo, 2),
-											PG_GETARG_BOOL(3)));
+	PG_RETURN_JSONB_P(tfstate_force_release(lockid, id, reason, PG_GETARG_BOOL(3)));
 }

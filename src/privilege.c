@@ -332,7 +332,7 @@ check_privilege_name(const char *privilege)
 		strcmp(privilege, "force") != 0 && strcmp(privilege, "override") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unrecognized privilege: \"%s\"", privilege),
+				 errmsg("unrecognized privilege: \"%s\"", tfstate_one_line(privilege, NAMEDATALEN)),
 				 errhint("Valid privileges are \"lock\", \"view\", \"force\" and \"override\".")));
 }
 

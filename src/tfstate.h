@@ -26,10 +26,11 @@
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
-/* The longest lockid, ID and info that are accepted, in bytes. */
+/* The longest lockid, ID, info and reason that are accepted, in bytes. */
 #define TFSTATE_MAX_LOCKID	1024
 #define TFSTATE_MAX_ID		256
 #define TFSTATE_MAX_INFO	8192
+#define TFSTATE_MAX_REASON	1024
 
 /* The longest wait and ttl that are accepted: a year. */
 #define TFSTATE_MAX_USECS	(INT64CONST(365) * USECS_PER_DAY)
