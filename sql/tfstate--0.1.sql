@@ -2217,6 +2217,7 @@ REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_roles() FROM PUBLIC;
 
 -- A sequence that stands too low does no harm, as each lock looks for itself.  Two rows
 -- of a lock, and triggers that do not always fire, come of a restore without triggers.
+-- A standby has no table of session locks to be read.
 CREATE FUNCTION @extschema@.tfstate_check_fences(
 	OUT severity text,
 	OUT object text,
@@ -2230,7 +2231,7 @@ BEGIN ATOMIC
 		   format('SELECT pg_catalog.setval(%L, %s)', '@extschema@.tfstate_fence'::regclass, k.newest)
 	  FROM (SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END FROM @extschema@.tfstate_fence s) f(last),
 		   (SELECT greatest((SELECT max(d.fence) FROM @extschema@.tfstate_durable_lock d),
-							(SELECT max(s.fence) FROM @extschema@.tfstate_session_lock s),
+							(SELECT max(s.fence) FROM @extschema@.tfstate_session_locks() s),
 							(SELECT max(r.fence) FROM @extschema@.tfstate_released_lock r),
 							(SELECT max(v.fence) FROM @extschema@.tfstate_stored_version v))) k(newest)
 	 WHERE k.newest > f.last

@@ -142,6 +142,15 @@ is( $standby->safe_psql(
 	'tfstate_workspaces shows the workspaces');
 is( $standby->safe_psql(
 		'postgres',
+		"SELECT count(*) FROM tfstate_check() WHERE object IS DISTINCT FROM 'server'"
+	),
+	$primary->safe_psql(
+		'postgres',
+		"SELECT count(*) FROM tfstate_check() WHERE object IS DISTINCT FROM 'server'"
+	),
+	'tfstate_check() tells what it tells on the primary');
+is( $standby->safe_psql(
+		'postgres',
 		"SELECT number, tfstate_version(workspace, number) FROM tfstate_versions('*/prod') ORDER BY number"
 	),
 	qq(1|{"serial": 1, "lineage": "a"}\n2|{"serial": 2, "lineage": "a"}),
