@@ -278,6 +278,29 @@ SELECT tfstate_attach('terraform_remote_state.states/w', 'x', guard => 'on') IS 
 INSERT INTO "terraform_remote_state.states/w".x (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
 SELECT workspace FROM tfstate_workspaces ORDER BY workspace;
 
+-- What the owner of a table has put on it later does not run as an administrator who rolls
+-- back, or undeletes; the owner can.
+SELECT tfstate_attach('owned', 'states', guard => 'on') IS NOT NULL AS attached;
+INSERT INTO owned.states (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}'), ('gone', '{"version": 4, "serial": 1, "lineage": "a"}');
+SELECT tfstate_lock('owned.states/gone') IS NOT NULL AS locked;
+DELETE FROM owned.states WHERE name = 'gone';
+SELECT tfstate_unlock('owned.states/gone') IS NOT NULL AS unlocked;
+GRANT USAGE, CREATE ON SCHEMA owned TO regress_tfstate_owner;
+GRANT USAGE ON SEQUENCE public.global_states_id_seq TO regress_tfstate_owner;
+ALTER TABLE owned.states OWNER TO regress_tfstate_owner;
+SELECT tfstate_grant('regress_tfstate_owner', 'owned.states/*'), tfstate_grant('regress_tfstate_owner', 'owned.states/*', 'view');
+SELECT tfstate_rollback('owned.states/w', 1) AS version;
+SET ROLE regress_tfstate_owner;
+CREATE FUNCTION owned.planted() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE INFO 'planted code runs as %', current_user; RETURN NEW; END$$;
+CREATE TRIGGER planted BEFORE INSERT OR UPDATE ON owned.states FOR EACH ROW EXECUTE FUNCTION owned.planted();
+RESET ROLE;
+CALL try($$SELECT tfstate_rollback('owned.states/w', 1)$$);
+CALL try($$SELECT tfstate_undelete('owned.states/gone')$$);
+SET ROLE regress_tfstate_owner;
+SELECT tfstate_rollback('owned.states/w', 1) AS version;
+RESET ROLE;
+DROP SCHEMA owned CASCADE;
+
 DROP EXTENSION tfstate CASCADE;
 DROP SCHEMA terraform_remote_state, "terraform_remote_state.states/w" CASCADE;
 DROP SEQUENCE global_states_id_seq;

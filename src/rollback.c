@@ -17,13 +17,18 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "states.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "version.h"
 
 PG_FUNCTION_INFO_V1(tfstate_rollback);
@@ -128,6 +133,47 @@ with_serial_after(const char *lockid, int64 number, int64 serial)
 }
 
 /*
+ * Error if an administrator is about to run code, a trigger say, that the owner of the
+ * table has put there: it would have the administrator's rights.  Other roles write to
+ * the table with Terraform anyway.  The lock keeps the owner from adding some meanwhile.
+ */
+static void
+check_foreign_code(Oid relid, const char *table)
+{
+	const char *schema = get_namespace_name(get_rel_namespace(tfstate_catalog()->durable));
+	Oid			type = REGCLASSOID;
+	Datum		value = ObjectIdGetDatum(relid);
+	HeapTuple	tuple;
+	Oid			owner;
+	char	   *code;
+
+	LockRelationOid(relid, RowExclusiveLock);
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!tfstate_is_owner() || !HeapTupleIsValid(tuple))
+	{
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+		return;
+	}
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	if (superuser_arg(owner) || owner == GetUserId())
+		return;
+	if (SPI_execute_with_args(psprintf("SELECT pg_catalog.string_agg(code, ', ' ORDER BY code COLLATE \"C\")"
+									   " FROM %s.tfstate_foreign_code($1) code",
+									   quote_identifier(schema)),
+							  1, &type, &value, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for code of table %u", relid);
+	code = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (code)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has code of role \"%s\", which would run as \"%s\": %s", table,
+						GetUserNameFromId(owner, false), GetUserNameFromId(GetUserId(), false),
+						code)));
+}
+
+/*
  * Write a state as Terraform does.
  */
 static void
@@ -139,6 +185,7 @@ write_state(const char *lockid, Oid relid, const char *name, text *state)
 	Datum		values[] = {CStringGetTextDatum(name), PointerGetDatum(state)};
 
 	SPI_connect();
+	check_foreign_code(relid, table);
 	tfstate_rolling_back = lockid;
 	PG_TRY();
 	{
