@@ -318,7 +318,9 @@ typedef struct StatementPrivileges
 	Oid			role;
 	TimestampTz statement;
 	CommandId	command;		/* what this transaction has written counts, ... */
-	uint64		completed;		/* ... and what others have committed */
+	TransactionId xmax;			/* ... and what others have committed, which changes */
+	uint32		xcnt;			/* one of these three (a snapshot's own count of */
+	int32		subxcnt;		/* such commits is 0 in a copy) */
 	char	   *privilege;
 	List	   *patterns;
 	MemoryContext context;		/* of these two; NULL if nothing is kept */
@@ -352,7 +354,8 @@ tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege)
 	if (cache && cache->context && cache->role == GetUserId() &&
 		cache->statement == GetCurrentStatementStartTimestamp() &&
 		cache->command == snapshot->curcid &&
-		cache->completed == snapshot->snapXactCompletionCount &&
+		cache->xmax == snapshot->xmax && cache->xcnt == snapshot->xcnt &&
+		cache->subxcnt == snapshot->subxcnt &&
 		strcmp(cache->privilege, privilege) == 0)
 		return cache->patterns;
 
@@ -366,7 +369,9 @@ tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege)
 	cache->role = GetUserId();
 	cache->statement = GetCurrentStatementStartTimestamp();
 	cache->command = snapshot->curcid;
-	cache->completed = snapshot->snapXactCompletionCount;
+	cache->xmax = snapshot->xmax;
+	cache->xcnt = snapshot->xcnt;
+	cache->subxcnt = snapshot->subxcnt;
 	cache->privilege = pstrdup(privilege);
 	cache->patterns = tfstate_privileges(privilege);
 	cache->context = MemoryContextSwitchTo(old);
