@@ -45,6 +45,7 @@
 #include "compat.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "tfstate.h"
 #include "utils/builtins.h"
@@ -359,15 +360,21 @@ bool
 tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *newest)
 {
 	LOCKMODE	unlock = keep_tables ? NoLock : ROW_LOCK_MODE;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Oid			durable = tfstate_catalog()->durable;
+	Snapshot	snapshot;
 	bool		found;
 
+	/* before the snapshot: SQL may be about to put in a row, and have locked the table */
+	LockRelationOid(durable, ROW_LOCK_MODE);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	*newest = 0;
 	found = (has_last_place(lockid) && find_at_last_place(lockid, snapshot, holding, unlock)) ||
 		find_in_table(lockid, true, snapshot, holding, newest, unlock) ||
 		find_in_table(lockid, false, snapshot, holding, newest, unlock);
 
 	UnregisterSnapshot(snapshot);
+	if (unlock != NoLock)
+		UnlockRelationOid(durable, unlock);
 	return found;
 }
 
