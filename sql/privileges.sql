@@ -227,7 +227,17 @@ SET ROLE regress_tfstate_bob;
 SELECT tfstate_unlock('team/a')->>'ID' AS released;
 SELECT id FROM tfstate_lock('team/a', '{"ID": "5b"}');
 RESET ROLE;
--- Members of the role that took it are as good as that.
+-- Members of a role that took it are not, if they do not have its rights.
+SELECT tfstate_grant('regress_tfstate_noinherit', 'team/*');
+SET ROLE regress_tfstate_team;
+SELECT id FROM tfstate_lock('team/b', '{"ID": "5c"}');
+SET ROLE regress_tfstate_noinherit;
+CALL fails($$SELECT tfstate_unlock('team/b', '5c')$$);
+SET ROLE regress_tfstate_team;
+SELECT tfstate_unlock('team/b')->>'ID' AS released;
+RESET ROLE;
+SELECT tfstate_revoke('regress_tfstate_noinherit', 'team/*');
+-- Those that have are as good as that.
 GRANT regress_tfstate_bob TO regress_tfstate_alice;
 SELECT tfstate_grant('regress_tfstate_alice', 'team/*');
 SET ROLE regress_tfstate_alice;

@@ -310,6 +310,14 @@ SELECT id FROM tfstate_lock('s', '{"ID": "8"}');
 SELECT masked(who) AS who, run_id FROM tfstate_holders JOIN tfstate_durable_lock USING (lockid);
 SELECT tfstate_unlock('s', '8')->>'ID' AS released;
 RESET tfstate.run_id;
+-- A lock that was taken without a name is not that of a run which has one, in the same session.
+SELECT id FROM tfstate_lock('s', '{"ID": "8b"}');
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
+SET TimeZone = 'UTC';
+CALL fails($$SELECT tfstate_unlock('s')$$);
+RESET TimeZone;
+RESET tfstate.run_id;
+SELECT tfstate_unlock('s')->>'ID' AS released;
 -- An application's name counts if it has the form; if it begins like that, it has to.
 SET application_name = 'tfstate-run:00000000-0000-4000-8000-000000000001';
 SELECT id FROM tfstate_lock('s', '{"ID": "9"}');

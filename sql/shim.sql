@@ -416,6 +416,17 @@ SET ROLE regress_tfstate_user;
 SELECT got($$EXECUTE l('default')$$);
 SELECT pg_advisory_unlock(:default_id);
 CALL fails($$EXECUTE l('new')$$);
+-- The creation key of another table takes a grant for that one.
+BEGIN;
+RESET ROLE;
+SELECT tfstate_attach('other') IS NOT NULL AS attached;
+SET LOCAL ROLE regress_tfstate_user;
+CALL fails($$SELECT pg_try_advisory_lock(-2958088033)$$);
+RESET ROLE;
+SELECT tfstate_grant('regress_tfstate_user', 'other.states/a');
+SET LOCAL ROLE regress_tfstate_user;
+SELECT pg_try_advisory_lock(-2958088033);
+ROLLBACK;
 -- Whoever can lock a workspace in a table can create there, by either key, what it can lock.
 SELECT pg_try_advisory_lock(-1);
 SELECT pg_advisory_unlock(-1);
