@@ -46,6 +46,22 @@ foreach my $level (qw(off local remote_write on remote_apply))
 	sql("SELECT tfstate_force_unlock('crash/$level')");
 }
 
+# What a user writes in a transaction that takes a lock in session mode, and clears
+# away what a dead session has left.
+sql('CREATE TABLE written (n integer)');
+my $dead = session($primary);
+$dead->query_safe("SELECT tfstate_lock('dead', '{}', 'session')");
+sql("SELECT pg_terminate_backend($dead->{pid}, 10000)");
+my $writer = session($primary);
+$writer->query_safe($_)
+  foreach 'BEGIN', 'INSERT INTO written VALUES (1)',
+  "SELECT tfstate_lock('living', '{}', 'session')", 'COMMIT';
+$primary->stop('immediate');
+$primary->start;
+is(sql('SELECT n FROM written'),
+	1, 'what a transaction with a session lock has written survives a crash');
+sql('DROP TABLE written');
+
 # A new timeline.  One session has looked the tables up before.
 $primary->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
