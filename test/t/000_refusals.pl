@@ -199,7 +199,7 @@ sub taps
 	my ($text) = @_;
 	my ($longest) = sort { length($b) <=> length($a) } fixed_parts($text);
 
-	return length($longest) < 8 ? () : grep { index($_, $longest) >= 0 } @taps;
+	return length($longest // '') < 8 ? () : grep { index($_, $longest) >= 0 } @taps;
 }
 
 my @said = (
