@@ -214,7 +214,7 @@ sub begin_cells
 
 # The server is restarted.
 {
-	my @cells = begin_cells('restarted', 'session', 'durable');
+	my @cells = begin_cells('restarted', 'session', 'no shim', 'durable');
 
 	$node->restart;
 	check_cell($_) foreach @cells;
@@ -223,7 +223,7 @@ sub begin_cells
 # The server is away when the runs want to write what they have so far: the next
 # attempt has a serial that nobody else has written, so that the serial tells nothing.
 {
-	my @cells = begin_cells('unheard', 'session', 'durable');
+	my @cells = begin_cells('unheard', 'session', 'no shim', 'durable');
 	my $weak = begin_cell('unheard', 'session', 'ended', guard => 'on');
 
 	sleep(0.1) until time > $weak->{begun} + $persist_interval + 1;
