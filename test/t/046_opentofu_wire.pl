@@ -314,8 +314,15 @@ foreach my $mode ('session', 'durable')
 	U($b, $id);
 	is($stock->extended(
 			'SELECT pg_try_advisory_lock($1)', $id), 't', "$test: without the shim, L");
-	is(P($stock, $workspace, state(6, $lineage)), '', "$test: without the shim, P");
+	like(P($stock, $workspace, state(6, $lineage)),
+		qr/^ERROR 55000: $refused: this session was refused that before, and does not hold the lock/,
+		"$test: without the shim, who was refused before stays out");
 	U($stock, $id);
+	my $other_stock = client('other stock', @table, search_path => 'public');
+	is($other_stock->extended(
+			'SELECT pg_try_advisory_lock($1)', $id), 't', "$test: without the shim, L of another one");
+	is(P($other_stock, $workspace, state(6, $lineage)), '', "$test: without the shim, P of that");
+	$other_stock->terminate;
 
 	# The connection is lost, and another client has the lock, or has written: each
 	# attempt has a higher serial.
