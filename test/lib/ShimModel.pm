@@ -14,6 +14,8 @@
 # rows		by workspace: id, serial and resources (how many)
 # fences	by lockid: the last fence that it had
 # forced	by lockid: was the last holding forced out?
+# released_by	by lockid: the run that had it last, undef if that had no name; recorded: is
+#			that in the history for sure?
 #
 # predict() returns the outcomes that are right for an operation: hashes with code, the
 # SQLSTATE or an empty text, and change, what it does to the model.  Where more than one
@@ -145,6 +147,8 @@ sub release
 	my ($model, $lockid, $session) = @_;
 	my $holding = delete $model->{held}{$lockid};
 
+	$model->{released_by}{$lockid} = $holding->{run};
+	$model->{recorded}{$lockid} = $holding->{durable} || defined $holding->{key};
 	$session->{released} = {
 		lockid => $lockid,
 		fence => $holding->{fence},
@@ -247,9 +251,11 @@ my %operations = (
 		my $forget = sub { $_[0]{sessions}{$number}{granted} = 0 };
 		my @outcomes;
 
-		# all, or one
-		foreach my $chosen (\@ours, map { [$_] } @ours)
+		# what the session remembers, or else one that the run has
+		foreach my $set (1 .. 2**@ours - 1)
 		{
+			my $chosen = [ map { $ours[$_] } grep { $set & 2**$_ } 0 .. $#ours ];
+
 			push @outcomes, done(
 				sub {
 					my ($m) = @_;
@@ -274,12 +280,10 @@ my %operations = (
 
 		return refused('42501', '55006', '55000') unless may_lock($session, $w);
 		my $creates = !$model->{rows}{$w} && is_ours($session, is_live($model, $creation));
-		# a lock is in its own holder's way, too
-		return refused('55P03', '22023') if $creates && is_ours($session, $holding);
-		return done($write) if is_ours($session, $holding);
+		return done($write) if is_ours($session, $holding) && !$creates;
 		# first the lock of the new workspace is taken
 		my @taking = $creates ? ('55P03', $session->{durable} && !defined $session->{run} ? '22023' : ()) : ();
-		return refused('55006', @taking) if $holding;
+		return refused('55006', @taking) if $holding && !is_ours($session, $holding);
 		return refused('55000') unless $creates;
 		return shim_take(
 			$model, $number, $w,
@@ -304,6 +308,12 @@ my %operations = (
 		return done($delete) if is_ours($session, $holding);
 		return refused('55006') if $holding;
 		return done($delete) if $row->{resources} == 0;
+		# another session of the run that had the last lock, too, if history tells
+		return (done($delete), $model->{recorded}{$w} ? () : refused('55000'))
+		  if defined $session->{run}
+		  && same($model->{released_by}{$w}, $session->{run})
+		  && !$model->{forced}{$w}
+		  && !$model->{held}{$w};
 		return done($delete)
 		  if $released
 		  && $released->{lockid} eq $w
