@@ -540,6 +540,22 @@ RESET ROLE;
 SELECT pg_advisory_unlock(:shared);
 DROP ROLE regress_tfstate_other;
 DELETE FROM terraform_remote_state.states WHERE name = 'shared';
+-- A run deletes what it has unlocked, but not if another one has locked it since.
+SET tfstate.guard = off;
+INSERT INTO terraform_remote_state.states (name, data) VALUES ('shared',
+	'{"version": 4, "serial": 1, "lineage": "a", "resources": [{"type": "t", "name": "n", "instances": [{}]}]}');
+RESET tfstate.guard;
+SELECT id AS shared FROM terraform_remote_state.states WHERE name = 'shared' \gset
+SET application_name = 'tfstate-run:00000001-0000-4000-8000-000000000000';
+SELECT pg_try_advisory_lock(:shared), pg_advisory_unlock(:shared);
+SET application_name = 'tfstate-run:00000002-0000-4000-8000-000000000000';
+SELECT pg_try_advisory_lock(:shared), pg_advisory_unlock(:shared);
+SET application_name = 'tfstate-run:00000001-0000-4000-8000-000000000000';
+\set VERBOSITY sqlstate
+DELETE FROM terraform_remote_state.states WHERE name = 'shared';
+\set VERBOSITY default
+SET application_name = 'tfstate-run:00000002-0000-4000-8000-000000000000';
+DELETE FROM terraform_remote_state.states WHERE name = 'shared' RETURNING name;
 DROP FUNCTION public.shared_state;
 RESET application_name;
 

@@ -178,20 +178,25 @@ sub wait_for_restart
 	my $L = q(SET application_name = 'tfstate-run:00000001-0000-4000-8000-000000000000';
 		SET tfstate.mode = durable;
 		SELECT tfstate_pg.pg_try_advisory_lock(id) FROM tf.states WHERE name = 'default');
-	my ($renewed, $first, $second) = map { session($node) } 1 .. 3;
+	my $renewed = session($node);
 	my $id = $renewed->query_safe("SELECT id FROM tfstate_lock('renewed', ttl => '1 h')");
 
+	$renewed->query_safe("SELECT tfstate_renew('renewed', '$id', '5 h')");
+	$node->stop('immediate');
+	$renewed->kill9;
+	$node->start;
+	is(sql("SELECT expires_at - now() > '4 h' FROM tfstate_holders('renewed')"),
+		't', 'immediate shutdown: a lease that was renewed is');
+
+	my ($first, $second) = map { session($node) } 1, 2;
 	$first->query_safe($L);
 	$first->kill9;
 	wait_for('the first session to end',
 		sub { sql("SELECT NOT session_alive FROM tfstate_holders('tf.states/default')") eq 't' });
 	$second->query_safe($L);
-	$renewed->query_safe("SELECT tfstate_renew('renewed', '$id', '5 h')");
 	$node->stop('immediate');
-	$_->kill9 foreach $renewed, $second;
+	$second->kill9;
 	$node->start;
-	is(sql("SELECT expires_at - now() > '4 h' FROM tfstate_holders('renewed')"),
-		't', 'immediate shutdown: a lease that was renewed is');
 	is(sql("SELECT pid FROM tfstate_holders('tf.states/default')"),
 		$second->{pid}, 'immediate shutdown: a lock that was adopted is');
 	sql("SELECT tfstate_force_unlock(l) FROM unnest('{renewed,tf.states/default}'::text[]) l");

@@ -26,7 +26,8 @@ note("seed $seed");
 srand($seed);
 
 my $node = tfstate_node('shim_property', conf => "fsync = off\nautovacuum = off\n");
-my @workspaces = ('tf.states/a', 'tf.states/n', 'tg.states/m');
+my @existing = ('tf.states/a', 'tg.states/b');
+my @workspaces = (@existing, 'tf.states/m', 'tf.states/n');
 my @roles = (undef, 'alice', 'bob', 'carol');
 my @runs = map { "0000000$_-0000-4000-8000-000000000000" } 1 .. 2;
 my $sessions = 4;
@@ -221,12 +222,13 @@ sub start_over
 		  DELETE FROM tfstate_released_lock;
 		  SET session_replication_role = replica;
 		  DELETE FROM tf.states WHERE name <> 'default'; DELETE FROM tg.states WHERE name <> 'default';)
-		  . sprintf("INSERT INTO %s (name, data) VALUES ('%s', '%s');",
-			table_of($workspaces[0]), name_of($workspaces[0]), state(1))
+		  . join('',
+			map { sprintf("INSERT INTO %s (name, data) VALUES ('%s', '%s');", table_of($_), name_of($_), state(1)) }
+			  @existing)
 		  . 'RESET session_replication_role');
 	my $model = new_model(
 		sessions => $sessions,
-		rows => { $workspaces[0] => { serial => 1, resources => 1 } });
+		rows => { map { $_ => { serial => 1, resources => 1 } } @existing });
 	my $found = $admin->query_safe($observe);
 	my $wrong = compare($model, $found);
 

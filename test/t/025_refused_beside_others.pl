@@ -71,6 +71,12 @@ state lock "s" is held by a live session: me since TIME (ID i)
 HINT:  To end that session and its lock, add terminate => true.
 END
 
+# A bounded wait, beside a longer lock_timeout
+my $start = time;
+is( $other->query_safe("SET lock_timeout = '20 s'; SELECT locked FROM tfstate_try_lock('s', wait => '50 ms'); RESET lock_timeout"),
+	'f', 'a bounded wait beside a longer lock_timeout is in vain');
+cmp_ok(time - $start, '<', 10, 'and ends in its own time');
+
 # Waiters for locks of both modes
 $holder->query_safe(q(SELECT tfstate_lock('t')));
 my %waiter = map { $_ => session($node, name => "waiter of $_") } 's', 't';

@@ -1,0 +1,125 @@
+#!/bin/bash
+# test/mutants.sh [NAME ...]
+# test/mutants.sh find [NAME ...]
+#
+# Looks whether the tests notice deliberate bugs.  Each patch in mutants/ puts one into the
+# sources.  Its head says what a user would see, and names the cheapest test that has caught it:
+#
+#	Caught by: regress lock
+#
+# (or isolation, or tap, and one that all.sh knows).  The first form builds a copy of the sources
+# with each bug in turn, or with the named ones, and runs that test, which has to fail; before that
+# each of these tests once without any bug, which has to pass.  The exit status is 0 only if all were
+# caught.
+#
+# The second form is for who writes a patch: it runs all regression and isolation tests on each,
+# and prints which of them fail.
+
+set -euo pipefail
+# shellcheck source=test/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# No test takes as long as that, unless it hangs.
+limit=300
+
+# Starts the server anew, as it was before any test.
+reset_server() {
+	stop_servers
+	rm -rf "$work/data"
+	cp -a "$work/pristine" "$work/data"
+	as_user "$bindir/pg_ctl" -D "$work/data" -l "$work/server.log" -w start >/dev/null
+}
+
+# Runs tests: a kind and names.  Their output is in $work/log.
+run_tests() {
+	local kind=$1 names=("${@:2}") arguments=(REGRESS= ISOLATION= TAP_TESTS=)
+	case $kind in
+		regress) arguments[0]="REGRESS=${names[*]}" ;;
+		isolation) arguments[1]="ISOLATION=${names[*]}" ;;
+		tap)
+			names=("${names[@]/#/test/t/}")
+			arguments[2]="PROVE_TESTS=${names[*]/%/.pl}"
+			;;
+		*) die "no tests are of the kind $kind" ;;
+	esac
+	reset_server
+	as_user timeout -k 10 "$limit" "${make[@]}" --no-print-directory -s with_llvm=no installcheck \
+		"${arguments[@]}" >"$work/log" 2>&1
+}
+
+apply() {
+	as_user patch -s -F0 -p1 "${@:2}" -d "$source" <"$source/test/mutants/$1.patch" || die "$1 does not apply"
+}
+
+# Builds and installs what is in $source.
+rebuild() {
+	quietly as_user "${make[@]}" with_llvm=no
+	quietly as_root "${make[@]}" with_llvm=no install
+}
+
+caught_by() {
+	sed -n 's/^Caught by: //p' "$source/test/mutants/$1.patch"
+}
+
+check_without_bugs() {
+	local kind names
+	for kind in regress isolation tap; do
+		mapfile -t names < <(for bug in "${bugs[@]}"; do caught_by "$bug"; done | sed -n "s/^$kind //p" | sort -u)
+		((${#names[@]} > 0)) || continue
+		printf 'without a bug: %s %s\n' "$kind" "${names[*]}"
+		# shellcheck disable=SC2086
+		run_tests "$kind" ${names[@]} || { cat "$work/log" >&2 && die 'a test fails without a bug'; }
+	done
+}
+
+try_bug() {
+	local name=$1 start=$SECONDS test result=caught
+	read -ra test < <(caught_by "$name")
+	apply "$name"
+	rebuild
+	if run_tests "${test[@]}"; then
+		result='NOT CAUGHT'
+		failed=$((failed + 1))
+	fi
+	apply "$name" -R
+	printf '%-10s  %-28s %4d s  %s\n' "$result" "$name" $((SECONDS - start)) "${test[*]}"
+}
+
+find_tests() {
+	local name=$1 kind
+	apply "$name"
+	rebuild
+	printf '%s:\n' "$name"
+	for kind in regress isolation; do
+		if [[ $kind == regress ]]; then
+			mapfile -t names < <(cd "$source/sql" && ls -- *.sql | grep -v '^tfstate--' | sed 's/[.]sql$//')
+		else
+			mapfile -t names < <(cd "$source/test/specs" && ls -- *.spec | sed 's/[.]spec$//')
+		fi
+		run_tests "$kind" "${names[@]}" || true
+		sed -En "s/^test ([^ ]+) .*FAILED.*/  $kind \1/p; s/^not ok [0-9]+ +[-+] ([^ ]+) .*/  $kind \1/p" "$work/log"
+	done
+	apply "$name" -R
+}
+
+command=try_bug failed=0
+if [[ ${1:-} == find ]]; then
+	command=find_tests
+	shift
+fi
+prepare pgbouncer jq patch
+heading 'Building tfstate'
+copy_source
+rebuild
+bugs=("$@")
+((${#bugs[@]} > 0)) || mapfile -t bugs < <(cd "$source/test/mutants" && ls -- *.patch | sed 's/[.]patch$//')
+start_server
+as_user "$bindir/pg_ctl" -D "$work/data" -s -m fast stop
+cp -a "$work/data" "$work/pristine"
+heading 'Deliberate bugs'
+[[ $command == find_tests ]] || check_without_bugs
+for bug in "${bugs[@]}"; do
+	"$command" "$bug"
+done
+[[ $command == find_tests ]] || printf '\n%d caught, %d not\n' $((${#bugs[@]} - failed)) "$failed"
+((failed == 0))

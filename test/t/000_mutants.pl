@@ -1,0 +1,44 @@
+# The patches in test/mutants/, each a deliberate bug: each fits the sources, says what a
+# user would see, and names a test that there is (see test/mutants.sh, which runs them).
+
+use strict;
+use warnings;
+
+use FindBin;
+use Test::More;
+
+my $root = "$FindBin::RealBin/../..";
+my %files = (
+	regress => "$root/sql/%s.sql",
+	isolation => "$root/test/specs/%s.spec",
+	tap => "$root/test/t/%s.pl");
+
+sub contents
+{
+	my ($file) = @_;
+	open(my $handle, '<', $file) or die "$file: $!";
+	local $/;
+	return scalar(<$handle>);
+}
+
+my @patches = sort glob("$root/test/mutants/*.patch");
+cmp_ok(scalar(@patches), '>', 30, 'there are patches');
+foreach my $patch (@patches)
+{
+	my ($name) = $patch =~ m,([^/]*)\.patch$,;
+	my ($head, $diff) = split(/\n\n/, contents($patch), 2);
+	my ($file) = $diff =~ /^\+\+\+ b\/(\S+)\n/m;
+	my ($kind, $test) = $head =~ /\A\S.*\.\nCaught by: (\w+) ([\w-]+)\z/s;
+	my $source = contents("$root/$file");
+	my (undef, @hunks) = split(/^@@ .* @@.*\n/m, $diff);
+
+	ok($kind && $files{$kind} && -e sprintf($files{$kind}, $test), "$name says what it does, and names a test");
+	foreach my $hunk (@hunks)
+	{
+		my $old = join('', map { /^[- ](.*)/s ? $1 : () } split(/^/m, $hunk));
+
+		cmp_ok(index($source, $old), '>=', 0, "$name fits $file");
+	}
+}
+
+done_testing();
