@@ -548,6 +548,7 @@ SELECT * FROM tfstate_verify('tf.states/prod', true);
 SELECT tfstate_detach('tf');
 SELECT * FROM tfstate_verify(versions => true);
 CALL fails($$SELECT tfstate_record_states('tf.states')$$);
+CALL fails($$SELECT tfstate_record_states(0)$$);
 
 DROP EXTENSION tfstate CASCADE;
 DROP SCHEMA tf CASCADE;

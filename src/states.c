@@ -514,7 +514,11 @@ tfstate_record_states(PG_FUNCTION_ARGS)
 	Visit		visit;
 
 	tfstate_check_writable("tfstate_attach()");
-	rel = relation_open(relid, AccessShareLock);
+	rel = try_relation_open(relid, AccessShareLock);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
 	if (!CheckRelationLockedByMe(rel, ShareRowExclusiveLock, true))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
