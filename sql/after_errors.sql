@@ -195,6 +195,8 @@ ROLLBACK;
 
 -- Other roles
 BEGIN;
+CALL refused($$UPDATE tf.states SET data = state(3) WHERE name = 'free'$$, 'ROLE regress_tfstate_nobody');
+CALL refused($$DELETE FROM tf.states WHERE name = 'free'$$, 'ROLE regress_tfstate_nobody');
 CALL refused($$SELECT pg_try_advisory_lock(id) FROM tf.states WHERE name = 'free'$$, 'ROLE regress_tfstate_nobody');
 CALL refused('SELECT pg_try_advisory_lock(-1)', 'ROLE regress_tfstate_nobody');
 CALL refused($$SELECT tfstate_rollback('tf.states/free', 1)$$, 'ROLE regress_tfstate_locker');

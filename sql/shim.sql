@@ -538,7 +538,24 @@ SET ROLE regress_tfstate_other;
 CALL fails(format('SELECT tfstate_pg.pg_advisory_unlock(%s)', :shared));
 RESET ROLE;
 SELECT pg_advisory_unlock(:shared);
+-- nor where that has got another lock since
+RESET application_name;
+SELECT pg_try_advisory_lock(:shared), tfstate_unlock('terraform_remote_state.states/shared') IS NOT NULL AS unlocked;
+SELECT id FROM tfstate_lock('terraform_remote_state.states/shared', '{"ID": "s"}');
+SET ROLE regress_tfstate_other;
+CALL fails(format('SELECT tfstate_pg.pg_advisory_unlock(%s)', :shared));
+RESET ROLE;
+SELECT tfstate_unlock('terraform_remote_state.states/shared') ->> 'ID' AS unlocked;
 DROP ROLE regress_tfstate_other;
+-- Two workspaces that were created under one key are unlocked with it.
+SELECT pg_try_advisory_lock(-1);
+INSERT INTO terraform_remote_state.states (name, data) VALUES ('first', public.shared_state());
+SELECT pg_try_advisory_lock(-1);
+INSERT INTO terraform_remote_state.states (name, data) VALUES ('second', public.shared_state());
+SELECT lockid FROM tfstate_holders WHERE lockid ~ 'first|second' ORDER BY lockid;
+SELECT pg_advisory_unlock(-1);
+SELECT lockid FROM tfstate_holders WHERE lockid ~ 'first|second';
+DELETE FROM terraform_remote_state.states WHERE name IN ('first', 'second');
 DELETE FROM terraform_remote_state.states WHERE name = 'shared';
 -- A run deletes what it has unlocked, but not if another one has locked it since.
 SET tfstate.guard = off;
