@@ -17,8 +17,8 @@
 # twenty.
 
 set -euo pipefail
-# shellcheck source=test/lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../test/lib.sh"
+# shellcheck source=test/lib/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../test/lib/setup.sh"
 
 here=$PWD output=tfstate-bench
 arguments=()

@@ -12,8 +12,8 @@
 # for callgrind_annotate.
 
 set -euo pipefail
-# shellcheck source=test/lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../test/lib.sh"
+# shellcheck source=test/lib/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../test/lib/setup.sh"
 
 output=${1:-tfstate-instructions}
 [[ $output == /* ]] || output=$PWD/$output

@@ -6,7 +6,7 @@ CREATE ROLE regress_tfstate_viewer;
 CREATE ROLE regress_tfstate_other;
 SELECT tfstate_grant('regress_tfstate_viewer', 'terraform_remote_state.states/a', 'view');
 \getenv srcdir PG_ABS_SRCDIR
-\set helpers :srcdir '/test/regress_helpers.sql'
+\set helpers :srcdir '/test/lib/regress_helpers.sql'
 \set ECHO none
 \i :helpers
 \set ECHO all

@@ -21,7 +21,7 @@ INSERT INTO objects_before SELECT oid FROM pg_class WHERE relname IN ('objects_b
 UNION ALL SELECT oid FROM pg_type WHERE typname IN ('objects_before', '_objects_before', 'objects_left', '_objects_left');
 
 \getenv srcdir PG_ABS_SRCDIR
-\set helpers :srcdir '/test/regress_helpers.sql'
+\set helpers :srcdir '/test/lib/regress_helpers.sql'
 \set ECHO none
 \i :helpers
 \set ECHO all

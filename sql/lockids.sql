@@ -5,7 +5,7 @@ CREATE EXTENSION tfstate;
 SET tfstate.who = 'me';
 
 \getenv srcdir PG_ABS_SRCDIR
-\set helpers :srcdir '/test/regress_helpers.sql'
+\set helpers :srcdir '/test/lib/regress_helpers.sql'
 \set ECHO none
 \i :helpers
 \set ECHO all

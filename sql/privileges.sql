@@ -4,7 +4,7 @@ SET TimeZone = 'UTC';
 CREATE EXTENSION tfstate;
 
 \getenv srcdir PG_ABS_SRCDIR
-\set helpers :srcdir '/test/regress_helpers.sql'
+\set helpers :srcdir '/test/lib/regress_helpers.sql'
 \set ECHO none
 \i :helpers
 \set ECHO all

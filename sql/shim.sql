@@ -6,7 +6,7 @@ SET tfstate.who = 'me';
 SET tfstate.operation = 'apply';
 
 \getenv srcdir PG_ABS_SRCDIR
-\set helpers :srcdir '/test/regress_helpers.sql'
+\set helpers :srcdir '/test/lib/regress_helpers.sql'
 \set ECHO none
 \i :helpers
 \set ECHO all

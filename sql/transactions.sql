@@ -7,7 +7,7 @@ SET tfstate.who = 'me';
 SET tfstate.history = 'all';
 
 \getenv srcdir PG_ABS_SRCDIR
-\set helpers :srcdir '/test/regress_helpers.sql'
+\set helpers :srcdir '/test/lib/regress_helpers.sql'
 \set ECHO none
 \i :helpers
 \set ECHO all

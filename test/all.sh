@@ -2,7 +2,7 @@
 # test/all.sh [regress|isolation|tap|robustness|model|demo [NAME ...]]
 #
 # Runs all tests, or those of one kind, or the named ones of that kind
-# (bash test/all.sh tap 001_crash).  Builds and installs first; the regression
+# (bash test/all.sh tap 110_crash).  Builds and installs first; the regression
 # and isolation tests get a throwaway server, the others start their own.  Each
 # kind of round of test/robustness.sh counts as a test.
 # What was skipped and what failed is told at the end, and the last line is the
@@ -12,8 +12,8 @@
 # throwaway server's postgresql.conf.
 
 set -euo pipefail
-# shellcheck source=test/lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=test/lib/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 passed=0 failed=0 skipped=0
 kind=${1:-all}

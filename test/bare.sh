@@ -24,10 +24,10 @@
 # The last line is the count of all checks; the exit status is 0 only if none failed.
 
 set -euo pipefail
-# shellcheck source=test/lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=test/system.sh
-source "$root/test/system.sh"
+# shellcheck source=test/lib/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
+# shellcheck source=test/lib/debian.sh
+source "$root/test/lib/debian.sh"
 
 passed=0 failed=0 failures=()
 

@@ -3,7 +3,7 @@
 #
 # Runs the tests that run Terraform with each of the programs: any Terraform from
 # 1.5 and any OpenTofu from 1.6 that is installed somewhere, named as in a
-# command.  From the environment: TESTS, the names of the test files (040_terraform_conflict
+# command.  From the environment: TESTS, the names of the test files (400_terraform_conflict
 # ...) if not all of them.
 #
 # Prints a table: a row for each program with its version, a column for each test
@@ -12,8 +12,8 @@
 # status is 0 only if some tests ran with each program, and none failed.
 
 set -euo pipefail
-# shellcheck source=test/lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=test/lib/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 # count_tap FILE: prints the cell for what a test file said.  One that ended before
 # all of its tests were run has one failure more.

@@ -2,7 +2,7 @@
 # test/fuzz.sh [MINUTES [SEED]]
 # test/fuzz.sh parsers [MINUTES [SEED]]
 #
-# Random and nasty calls of everything that tfstate has (test/t/012_fuzz.pl), built
+# Random and nasty calls of everything that tfstate has (test/t/503_random_statements.pl), built
 # with the sanitizer of undefined behaviour and our own assertions: for 10 minutes if
 # nothing else is said, of which a third is sqlsmith's.  Prints the seed, how often
 # each function was called, and the errors by SQLSTATE.  Fails if the server crashed,
@@ -13,8 +13,8 @@
 # assertions.  Prints a line for each target; an input that breaks one is shown.
 
 set -euo pipefail
-# shellcheck source=test/lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=test/lib/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 # Compiles the targets into the extension, which is not installed.
 build_targets() {
@@ -68,5 +68,5 @@ if [[ ${1:-} == parsers ]]; then
 else
 	prepare sqlsmith
 	export FUZZ_SQLSMITH=1 FUZZ_MINUTES=${1:-10} FUZZ_SEED=${2:-}
-	with_sanitizer bash "$root/test/all.sh" tap 012_fuzz
+	with_sanitizer bash "$root/test/all.sh" tap 503_random_statements
 fi

@@ -15,8 +15,8 @@
 # failed.
 
 set -euo pipefail
-# shellcheck source=test/lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=test/lib/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 passed=0 failed=0
 memory=3500 depth=1000000	# at most: MB, steps

@@ -19,8 +19,8 @@
 # for the logs of rounds with violations; FIRST=1 stops at the first of them; SEED and MINUTES.
 
 set -euo pipefail
-# shellcheck source=test/lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=test/lib/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 # Files on which a disk can be full: only root can mount them.
 make_disks() {

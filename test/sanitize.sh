@@ -16,8 +16,8 @@
 # if no test failed.
 
 set -euo pipefail
-# shellcheck source=test/lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=test/lib/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 kinds=("$@")
 ((${#kinds[@]} > 0)) || kinds=(undefined assert cache valgrind)

@@ -14,10 +14,10 @@
 # failed.
 
 set -euo pipefail
-# shellcheck source=test/lib.sh
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=test/system.sh
-source "$root/test/system.sh"
+# shellcheck source=test/lib/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
+# shellcheck source=test/lib/debian.sh
+source "$root/test/lib/debian.sh"
 
 old=15 new=18
 

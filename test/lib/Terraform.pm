@@ -21,7 +21,7 @@ use JSON::PP;
 use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
-use TfstateTest;
+use TestServer;
 
 our @EXPORT = qw(terraform_or_skip program terraform_node attach plain_table
   state_of edit_state creation_lock creation nothing_held);
@@ -486,7 +486,7 @@ use warnings;
 use POSIX qw(:sys_wait_h);
 use PostgreSQL::Test::Utils;
 use Test::More;
-use TfstateTest;
+use TestServer;
 
 # Has it ended?
 sub is_done

@@ -1,0 +1,187 @@
+# CALL tfstate_wait_lock() waits without holding up vacuum, and does with a big
+# info what tfstate_lock() does.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use PostgreSQL::Test::Utils;
+use Test::More;
+use TestServer;
+
+my $node = tfstate_node('procedure', conf => "autovacuum = off\n");
+my $holder = session($node, name => 'holder');
+my $waiter = session($node, name => 'waiter');
+my $behind = session($node, name => 'behind');
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+sub waits
+{
+	my ($session, $lockid) = @_;
+
+	wait_for('the waiter',
+		sub { waiting_pids($node, $lockid) =~ /\b$session->{pid}\b/ });
+	return;
+}
+
+# Does a session hold back what vacuum may remove?
+sub holds_back
+{
+	my ($session) = @_;
+	return sql(
+		"SELECT backend_xmin IS NOT NULL OR backend_xid IS NOT NULL FROM pg_stat_activity WHERE pid = $session->{pid}"
+	);
+}
+
+# Both as the first in line, which sleeps, and behind it, in the lock manager.
+foreach my $mode ('durable', 'session')
+{
+	my $lockid = "xmin/$mode";
+
+	$holder->query_safe("SELECT tfstate_lock('$lockid', '{}', '$mode')");
+	$waiter->send("CALL tfstate_wait_lock('$lockid', '{}', '$mode')");
+	waits($waiter, $lockid);
+	$behind->send("CALL tfstate_wait_lock('$lockid', '{}', '$mode', '1 hour')");
+	waits($behind, $lockid);
+	is(holds_back($waiter), 'f', "$mode: the first waiter has no snapshot");
+	is(holds_back($behind), 'f', "$mode: the second waiter has no snapshot");
+
+	# What is deleted while they wait can be removed.
+	sql('CREATE TABLE deleted AS SELECT generate_series(1, 1000) AS i');
+	sql('DELETE FROM deleted');
+	sql('VACUUM deleted');
+	is(sql("SELECT pg_relation_size('deleted')"),
+		0, "$mode: vacuum removes what is deleted while they wait");
+	sql('DROP TABLE deleted');
+
+	$holder->query_safe("SELECT tfstate_unlock('$lockid')");
+	foreach my $session ($waiter, $behind)
+	{
+		my ($id, $fence) = split(/\|/, $session->result);
+
+		like($session->{err}, qr/NOTICE: .* waiting for state lock "$lockid", held by /,
+			"$mode: the client is told that it waits");
+		unlike($session->{err}, qr/CONCURRENTLY/, "$mode: and no more, without a snapshot");
+		is( sql("SELECT id, fence, pid, mode FROM tfstate_holders('$lockid')"),
+			"$id|$fence|$session->{pid}|$mode",
+			"$mode: the procedure returns id and fence of the lock");
+		$session->query_safe("SELECT tfstate_unlock('$lockid', '$id')");
+	}
+}
+
+# The function does have one: the test above can tell.
+$holder->query_safe("SELECT tfstate_lock('xmin/function')");
+$waiter->send("SELECT tfstate_lock('xmin/function', wait => NULL)");
+waits($waiter, 'xmin/function');
+is(holds_back($waiter), 't', 'tfstate_lock() waits with a snapshot');
+$holder->query_safe("SELECT tfstate_unlock('xmin/function')");
+$waiter->result;
+$waiter->query_safe("SELECT tfstate_unlock('xmin/function')");
+
+# It waits for ever by default, at once or for a while where that is said.
+$holder->query_safe(
+	q(SELECT tfstate_lock('wait', '{"ID": "x-1", "Who": "alice@laptop", "Operation": "apply", "Info": "job 7"}')));
+foreach my $wait ("'0'", "'200ms'")
+{
+	$waiter->query("CALL tfstate_wait_lock('wait', wait => $wait)");
+	is($waiter->sqlstate, '55P03', "a wait of $wait ends in the conflict");
+	like(
+		$waiter->{err},
+		qr/ERROR:  55P03: state lock "wait" is held by alice\@laptop: apply since \S+ \S+ \(ID x-1, info "job 7"\)\nDETAIL:  .*"ID": "x-1".*\nHINT:  .*SELECT tfstate_force_unlock\('wait', 'x-1'\);/,
+		"which names the holder");
+}
+$holder->query_safe("SELECT tfstate_unlock('wait')");
+
+# Transaction control: the procedure ends the transaction that it is called in,
+# and so is refused in a block, and in a function.
+foreach my $call ("BEGIN; CALL tfstate_wait_lock('block')",
+	"CREATE FUNCTION pg_temp.call_it() RETURNS void LANGUAGE plpgsql AS 'DECLARE i text; f bigint; BEGIN CALL tfstate_wait_lock(''block'', id => i, fence => f); END'; SELECT pg_temp.call_it()"
+  )
+{
+	$waiter->query($call);
+	is($waiter->sqlstate, '2D000', 'the procedure is refused in a transaction');
+	$waiter->query('ROLLBACK');
+}
+is(sql("SELECT count(*) FROM tfstate_holders('block')"),
+	0, 'and has taken nothing');
+$waiter->query_safe(
+	"DO \$\$ DECLARE i text; f bigint; BEGIN CALL tfstate_wait_lock('block', id => i, fence => f); ASSERT f > 0; END \$\$"
+);
+is(sql("SELECT pid FROM tfstate_holders('block')"),
+	$waiter->{pid}, 'but not in DO, whose transactions are its own');
+$waiter->query_safe("SELECT tfstate_unlock('block')");
+
+# What others have written in the transaction is not committed in passing.
+sql('CREATE TABLE written (i int)');
+sql("CREATE PROCEDURE call_it(commits boolean) LANGUAGE plpgsql AS 'DECLARE i text; f bigint; BEGIN INSERT INTO written VALUES (1); IF commits THEN COMMIT; END IF; CALL tfstate_wait_lock(''block'', id => i, fence => f); END'");
+$waiter->query('CALL call_it(false)');
+like(
+	$waiter->{err},
+	qr/ERROR:  2D000: tfstate_wait_lock\(\) cannot be called in a transaction that has written something\n/,
+	'a procedure that has written something has to commit first');
+is(sql("SELECT count(*) FROM written, tfstate_holders"), 0, 'and nothing has happened');
+$waiter->query_safe('CALL call_it(true)');
+is(sql("SELECT count(*) FROM written, tfstate_holders('block')"), 1, 'as another does');
+$waiter->query_safe("SELECT tfstate_unlock('block')");
+
+# An info of almost 8 kB that cannot be compressed, in every mode and through
+# each call, while somebody waits for it and reads it.
+my $text = join('', map { ('a' .. 'z', 'A' .. 'Z', 0 .. 9)[ rand 62 ] } 1 .. 7900);
+foreach my $mode ('durable', 'session')
+{
+	foreach my $call (
+		"SELECT id FROM tfstate_lock('%s', jsonb_build_object('Info', :'info'), '%s')",
+		"CALL tfstate_wait_lock('%s', jsonb_build_object('Info', :'info'), '%s')")
+	{
+		my $lockid = "big/$mode";
+		my ($name) = $call =~ /(tfstate_\w+)/;
+
+		$holder->query_safe("\\set info '$text'");
+		$holder->query_safe(sprintf($call, $lockid, $mode));
+		$waiter->send(sprintf("CALL tfstate_wait_lock('%s', '{}', '%s')", $lockid, $mode));
+		waits($waiter, $lockid);
+		is(sql("SELECT info ->> 'Info' FROM tfstate_holders('$lockid')"),
+			$text, "$name, $mode: the view shows a big info");
+		$behind->query("SELECT tfstate_lock('$lockid')");
+		is($behind->sqlstate, '55P03', "$name, $mode: the conflict is raised");
+		my ($primary, $detail) = $behind->{err} =~ /ERROR:  (.*)\nDETAIL:  (.*)\n/;
+		is( $primary =~ s/since \S+ \S+ \(ID [0-9a-f-]{36},/since then/r,
+			"55P03: state lock \"$lockid\" is held by "
+			  . sql('SELECT current_user')
+			  . '@[local] since then info "'
+			  . substr($text, 0, 256) . '...")',
+			"$name, $mode: with the start of the info in its message");
+		like($detail, qr/"\Q$text\E"/, "$name, $mode: and all of it in its detail");
+		is( $holder->query_safe("SELECT tfstate_unlock('$lockid') ->> 'Info'"),
+			$text, "$name, $mode: unlock returns it");
+		$waiter->result;
+		$waiter->query_safe("SELECT tfstate_unlock('$lockid')");
+	}
+}
+
+is( sql("SELECT count(*), bool_and(info ->> 'Info' = '$text') FROM tfstate_history('big/durable') WHERE length(info ->> 'Info') > 256"
+	),
+	'2|t',
+	'the history keeps a big info');
+
+# A big info that comes from a table, out of line, and is needed after the
+# procedure's commit.
+sql("CREATE TABLE big AS SELECT jsonb_build_object('Info', '$text') AS info");
+sql("CREATE FUNCTION big() RETURNS jsonb LANGUAGE sql AS 'SELECT info FROM big'");
+$holder->query_safe("SELECT tfstate_lock('big/stored')");
+$waiter->send("CALL tfstate_wait_lock('big/stored', big())");
+waits($waiter, 'big/stored');
+sql('TRUNCATE big');
+$holder->query_safe("SELECT tfstate_unlock('big/stored')");
+$waiter->result;
+is($waiter->sqlstate, '', 'an info from a table that is truncated during the wait');
+is(sql("SELECT info ->> 'Info' FROM tfstate_holders('big/stored')"),
+	$text, 'is the one of the lock');
+
+$_->quit foreach $holder, $waiter, $behind;
+done_testing();

@@ -1,0 +1,276 @@
+# Sessions that are used again: DISCARD ALL and SET ROLE in one session, and a
+# real pooler in transaction mode, which gives each transaction of a client to
+# whichever session is free.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use TestServer;
+use Time::HiRes qw(usleep);
+
+my $node = tfstate_node('pooled', conf => "tfstate.history_count = -1\n");
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# What ends the locks of a session without ending the session: afterwards its
+# session locks are free, and not taken for its own when it locks again; its
+# durable locks are there.
+foreach my $reset ('DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
+{
+	my $session = session($node);
+	my $other = session($node);
+
+	$session->query_safe("SELECT tfstate_lock('reset/session', '{}', 'session')");
+	$session->query_safe("SELECT tfstate_lock('reset/other', '{}', 'session')");
+	my $id = $session->query_safe("SELECT id FROM tfstate_lock('reset/durable')");
+	$session->query_safe($reset);
+
+	is(manager_locks($node), 0, "$reset: nothing is left in the lock manager");
+	is(sql('SELECT lockid, id, session_alive FROM tfstate_holders'),
+		"reset/durable|$id|f", "$reset: only the durable lock is held");
+
+	# A new lock of the session does not bring the old ones back.
+	$session->query_safe("SELECT tfstate_lock('reset/new', '{}', 'session')");
+	is( sql("SELECT lockid FROM tfstate_holders WHERE mode = 'session'"),
+		'reset/new',
+		"$reset: a new lock does not bring the old ones back");
+	is( $other->query_safe(
+			"SELECT locked FROM tfstate_try_lock('reset/session', '{}', 'session')"),
+		't',
+		"$reset: another session gets what was let go");
+	$session->query("SELECT tfstate_unlock('reset/session')");
+	is($session->sqlstate, '55000', "$reset: which the first cannot release");
+	is( $session->query_safe(
+			"SELECT locked FROM tfstate_try_lock('reset/other', '{}', 'session')"),
+		't',
+		"$reset: and it gets one again itself");
+	is( $session->query_safe(
+			"SELECT locked FROM tfstate_try_lock('reset/durable')"),
+		'f',
+		"$reset: the durable lock is refused");
+	$session->query("SELECT tfstate_unlock('reset/durable')");
+	is($session->sqlstate, '55000',
+		"$reset: and no longer released without its ID");
+	is( $session->query_safe("SELECT tfstate_unlock('reset/durable', '$id') ->> 'ID'"),
+		$id,
+		"$reset: but with it");
+	$_->quit foreach $session, $other;
+	wait_for('the sessions to end', sub { manager_locks($node) == 0 });
+	is(sql('SELECT count(*) FROM tfstate_holders'), 0, "$reset: nothing stays held");
+}
+
+# The same inside a transaction that takes or releases a session lock: whether it
+# ends up held or not, what is refused to others is shown, and can be released.
+{
+	my $session = session($node);
+
+	$session->query_safe(
+		"BEGIN; SELECT tfstate_lock('reset/block', '{}', 'session'); SELECT pg_advisory_unlock_all(); COMMIT"
+	);
+	my $shown = sql("SELECT count(*) FROM tfstate_holders('reset/block') WHERE session_alive");
+	is( sql("SELECT locked FROM tfstate_try_lock('reset/block')"),
+		$shown ? 'f' : 't',
+		'pg_advisory_unlock_all() in the transaction of a lock: the lock is refused just if it is shown'
+	);
+	sql("SELECT tfstate_force_unlock(lockid, terminate => true) FROM tfstate_holders('reset/block')");
+	is(sql("SELECT locked FROM tfstate_try_lock('reset/block', '{}', 'session')"),
+		't', 'and is to be had after a force-unlock');
+	$session->quit;
+
+	$session = session($node);
+	$session->query_safe("SELECT tfstate_lock('reset/unlock', '{}', 'session')");
+	$session->query_safe(
+		"BEGIN; SELECT tfstate_unlock('reset/unlock'); SELECT pg_advisory_unlock_all(); COMMIT");
+	is($session->{err}, '',
+		'pg_advisory_unlock_all() in the transaction of an unlock: no warning');
+	$session->quit;
+	wait_for('the sessions to end', sub { manager_locks($node) == 0 });
+}
+
+# The limit of locks per session counts none that DISCARD ALL released.
+{
+	my $session = session($node);
+	my $granted = 0;
+
+	foreach my $round (1 .. 3)
+	{
+		$session->query_safe('SET tfstate.max_session_locks = 2');
+		foreach my $i (1, 2)
+		{
+			$granted++
+			  if $session->query(
+				"SELECT locked FROM tfstate_try_lock('limit/$i', '{}', 'session')") eq 't';
+		}
+		$session->query("SELECT tfstate_lock('limit/3', '{}', 'session')");
+		is($session->sqlstate, '53400', 'the limit of locks per session holds');
+		$session->query_safe('DISCARD ALL');
+	}
+	is($granted, 6, 'and counts from 0 after DISCARD ALL');
+	$session->quit;
+}
+
+# The role that counts is the current one.
+{
+	my $session = session($node);
+
+	sql('CREATE ROLE pool_a');
+	sql('CREATE ROLE pool_b');
+	sql("SELECT tfstate_grant('pool_a', 'a/*'), tfstate_grant('pool_b', 'b/*'), tfstate_grant('pool_b', 'b/*', 'view')"
+	);
+	$session->query_safe('SET ROLE pool_a');
+	$session->query_safe("SELECT tfstate_lock('a/1', '{}', 'session')");
+	$session->query("SELECT tfstate_lock('b/1')");
+	is($session->sqlstate, '42501', 'SET ROLE: only what that role may');
+	$session->query_safe('SET ROLE pool_b');
+	$session->query_safe("SELECT tfstate_lock('b/1')");
+	$session->query("SELECT tfstate_unlock('a/1')");
+	is($session->sqlstate, '42501', 'the next role cannot release the lock');
+	is($session->query_safe('SELECT lockid FROM tfstate_holders'),
+		'b/1', 'and sees only what it may');
+	$session->query_safe('RESET ROLE');
+	is( $session->query_safe(
+			'SELECT lockid, role FROM tfstate_holders ORDER BY 1'),
+		"a/1|pool_a\nb/1|pool_b",
+		'the locks carry the roles that took them');
+	$session->query_safe("SELECT tfstate_unlock('a/1'), tfstate_unlock('b/1')");
+	$session->quit;
+}
+
+# The pooler
+my $pgbouncer = path_of('pgbouncer');
+my $pool_size = 3;
+
+SKIP:
+{
+	skip 'pgbouncer is not installed', 1 unless $pgbouncer;
+
+	my $dir = PostgreSQL::Test::Utils::tempdir_short();
+	my $port = PostgreSQL::Test::Cluster::get_free_port();
+	my ($host, $server_port) = ($node->host, $node->port);
+	my $user = sql('SELECT current_user');
+
+	append_to_file("$dir/users.txt", qq("$user" ""\n));
+	append_to_file(
+		"$dir/pgbouncer.ini", qq([databases]
+postgres = host='$host' port=$server_port
+[pgbouncer]
+listen_addr =
+unix_socket_dir = $dir
+unix_socket_mode = 0700
+listen_port = $port
+auth_type = trust
+auth_file = $dir/users.txt
+pool_mode = transaction
+default_pool_size = $pool_size
+max_client_conn = 100
+server_idle_timeout = 600
+));
+	my $log = '';
+	my $pooler = IPC::Run::start([ $pgbouncer, "$dir/pgbouncer.ini" ],
+		'>', \$log, '2>&1');
+	wait_for('the pooler', sub { $pooler->pump_nb; -S "$dir/.s.PGSQL.$port" });
+
+	my %pool = (host => $dir, port => $port, user => $user);
+	my @clients = map { session($node, %pool) } 1 .. 4;
+
+	# Clients 0 and 1 keep a session of the pool each busy, so that 2 takes
+	# its lock through the third; then that one is kept busy, and it unlocks
+	# through another.
+	my ($taker, $releaser);
+	$_->query_safe('BEGIN') foreach @clients[ 0, 1 ];
+	my $id = $clients[2]->query_safe("SELECT id FROM tfstate_lock('pool/a')");
+	$taker = sql("SELECT pid FROM tfstate_holders('pool/a')");
+	is($clients[3]->query_safe('BEGIN; SELECT pg_backend_pid()'),
+		$taker, 'the pooler gives the session of a lock to another client');
+
+	# That client is the same session, and the lock is not its own.
+	$clients[3]->query("SELECT tfstate_lock('pool/a')");
+	is($clients[3]->sqlstate, '55P03', 'a pooled neighbour is refused the lock');
+	$clients[3]->query_safe('ROLLBACK; BEGIN');
+	$clients[3]->query("SELECT tfstate_unlock('pool/a', 'another')");
+	is($clients[3]->sqlstate, '55000',
+		'a pooled neighbour cannot release it with another ID');
+	$clients[3]->query_safe('ROLLBACK; BEGIN');
+	is($clients[3]->query_safe("SELECT pg_backend_pid()"),
+		$taker, 'and is still in the same session');
+	$clients[0]->query_safe('COMMIT');
+	$releaser = $clients[2]->query_safe('SELECT pg_backend_pid()');
+	isnt($releaser, $taker, 'the first client is in another session now');
+	is($clients[2]->query_safe("SELECT tfstate_unlock('pool/a', '$id') ->> 'ID'"),
+		$id, 'and releases its lock there, with the ID');
+	$_->query_safe('ROLLBACK') foreach @clients[ 1, 3 ];
+
+	# Neighbours with locks of their own on the same lockid, one after the
+	# other: a late unlock with the ID of an earlier holding releases nothing.
+	my $old = $clients[0]->query_safe("SELECT id FROM tfstate_lock('pool/b')");
+	$clients[0]->query_safe("SELECT tfstate_unlock('pool/b', '$old')");
+	my $new = $clients[1]->query_safe("SELECT id FROM tfstate_lock('pool/b')");
+	$clients[0]->query("SELECT tfstate_unlock('pool/b', '$old')");
+	is($clients[0]->sqlstate, '55000', 'an unlock that comes late is refused');
+	like($clients[0]->{err}, qr/ID $new/, 'and told the ID of the holder');
+	is(sql("SELECT id FROM tfstate_holders('pool/b')"),
+		$new, 'the lock is still held');
+	$clients[1]->query_safe("SELECT tfstate_unlock('pool/b', '$new')");
+
+	# A bounded wait behind a lock that was taken in what may be the same
+	# session.
+	$id = $clients[0]->query_safe("SELECT id FROM tfstate_lock('pool/c')");
+	$clients[1]->send("SELECT id FROM tfstate_lock('pool/c', wait => '1 hour')");
+	wait_for('the waiter', sub { waiting_pids($node, 'pool/c') ne '' });
+	$clients[0]->query_safe("SELECT tfstate_unlock('pool/c', '$id')");
+	like($clients[1]->result, qr/^[0-9a-f-]{36}$/,
+		'a waiter in the pool gets the lock');
+	$clients[2]->query_safe("SELECT tfstate_unlock('pool/c', id) FROM tfstate_holders('pool/c')");
+	$_->quit foreach @clients;
+
+	# Many clients over a small pool: whoever has the lock counts itself in
+	# and out of a table, in transactions of their own.
+	my $script = "$dir/exclusion.sql";
+	sql('CREATE TABLE inside (n int, most int, entered int)');
+	sql('INSERT INTO inside VALUES (0, 0, 0)');
+	append_to_file(
+		$script, q(SELECT locked::int AS locked, coalesce(id, '') AS id FROM tfstate_try_lock('pool/many') \gset
+\if :locked
+UPDATE inside SET n = n + 1, most = greatest(most, n + 1), entered = entered + 1;
+\sleep 1 ms
+UPDATE inside SET n = n - 1;
+SELECT tfstate_unlock('pool/many', ':id');
+\else
+\sleep 3 ms
+\endif
+));
+	my ($stdout, $stderr);
+	my $ok = IPC::Run::run(
+		[
+			'pgbench', '-n', '-M', 'simple', '-h', $dir, '-p', $port, '-U',
+			$user, '-c', 20, '-j', 2, '-t', 60, '-f', $script, 'postgres'
+		],
+		'>', \$stdout, '2>', \$stderr);
+	ok($ok, '20 clients over a pool of 3 sessions') or diag($stderr);
+	unlike($stderr, qr/aborted|ERROR/, 'none of them fails');
+	is(sql('SELECT n, most, entered > 0 FROM inside'),
+		'0|1|t', 'there was never more than one inside');
+	is( sql("SELECT (SELECT entered FROM inside) - count(*), count(DISTINCT pid) <= $pool_size FROM tfstate_released_lock WHERE lockid = 'pool/many'"
+		),
+		'0|t',
+		'each holding has left its row of history');
+	is( sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+		),
+		$pool_size,
+		'the pool had no more sessions than it was given');
+	is(sql('SELECT count(*) FROM tfstate_holders'),
+		0, 'nothing is held in the end');
+
+	$pooler->signal('TERM');
+	$pooler->finish;
+}
+
+done_testing();

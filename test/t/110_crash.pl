@@ -1,0 +1,343 @@
+# What a crash leaves: an acknowledged durable lock always, a session lock
+# never, and no fence is given out a second time.  Crashes are: kill -9 of a
+# client, of a backend and of the postmaster, and an immediate shutdown; with
+# synchronous_commit off, which delays the flush of everything else.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use PostgreSQL::Test::Utils;
+use Test::More;
+use TestServer;
+
+# Nothing but a commit, or the wait for a fence, writes WAL to disk in time.
+my $node = tfstate_node(
+	'crash', conf => qq(
+synchronous_commit = off
+wal_writer_delay = 10s
+wal_writer_flush_after = 0
+));
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# Take a lock of each mode, from a session of its own each.
+sub take_both
+{
+	my ($name) = @_;
+	my @sessions = map { session($node) } 1, 2;
+	my @fences = (
+		$sessions[0]->query_safe(
+			"SELECT fence FROM tfstate_lock('$name/durable')"),
+		$sessions[1]->query_safe(
+			"SELECT fence FROM tfstate_lock('$name/session', '{}', 'session')"));
+
+	return (@sessions, @fences);
+}
+
+# The durable lock of take_both is held, the one in session mode is free, and
+# the fences of both go on growing.
+sub check_both
+{
+	my ($name, $pid, $fences, $crash) = @_;
+	my ($durable_fence, $session_fence) = @$fences;
+
+	is( sql("SELECT lockid, mode, pid, fence, session_alive FROM tfstate_holders('$name/*')"),
+		"$name/durable|durable|$pid|$durable_fence|f",
+		"$crash: the durable lock is held, the session lock is not");
+	is( sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
+		0, "$crash: nothing is left in the lock manager");
+	is( sql("SELECT locked, fence = $durable_fence FROM tfstate_try_lock('$name/durable')"
+		),
+		'f|t',
+		"$crash: the durable lock is refused to others");
+	is( sql("SELECT locked, fence > $session_fence AND fence > $durable_fence
+			 FROM tfstate_try_lock('$name/session', '{}', 'session')"),
+		't|t',
+		"$crash: the session lock is to be had, with a larger fence");
+	is( sql("SELECT count(*) FROM tfstate_session_lock WHERE fence = $session_fence"
+		),
+		0,
+		"$crash: the row of the session lock is gone");
+	is( sql("SELECT tfstate_unlock('$name/durable', id) ->> 'Path' FROM tfstate_holders('$name/durable')"
+		),
+		"$name/durable",
+		"$crash: the durable lock is released by its ID");
+	is( sql("SELECT locked, fence > $session_fence AND fence > $durable_fence FROM tfstate_try_lock('$name/durable')"
+		),
+		't|t',
+		"$crash: and to be had again, with a larger fence");
+	sql("SELECT tfstate_force_unlock('$name/durable')");
+	return;
+}
+
+# After kill -9 of one backend the server restarts by itself.
+sub wait_for_restart
+{
+	my ($killed) = @_;
+
+	wait_for(
+		'the server to come back',
+		sub {
+			my $gone = '';
+
+			# A psql that cannot connect may be gone before it is given the query.
+			eval {
+				$node->psql('postgres',
+					"SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $killed)",
+					stdout => \$gone);
+			};
+			return $gone eq 't';
+		});
+	return;
+}
+
+# kill -9 of the clients
+{
+	my ($durable, $session, @fences) = take_both('client');
+
+	$durable->kill9;
+	$session->kill9;
+	wait_for('the backends to end', sub { manager_locks($node) == 0 });
+	check_both('client', $durable->{pid}, \@fences, 'kill -9 of the clients');
+}
+
+# kill -9 of a client in a transaction: not even the durable lock is held.
+{
+	my $client = session($node);
+
+	$client->query_safe("BEGIN; SELECT tfstate_lock('client/open')");
+	$client->kill9;
+	wait_for('the backend to end', sub { manager_locks($node) == 0 });
+	is(sql("SELECT locked FROM tfstate_try_lock('client/open')"),
+		't', 'kill -9 of a client in a transaction: its lock is not held');
+	sql("SELECT tfstate_force_unlock('client/open')");
+}
+
+# kill -9 of the backend that holds the session lock
+{
+	my ($durable, $session, @fences) = take_both('backend');
+
+	kill('KILL', $session->{pid});
+	$_->kill9 foreach $durable, $session;
+	wait_for_restart($session->{pid});
+	check_both('backend', $durable->{pid}, \@fences, 'kill -9 of a backend');
+}
+
+# kill -9 of a backend that waits, as the first in line
+{
+	my ($durable, $session, @fences) = take_both('waiter');
+	my $waiter = session($node);
+
+	$waiter->send("SELECT tfstate_lock('waiter/durable', wait => NULL)");
+	wait_for('the waiter',
+		sub { waiting_pids($node, 'waiter/durable') eq $waiter->{pid} });
+	kill('KILL', $waiter->{pid});
+	$_->kill9 foreach $durable, $session, $waiter;
+	wait_for_restart($waiter->{pid});
+	check_both('waiter', $durable->{pid}, \@fences,
+		'kill -9 of the backend of a waiter');
+}
+
+# kill -9 of the postmaster
+{
+	my ($durable, $session, @fences) = take_both('postmaster');
+
+	$node->kill9;
+	$_->kill9 foreach $durable, $session;
+	# A new one cannot start while a child of the old one is left.
+	wait_for(
+		'the server to start',
+		sub {
+			$node->start(fail_ok => 1) and return 1;
+			$node->stop('fast', fail_ok => 1);
+			return 0;
+		});
+	check_both('postmaster', $durable->{pid}, \@fences,
+		'kill -9 of the postmaster');
+}
+
+# An immediate shutdown right after the acknowledgement
+{
+	my ($durable, $session, @fences) = take_both('immediate');
+
+	$node->stop('immediate');
+	$_->kill9 foreach $durable, $session;
+	$node->start;
+	check_both('immediate', $durable->{pid}, \@fences, 'immediate shutdown');
+}
+
+# What else is acknowledged of a durable lock: that it is renewed, and that another session
+# of its run has adopted it.
+{
+	sql("SELECT tfstate_attach('tf', 'states')");
+	my $L = q(SET application_name = 'tfstate-run:00000001-0000-4000-8000-000000000000';
+		SET tfstate.mode = durable;
+		SELECT tfstate_pg.pg_try_advisory_lock(id) FROM tf.states WHERE name = 'default');
+	my $renewed = session($node);
+	my $id = $renewed->query_safe("SELECT id FROM tfstate_lock('renewed', ttl => '1 h')");
+
+	$renewed->query_safe("SELECT tfstate_renew('renewed', '$id', '5 h')");
+	$node->stop('immediate');
+	$renewed->kill9;
+	$node->start;
+	is(sql("SELECT expires_at - now() > '4 h' FROM tfstate_holders('renewed')"),
+		't', 'immediate shutdown: a lease that was renewed is');
+
+	my ($first, $second) = map { session($node) } 1, 2;
+	$first->query_safe($L);
+	$first->kill9;
+	wait_for('the first session to end',
+		sub { sql("SELECT NOT session_alive FROM tfstate_holders('tf.states/default')") eq 't' });
+	$second->query_safe($L);
+	$node->stop('immediate');
+	$second->kill9;
+	$node->start;
+	is(sql("SELECT pid FROM tfstate_holders('tf.states/default')"),
+		$second->{pid}, 'immediate shutdown: a lock that was adopted is');
+	sql("SELECT tfstate_force_unlock(l) FROM unnest('{renewed,tf.states/default}'::text[]) l");
+}
+
+# A clean restart keeps the rows in the unlogged table.  They are not shown as
+# held; who locks next reclaims them.
+{
+	my ($durable, $session, @fences) = take_both('clean');
+	my $id = $session->query_safe("SELECT id FROM tfstate_holders('clean/session')");
+
+	$node->restart;
+	$_->kill9 foreach $durable, $session;
+	is(sql("SELECT count(*) FROM tfstate_session_lock WHERE id = '$id'"),
+		1, 'clean restart: the row of the session lock is there');
+	is( sql("SET tfstate.history = 'all'; SELECT locked FROM tfstate_try_lock('clean/session')"
+		),
+		't',
+		'clean restart: the session lock is to be had');
+	is(sql("SELECT mode, how FROM tfstate_history('clean/session') WHERE id = '$id'"),
+		'session|reclaimed', 'clean restart: which reclaimed it');
+	is(sql("SELECT count(*) FROM tfstate_session_lock WHERE id = '$id'"),
+		0, 'clean restart: the row of the session lock is gone');
+	sql("SELECT tfstate_force_unlock('clean/session')");
+	check_both('clean', $durable->{pid}, \@fences, 'clean restart');
+}
+
+# Fences.  The server writes a sequence to WAL once in 32 values: crash after
+# each count of session locks from one after a batch began to the next batch,
+# while nothing else is ever flushed.  The largest fence is always remembered,
+# also the one of a lock that was not committed, for its holder has seen it and
+# may have shown it to a store.
+{
+	my $last = 0;
+	my ($repeated, $smaller) = (0, 0);
+
+	foreach my $count (1, 2, 3, 31, 32, 33, 40)
+	{
+		my $client = session($node);
+
+		my $first;
+		foreach my $i (1 .. $count)
+		{
+			my $fence = $client->query_safe(
+				"SELECT fence FROM tfstate_lock('fence/$i', '{}', 'session')");
+
+			$smaller++ if $fence <= $last;
+			$last = $fence;
+		}
+		$node->stop('immediate');
+		$client->kill9;
+		$node->start;
+	}
+	is($smaller, 0,
+		'fences of acknowledged session locks grow over immediate shutdowns');
+
+	foreach my $end ('open transaction', 'rollback')
+	{
+		my $grown = 1;
+
+		foreach my $count (1, 2, 32, 33)
+		{
+			my $client = session($node);
+			my $fence;
+
+			$client->query_safe('BEGIN');
+			foreach my $i (1 .. $count)
+			{
+				$fence = $client->query_safe(
+					"SELECT fence FROM tfstate_lock('open/$i', '{}', 'session')");
+				$grown = 0 if $fence <= $last;
+				$last = $fence;
+			}
+			$client->query_safe('ROLLBACK') if $end eq 'rollback';
+			$node->stop('immediate');
+			$client->kill9;
+			$node->start;
+		}
+		ok($grown, "fences that were returned before a crash are not given out again: $end");
+	}
+	ok(sql("SELECT fence FROM tfstate_lock('fence/1', '{}', 'session')") > $last,
+		'and the last one is larger than all');
+}
+
+# Many clients, and an immediate shutdown in the middle: every lock that one of
+# them has seen acknowledged is there afterwards, with its fence, and no fence
+# has been given out twice.
+{
+	my $clients = 6;
+	my %fence_of;
+	my ($rounds, $acknowledged, $lost, $doubled) = (10, 0, 0, 0);
+
+	foreach my $round (1 .. $rounds)
+	{
+		my @clients = map { session($node) } 1 .. $clients;
+		my %held;
+
+		# Each takes and keeps locks, durable ones and some in session mode,
+		# until its server is gone.
+		foreach my $i (0 .. $#clients)
+		{
+			my $script = '';
+
+			foreach my $n (1 .. 400)
+			{
+				my $lockid = "many/$round/$i/$n";
+				my $mode = $n % 3 ? 'durable' : 'session';
+
+				$script .=
+				  "SELECT 'got', '$mode', '$lockid', fence FROM tfstate_lock('$lockid', '{}', '$mode');\n";
+			}
+			$clients[$i]->send($script);
+		}
+		wait_for('some locks',
+			sub {
+				$_->is_done foreach @clients;
+				(grep { $_->{out} =~ /^got/m } @clients) == $clients;
+			});
+		$node->stop('immediate');
+		foreach my $client (@clients)
+		{
+			$client->result;
+			while ($client->{out} =~ /^got\|(\w+)\|(\S+)\|(\d+)$/mg)
+			{
+				$held{$2} = $3 if $1 eq 'durable';
+				$doubled++ if exists $fence_of{$3};
+				$fence_of{$3} = $2;
+			}
+			$client->kill9;
+		}
+		$node->start;
+
+		my %found = map { split(/\|/, $_) } split(/\n/,
+			sql("SELECT lockid, fence FROM tfstate_holders('many/$round/*')"));
+		$acknowledged += keys %held;
+		$lost += grep { !defined $found{$_} || $found{$_} != $held{$_} } keys %held;
+	}
+	ok($acknowledged >= $rounds, 'some durable locks were acknowledged');
+	is($lost, 0, 'none of them was lost in an immediate shutdown');
+	is($doubled, 0, 'no fence was given out twice');
+	note("$acknowledged durable locks in $rounds shutdowns");
+}
+
+done_testing();

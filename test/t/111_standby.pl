@@ -1,0 +1,453 @@
+# A hot standby shows the locks and refuses to change them; after a failover
+# durable locks are still held and fences go on growing, behind a synchronous
+# standby even where the caller runs with synchronous_commit off.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use TestServer;
+
+my $primary = tfstate_node('primary', init => { allows_streaming => 1 });
+
+# Nothing but a commit that waits for its flush writes WAL to disk in time.
+$primary->append_conf(
+	'postgresql.conf', qq(
+max_prepared_transactions = 10
+wal_writer_delay = 10s
+wal_writer_flush_after = 0
+));
+$primary->restart;
+$primary->backup('base');
+
+sub new_standby
+{
+	my ($name) = @_;
+	my $standby = PostgreSQL::Test::Cluster->new($name);
+
+	$standby->init_from_backup($primary, 'base', has_streaming => 1);
+	$standby->start;
+	return $standby;
+}
+
+# A standby that the primary waits for.
+sub new_synchronous_standby
+{
+	my ($name) = @_;
+	my $standby = new_standby($name);
+
+	$primary->safe_psql('postgres',
+		"ALTER SYSTEM SET synchronous_standby_names = '$name'");
+	$primary->reload;
+	$primary->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = '$name' AND sync_state = 'sync'"
+	) or die 'the standby does not become synchronous';
+	return $standby;
+}
+
+# The process that receives WAL on a standby.
+sub receiver_pid
+{
+	my ($standby) = @_;
+
+	return $standby->safe_psql('postgres',
+		'SELECT pid FROM pg_stat_wal_receiver');
+}
+
+# What a session of the primary waits for.
+sub wait_event
+{
+	my ($client) = @_;
+
+	return $primary->safe_psql('postgres',
+		"SELECT wait_event FROM pg_stat_activity WHERE pid = $client->{pid}");
+}
+
+# Wait until a session of the primary waits for a synchronous standby.
+sub wait_for_standby
+{
+	my ($client) = @_;
+
+	wait_for('the wait for the standby',
+		sub { wait_event($client) eq 'SyncRep' });
+	return;
+}
+
+my $standby = new_standby('standby');
+my $holder = session($primary, name => 'holder');
+my $waiter = session($primary);
+
+$primary->safe_psql('postgres', "CREATE ROLE lock_viewer LOGIN");
+$primary->safe_psql('postgres',
+	"SELECT tfstate_grant('lock_viewer', 'standby/durable', 'view')");
+my ($id, $fence) = split(
+	/\|/,
+	$holder->query_safe(
+		q(SELECT id, fence FROM tfstate_lock('standby/durable', '{"Who": "alice"}'))
+	));
+$holder->query_safe("SELECT tfstate_lock('standby/session', '{}', 'session')");
+$holder->query_safe("SELECT tfstate_lock('standby/finished')");
+$holder->query_safe("SELECT tfstate_unlock('standby/finished')");
+$waiter->send("SELECT tfstate_lock('standby/durable', wait => NULL)");
+wait_for('the waiter',
+	sub { waiting_pids($primary, 'standby/durable') eq $waiter->{pid} });
+$holder->query_safe("SELECT tfstate_attach('standby', 'states', guard => 'on')");
+$holder->query_safe(
+	q(INSERT INTO standby.states (name, data) VALUES ('prod', '{"serial": 1, "lineage": "a"}')));
+$holder->query_safe(
+	q(UPDATE standby.states SET data = '{"serial": 2, "lineage": "a"}' WHERE name = 'prod'));
+
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+
+# The views
+is( $standby->safe_psql('postgres',
+		q(SELECT lockid, who, mode, session_alive IS NULL, waiters IS NULL, id, fence FROM tfstate_holders)
+	),
+	"standby/durable|alice|durable|t|t|$id|$fence",
+	'tfstate_holders shows durable locks, and of their sessions nothing');
+is( $standby->safe_psql('postgres',
+		"SELECT lockid, id FROM tfstate_holders('standby/d*')"),
+	"standby/durable|$id",
+	'so does its twin');
+is($standby->safe_psql('postgres', 'SELECT count(*) FROM tfstate_waiters'),
+	0, 'tfstate_waiters is empty');
+is( $standby->safe_psql('postgres',
+		"SELECT count(*) FROM tfstate_waiters('standby/durable')"),
+	0,
+	'so is its twin');
+is( $standby->safe_psql('postgres',
+		'SELECT lockid, mode, how FROM tfstate_history'),
+	'standby/finished|durable|unlock',
+	'tfstate_history shows what is finished');
+is( $standby->safe_psql('postgres',
+		'SELECT role, pattern, privilege FROM tfstate_grants'),
+	'lock_viewer|standby/durable|view',
+	'tfstate_grants shows the grants');
+is( $standby->safe_psql(
+		'postgres', 'SELECT lockid FROM tfstate_holders',
+		extra_params => [ '-U', 'lock_viewer' ]),
+	'standby/durable',
+	'and they count there');
+
+# The states
+is( $standby->safe_psql(
+		'postgres',
+		"SELECT workspace, serial, locked_by FROM tfstate_workspaces WHERE workspace ~ 'prod'"
+	),
+	'standby.states/prod|2|',
+	'tfstate_workspaces shows the workspaces');
+is( $standby->safe_psql(
+		'postgres',
+		"SELECT count(*) FROM tfstate_check() WHERE object IS DISTINCT FROM 'server'"
+	),
+	$primary->safe_psql(
+		'postgres',
+		"SELECT count(*) FROM tfstate_check() WHERE object IS DISTINCT FROM 'server'"
+	),
+	'tfstate_check() tells what it tells on the primary');
+is( $standby->safe_psql(
+		'postgres',
+		"SELECT number, tfstate_version(workspace, number) FROM tfstate_versions('*/prod') ORDER BY number"
+	),
+	qq(1|{"serial": 1, "lineage": "a"}\n2|{"serial": 2, "lineage": "a"}),
+	'versions are there');
+is( $standby->safe_psql('postgres',
+		'SELECT count(*) FROM tfstate_verify(versions => true)'),
+	0, 'and verify');
+
+# What would write
+my $reader = session($standby);
+foreach my $call (
+	"SELECT tfstate_lock('standby/durable')",
+	"SELECT tfstate_lock('standby/new', '{}', 'session')",
+	"SELECT tfstate_try_lock('standby/new')",
+	"SELECT tfstate_try_lock('standby/new', '{}', 'session', '1s')",
+	"CALL tfstate_wait_lock('standby/new')",
+	"SELECT tfstate_unlock('standby/durable', '$id')",
+	"SELECT tfstate_renew('standby/durable', '$id')",
+	"SELECT tfstate_force_unlock('standby/durable')",
+	"SELECT tfstate_force_unlock('standby/durable', terminate => true)",
+	"SELECT tfstate_grant('lock_viewer')",
+	"SELECT tfstate_revoke('lock_viewer', 'standby/durable', 'view')",
+	"SELECT tfstate_rollback('standby.states/prod', 1)",
+	"SELECT tfstate_undelete('standby.states/prod')",
+	"SELECT tfstate_repair('standby.states/prod')",
+	'SELECT tfstate_prune(keep_versions => 1)',
+	"SELECT tfstate_attach('tf', 'states')",
+	"SELECT tfstate_detach('tf', 'states')")
+{
+	$reader->query($call);
+	is($reader->sqlstate, '25006', "refused: $call");
+}
+$reader->query("SELECT tfstate_lock('standby/durable')");
+like(
+	$reader->{err},
+	qr/cannot execute tfstate_lock\(\) during recovery/,
+	'in the words of the server');
+is( $standby->safe_psql('postgres',
+		"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
+	0,
+	'and nothing is left in the lock manager');
+$reader->quit;
+
+# Failover of an asynchronous standby that has everything: fences of both modes
+# from before it are not given out again.
+$primary->safe_psql('postgres',
+	"SELECT tfstate_try_lock('standby/fence' || i, '{}', 'session') FROM generate_series(1, 40) i"
+);
+my $last_fence = $primary->safe_psql('postgres',
+	"SELECT fence FROM tfstate_lock('standby/last')");
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('flush'));
+$standby->promote;
+is( $standby->safe_psql('postgres',
+		'SELECT lockid, id, session_alive FROM tfstate_holders ORDER BY 1'),
+	"standby/durable|$id|f\nstandby/last|"
+	  . $primary->safe_psql('postgres',
+		"SELECT id FROM tfstate_holders('standby/last')")
+	  . '|f',
+	'promoted: durable locks are held, session locks are not');
+is( $standby->safe_psql('postgres',
+		"SELECT locked, fence = $fence FROM tfstate_try_lock('standby/durable')"),
+	'f|t',
+	'promoted: the durable lock is refused');
+foreach my $mode ('session', 'durable')
+{
+	is( $standby->safe_psql(
+			'postgres',
+			"SELECT locked, fence > $last_fence FROM tfstate_try_lock('standby/session', '{}', '$mode')"
+		),
+		't|t',
+		"promoted: the session lock is free in $mode mode, with a larger fence");
+}
+is( $standby->safe_psql('postgres',
+		"SELECT tfstate_unlock('standby/durable', '$id') ->> 'Who'"),
+	'alice',
+	'promoted: the durable lock is released by its ID');
+is( $standby->safe_psql('postgres',
+		"SELECT locked, fence > $last_fence FROM tfstate_try_lock('standby/durable')"
+	),
+	't|t',
+	'promoted: and to be had again, with a larger fence');
+$standby->stop;
+$primary->safe_psql('postgres', "SELECT pg_terminate_backend($waiter->{pid})");
+$_->kill9 foreach $holder, $waiter;
+
+# Synchronous standbys.  Each round: acknowledged locks, the primary dies at
+# once, and the standby takes over; it has every acknowledged durable lock, and
+# gives out no fence of before, not even those of session locks.
+foreach my $level ('off', 'remote_write')
+{
+	my $name = "sync_$level";
+	my $sync = new_synchronous_standby($name);
+	my $client = session($primary);
+	my (@expected, $last);
+
+	$client->query_safe("SET synchronous_commit = '$level'");
+
+	# While the standby receives nothing, no lock is acknowledged.
+	my $receiver = receiver_pid($sync);
+	foreach my $lockid ("$level/1", "$level/2")
+	{
+		kill('STOP', $receiver);
+		$client->send("SELECT fence FROM tfstate_lock('$lockid')");
+		wait_for_standby($client);
+		is($client->is_done, '',
+			"synchronous_commit $level: a durable lock waits for the standby");
+		kill('CONT', $receiver);
+		push @expected, "$lockid|" . $client->result;
+	}
+	# Nor is one prepared.
+	$client->query_safe("BEGIN; SELECT tfstate_lock('prepared/$level')");
+	kill('STOP', $receiver);
+	$client->send("PREPARE TRANSACTION '$level'");
+	wait_for_standby($client);
+	is($client->is_done, '',
+		"synchronous_commit $level: a prepared lock waits for the standby");
+	kill('CONT', $receiver);
+	$client->result;
+	# Nor is a fence shown whose wait is canceled, in a transaction that has yet
+	# to commit.
+	kill('STOP', $receiver);
+	$client->query_safe('BEGIN');
+	$client->query_safe("SET LOCAL statement_timeout = '200ms'");
+	$client->query(
+		"SELECT tfstate_lock('$level/canceled/' || i, '{}', 'session') FROM generate_series(1, 40) i"
+	);
+	is($client->sqlstate, '57014',
+		"synchronous_commit $level: no fence without the standby");
+	$client->query_safe('ROLLBACK');
+	kill('CONT', $receiver);
+
+	# Two fences of one batch do not wait for the same place in WAL at the same time,
+	# which the server does not allow.  Nor does the end of the first wait by a cancel
+	# let the other one have its fence.  After a checkpoint a batch is written anew.
+	my @batch = map { session($primary) } (1, 2);
+	kill('STOP', $receiver);
+	$primary->safe_psql('postgres', 'CHECKPOINT');
+	$batch[$_]->send("SELECT tfstate_lock('$level/batch/$_', '{}', 'session')")
+	  foreach (0, 1);
+	wait_for('the wait of both',
+		sub { !grep { wait_event($_) !~ /^(SyncRep|relation)$/ } @batch });
+	is(join(' ', sort(map { wait_event($_) } @batch)),
+		'SyncRep relation',
+		"synchronous_commit $level: one fence of a batch waits for the standby");
+	@batch = reverse(@batch) if wait_event($batch[0]) ne 'SyncRep';
+	$primary->safe_psql('postgres',
+		"SELECT pg_cancel_backend($batch[0]->{pid})");
+	$batch[0]->result;
+	like(
+		$batch[0]->{err},
+		qr/57014: canceling wait for synchronous replication of a fence/,
+		"synchronous_commit $level: its wait is canceled");
+	wait_for_standby($batch[1]);
+	is($batch[1]->is_done, '',
+		"synchronous_commit $level: and then the other one waits for the standby");
+	kill('CONT', $receiver);
+	$batch[1]->result;
+
+	# A session lock writes nothing that has to be safe, but its fence has to be.
+	# The server writes a sequence to WAL once in 32 values: of 40 session locks
+	# one waits for the standby.
+	kill('STOP', $receiver);
+	$client->send(
+		"SELECT max(fence) FROM generate_series(1, 40) i, tfstate_lock('$level/session/' || i, '{}', 'session')"
+	);
+	wait_for_standby($client);
+	is($client->is_done, '',
+		"synchronous_commit $level: a fence waits for the standby");
+	kill('CONT', $receiver);
+	$last = $client->result;
+	$primary->stop('immediate');
+	$client->kill9;
+	$sync->promote;
+	is( $sync->safe_psql('postgres',
+			"SELECT lockid, fence FROM tfstate_holders('$level/*') ORDER BY 1"),
+		join("\n", @expected),
+		"synchronous_commit $level: the standby has the acknowledged durable locks"
+	);
+	is( $sync->safe_psql('postgres',
+			"SELECT locked FROM tfstate_try_lock('prepared/$level')"),
+		'f',
+		"synchronous_commit $level: nobody takes the one that is prepared");
+	$sync->safe_psql('postgres', "COMMIT PREPARED '$level'");
+	is( $sync->safe_psql('postgres',
+			"SELECT count(*) FROM tfstate_holders('prepared/$level')"),
+		'1',
+		"synchronous_commit $level: and it can be committed there");
+	is( $sync->safe_psql('postgres',
+			"SELECT fence > $last FROM tfstate_lock('$level/next', '{}', 'session')"
+		),
+		't',
+		"synchronous_commit $level: and gives out no fence of before");
+	$sync->stop;
+	$primary->start;
+	$primary->safe_psql('postgres',
+		"SET synchronous_commit = local; ROLLBACK PREPARED '$level'");
+}
+
+# An unlock that somebody waits for is handed over before the standby has it, and
+# returns when it has.  Not so where others would see more of the transaction than
+# the unlock, and what nobody waits for is not seen before either.
+my $sync = new_synchronous_standby('sync_hand_over');
+my $receiver = receiver_pid($sync);
+
+$primary->safe_psql('postgres', 'CREATE TABLE other (i int)');
+foreach my $case (
+	{
+		name => 'unlock',
+		sql => q(SELECT tfstate_unlock('hand/over')),
+		early => 1
+	},
+	{
+		name => 'unlock in a transaction block',
+		sql => q(BEGIN; SELECT tfstate_unlock('hand/over'); COMMIT),
+		early => 1
+	},
+	{
+		name => 'two unlocks and a savepoint',
+		sql =>
+		  q(BEGIN; SAVEPOINT s; SELECT tfstate_unlock('hand/over'); RELEASE s; SELECT tfstate_unlock('hand/second'); COMMIT),
+		early => 1
+	},
+	{
+		name => 'unlock without a waiter',
+		sql => q(SELECT tfstate_unlock('hand/over')),
+		alone => 1
+	},
+	{
+		name => 'unlock after another write',
+		sql =>
+		  q(BEGIN; INSERT INTO other VALUES (1); SELECT tfstate_unlock('hand/over'); COMMIT)
+	},
+	{
+		name => 'unlock before another write',
+		sql =>
+		  q(BEGIN; SELECT tfstate_unlock('hand/over'); INSERT INTO other VALUES (1); COMMIT)
+	},
+	{
+		name => 'unlock between two writes',
+		sql =>
+		  q(BEGIN; INSERT INTO other VALUES (1); SELECT tfstate_unlock('hand/over'); SELECT tfstate_unlock('hand/second'); COMMIT)
+	},
+	{
+		name => 'unlock and lock',
+		sql =>
+		  q(BEGIN; SELECT tfstate_unlock('hand/over'); SELECT tfstate_lock('hand/third'); COMMIT)
+	},
+	{
+		name => 'unlock after a savepoint that wrote',
+		sql =>
+		  q(BEGIN; SAVEPOINT s; INSERT INTO other VALUES (1); ROLLBACK TO s; SELECT tfstate_unlock('hand/over'); COMMIT)
+	})
+{
+	my $client = session($primary);
+	my $next = session($primary);
+	my $observer = session($primary);
+
+	$client->query_safe("SELECT tfstate_lock('hand/over')");
+	$client->query_safe("SELECT tfstate_lock('hand/second')");
+
+	# The next fences must not be the ones that wait for the standby.
+	$observer->query_safe(
+		"SELECT count(nextval('tfstate_fence')) FROM generate_series(0, (SELECT CASE WHEN log_cnt < 4 THEN log_cnt ELSE -1 END FROM tfstate_fence))"
+	);
+	if (!$case->{alone})
+	{
+		$next->send(
+			"SELECT tfstate_lock('hand/over', '{}', 'session', NULL)");
+		wait_for('the waiter',
+			sub { waiting_pids($primary, 'hand/over') eq $next->{pid} });
+	}
+	kill('STOP', $receiver);
+	$client->send($case->{sql});
+	wait_for_standby($client);
+	if ($case->{early})
+	{
+		like($next->result, qr/^\(.*,\d+\)$/,
+			"$case->{name}: handed over while it waits for the standby");
+	}
+	else
+	{
+		is( $observer->query_safe(
+				"SELECT lockid, mode FROM tfstate_holders('hand/over')"),
+			'hand/over|durable',
+			"$case->{name}: nobody sees it while it waits for the standby");
+		ok($case->{alone} || !$next->is_done,
+			"$case->{name}: and nobody has the lock");
+	}
+	ok(!$client->is_done, "$case->{name}: does not return before");
+	kill('CONT', $receiver);
+	$client->result;
+	is($client->query_safe('SHOW synchronous_commit'),
+		'on', "$case->{name}: synchronous_commit is as before");
+	$next->result if !$case->{early} && !$case->{alone};
+	$_->quit foreach $client, $next, $observer;
+	$primary->safe_psql('postgres',
+		"SELECT tfstate_force_unlock(lockid) FROM tfstate_holders('hand/*')");
+}
+
+done_testing();

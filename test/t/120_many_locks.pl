@@ -1,0 +1,160 @@
+# 100,000 durable locks and 10,000 session locks: everything still works with
+# the server's default of max_locks_per_transaction, and looking at the locks
+# never makes anybody else's try fail.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use PostgreSQL::Test::Utils;
+use Test::More;
+use TestServer;
+use Time::HiRes qw(usleep);
+
+my $durable = 100_000;
+my $sessions = 10;
+my $per_session = 1000;
+my $session_locks = $sessions * $per_session;
+
+my $node = tfstate_node('many', conf => "max_connections = 200\n");
+my $dir = PostgreSQL::Test::Utils::tempdir();
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# The durable locks, 1,000 a transaction
+sql( qq(
+SET synchronous_commit = off;
+DO \$\$
+BEGIN
+	FOR i IN 0 .. $durable - 1 LOOP
+		PERFORM tfstate_lock('many/durable/' || i);
+		IF i % 1000 = 999 THEN
+			COMMIT;
+		END IF;
+	END LOOP;
+END
+\$\$));
+is(manager_locks($node), 0, "$durable durable locks are in no lock table");
+
+# The session locks
+my @holders;
+foreach my $n (0 .. $sessions - 1)
+{
+	my $holder = session($node, name => "holder $n");
+
+	$holder->query_safe(
+		"SELECT count(tfstate_lock('many/session/' || i, '{}', 'session')) FROM generate_series($n * $per_session, ($n + 1) * $per_session - 1) i"
+	);
+	push @holders, $holder;
+}
+is(manager_locks($node), $session_locks + $sessions,
+	"$session_locks session locks are in the lock manager");
+
+# One more is an error of ours, and not the server's, which would hit others.
+$holders[0]->query("SELECT tfstate_lock('many/session/more', '{}', 'session')");
+is($holders[0]->sqlstate, '53400', 'a session has a limit of session locks');
+
+# The views
+is( sql('SELECT mode, count(*), count(DISTINCT lockid), bool_and(waiters = 0), sum(session_alive::int) FROM tfstate_holders GROUP BY 1 ORDER BY 1'
+	),
+	"durable|$durable|$durable|t|0\nsession|$session_locks|$session_locks|t|$session_locks",
+	'tfstate_holders shows all of them');
+is(sql("SELECT lockid FROM tfstate_holders('many/durable/77777')"),
+	'many/durable/77777', 'its twin finds a durable one');
+is(sql("SELECT lockid, pid FROM tfstate_holders('many/session/7777')"),
+	"many/session/7777|$holders[7]->{pid}", 'and a session one');
+is(sql("SELECT count(*) FROM tfstate_holders('many/*/77*')"),
+	1111 + 111, 'and all that a pattern matches');
+is(sql('SELECT count(*) FROM tfstate_waiters'), 0, 'nobody waits');
+
+# One durable lock among all is found by index.
+like(
+	sql("EXPLAIN SELECT * FROM tfstate_holders WHERE lockid = 'many/durable/77777'"),
+	qr/Index (Only )?Scan.* on tfstate_durable_lock/,
+	'one lockid is looked up by index');
+
+# Somebody waits, too: for one of each kind.
+my @waiters = map { session($node, name => 'waiter') } 1, 2;
+$waiters[0]->send("SELECT tfstate_lock('many/durable/5', wait => NULL)");
+$waiters[1]->send("SELECT tfstate_lock('many/session/5', wait => NULL)");
+wait_for('the waiters', sub { sql('SELECT count(*) FROM tfstate_waiters') == 2 });
+is( sql('SELECT lockid, "position", pid FROM tfstate_waiters ORDER BY 1'),
+	"many/durable/5|1|$waiters[0]->{pid}\nmany/session/5|1|$waiters[1]->{pid}",
+	'tfstate_waiters finds them among all');
+is( sql('SELECT lockid FROM tfstate_holders WHERE waiters > 0 ORDER BY 1'),
+	"many/durable/5\nmany/session/5",
+	'and tfstate_holders those they wait for');
+
+# Listings in a loop, beside tries on free keys: each try is granted.
+my @tries;
+my @lists = map { session($node, name => 'list') } 1, 2;
+my $listings = 0;
+my $errors = '';
+foreach my $mode ('durable', 'session')
+{
+	my $file = "$dir/$mode.sql";
+
+	append_to_file(
+		$file, "SELECT locked::int AS locked FROM tfstate_try_lock('free/$mode/:client_id', '{}', '$mode') \\gset
+\\if :locked
+SELECT tfstate_unlock('free/$mode/:client_id');
+\\else
+SELECT 'a try was refused'::int;
+\\endif
+");
+	push @tries, "-f", $file;
+}
+my $listing =
+  'SELECT count(*) FROM tfstate_holders; SELECT count(*) FROM tfstate_waiters; SELECT count(*) FROM pg_locks';
+my ($stdout, $stderr) = ('', '');
+my $pgbench = IPC::Run::start(
+	[
+		'pgbench', '-n', '-c', 4, '-t', 500, '-R', 500, @tries, '-h', $node->host, '-p',
+		$node->port, 'postgres'
+	],
+	'>', \$stdout, '2>', \$stderr);
+$_->send($listing) foreach @lists;
+while ($pgbench->pumpable)
+{
+	eval { $pgbench->pump_nb };
+	foreach my $list (grep { $_->is_done } @lists)
+	{
+		$list->result;
+		$errors .= $list->{err};
+		$listings++;
+		$list->send($listing);
+	}
+	usleep(5_000);
+}
+$pgbench->finish;
+$_->result foreach @lists;
+like($stdout, qr{actually processed: 2000/2000},
+	'2000 tries beside listings are granted');
+unlike($stderr, qr/ERROR|aborted/, 'none was refused or failed');
+is($errors, '', 'no listing failed');
+cmp_ok($listings, '>', 4, 'there were listings meanwhile');
+note("$listings listings");
+
+# The sessions end: their locks are free at once, and everything is shown as it
+# is, with the rows that they left.
+sql("SELECT tfstate_force_unlock('many/durable/5')");
+$waiters[0]->result;
+$_->kill9 foreach @holders;
+$waiters[1]->result;
+is($waiters[1]->sqlstate, '', 'the waiter for a session lock gets it');
+wait_for('the sessions to end',
+	sub { sql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'holder%'") == 0 });
+is( sql('SELECT mode, count(*) FROM tfstate_holders GROUP BY 1'),
+	'durable|' . ($durable + 1),
+	'the session locks are not shown after their sessions ended');
+is( sql("SELECT count(*) FROM generate_series(0, $session_locks - 1, 100) i, tfstate_try_lock('many/session/' || i) WHERE locked"
+	),
+	$session_locks / 100,
+	'and are to be had');
+$_->quit foreach @waiters, @lists;
+
+done_testing();

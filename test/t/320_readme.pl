@@ -1,0 +1,148 @@
+# What the README shows of psql is what psql prints: every statement there that has a
+# prompt is run, in this order, after "=>" as a role that may view and read no states.
+# The output is compared, but for IDs, times and what a library of compression decides.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use PostgreSQL::Test::Utils;
+use Test::More;
+use TestServer;
+
+my $node = tfstate_node('readme');
+my $waiter;
+
+# Runs psql without settings of its own, as a user sees it, and returns all that it
+# prints.
+sub psql
+{
+	my ($statements, @options) = @_;
+	local $ENV{PGHOST} = $node->host;
+	local $ENV{PGPORT} = $node->port;
+	local $ENV{PGDATABASE} = 'postgres';
+	my $output = '';
+
+	IPC::Run::run([ 'psql', '-X', @options ], '<', \$statements, '>&', \$output);
+	return $output;
+}
+
+# Replaces what is another one each time, by something of the same width where that
+# has one.
+sub normal
+{
+	my ($text) = @_;
+
+	$text =~ s/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/20c0c4fe-cecc-4368-acbd-2514cee03c88/g;
+	$text =~ s/\d{4}-\d\d-\d\d([ T])/2026-11-23$1/g;
+	$text =~ s/\d\d:\d\d:\d\d/00:00:00/g;
+	# the fraction of a second ends with its last digit that is not 0
+	if ($text =~ s/(?<=00:00:00)[.]\d+(?=[+].*[|])/.123456/g)
+	{
+		$text =~ s/ +/ /g;
+		$text =~ s/-+/-/g;
+		$text =~ s/\d+$/1000/mg;
+	}
+	$text =~ s/(?<=00:00:00)[.]\d+/.123456/g;
+	$text =~ s/\s+$//mg;
+	return "$text\n";
+}
+
+# Writes a state into an attached table as alice does, under its lock.
+sub write_state
+{
+	my ($schema, $state) = @_;
+
+	$node->safe_psql(
+		'postgres', qq(
+		SET tfstate.who = 'alice\@laptop';
+		SELECT tfstate_lock('$schema.states/prod', '{"Operation":"apply"}');
+		INSERT INTO $schema.states (name, data) VALUES ('prod', $state)
+			ON CONFLICT (name) DO UPDATE SET data = EXCLUDED.data;
+		SELECT tfstate_unlock('$schema.states/prod');
+	));
+	return;
+}
+
+# The SQL of a state with the resources and outputs, in JSON.
+sub state_of
+{
+	my ($serial, $resources, $outputs) = @_;
+	return qq('{"version":4,"terraform_version":"1.11.4","serial":$serial,"lineage":"5c3a","outputs":{$outputs},"resources":[$resources]}');
+}
+
+sub instance
+{
+	my ($mode, $type, $name, $rest) = @_;
+	return qq({"mode":"$mode","type":"$type","name":"$name","provider":"provider[\\"registry.terraform.io/hashicorp/aws\\"]","instances":[{$rest}]});
+}
+
+# A state of 5 MB, in which a number differs from serial to serial.
+sub big_state
+{
+	my ($serial) = @_;
+	return qq((SELECT format('{"version":4,"terraform_version":"1.11.4","serial":%s,"lineage":"5c3a","outputs":{},"resources":[%s]}',
+		$serial,
+		string_agg(format('{"mode":"managed","type":"aws_instance","name":"n%s","provider":"aws","instances":[{"attributes":{"id":"i-%s",'
+			'"changed":%s,"tags":"%s"}}]}', n, md5(n::text), CASE n WHEN 1000 THEN $serial ELSE 7 END, (SELECT string_agg(md5(format('%s %s', n, greatest(m, 48))), '') FROM generate_series(1, 58) m)), ','))
+		FROM generate_series(1, 2334) n));
+}
+
+my $vpc = '"attributes":{"id":"vpc-0a1b2c"}';
+
+# What happens before the blocks that are named by the last statement in them.
+my %before = (
+	'FROM tfstate_holders' => sub {
+		$waiter = session($node);
+		$waiter->send("SELECT tfstate_lock('prod/network', wait => '10 min')");
+		wait_for('somebody to wait',
+			sub { $node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_waiters') == 1 });
+	},
+	'FROM tfstate_versions' => sub {
+		$waiter->kill9;
+		$node->safe_psql('postgres', q(SELECT tfstate_detach('terraform_remote_state')));
+		$node->safe_psql('postgres',
+			"INSERT INTO terraform_remote_state.states (name, data) VALUES ('prod', " . big_state(7) . ')');
+		$node->safe_psql('postgres', q(SELECT tfstate_attach('terraform_remote_state')));
+		write_state('terraform_remote_state', big_state(8));
+	},
+	'FROM tfstate_resources' => sub {
+		$node->safe_psql('postgres',
+			q(CREATE ROLE viewer LOGIN; SELECT tfstate_grant('viewer', '*', 'view'), tfstate_attach('network'), tfstate_attach('shop')));
+		write_state('shop', state_of(1, instance('data', 'aws_vpc', 'main', $vpc), ''));
+		write_state('network', state_of(1, instance('managed', 'aws_vpc', 'main', $vpc),
+				'"vpc_id":{"value":"vpc-0a1b2c","type":"string"},"vpn_key":{"value":"old","type":"string","sensitive":true}'));
+		write_state('network', state_of(2, instance('managed', 'aws_vpc', 'main', $vpc) . ','
+				  . instance('managed', 'aws_subnet', 'private', '"index_key":"c","attributes":{"id":"subnet-1"}'),
+				'"vpc_id":{"value":"vpc-0a1b2c","type":"string"},"vpn_key":{"value":"new","type":"string","sensitive":true}'));
+	});
+
+my $readme = slurp_file("$FindBin::RealBin/../../README.md");
+my @blocks = $readme =~ /^((?:    =[#>] .*\n)(?:    .*\n)*)/mg;
+cmp_ok(scalar(@blocks), '>', 5, 'the README has dialogues');
+
+foreach my $block (@blocks)
+{
+	my ($statements, $expected) = ('', '');
+	my $inside = 0;
+
+	$block =~ s/^    //mg;
+	foreach my $line (split(/\n/, $block))
+	{
+		$inside = 1 if $line =~ s/^=[#>] //;
+		$inside ? ($statements .= "$line\n") : ($expected .= "$line\n");
+		$inside = 0 if $line =~ /;$/;
+	}
+	foreach my $key (keys %before)
+	{
+		$before{$key}->() if $statements =~ /\Q$key\E/;
+	}
+	my $output = psql($statements, $block =~ /^=>/ ? ('-U', 'viewer') : (), $statements =~ /tfstate_attach/ ? ('-qAt') : ())
+	  =~ s/^\n//mgr;
+
+	note($output);
+	is(normal($output), normal($expected), $statements =~ s/\s+/ /gr);
+}
+
+done_testing();

@@ -1,0 +1,296 @@
+# What is left of a run of Terraform that is killed, or that loses its connection
+# in the midst of an apply, in each mode.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use Terraform;
+use Test::More;
+use TestServer;
+
+terraform_or_skip();
+
+my $node = terraform_node('killed');
+my $schema = 'prod';
+my $lockid = "$schema.states/default";
+my $uuid = qr/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
+
+attach($node, $schema);
+
+sub project
+{
+	my ($who, %options) = @_;
+	return Terraform->new(
+		$node,
+		schema => $schema,
+		who => $who,
+		options => { map { ("tfstate.$_" => $options{$_}) } keys %options });
+}
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# The only holder, as "who|mode|session_alive".
+sub holder
+{
+	return sql('SELECT who, mode, session_alive FROM tfstate_holders');
+}
+
+# How the holdings of somebody have ended.
+sub ends_of
+{
+	my ($who) = @_;
+	return sql(
+		"SELECT string_agg(how, ' ' ORDER BY fence) FROM tfstate_history('$lockid') WHERE who = '$who'"
+	);
+}
+
+# Ends the sessions of a running Terraform, which keeps running.
+sub terminate
+{
+	my ($who) = @_;
+	my $pid = sql("SELECT pid FROM tfstate_holders WHERE who = '$who'");
+
+	is(sql("SELECT pg_terminate_backend($pid, 60000)"),
+		't', "the connection of $who is terminated");
+	return;
+}
+
+my $bob = project('bob');
+
+# kill -9 of the client, session mode: the lock is free.
+{
+	my $alice = project('alice-session');
+	my $run = $alice->start_slow_apply;
+
+	is(holder(), 'alice-session|session|t', 'session mode: the lock is held');
+	is(($run->kill9)[0], 'signal 9', 'session mode: the client is killed');
+	nothing_held($node, 'session mode: that frees the lock');
+	$bob->apply_ok('session mode: the next run succeeds');
+	is(ends_of('alice-session'), 'reclaimed', 'session mode: history tells');
+	nothing_held($node, 'session mode: no lock is left');
+	$alice->open_gate;
+}
+
+# kill -9 of the client, durable mode: the lock stays until it is forced.
+{
+	my $alice = project('alice-durable', mode => 'durable');
+	my $run = $alice->start_slow_apply;
+
+	is(holder(), 'alice-durable|durable|t', 'durable mode: the lock is held');
+	is(($run->kill9)[0], 'signal 9', 'durable mode: the client is killed');
+	wait_for('the session to end',
+		sub { holder() eq 'alice-durable|durable|f' });
+	is( holder(),
+		'alice-durable|durable|f',
+		'durable mode: the lock is held, and its session known as dead');
+
+	my $output =
+	  $bob->apply_fails('durable mode: the next run', qr/is held by alice-durable: apply since .*\(ID $uuid\)/);
+	my ($id) = $output =~ /is held by alice-durable: .*? \(ID ($uuid)\)/;
+	is(sql('SELECT id FROM tfstate_holders'),
+		$id, 'durable mode: the message has the ID of the lock');
+
+	# Terraform's own command sends nothing that names a lock.
+	$bob->run_ok('durable mode: terraform force-unlock says that it did it',
+		'force-unlock', '-force', $id);
+	is( holder(),
+		'alice-durable|durable|f',
+		'durable mode: and did nothing');
+
+	my ($status, undef, $stderr) = $node->psql('postgres',
+		"SELECT tfstate_force_unlock('$lockid', 'another ID')");
+	isnt($status, 0, 'durable mode: another ID does not release the lock');
+	like(
+		$stderr,
+		qr/is not held under ID "another ID" but by alice-durable: apply/,
+		'durable mode: the message names the holder');
+	is( sql("SELECT tfstate_force_unlock('$lockid', '$id', 'laptop was lost') ->> 'Who'"
+		),
+		'alice-durable',
+		'durable mode: the ID does');
+	is(ends_of('alice-durable'), 'force', 'durable mode: history tells');
+	is( sql("SELECT reason, released_by LIKE current_user || '@%' FROM tfstate_history('$lockid') WHERE id = '$id'"
+		),
+		'laptop was lost|t',
+		'durable mode: and why, and who did it');
+	$bob->apply_ok('durable mode: the next run succeeds');
+	nothing_held($node, 'durable mode: no lock is left');
+	$alice->open_gate;
+}
+
+# The connection breaks in durable mode.  Go connects anew, and tfstate.run_id
+# says that it is the same run: the lock stays, and is released at the end.
+{
+	my $alice = project('alice-run', mode => 'durable', run_id => uuid());
+	my $run = $alice->start_slow_apply;
+	my ($before) = split(/\|/, state_of($node, $schema));
+
+	terminate('alice-run');
+	is( holder(),
+		'alice-run|durable|f',
+		'run_id: the lock outlives its session');
+	$bob->apply_fails('run_id: another run', qr/is held by alice-run: apply/);
+	project('carol', mode => 'durable', run_id => uuid())
+	  ->apply_fails('run_id: a run with another name', qr/is held by alice-run: apply/);
+	$alice->open_gate;
+	my ($status, $output) = $run->finish;
+	is($status, 0, 'run_id: the run succeeds') or diag($output);
+	is(state_of($node, $schema), $before + 1 . '|alice-run',
+		'run_id: and has written its state');
+	is(ends_of('alice-run'), 'unlock', 'run_id: and has released its lock');
+	nothing_held($node, 'run_id: no lock is left');
+}
+
+# A run of the same name that starts after a kill goes on with the lock that the
+# killed one has left.
+{
+	my @same = (mode => 'durable', run_id => uuid());
+	my $alice = project('alice-again', @same);
+	my $run = $alice->start_slow_apply;
+	my $fence = sql('SELECT fence FROM tfstate_holders');
+
+	$run->kill9;
+	wait_for('the session to end',
+		sub { holder() eq 'alice-again|durable|f' });
+	$bob->apply_fails('same run_id: another run',
+		qr/is held by alice-again: apply/);
+	my $again = $alice->start_slow_apply;
+	is(sql('SELECT fence, session_alive FROM tfstate_holders'),
+		"$fence|t", 'same run_id: the lock goes on');
+	$alice->open_gate;
+	my ($status, $output) = $again->finish;
+	is($status, 0, 'same run_id: the run succeeds') or diag($output);
+	is(ends_of('alice-again'), 'unlock', 'same run_id: and releases the lock');
+	nothing_held($node, 'same run_id: no lock is left');
+}
+
+# The connection breaks because the server crashes, and is started again.
+{
+	my $alice = project('alice-crash', mode => 'durable', run_id => uuid());
+	my $run = $alice->start_slow_apply;
+	my ($before) = split(/\|/, state_of($node, $schema));
+
+	$node->stop('immediate');
+	$node->start;
+	is(holder(), 'alice-crash|durable|f', 'crash: the lock is held after it');
+	$bob->apply_fails('crash: another run', qr/is held by alice-crash: apply/);
+	$alice->open_gate;
+	my ($status, $output) = $run->finish;
+	is($status, 0, 'crash: the run succeeds') or diag($output);
+	is(state_of($node, $schema), $before + 1 . '|alice-crash',
+		'crash: and has written its state');
+	is(ends_of('alice-crash'), 'unlock', 'crash: and has released its lock');
+	nothing_held($node, 'crash: no lock is left');
+}
+
+# Without a name the second connection would be somebody else: the run is refused at once,
+# and told what to set.  So is one whose name may be another's.
+foreach my $name (undef, 'job/4711', '%a', 'alice@laptop')
+{
+	my $alice = Terraform->new(
+		$node,
+		schema => $schema,
+		who => 'alice',
+		nameless => 1,
+		options => {
+			'tfstate.mode' => 'durable',
+			defined $name ? ('tfstate.run_id' => $name) : ()
+		});
+	my $test = 'run_id ' . ($name || 'missing');
+
+	$alice->apply_fails($test,
+		defined $name
+		? qr/tfstate\.run_id is "\Q$name\E", which is not a UUID; set another UUID for each run, with PGOPTIONS="-c tfstate\.run_id=\$\(uuidgen\)" say/
+		: qr/tfstate\.mode is "durable" and this run has no name to own its lock by; set PGAPPNAME="tfstate-run:\$\(uuidgen\)", or add/
+	);
+	nothing_held($node, "$test: no lock is taken");
+}
+
+# In session mode the lock is lost with the connection.  If another run has
+# taken it, the first one fails at its end, and the second keeps its lock.
+{
+	my $alice = project('alice-lost');
+	my $carol = project('carol-taker');
+	my $first = $alice->start_slow_apply;
+
+	terminate('alice-lost');
+	is(holder(), '', 'lost lock: it is free');
+	my $second = $carol->start_slow_apply;
+	is(holder(), 'carol-taker|session|t', 'lost lock: another run takes it');
+	$alice->open_gate;
+	my ($status, $output) = $first->finish;
+	is($status, 1, 'lost lock: the first run fails');
+	like(
+		$output,
+		qr/\Q"$lockid" is not held by this run but by carol-taker: apply\E/,
+		'lost lock: and says who has the lock');
+	is( holder(),
+		'carol-taker|session|t',
+		'lost lock: the second run still has it');
+	$carol->open_gate;
+	($status, $output) = $second->finish;
+	is($status, 0, 'lost lock: and succeeds') or diag($output);
+	nothing_held($node, 'lost lock: no lock is left');
+}
+
+# A durable lock can be forced while its holder is at work.  The next run gets it
+# at once, and the first one says at its end that it has lost it.
+{
+	my $alice = project('alice-forced', mode => 'durable');
+	my $carol = project('carol-next', mode => 'durable');
+	my $first = $alice->start_slow_apply;
+	my $id = sql('SELECT id FROM tfstate_holders');
+
+	is(sql("SELECT tfstate_force_unlock('$lockid', '$id') ->> 'Who'"),
+		'alice-forced', 'forced lock: a live holder loses it');
+	$bob->apply_ok('forced lock: a run in session mode gets it');
+	my $second = $carol->start_slow_apply;
+	is(holder(), 'carol-next|durable|t', 'forced lock: one in durable mode, too');
+	$alice->open_gate;
+	my ($status, $output) = $first->finish;
+	is($status, 1, 'forced lock: the first run fails');
+	like(
+		$output,
+		qr/\Q"$lockid" is not held by this run but by carol-next: apply\E/,
+		'forced lock: and says who has the lock');
+	is(holder(), 'carol-next|durable|t', 'forced lock: who still has it');
+	$carol->open_gate;
+	($status, $output) = $second->finish;
+	is($status, 0, 'forced lock: and succeeds') or diag($output);
+	nothing_held($node, 'forced lock: no lock is left');
+}
+
+# A run that is killed in the queue leaves it, and does not get the lock.
+foreach my $mode ('session', 'durable')
+{
+	my $holder = project("holder-$mode", mode => $mode);
+	my $first = project("first-$mode", mode => $mode, wait => '-1');
+	my $second = project("second-$mode", mode => $mode, wait => '-1');
+	my $run = $holder->start_slow_apply;
+	my $killed = $first->start('apply', '-auto-approve');
+
+	wait_for('the first waiter',
+		sub { waiting_pids($node, $lockid) =~ /^\d+$/ });
+	my ($pid) = waiting_pids($node, $lockid);
+	my $waiter = $second->start('apply', '-auto-approve');
+	wait_for('the second waiter',
+		sub { waiting_pids($node, $lockid) =~ /^$pid \d+$/ });
+	$killed->kill9;
+	wait_for('the queue to close up',
+		sub { waiting_pids($node, $lockid) !~ /\b$pid\b/ });
+	like(waiting_pids($node, $lockid),
+		qr/^\d+$/, "$mode: a killed run leaves the queue");
+	is(holder(), "holder-$mode|$mode|t", "$mode: the holder is untouched");
+	$holder->open_gate;
+	is(($run->finish)[0], 0, "$mode: the holder succeeds");
+	is(($waiter->finish)[0], 0, "$mode: and then the other waiter");
+	is(ends_of("first-$mode"), '', "$mode: the killed one never had the lock");
+	nothing_held($node, "$mode: no lock is left");
+}
+
+done_testing();

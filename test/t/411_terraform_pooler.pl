@@ -1,0 +1,288 @@
+# Terraform through PgBouncer in transaction mode: each statement of a run can go to
+# another session, and each session serves many runs.
+#
+# What it takes: a role that tfstate_attach() has made ready for locks in durable mode,
+# which are no session's; a UUID for each run in PGAPPNAME, which PgBouncer passes on,
+# while it refuses PGOPTIONS; and binary_parameters=yes in the connection string, so
+# that a statement with parameters goes to the server in one piece.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Terraform;
+use Test::More;
+use TestServer;
+
+terraform_or_skip();
+
+my $pgbouncer = path_of('pgbouncer');
+plan skip_all => 'pgbouncer is not installed' unless $pgbouncer;
+
+my $node = terraform_node('pooler');
+my $port = PostgreSQL::Test::Cluster::get_free_port();
+my $lockid = 'prod.states/default';
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+sql(q(
+	SELECT tfstate_attach('prod', role => 'terraform', mode => 'durable');
+	ALTER ROLE terraform IN DATABASE postgres SET tfstate.operation = 'a run';
+	CREATE ROLE stock LOGIN;
+));
+plain_table($node, 'plain', 'stock');
+
+# A pool of two sessions for each role.
+my $dir = PostgreSQL::Test::Utils::tempdir_short();
+my $server_port = $node->port;
+
+append_to_file("$dir/users.txt", qq("terraform" ""\n"stock" ""\n));
+append_to_file(
+	"$dir/pgbouncer.ini", qq([databases]
+postgres = host=127.0.0.1 port=$server_port
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = $port
+unix_socket_dir =
+auth_type = trust
+auth_file = $dir/users.txt
+pool_mode = transaction
+default_pool_size = 2
+server_idle_timeout = 600
+server_round_robin = 1
+ignore_startup_parameters = extra_float_digits
+));
+my $log = '';
+my $pooler = IPC::Run::start([ $pgbouncer, "$dir/pgbouncer.ini" ], '>', \$log, '2>&1');
+wait_for('the pooler', sub { $pooler->pump_nb; $log =~ /process up/ });
+
+# The names of the runs of each person, who does one after the other.
+my %run = map { $_ => 'tfstate-run:' . uuid() } qw(alice bob);
+
+sub project
+{
+	my ($who, %params) = @_;
+	my $role = $params{role} || 'terraform';
+	return Terraform->new(
+		$node,
+		schema => 'prod',
+		who => $who,
+		bare => 1,
+		env => {
+			PG_CONN_STR =>
+			  "postgres://$role\@127.0.0.1:$port/postgres?sslmode=disable&binary_parameters=yes",
+			PGAPPNAME => $run{$who} || $who
+		},
+		%params);
+}
+
+# Clients that keep the sessions of the pool of a role busy, by the session.
+my %keepers;
+
+sub pool_of
+{
+	my ($role) = @_;
+
+	$keepers{$role} ||= {};
+	until (keys %{ $keepers{$role} } == 2)
+	{
+		my $keeper = session($node,
+			host => '127.0.0.1',
+			port => $port,
+			user => $role);
+		$keepers{$role}{ $keeper->query_safe('BEGIN; SELECT pg_backend_pid()') } = $keeper;
+	}
+	$_->query_safe('COMMIT') foreach values %{ $keepers{$role} };
+	return sort { $a <=> $b } keys %{ $keepers{$role} };
+}
+
+# From now on only one session of the pool is free: the given one.
+sub use_session
+{
+	my ($role, $free) = @_;
+	my @pids = pool_of($role);
+
+	# a keeper gets whichever session is free, so take both and let one go
+	my %has = map { $_->query_safe('BEGIN; SELECT pg_backend_pid()') => $_ }
+	  values %{ $keepers{$role} };
+	$has{$free}->query_safe('COMMIT');
+	$keepers{$role} = \%has;
+	return;
+}
+
+sub holder
+{
+	return sql('SELECT lockid, role, application_name, mode FROM tfstate_holders');
+}
+
+my @session = pool_of('terraform');
+my @stock_session = pool_of('stock');
+
+# Without tfstate, the second run gets the lock if it comes to the same session, and
+# both write the same serial.
+{
+	my ($first, $second) =
+	  map { project($_, schema => 'plain', role => 'stock') } 'first', 'second';
+
+	use_session('stock', $stock_session[0]);
+	my $run = $first->start_slow_apply;
+	$second->apply_ok('stock: a second run gets the lock');
+	is(state_of($node, 'plain'), '1|second', 'stock: and writes its state');
+	$first->open_gate;
+	$run->succeeds_ok('stock: the first one succeeds, too');
+	is(state_of($node, 'plain'), '1|first', 'stock: and overwrites that state');
+
+	# What goes to another session leaves its lock behind.
+	use_session('stock', $stock_session[0]);
+	$run = $first->start_slow_apply;
+	use_session('stock', $stock_session[1]);
+	$first->open_gate;
+	$run->succeeds_ok('stock: a run that ends in another session succeeds');
+	$second->run_fails('stock: its lock is there for ever',
+		qr/Workspace is already locked: default/, 'plan');
+	pool_of('stock');
+
+	# For comparison, not a test: statements that go to the server in two pieces.
+	$second->{env}{PG_CONN_STR} =~ s/&binary_parameters=yes//;
+	note('without binary_parameters: ' . ($second->run('plan'))[1]);
+}
+
+# With tfstate exactly one has the lock, whatever sessions they come to.
+my ($alice, $bob) = map { project($_) } 'alice', 'bob';
+my $serial = 0;
+
+foreach my $sessions ([ 0, 0 ], [ 0, 1 ], [ 1, 0 ], [ 1, 1 ])
+{
+	my ($taker, $releaser) = @session[@$sessions];
+	my $test = "lock in session $sessions->[0], unlock in session $sessions->[1]";
+
+	foreach my $pair ([ $alice, $bob ], [ $bob, $alice ])
+	{
+		my ($first, $second) = @$pair;
+		my $who = $first->{who};
+
+		use_session('terraform', $taker);
+		my $run = $first->start_slow_apply;
+		is(holder(), "$lockid|terraform|$run{$who}|durable", "$test, $who: has the lock");
+		my $id = sql('SELECT id FROM tfstate_holders');
+		foreach my $pid (@session)
+		{
+			use_session('terraform', $pid);
+			$second->apply_fails("$test, $who: another run",
+				qr/state lock "\Q$lockid\E" is held by terraform\@127\.0\.0\.1: a run since .* \(ID $id\)/);
+			$second->run_fails(
+				"$test, $who: another run with -lock=false",
+				qr/cannot change the state of workspace \S+: its lock is held by terraform\@127\.0\.0\.1: a run since .* \(ID $id\)/,
+				'apply', '-auto-approve', '-lock=false', '-replace=terraform_data.network');
+		}
+		is(holder(), "$lockid|terraform|$run{$who}|durable", "$test, $who: still has the lock");
+		use_session('terraform', $releaser);
+		$first->open_gate;
+		$run->succeeds_ok("$test, $who: succeeds");
+		is(holder(), '', "$test, $who: and has released the lock");
+		is(state_of($node, 'prod'), ++$serial . "|$who", "$test, $who: and has written");
+	}
+}
+is( sql(q(SELECT string_agg(concat_ws(' ', v.serial, v.application_name, v.fence = h.fence), ', ' ORDER BY v.number)
+		    FROM tfstate_versions('prod.*') v LEFT JOIN tfstate_history h ON h.id = v.lock_id WHERE v.number > 1)),
+	join(', ', map { "$_ " . $run{ $_ % 2 ? 'alice' : 'bob' } . ' t' } 1 .. $serial),
+	'each version tells its run, and has the fence of its lock');
+
+# Both sessions free: the runs come and go as the pooler likes.
+pool_of('terraform');
+foreach my $round (1 .. 3)
+{
+	my @runs = map { $_->start('apply', '-auto-approve', '-lock-timeout=120s',
+			'-replace=terraform_data.network') } $alice, $bob;
+
+	$_->succeeds_ok("at the same time, round $round: a run succeeds") foreach @runs;
+}
+is((split(/\|/, state_of($node, 'prod')))[0], $serial + 6,
+	'at the same time: none has overwritten the state of another');
+is( sql(qq(SELECT count(*) FROM (
+			SELECT created < lag(released_at) OVER (ORDER BY fence) AS early
+			  FROM tfstate_history('$lockid')) h WHERE early)),
+	0, 'at the same time: no two had the lock');
+is(holder(), '', 'at the same time: no lock is left');
+
+# A run that is killed keeps its lock; another one of its name goes on with it.
+{
+	my $run = $alice->start_slow_apply;
+
+	$run->kill9;
+	$bob->apply_fails('killed: another run', qr/is held by terraform\@/);
+	is(holder(), "$lockid|terraform|$run{alice}|durable", 'killed: the lock is there');
+	sql("SELECT tfstate_force_unlock('$lockid', id) FROM tfstate_holders");
+	$bob->apply_ok('killed: when it was forced, the next run succeeds');
+	is(holder(), '', 'killed: no lock is left');
+	$alice->open_gate;
+}
+
+# An apply that creates its workspace has the lock of that, wherever it ends.
+foreach my $sessions ([ 0, 0 ], [ 0, 1 ])
+{
+	my $name = "made$sessions->[1]";
+	my $test = "created in session $sessions->[0], unlocked in session $sessions->[1]";
+
+	$_->{env}{TF_WORKSPACE} = $name foreach $alice, $bob;
+	use_session('terraform', $session[ $sessions->[0] ]);
+	my $run = $alice->start_slow_apply;
+	is(holder(), "prod.states/$name|terraform|$run{alice}|durable", "$test: has its lock");
+	$bob->apply_fails("$test: another run",
+		qr/state lock "prod\.states\/$name" is held by terraform\@/);
+	use_session('terraform', $session[ $sessions->[1] ]);
+	$alice->open_gate;
+	$run->succeeds_ok("$test: succeeds");
+	is(holder(), '', "$test: and has released the lock");
+	$bob->apply_ok("$test: the next run succeeds");
+	is(state_of($node, 'prod', $name), '3|bob', "$test: and has written");
+	delete $_->{env}{TF_WORKSPACE} foreach $alice, $bob;
+}
+
+# The commands for workspaces, through both sessions by turns.
+pool_of('terraform');
+foreach my $name ('stage', 'test')
+{
+	$alice->run_ok("workspace new $name", 'workspace', 'new', $name);
+	is(holder(), '', "workspace new $name: no lock is left");
+	$alice->apply_ok("apply in $name");
+	$alice->run_ok("destroy in $name", 'destroy', '-auto-approve');
+	$alice->run_ok('workspace select', 'workspace', 'select', 'default');
+	$alice->run_ok("workspace delete $name", 'workspace', 'delete', $name);
+	is(holder(), '', "workspace delete $name: no lock is left");
+}
+# A name that is no run's, or that the pooler has changed, is refused with what to do.
+{
+	my $nameless = project('carol');
+
+	$nameless->apply_fails('a name that is no run\'s',
+		qr/this run has no name to own its lock by; set PGAPPNAME="tfstate-run:\$\(uuidgen\)"/);
+	append_to_file("$dir/pgbouncer.ini", "application_name_add_host = 1\n");
+	$pooler->signal('HUP');
+	wait_for('the new setting', sub { $pooler->pump_nb; $log =~ /SIGHUP/ });
+	$alice->apply_fails(
+		'application_name_add_host',
+		qr/application_name is "\Q$run{alice}\E - 127\.\S*", which is not "tfstate-run:" with a UUID behind it and nothing else; set PGAPPNAME=\S+, and application_name_add_host = 0 in PgBouncer/
+	);
+	is(holder(), '', 'application_name_add_host: no lock is left');
+}
+
+is(sql(q(SELECT count(*) FROM tfstate_verify('prod.*', true))),
+	0, 'all versions are intact, and the newest are what is in the table');
+
+done_testing();
+
+END
+{
+	# also when a test has died
+	my $status = $?;
+
+	$pooler->kill_kill if $pooler;
+	$? = $status;
+}

@@ -1,0 +1,289 @@
+# What becomes of a run that loses its connection in mid-apply: each cell of the table
+# in doc/lost-connections.md.
+#
+# The connection is lost because its session is ended, because the server is restarted,
+# because the server is away when Terraform wants to write what it has so far (it does
+# that each 20 seconds, and raises the serial with each attempt), or behind a pooler
+# whose connections to the server are ended.  Before the run ends nobody else comes; or
+# another run holds the lock, or has written and ended; in durable mode the other one is
+# turned away, unless an administrator has released the lock by force.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Terraform;
+use Test::More;
+use TestServer;
+use Time::HiRes qw(time sleep);
+
+terraform_or_skip();
+
+# How long after its first change an apply writes what it has so far, at the next one
+my $persist_interval = 20;
+
+my $node = terraform_node('lost_connections');
+my $pooler_port;
+my $pooler;
+
+my $not_held =
+  qr/this session does not hold its lock, or has lost it, and the state was last written by \S+ at \S+ \S+; before pushing errored\.tfstate, compare it with the output of "terraform state pull"/;
+my $forced =
+  qr/this run has lost its lock \(it was released by force\), and the state was last written by/;
+my $held = qr/its lock is held by (?:bob: apply|pooled\@\S+) since/;
+
+# By mode and by what others do: what the run says of its last write, undef if it has
+# its effect.
+my %expected = (
+	session => {
+		nobody => $not_held,
+		holds => $held,
+		ended => $not_held
+	},
+	'no shim' => {
+		nobody => $not_held,
+		holds => $held,
+		ended => $not_held
+	},
+	durable => {
+		nobody => undef,
+		refused => undef,
+		'forced, nobody' => $forced,
+		'forced, holds' => $held,
+		'forced, ended' => $forced
+	});
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# A resource that is there at once, and one whose end is the next change
+sub other_resources
+{
+	return <<'END';
+resource "terraform_data" "at_once" {
+  triggers_replace = "${var.by} ${var.round}"
+}
+
+resource "terraform_data" "first" {
+  input            = var.by
+  triggers_replace = "${var.by} ${var.round}"
+
+  provisioner "local-exec" {
+    command = "while [ -e gate_first ]; do sleep 0.05; done"
+  }
+}
+END
+}
+
+sub project
+{
+	my ($cell, $who, $run) = @_;
+	my %params =
+	    $cell->{event} eq 'pooler'
+	  ? (
+		bare => 1,
+		role => 'pooled',
+		env => {
+			PG_CONN_STR =>
+			  "postgres://pooled\@127.0.0.1:$pooler_port/postgres?sslmode=disable&binary_parameters=yes",
+			PGAPPNAME => "tfstate-run:$run"
+		})
+	  : (
+		stock => $cell->{mode} eq 'no shim' && $who eq 'alice',
+		options => $cell->{mode} eq 'durable'
+		? { 'tfstate.mode' => 'durable', 'tfstate.run_id' => $run }
+		: {});
+	return Terraform->new(
+		$node,
+		schema => $cell->{schema},
+		who => $who,
+		config => Terraform::pg_backend() . Terraform::network() . other_resources(),
+		%params);
+}
+
+# Begins a run in a schema of its own, up to the midst of its apply.
+sub begin_cell
+{
+	my ($event, $mode, $others, %params) = @_;
+	my $cell = {
+		event => $event,
+		mode => $mode,
+		others => $others,
+		test => "$event, $mode, $others",
+		schema => join('_', 'c', map { s/\W+/_/gr } $event, $mode, $others) . ($params{guard} || '')
+	};
+
+	sql("SELECT tfstate_attach('$cell->{schema}', role => '"
+		  . ($event eq 'pooler' ? "pooled', mode => 'durable" : 'terraform')
+		  . "', guard => '" . ($params{guard} || 'require') . "')");
+	$cell->{alice} = project($cell, 'alice', uuid());
+	append_to_file("$cell->{alice}{dir}/gate_first", '') if $event eq 'unheard';
+	$cell->{run} = $cell->{alice}->start_slow_apply;
+	$cell->{begun} = time;
+	return $cell;
+}
+
+# What others do after the connection is lost.  Then lets the run come to its end.
+sub end_cell
+{
+	my ($cell) = @_;
+	my ($test, $schema, $others) = @$cell{qw(test schema others)};
+	my $lockid = "$schema.states/default";
+	my $bob = project($cell, 'bob', uuid());
+	my $other;
+
+	if ($others =~ /^forced/)
+	{
+		my ($status, $out, $notice) = $node->psql('postgres', "SELECT tfstate_force_unlock('$lockid')");
+		like($notice,
+			qr/NOTICE:  the process that held state lock "\Q$lockid\E" may still be at work: \S+.* since .*, application_name "\S+"/,
+			"$test: who releases the lock is told whose process goes on");
+	}
+	$bob->apply_fails("$test: the other run", qr/state lock "\Q$lockid\E" is held by/)
+	  if $others eq 'refused';
+	$bob->apply_ok("$test: the other run") if $others =~ /ended$/;
+	$other = $bob->start_slow_apply if $others =~ /holds$/;
+	my $state = state_of($node, $schema);
+
+	$cell->{alice}->open_gate;
+	return ($state, $bob, $other);
+}
+
+sub check_cell
+{
+	my ($cell) = @_;
+	my ($test, $schema) = @$cell{qw(test schema)};
+	my $expected = $expected{ $cell->{mode} }{ $cell->{others} };
+	my ($state, $bob, $other) = end_cell($cell);
+
+	if ($expected)
+	{
+		my $output = $cell->{run}->fails_ok($test, $expected);
+
+		is(state_of($node, $schema), $state, "$test: has not written");
+		like($cell->{alice}->errored_state, qr/^\d+\|alice$/,
+			"$test: its state is in errored.tfstate");
+	}
+	else
+	{
+		my ($status, $output) = $cell->{run}->finish;
+
+		# that it has not heard of the server once is an error to Terraform
+		is($status, $cell->{event} eq 'unheard' ? 1 : 0, $test) or diag($output);
+		like(state_of($node, $schema), qr/^\d+\|alice$/, "$test: has written");
+		is( sql("SELECT v.fence = h.fence FROM tfstate_versions('$schema.states/default') v JOIN tfstate_history h ON h.id = v.lock_id ORDER BY v.number DESC LIMIT 1"),
+			't',
+			"$test: under its lock");
+	}
+	if ($other)
+	{
+		$bob->open_gate;
+		$other->succeeds_ok("$test: the other run");
+		like(state_of($node, $schema), qr/^\d+\|bob$/, "$test: which has written");
+	}
+	is(sql("SELECT count(*) FROM tfstate_verify('$schema.*', true)"),
+		0, "$test: all versions are intact");
+	return;
+}
+
+# The cells of an event, all of them begun
+sub begin_cells
+{
+	my ($event, @modes) = @_;
+	my @cells;
+
+	foreach my $mode (@modes)
+	{
+		push @cells, begin_cell($event, $mode, $_) foreach sort keys %{ $expected{$mode} };
+	}
+	return @cells;
+}
+
+# The session of each run is ended.
+{
+	my @cells = begin_cells('ended', 'session', 'no shim', 'durable');
+
+	sql("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = 'terraform'");
+	check_cell($_) foreach @cells;
+}
+
+# The server is restarted.
+{
+	my @cells = begin_cells('restarted', 'session', 'no shim', 'durable');
+
+	$node->restart;
+	check_cell($_) foreach @cells;
+}
+
+# The server is away when the runs want to write what they have so far: the next
+# attempt has a serial that nobody else has written, so that the serial tells nothing.
+{
+	my @cells = begin_cells('unheard', 'session', 'no shim', 'durable');
+	my $weak = begin_cell('unheard', 'session', 'ended', guard => 'on');
+
+	sleep(0.1) until time > $weak->{begun} + $persist_interval + 1;
+	$node->stop;
+	foreach my $cell (@cells, $weak)
+	{
+		unlink("$cell->{alice}{dir}/gate_first") or die "gate_first: $!";
+	}
+	foreach my $cell (@cells, $weak)
+	{
+		wait_for("the first resource of $cell->{test}",
+			sub { $cell->{run}->output =~ /terraform_data\.first: Creation complete/ });
+	}
+	sleep(1);
+	$node->start;
+	check_cell($_) foreach @cells;
+
+	# Where the lock is not required, that is a lost update.
+	end_cell($weak);
+	$weak->{run}->finish;
+	like(state_of($node, $weak->{schema}), qr/^\d+\|alice$/,
+		'unheard, not required: the state of the other run is overwritten');
+}
+
+# Through PgBouncer in transaction mode, whose sessions are ended
+SKIP:
+{
+	my $pgbouncer = path_of('pgbouncer');
+	skip 'pgbouncer is not installed', 1 unless $pgbouncer;
+
+	my $dir = PostgreSQL::Test::Utils::tempdir_short();
+	my $server_port = $node->port;
+	my $log = '';
+
+	sql('CREATE ROLE pooled LOGIN');
+	$pooler_port = PostgreSQL::Test::Cluster::get_free_port();
+	append_to_file("$dir/users.txt", qq("pooled" ""\n));
+	append_to_file(
+		"$dir/pgbouncer.ini", qq([databases]
+postgres = host=127.0.0.1 port=$server_port
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = $pooler_port
+unix_socket_dir =
+auth_type = trust
+auth_file = $dir/users.txt
+pool_mode = transaction
+default_pool_size = 3
+server_round_robin = 1
+ignore_startup_parameters = extra_float_digits
+));
+	$pooler = IPC::Run::start([ $pgbouncer, "$dir/pgbouncer.ini" ], '>', \$log, '2>&1');
+	wait_for('the pooler', sub { $pooler->pump_nb; $log =~ /process up/ });
+
+	my @cells = begin_cells('pooler', 'durable');
+	sql("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = 'pooled'");
+	check_cell($_) foreach @cells;
+}
+
+is(sql('SELECT count(*) FROM tfstate_holders'), 0, 'no lock is left');
+$pooler->kill_kill if $pooler;
+
+done_testing();
