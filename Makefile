@@ -5,7 +5,16 @@ MODULE_big = tfstate
 PGFILEDESC = "tfstate - state locks for Terraform, OpenTofu and SQL"
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
-DATA = $(wildcard sql/tfstate--*.sql)
+
+# The install script is put together from its parts, in this order; see sql/install/README.md.
+SCRIPT = sql/tfstate--0.1.sql
+PARTS = head installation role lock_tables privileges locks lock_views shim \
+	state_tables guard workspaces versions resources rights \
+	attach_obstacles attach_table attach_role attach_text attach detach \
+	check_tables check_roles check default_privileges
+DATA_built = $(SCRIPT)
+DATA = $(filter-out $(SCRIPT),$(wildcard sql/tfstate--*.sql))
+
 SHLIB_LINK = -lzstd
 
 REGRESS = $(filter-out tfstate--%,$(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql))))
@@ -21,3 +30,6 @@ include $(PGXS)
 
 # PGXS does not track headers.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)
+
+$(SCRIPT): $(PARTS:%=sql/install/%.sql) Makefile
+	awk 'FNR == 1 && NR != 1 { print "" } { print }' $(filter %.sql,$^) >$@

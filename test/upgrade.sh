@@ -2,7 +2,9 @@
 # test/upgrade.sh [DIRECTORY]
 #
 # Upgrades a cluster with locks, states and versions from PostgreSQL 15 to 18
-# with pg_upgrade, and checks that all is there and works on.
+# with pg_upgrade, and checks that all is there and works on; then updates the
+# extension from the first version that there is a script of, and checks that
+# it has the same objects as a fresh one.
 #
 # No release of Debian has both majors, so this makes a system of its own in
 # DIRECTORY: sid with the PostgreSQL 15 of Debian 12, 2 GB.  One that is there
@@ -175,6 +177,55 @@ show_all() {
 	done
 }
 
+# All objects of the extension, with their definitions, privileges and comments.
+show_objects() {
+	sql "$1" <<-'SQL'
+		SET search_path = pg_catalog;
+		SELECT extversion, obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'tfstate';
+		CREATE TEMP TABLE object AS
+		SELECT classid, objid, pg_describe_object(classid, objid, 0) AS name
+		  FROM pg_depend
+		 WHERE deptype = 'e' AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'tfstate');
+		SELECT o.name, obj_description(o.objid, o.classid::regclass::name),
+			   coalesce(pg_get_functiondef(p.oid), pg_get_viewdef(c.oid)),
+			   coalesce(p.proacl, c.relacl, n.nspacl)
+		  FROM object o
+			   LEFT JOIN pg_proc p ON o.classid = 'pg_proc'::regclass AND p.oid = o.objid
+			   LEFT JOIN pg_class c ON o.classid = 'pg_class'::regclass AND c.oid = o.objid
+			   LEFT JOIN pg_namespace n ON o.classid = 'pg_namespace'::regclass AND n.oid = o.objid
+		 ORDER BY o.name COLLATE "C";
+		SELECT o.name, a.attnum, a.attname, a.atttypid::regtype, a.attnotnull, a.attstorage, a.attcollation,
+			   pg_get_expr(d.adbin, d.adrelid), col_description(a.attrelid, a.attnum)
+		  FROM object o JOIN pg_attribute a ON o.classid = 'pg_class'::regclass AND a.attrelid = o.objid AND a.attnum > 0
+			   LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+		 ORDER BY o.name COLLATE "C", a.attnum;
+		SELECT o.name, pg_get_indexdef(i.indexrelid)
+		  FROM object o JOIN pg_index i ON o.classid = 'pg_class'::regclass AND i.indrelid = o.objid ORDER BY 1, 2;
+		SELECT o.name, c.conname, pg_get_constraintdef(c.oid)
+		  FROM object o JOIN pg_constraint c ON o.classid = 'pg_class'::regclass AND c.conrelid = o.objid ORDER BY 1, 2;
+		SELECT o.name, pg_get_triggerdef(t.oid), t.tgenabled
+		  FROM object o JOIN pg_trigger t ON o.classid = 'pg_class'::regclass AND t.tgrelid = o.objid ORDER BY 1, 2;
+	SQL
+}
+
+update_extension() {
+	local first
+	first=$(query postgres "SELECT version FROM pg_available_extension_versions WHERE name = 'tfstate' ORDER BY string_to_array(version, '.')::int[] LIMIT 1")
+	sql postgres <<-SQL
+		CREATE DATABASE updated;
+		CREATE DATABASE fresh;
+		\c updated
+		CREATE EXTENSION tfstate VERSION '$first';
+		ALTER EXTENSION tfstate UPDATE;
+		\c fresh
+		CREATE EXTENSION tfstate;
+	SQL
+	show_objects updated >"$work/updated"
+	show_objects fresh >"$work/fresh"
+	check 'there are objects to compare' '0|400' "$(grep -c ERROR "$work/fresh" || true)|$(sed -n '400{=;q}' "$work/fresh")"
+	check 'an updated extension is the same as a fresh one' '' "$(diff "$work/fresh" "$work/updated")"
+}
+
 upgrade() {
 	local programs=$work/postgresql/usr/lib/postgresql
 	local options=(-b "$programs/$old/bin" -B "$programs/$new/bin"
@@ -264,6 +315,7 @@ inside() {
 	check_locks
 	check_states
 	check_privileges
+	update_extension
 	stop
 
 	printf '\n%s passed, %s failed\n' $passed $failed

@@ -1,0 +1,121 @@
+--
+-- Tables of Terraform states.  tfstate_attach() works on tables that other roles
+-- own, mostly as a superuser, so nothing that the owner of a table wrote may run
+-- in it: see tfstate_attach_obstacles().  SQL reads the table that is being
+-- attached only, while tfstate_lock_table() holds its name and definition.
+--
+
+CREATE FUNCTION @extschema@.tfstate_check_table_name(schema text, "table" text)
+RETURNS void
+LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF schema IS NULL OR "table" IS NULL THEN
+		RAISE EXCEPTION 'schema and table must not be null'
+			USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF schema = '' OR "table" = '' OR octet_length(schema) > 63 OR octet_length("table") > 63 THEN
+		RAISE EXCEPTION 'schema and table must have 1 to 63 bytes'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	-- A check behind a lock has to see what was there when the lock was granted.
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		RAISE EXCEPTION 'tables can be attached and detached in a READ COMMITTED transaction only'
+			USING ERRCODE = 'invalid_transaction_state',
+				  HINT = 'Begin it with: BEGIN ISOLATION LEVEL READ COMMITTED';
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_table_name(text, text) IS
+'part of tfstate_attach() and tfstate_detach(): check the arguments that name the table';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_table_name(text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_check_attach(
+	role name,
+	mode text,
+	wait interval,
+	guard text,
+	keep_versions integer,
+	keep_age interval)
+RETURNS void
+LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	wrong record;
+BEGIN
+	SELECT * INTO wrong
+	  FROM (VALUES
+		(role = 'public', 'cannot make everybody ready for Terraform', 'Name a role that Terraform connects as.'),
+		(role IS NULL AND (mode IS NOT NULL OR wait IS NOT NULL), 'mode and wait are settings of a role', 'Name it with role => .'),
+		(mode NOT IN ('session', 'durable'), format('unrecognized mode: "%s"', mode), 'Valid modes are "session" and "durable".'),
+		(wait < '0' OR wait > '24 days', 'wait is out of range', 'It can be 0 to 24 days.'),
+		(guard NOT IN ('off', 'on', 'require'), format('unrecognized guard: "%s"', guard), 'Valid values are "off", "on" and "require".'),
+		(keep_versions < 1 AND keep_versions <> -1, 'keep_versions must be 1 or more', '-1 keeps all versions.'),
+		(keep_age < '0' AND keep_age <> '-1', 'keep_age must not be negative', '-1 keeps versions for ever.')
+	  ) w(applies, message, hint)
+	 WHERE applies LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION '%', wrong.message
+			USING ERRCODE = 'invalid_parameter_value', HINT = wrong.hint;
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_roles r WHERE role IS NULL OR r.rolname = role) THEN
+		RAISE EXCEPTION 'role "%" does not exist', role
+			USING ERRCODE = 'undefined_object', HINT = format('Create it with: CREATE ROLE %I LOGIN PASSWORD ...', role);
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_attach(name, text, interval, text, integer, interval) IS
+'part of tfstate_attach(): check the other arguments';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_attach(name, text, interval, text, integer, interval) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_attach(
+	schema text DEFAULT 'terraform_remote_state',
+	"table" text DEFAULT 'states',
+	role name DEFAULT NULL,
+	mode text DEFAULT NULL,
+	wait interval DEFAULT NULL,
+	guard text DEFAULT NULL,
+	keep_versions integer DEFAULT NULL,
+	keep_age interval DEFAULT NULL,
+	default_workspace boolean DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off SET standard_conforming_strings = on SET IntervalStyle = postgres
+AS $$
+#variable_conflict use_variable
+DECLARE
+	rel regclass;
+BEGIN
+	PERFORM @extschema@.tfstate_check_table_name(schema, "table");
+	PERFORM @extschema@.tfstate_check_attach(role, mode, wait, guard, keep_versions, keep_age);
+
+	-- One at a time, for ids that collide are looked for in attached tables.
+	LOCK TABLE @extschema@.tfstate_attached_table IN SHARE ROW EXCLUSIVE MODE;
+	DELETE FROM @extschema@.tfstate_attached_role a
+	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = a.relid) OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.role);
+	DELETE FROM @extschema@.tfstate_attached_table t
+	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid);
+
+	rel := @extschema@.tfstate_lock_table(schema, "table");
+	PERFORM @extschema@.tfstate_raise_obstacle(rel);
+	PERFORM @extschema@.tfstate_record_table(rel, guard, keep_versions, keep_age, default_workspace);
+	-- Before the indexes are made, which such rows would be in the way of, and then the
+	-- ids of other tables, too, which takes columns as Terraform makes them.
+	PERFORM @extschema@.tfstate_raise_row_obstacle(rel);
+	PERFORM @extschema@.tfstate_adopt_columns(rel);
+	PERFORM @extschema@.tfstate_raise_row_obstacle(rel);
+	PERFORM @extschema@.tfstate_advance_sequence(rel);
+	PERFORM @extschema@.tfstate_create_default(rel);
+	PERFORM @extschema@.tfstate_guard_table(rel);
+	IF role IS NOT NULL THEN
+		PERFORM @extschema@.tfstate_attach_role(rel, role, mode, wait);
+	END IF;
+	RETURN @extschema@.tfstate_attach_text(rel, role);
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean) IS
+'put a table of Terraform states under tfstate, creating it where it is missing, and make a role ready to use it';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean) FROM PUBLIC;

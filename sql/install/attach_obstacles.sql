@@ -1,0 +1,202 @@
+--
+-- Why a table cannot be attached.
+--
+
+CREATE FUNCTION @extschema@.tfstate_table_name(rel regclass)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tfstate_table_name'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_table_name(regclass) IS
+'the name of a table as its lockids begin with it, which no setting and no version of the server changes; NULL if it is gone';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_table_name(regclass) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_unique_index(rel regclass, "column" text)
+RETURNS regclass
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT i.indexrelid::regclass
+  FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+ WHERE i.indrelid = rel AND a.attname = "column" AND i.indnkeyatts = 1
+   AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+ ORDER BY EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid), i.indexrelid
+ LIMIT 1
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_unique_index(regclass, text) IS
+'an index that keeps the values of a column apart, one of no constraint if there is a choice';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_unique_index(regclass, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_takes_shared_ids(rel regclass)
+RETURNS boolean
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+				WHERE a.attrelid = rel AND a.attname = 'id'
+				  AND pg_get_expr(d.adbin, d.adrelid) = 'nextval(''public.global_states_id_seq''::regclass)')
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_takes_shared_ids(regclass) IS
+'whether the ids of a table come from the sequence that all tables of states share';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_takes_shared_ids(regclass) FROM PUBLIC;
+
+-- What the owner of a table can have attached to it to run in the session of
+-- whoever writes to it.
+CREATE FUNCTION @extschema@.tfstate_foreign_code(rel regclass)
+RETURNS SETOF text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT pg_describe_object(o.classid, o.objid, 0)
+  FROM (SELECT 'pg_trigger'::regclass AS classid, t.oid AS objid FROM pg_trigger t
+		 WHERE t.tgrelid = rel AND NOT t.tgisinternal
+		   AND t.tgfoid <> '@extschema@.tfstate_guard()'::regprocedure
+		UNION ALL
+		SELECT 'pg_rewrite'::regclass, r.oid FROM pg_rewrite r WHERE r.ev_class = rel
+		UNION ALL
+		SELECT 'pg_constraint'::regclass, c.oid FROM pg_constraint c WHERE c.conrelid = rel AND c.contype = 'c'
+		UNION ALL
+		SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index i
+		 WHERE i.indrelid = rel AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+		UNION ALL
+		SELECT 'pg_attrdef'::regclass, d.oid
+		  FROM pg_attrdef d JOIN pg_attribute a ON (a.attrelid, a.attnum) = (d.adrelid, d.adnum)
+		 WHERE d.adrelid = rel AND a.attname <> 'id'
+		UNION ALL
+		SELECT 'pg_type'::regclass, t.oid FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+		 WHERE a.attrelid = rel AND t.typtype = 'd') o
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_foreign_code(regclass) IS
+'what of others would run in the session of whoever writes to a table';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_foreign_code(regclass) FROM PUBLIC;
+
+-- The code of a superuser, or of the caller, is no obstacle.
+CREATE FUNCTION @extschema@.tfstate_attach_obstacles(
+	rel regclass,
+	OUT sqlstate text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT o.sqlstate, o.problem, o.remedy
+  FROM pg_class c JOIN pg_roles owner ON owner.oid = c.relowner,
+	   LATERAL (VALUES
+		(c.relkind <> 'r', '42809', format('"%s" is not an ordinary table', rel), NULL),
+		(c.relpersistence = 't', '42809', format('table "%s" is temporary', rel), NULL),
+		(c.relpersistence = 'u', '55000', format('table "%s" is unlogged: a crash empties it', rel),
+		 format('ALTER TABLE %s SET LOGGED', rel)),
+		(EXISTS (SELECT FROM pg_inherits i WHERE rel IN (i.inhrelid, i.inhparent)), '42809',
+		 format('table "%s" is a partition, or inherits from another or the other way round', rel), NULL),
+		(EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = rel AND d.deptype = 'e'), '42809',
+		 format('table "%s" belongs to an extension', rel), NULL),
+		(EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4')), '55000',
+		 format('table "%s" has a rule, which keeps Terraform from writing', rel),
+		 (SELECT string_agg(format('DROP RULE %I ON %s', r.rulename, rel), '; ' ORDER BY r.rulename)
+			FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4'))),
+		(c.relrowsecurity, '55000', format('table "%s" has row-level security, which hides states', rel),
+		 format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', rel)),
+		(3 <> (SELECT count(*) FROM pg_attribute a
+				WHERE a.attrelid = rel AND NOT a.attisdropped AND a.attgenerated = ''
+				  AND (a.attname, a.atttypid) IN (('id', 'bigint'::regtype), ('id', 'integer'::regtype),
+												  ('name', 'text'::regtype), ('data', 'text'::regtype))), '42809',
+		 format('table "%s" does not have the columns id bigint, name text and data text', rel), NULL),
+		(NOT owner.rolsuper AND owner.rolname <> current_user AND EXISTS (SELECT FROM @extschema@.tfstate_foreign_code(rel)), '55000',
+		 format('table "%s" has code of role "%s", which would run as "%s": %s', rel, owner.rolname, current_user,
+				(SELECT string_agg(code, ', ' ORDER BY code) FROM @extschema@.tfstate_foreign_code(rel) code)),
+		 NULL)
+	   ) o(applies, sqlstate, problem, remedy)
+ WHERE c.oid = rel AND o.applies
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_attach_obstacles(regclass) IS
+'why a table cannot be one of Terraform states that tfstate looks after';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_obstacles(regclass) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_raise_obstacle(rel regclass)
+RETURNS void
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	obstacle record;
+BEGIN
+	SELECT * INTO obstacle FROM @extschema@.tfstate_attach_obstacles(rel) LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION '%', obstacle.problem
+			USING ERRCODE = obstacle.sqlstate,
+				  HINT = CASE WHEN obstacle.remedy IS NULL THEN 'States are kept in a table as Terraform creates it.'
+							  ELSE format('Run: %s', obstacle.remedy) END;
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_raise_obstacle(regclass) IS
+'part of tfstate_attach(): refuse a table that tfstate cannot look after';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_raise_obstacle(regclass) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_rows(
+	OUT "table" regclass,
+	OUT workspace text,
+	OUT id bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tfstate_rows'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.tfstate_rows() IS
+'the rows of all attached tables; workspace is NULL for one without a name, which is none';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_rows() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_colliding_ids()
+RETURNS SETOF text
+LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH s AS MATERIALIZED (SELECT * FROM @extschema@.tfstate_rows() r WHERE r.workspace IS NOT NULL)
+SELECT format('id %s belongs to workspace "%s" and to "%s"', a.id, a.workspace, b.workspace)
+  FROM s a JOIN s b ON a.id = b.id AND a."table"::oid < b."table"::oid
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_colliding_ids() IS
+'the ids that workspaces of two attached tables have, so that nobody can tell which one Terraform locks';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_colliding_ids() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_row_obstacles(rel regclass)
+RETURNS SETOF text
+LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN QUERY EXECUTE format($query$
+		SELECT format('table "%%s" has a row without a name', $1) FROM %1$s WHERE name IS NULL
+		UNION
+		SELECT format('table "%%s" has several rows of the name "%%s"', $1, name) FROM %1$s GROUP BY name HAVING count(name) > 1
+		UNION
+		SELECT format('table "%%s" has a row without an id', $1) FROM %1$s WHERE id IS NULL
+		UNION
+		SELECT format('table "%%s" has several rows of the id %%s', $1, id) FROM %1$s GROUP BY id HAVING count(id) > 1
+		UNION
+		SELECT format('id %%s of a workspace of "%%s" is less than 1', id, $1) FROM %1$s WHERE id < 1$query$, rel) USING rel;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_row_obstacles(regclass) IS
+'part of tfstate_attach(): why the rows of a table cannot be workspaces';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_row_obstacles(regclass) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_raise_row_obstacle(rel regclass)
+RETURNS void
+LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	problem text;
+BEGIN
+	SELECT p INTO problem
+	  FROM (SELECT * FROM @extschema@.tfstate_row_obstacles(rel)
+			UNION ALL SELECT * FROM @extschema@.tfstate_colliding_ids()) o(p) ORDER BY p LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION '%', problem
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  HINT = 'While nothing runs, correct or delete the row; a new id is had with nextval(''public.global_states_id_seq'').';
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_raise_row_obstacle(regclass) IS
+'part of tfstate_attach(): refuse a table whose workspaces cannot be told apart';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_raise_row_obstacle(regclass) FROM PUBLIC;

@@ -1,0 +1,124 @@
+--
+-- What tfstate_attach() gives to a role.
+--
+
+-- What Terraform's statements need, and no more: it never changes an id or a name.
+-- The default of id needs the sequence.
+CREATE FUNCTION @extschema@.tfstate_needed_grants(rel regclass, OUT owner oid, OUT privileges text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT c.relowner, format('SELECT, INSERT (name, data), UPDATE (data), DELETE ON TABLE %s', rel)
+  FROM pg_class c WHERE c.oid = rel
+UNION ALL
+SELECT n.nspowner, format('USAGE ON SCHEMA %I', n.nspname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = rel
+UNION ALL
+SELECT c.relowner, 'USAGE ON SEQUENCE public.global_states_id_seq'
+  FROM pg_class c WHERE c.oid = to_regclass('public.global_states_id_seq')
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_needed_grants(regclass) IS
+'the privileges that Terraform needs for a table of states, and who has them anyway';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_needed_grants(regclass) FROM PUBLIC;
+
+-- The server closes the connection of a client that does not answer after ten
+-- seconds, and no other sooner.  Parameters, which states are, stay out of the log.
+CREATE FUNCTION @extschema@.tfstate_needed_settings(mode text, wait interval, OUT name text, OUT value text)
+RETURNS SETOF record
+LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT n.name, n.value
+  FROM (VALUES
+		('search_path', 'tfstate_pg, pg_catalog, public'),
+		('tcp_keepalives_idle', '5'),
+		('tcp_keepalives_interval', '2'),
+		('tcp_keepalives_count', '2'),
+		('tcp_user_timeout', '10000'),
+		('idle_session_timeout', '0'),
+		('log_parameter_max_length', '0'),
+		('log_parameter_max_length_on_error', '0'),
+		('debug_print_plan', 'off'),
+		('auto_explain.log_verbose', 'off'),
+		('auto_explain.log_parameter_max_length', '0'),
+		('pgaudit.log_parameter', 'off'),
+		('tfstate.mode', mode),
+		('tfstate.wait', (extract(epoch FROM wait) * 1000)::bigint::text),
+		('statement_timeout', CASE WHEN wait > '0' THEN '0' END),
+		('lock_timeout', CASE WHEN wait > '0' THEN '0' END),
+		('transaction_timeout', CASE WHEN wait > '0' THEN '0' END)
+	   ) n(name, value) JOIN pg_settings s ON s.name = n.name
+ WHERE n.value IS NOT NULL
+   AND (s.context = 'user' OR has_parameter_privilege(current_user, n.name, 'SET'))
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_needed_settings(text, interval) IS
+'the settings of a role of Terraform that this server has and the caller may give';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_needed_settings(text, interval) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_attach_role(rel regclass, role name, mode text, wait interval)
+RETURNS void
+LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	roleid oid := (SELECT r.oid FROM pg_roles r WHERE r.rolname = tfstate_attach_role.role);
+	command text;
+	missing text;
+BEGIN
+	IF @extschema@.tfstate_table_name(rel) LIKE '%*%' THEN
+		RAISE EXCEPTION 'cannot grant the locks of table "%" alone, because a star in a pattern stands for any text', rel
+			USING ERRCODE = 'feature_not_supported';
+	END IF;
+	PERFORM @extschema@.tfstate_matches('', '');	-- loads the library, which has the settings tfstate.*
+	FOR command IN
+		SELECT format('GRANT %s TO %I', g.privileges, tfstate_attach_role.role)
+		  FROM @extschema@.tfstate_needed_grants(rel) g WHERE g.owner <> roleid
+		UNION ALL
+		SELECT format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), tfstate_attach_role.role)
+		 WHERE NOT has_database_privilege(roleid, current_database(), 'CONNECT')
+		UNION ALL
+		SELECT format('GRANT USAGE ON SCHEMA tfstate_pg TO %I', tfstate_attach_role.role)
+		 WHERE NOT has_schema_privilege(roleid, to_regnamespace('tfstate_pg'), 'USAGE')
+		UNION ALL
+		SELECT format('ALTER ROLE %I IN DATABASE %I SET %s = %s', tfstate_attach_role.role, current_database(), s.name, s.value)
+		  FROM @extschema@.tfstate_needed_settings(mode, wait) s
+	LOOP
+		EXECUTE command;
+	END LOOP;
+	PERFORM @extschema@.tfstate_grant(tfstate_attach_role.role, @extschema@.tfstate_table_name(rel) || '/*', 'lock');
+
+	INSERT INTO @extschema@.tfstate_attached_role (relid, role, role_name)
+	SELECT rel, roleid, tfstate_attach_role.role
+	 WHERE NOT EXISTS (SELECT FROM @extschema@.tfstate_attached_role a WHERE a.relid = rel AND a.role = roleid);
+	UPDATE @extschema@.tfstate_attached_role a
+	   SET settings = ARRAY(
+			SELECT c FROM @extschema@.tfstate_role_config(roleid) c
+			 WHERE split_part(c, '=', 1) IN (SELECT s.name FROM @extschema@.tfstate_needed_settings(mode, wait) s)
+				OR c IN (SELECT unnest(b.settings) FROM @extschema@.tfstate_attached_role b WHERE b.role = roleid))
+	 WHERE a.role = roleid;
+
+	SELECT m.missing INTO missing FROM @extschema@.tfstate_missing_privileges(ARRAY[rel], ARRAY[roleid], ARRAY[true]) m;
+	IF missing IS NOT NULL THEN
+		RAISE EXCEPTION 'could not give role "%" all that Terraform needs for table "%": it lacks %', tfstate_attach_role.role, rel, missing
+			USING ERRCODE = 'insufficient_privilege',
+				  HINT = 'Let a superuser call tfstate_attach().';
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_attach_role(regclass, name, text, interval) IS
+'part of tfstate_attach(): give a role the privileges and settings that Terraform needs';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_role(regclass, name, text, interval) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_role_config(roleid oid)
+RETURNS SETOF text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT unnest(s.setconfig) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+ WHERE s.setrole = roleid AND d.datname = current_database()
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_role_config(oid) IS
+'what is set for a role in this database, each as name=value';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_role_config(oid) FROM PUBLIC;

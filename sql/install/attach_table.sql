@@ -1,0 +1,195 @@
+--
+-- What tfstate_attach() does to a table.
+--
+
+CREATE FUNCTION @extschema@.tfstate_lock_table(schema text, "table" text)
+RETURNS regclass
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	qualified text := format('%I.%I', schema, "table");
+BEGIN
+	-- What Terraform would create, and in its words.
+	IF to_regnamespace(quote_ident(schema)) IS NULL THEN
+		EXECUTE format('CREATE SCHEMA %I', schema);
+		PERFORM @extschema@.tfstate_revoke_rights('pg_namespace'::regclass::oid, to_regnamespace(quote_ident(schema))::oid);
+	END IF;
+	IF to_regclass('public.global_states_id_seq') IS NULL THEN
+		CREATE SEQUENCE public.global_states_id_seq AS bigint;
+		PERFORM @extschema@.tfstate_revoke_rights('pg_class'::regclass::oid, to_regclass('public.global_states_id_seq')::oid);
+	END IF;
+	IF to_regclass(qualified) IS NULL THEN
+		EXECUTE format('CREATE TABLE %s (id bigint NOT NULL DEFAULT nextval(''public.global_states_id_seq'') PRIMARY KEY, name text UNIQUE, data text)', qualified);
+		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
+					   CASE WHEN "table" = 'states' THEN 'states_by_name' ELSE '' END, qualified);
+		PERFORM @extschema@.tfstate_revoke_rights('pg_class'::regclass::oid, to_regclass(qualified)::oid);
+	END IF;
+
+	-- From here on neither the schema nor the table can get another name, so that
+	-- all that follows is about this table; and its rows stay as they are.  The
+	-- owner of the schema has the privilege anyway: it is for the lock of its row.
+	EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema,
+				   (SELECT pg_get_userbyid(n.nspowner) FROM pg_namespace n WHERE n.nspname = schema));
+	IF EXISTS (SELECT FROM pg_class c WHERE c.oid = to_regclass(qualified) AND c.relkind = 'r') THEN
+		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', qualified);
+	END IF;
+	RETURN to_regclass(qualified);
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_lock_table(text, text) IS
+'part of tfstate_attach(): create a table of states where it is missing, and lock it';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_lock_table(text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_adopt_columns(rel regclass)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id record;
+BEGIN
+	SELECT a.atttypid, a.attidentity INTO id FROM pg_attribute a WHERE a.attrelid = rel AND a.attname = 'id';
+	IF id.attidentity <> '' THEN
+		EXECUTE format('ALTER TABLE %s ALTER id DROP IDENTITY', rel);
+	END IF;
+	IF id.atttypid <> 'bigint'::regtype THEN
+		EXECUTE format('ALTER TABLE %s ALTER id DROP DEFAULT, ALTER id TYPE bigint', rel);
+	END IF;
+	IF NOT @extschema@.tfstate_takes_shared_ids(rel) THEN
+		EXECUTE format('ALTER TABLE %s ALTER id SET DEFAULT nextval(''public.global_states_id_seq'')', rel);
+	END IF;
+	-- Several times as fast as the default, and each write of a state compresses it.
+	IF EXISTS (SELECT FROM pg_attribute a, pg_settings s
+				WHERE a.attrelid = rel AND a.attname = 'data' AND a.attcompression = ''
+				  AND s.name = 'default_toast_compression' AND 'lz4' = ANY (s.enumvals)) THEN
+		EXECUTE format('ALTER TABLE %s ALTER data SET COMPRESSION lz4', rel);
+	END IF;
+	IF @extschema@.tfstate_unique_index(rel, 'id') IS NULL THEN
+		EXECUTE format(CASE WHEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = rel AND i.indisprimary)
+							THEN 'CREATE UNIQUE INDEX ON %s (id)' ELSE 'ALTER TABLE %s ADD PRIMARY KEY (id)' END, rel);
+	END IF;
+	IF @extschema@.tfstate_unique_index(rel, 'name') IS NULL THEN
+		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
+					   CASE WHEN (SELECT c.relname FROM pg_class c WHERE c.oid = rel) = 'states' THEN 'states_by_name' ELSE '' END, rel);
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_adopt_columns(regclass) IS
+'part of tfstate_attach(): give a table the ids, indexes and compression that are best now';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_adopt_columns(regclass) FROM PUBLIC;
+
+-- A sequence that ALTER SEQUENCE has touched gives out no value to others before
+-- the end of the transaction, and then none that they have cached.
+CREATE FUNCTION @extschema@.tfstate_advance_sequence(rel regclass)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	newest bigint;
+BEGIN
+	EXECUTE format('SELECT max(id) FROM %s', rel) INTO newest;
+	IF newest > coalesce(pg_sequence_last_value('public.global_states_id_seq'), 0) THEN
+		ALTER SEQUENCE public.global_states_id_seq NO CYCLE;
+		EXECUTE format('ALTER SEQUENCE public.global_states_id_seq RESTART WITH %s',
+					   greatest(newest, pg_sequence_last_value('public.global_states_id_seq')));
+		PERFORM nextval('public.global_states_id_seq');
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_advance_sequence(regclass) IS
+'part of tfstate_attach(): let the shared sequence go on behind the ids that a table has';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_advance_sequence(regclass) FROM PUBLIC;
+
+-- With a row for it, the first apply locks the workspace and not the key under
+-- which workspaces are created.  The row goes again if it is not wanted and nobody has
+-- written it since.
+CREATE FUNCTION @extschema@.tfstate_create_default(rel regclass)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning	-- it locks a workspace that does not exist
+AS $$
+DECLARE
+	lockid text := @extschema@.tfstate_table_name(rel) || '/default';
+	guarded boolean := EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = rel AND g.tgname = 'tfstate_guard_row');
+	wanted boolean := (SELECT t.default_workspace FROM @extschema@.tfstate_attached_table t WHERE t.relid = rel);
+	pattern text := '{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s","outputs":{},"resources":[],"check_results":null}';
+	change boolean;
+BEGIN
+	EXECUTE format(CASE WHEN wanted THEN 'SELECT NOT EXISTS (SELECT FROM %s WHERE name = ''default'')'
+						ELSE 'SELECT EXISTS (SELECT FROM %s WHERE name = ''default'' AND data LIKE $1)' END, rel)
+		INTO change USING format(pattern, repeat('_', 36));
+	IF NOT change THEN
+		RETURN;
+	END IF;
+	IF guarded THEN
+		PERFORM @extschema@.tfstate_lock(lockid, '{"Operation": "tfstate_attach()"}'::jsonb, 'session', '0'::interval, NULL::interval);
+	END IF;
+	IF wanted THEN
+		EXECUTE format('INSERT INTO %s (id, name, data) VALUES (nextval(''public.global_states_id_seq''), ''default'', $1)', rel)
+			USING format(pattern, gen_random_uuid());
+	ELSE
+		EXECUTE format('DELETE FROM %s WHERE name = ''default''', rel);
+	END IF;
+	IF guarded THEN
+		PERFORM @extschema@.tfstate_unlock(lockid, NULL);
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_create_default(regclass) IS
+'part of tfstate_attach(): create the workspace "default", with an empty state, where it is missing, or remove it again';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_create_default(regclass) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_record_table(
+	rel regclass,
+	guard text,
+	keep_versions integer,
+	keep_age interval,
+	default_workspace boolean)
+RETURNS void
+LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+	-- Under another name, the roles need other grants.
+	WITH old AS (
+		DELETE FROM @extschema@.tfstate_privilege p
+		 USING @extschema@.tfstate_attached_table t JOIN @extschema@.tfstate_attached_role r ON r.relid = t.relid
+		 WHERE t.relid = rel AND t.name <> @extschema@.tfstate_table_name(rel)
+		   AND (p.role, p.pattern, p.privilege) = (r.role, t.name || '/*', 'lock')
+		RETURNING p.role)
+	INSERT INTO @extschema@.tfstate_privilege (role, pattern, privilege, grantor, role_name)
+	SELECT old.role, @extschema@.tfstate_table_name(rel) || '/*', 'lock', current_user, old.role::text FROM old
+	ON CONFLICT DO NOTHING;
+
+	INSERT INTO @extschema@.tfstate_attached_table (relid, attached_by, name) VALUES (rel, current_user, @extschema@.tfstate_table_name(rel))
+	ON CONFLICT (relid) DO UPDATE SET name = excluded.name;
+	UPDATE @extschema@.tfstate_attached_table t
+	   SET guard = coalesce(tfstate_record_table.guard, t.guard),
+		   keep_versions = nullif(coalesce(tfstate_record_table.keep_versions, t.keep_versions), -1),
+		   keep_age = nullif(coalesce(tfstate_record_table.keep_age, t.keep_age), '-1'),
+		   default_workspace = coalesce(tfstate_record_table.default_workspace, t.default_workspace)
+	 WHERE t.relid = rel;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_record_table(regclass, text, integer, interval, boolean) IS
+'part of tfstate_attach(): enter a table into tfstate_attached_table';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_record_table(regclass, text, integer, interval, boolean) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_guard_table(rel regclass)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_guard()', rel);
+	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.tfstate_guard()', rel);
+	PERFORM @extschema@.tfstate_record_states(rel);
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_guard_table(regclass) IS
+'part of tfstate_attach(): put the triggers on a table and record its states';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_guard_table(regclass) FROM PUBLIC;

@@ -1,0 +1,134 @@
+--
+-- Who may do what with which lockids.
+--
+
+-- The name is in the key for roles that a restore has not found, which are all nobody.
+CREATE TABLE @extschema@.tfstate_privilege (
+	role @extschema@.tfstate_role NOT NULL,
+	pattern text COLLATE "C" NOT NULL,
+	privilege text COLLATE "C" NOT NULL
+		CHECK (privilege IN ('lock', 'view', 'force', 'override')),
+	grantor text NOT NULL,
+	granted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	role_name text COLLATE "C" NOT NULL,
+	PRIMARY KEY (role, pattern, privilege, role_name)
+) USING heap;
+COMMENT ON TABLE @extschema@.tfstate_privilege IS
+'who may lock, view, force or override which lockids';
+COMMENT ON COLUMN @extschema@.tfstate_privilege.role_name IS
+'what the role was called when it was granted the privilege';
+REVOKE ALL ON @extschema@.tfstate_privilege FROM PUBLIC;
+
+-- What was dropped is not dumped: its bare OID could be another object's later.
+SELECT pg_extension_config_dump('@extschema@.tfstate_privilege',
+	'WHERE role = 0 OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
+
+-- The grants of a role that was dropped are shown under the name that it had then, and
+-- can be revoked under that.
+CREATE VIEW @extschema@.tfstate_grants AS
+SELECT coalesce(nullif(p.role::text, 'none'), p.role_name) AS role,
+	   p.pattern, p.privilege, p.grantor, p.granted_at
+  FROM @extschema@.tfstate_privilege p;
+COMMENT ON VIEW @extschema@.tfstate_grants IS
+'who may lock, view, force or override which lockids';
+REVOKE ALL ON @extschema@.tfstate_grants FROM PUBLIC;
+GRANT SELECT ON @extschema@.tfstate_grants TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_check_grant(role name, pattern text, privilege text)
+RETURNS void
+LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF role IS NULL OR pattern IS NULL OR privilege IS NULL THEN
+		RAISE EXCEPTION 'role, pattern and privilege must not be null'
+			USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF privilege NOT IN ('lock', 'view', 'force', 'override') THEN
+		RAISE EXCEPTION 'unrecognized privilege: "%"', privilege
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Valid privileges are "lock", "view", "force" and "override".';
+	END IF;
+	IF pattern = '' OR octet_length(pattern) > 1024 THEN
+		RAISE EXCEPTION 'pattern must have 1 to 1024 bytes'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_check_grant(name, text, text) IS
+'part of tfstate_grant() and tfstate_revoke(): check the arguments';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_grant(name, text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_grant(
+	role name,
+	pattern text DEFAULT '*',
+	privilege text DEFAULT 'lock')
+RETURNS void
+LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	roleid oid := 0;
+BEGIN
+	PERFORM @extschema@.tfstate_check_grant(tfstate_grant.role, tfstate_grant.pattern, tfstate_grant.privilege);
+	IF tfstate_grant.role <> 'public' THEN
+		SELECT r.oid INTO roleid FROM pg_roles r WHERE r.rolname = tfstate_grant.role;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'role "%" does not exist', tfstate_grant.role
+				USING ERRCODE = 'undefined_object';
+		END IF;
+	END IF;
+	INSERT INTO @extschema@.tfstate_privilege (role, pattern, privilege, grantor, role_name)
+	SELECT roleid, tfstate_grant.pattern, tfstate_grant.privilege, current_user, tfstate_grant.role
+	 WHERE NOT EXISTS (SELECT FROM @extschema@.tfstate_privilege p
+						WHERE p.role = roleid AND p.pattern = tfstate_grant.pattern AND p.privilege = tfstate_grant.privilege)
+	ON CONFLICT DO NOTHING;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_grant(name, text, text) IS
+'let a role lock, view, force or override the lockids that a pattern matches';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_grant(name, text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_revoke(
+	role name,
+	pattern text DEFAULT '*',
+	privilege text DEFAULT 'lock')
+RETURNS void
+LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+	PERFORM @extschema@.tfstate_check_grant(tfstate_revoke.role, tfstate_revoke.pattern, tfstate_revoke.privilege);
+	-- As the view shows it: a role that has the name, and one that had it and is gone.
+	DELETE FROM @extschema@.tfstate_privilege p
+	 WHERE coalesce(nullif(p.role::text, 'none'), p.role_name) = tfstate_revoke.role
+	   AND p.pattern = tfstate_revoke.pattern
+	   AND p.privilege = tfstate_revoke.privilege;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'role "%" has no grant of privilege "%" for pattern "%"', tfstate_revoke.role, tfstate_revoke.privilege, tfstate_revoke.pattern
+			USING ERRCODE = 'undefined_object',
+				  HINT = 'The view tfstate_grants lists what was granted.';
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_revoke(name, text, text) IS
+'take back what tfstate_grant() gave with the same arguments';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_revoke(name, text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_has_privilege(lockid text, privilege text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'tfstate_has_privilege'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_has_privilege(text, text) IS
+'whether the current role may lock, view, force or override a lockid';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_has_privilege(text, text) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_matches(lockid text, pattern text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'tfstate_matches'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_matches(text, text) IS
+'whether a lockid matches a pattern, in which * stands for any text';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_matches(text, text) TO PUBLIC;
