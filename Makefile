@@ -4,7 +4,11 @@ EXTENSION = tfstate
 MODULE_big = tfstate
 PGFILEDESC = "tfstate - state locks for Terraform, OpenTofu and SQL"
 
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+PG_CPPFLAGS = -I$(srcdir)/src
+# the functions that SQL calls, and _PG_init()
+SHLIB_EXPORTS = src/exports.txt
+EXTRA_CLEAN = $(SHLIB_EXPORTS)
 
 # The install script is put together from its parts, in this order; see sql/install/README.md.
 SCRIPT = sql/tfstate--0.1.sql
@@ -29,7 +33,11 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # PGXS does not track headers.
-$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*/*.h)
+
+$(SHLIB_EXPORTS): $(OBJS:.o=.c)
+	{ echo Pg_magic_func; echo _PG_init; \
+	  sed -n 's/^PG_FUNCTION_INFO_V1(\(.*\));/\1 pg_finfo_\1/p' $^ | tr ' ' '\n'; } >$@
 
 $(SCRIPT): $(PARTS:%=sql/install/%.sql) Makefile
 	awk 'FNR == 1 && NR != 1 { print "" } { print }' $(filter %.sql,$^) >$@

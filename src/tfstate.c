@@ -10,8 +10,11 @@
  */
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "miscadmin.h"
-#include "tfstate.h"
+
+#include "common/settings.h"
+#include "lock/commit.h"
 
 PG_MODULE_MAGIC;
 
@@ -27,6 +30,6 @@ _PG_init(void)
 {
 	HOLD_INTERRUPTS();
 	tfstate_define_settings();
-	tfstate_init_xact();
+	tfstate_init_commit();
 	RESUME_INTERRUPTS();
 }

@@ -24,8 +24,8 @@ build_targets() {
 		install_missing "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
 	fi
 	copy_source
-	as_user cp "$source/test/fuzz/parsers.c" "$source/src/"
-	quietly as_user "${make[@]}" "-j$(nproc)" CC=clang SHLIB_LINK="-lzstd $runtime -lstdc++ -lm" \
+	as_user cp "$source/test/fuzz/parsers.c" "$source/src/state/"
+	quietly as_user "${make[@]}" "-j$(nproc)" CC=clang SHLIB_EXPORTS= SHLIB_LINK="-lzstd $runtime -lstdc++ -lm" \
 		PG_CFLAGS='-O1 -w -DUSE_ASSERT_CHECKING -fsanitize=fuzzer-no-link,undefined -fsanitize-trap=undefined -fno-sanitize=alignment,function'
 }
 

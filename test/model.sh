@@ -1,7 +1,7 @@
 #!/bin/bash
 # test/model.sh [short]
 #
-# Explores the model of the lock protocol, src/lock.pml, state by state: several
+# Explores the model of the lock protocol, test/model/lock.pml, state by state: several
 # choices of what sessions do and what fails, each exhaustively.  Then gives the
 # model one deliberate bug after the other, each of which must be seen.  Prints
 # how many states each choice has.  With "short" the larger choices are left out,
@@ -77,7 +77,7 @@ explore() {
 	rm -rf "$work/model"
 	mkdir "$work/model"
 	cd "$work/model"
-	cp "$root/src/lock.pml" .
+	cp "$root/test/model/lock.pml" .
 	quietly spin -a -o3 "${macros[@]}" lock.pml
 	[[ $* != *SERVED* ]] || search=(-a -f) safety=(-DNFAIR=3)
 	quietly gcc "$optimize" -w "${safety[@]}" -DCOLLAPSE -DVECTORSZ=512 "-DMEMLIM=$memory" -o pan pan.c
@@ -128,7 +128,7 @@ note_reached() {
 # Prints the lines that no choice has reached.
 unreached_lines() {
 	comm -23 <(sort -u "$work/lines") <(sort -u "$work/reached") | sort -n | while read -r line; do
-		sed -n "$line{/never reached/!s/^/lock.pml:$line: /p}" "$root/src/lock.pml"
+		sed -n "$line{/never reached/!s/^/lock.pml:$line: /p}" "$root/test/model/lock.pml"
 	done
 }
 

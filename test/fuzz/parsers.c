@@ -21,19 +21,26 @@
 #include <zstd.h>
 
 #include "catalog/pg_type.h"
-#include "delta.h"
 #include "fmgr.h"
-#include "instance.h"
 #include "mb/pg_wchar.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
-#include "state.h"
-#include "tfstate.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+
+#include "common/compat.h"
+#include "common/lockid.h"
+#include "common/slice.h"
+#include "common/text.h"
+#include "lock/describe.h"
+#include "lock/holding.h"
+#include "lock/info.h"
+#include "state/delta.h"
+#include "state/facts.h"
+#include "state/instance.h"
 
 /* The longest input, and the longest text that a version is read as, in bytes. */
 #define MAX_INPUT		(1 << 16)

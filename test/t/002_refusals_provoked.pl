@@ -203,7 +203,7 @@ sub taps
 }
 
 my @said = (
-	(map { said_in_c($_) } sort glob("$root/src/*.c")),
+	(map { said_in_c($_) } sort glob("$root/src/*/*.c")),
 	map { said_in_sql($_) } sort glob("$root/sql/tfstate--*.sql"));
 
 cmp_ok(scalar(@said), '>', 100, 'the sources say something');

@@ -1,0 +1,215 @@
+/*-------------------------------------------------------------------------
+ *
+ * attached.c
+ *	  The attached tables of states, and what is in their columns.
+ *
+ * The owner of an attached table can change it at any time, so each look into one begins
+ * with its columns.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/execdesc.h"
+#include "miscadmin.h"
+#include "tcop/pquery.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/portal.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+#include "utils/varlena.h"
+
+#include "common/attached.h"
+#include "common/catalog.h"
+#include "common/scan.h"
+#include "common/settings.h"
+
+/*
+ * The tables that are attached, as a list of OIDs.
+ */
+List *
+tfstate_attached_tables(void)
+{
+	List	   *tables = NIL;
+	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	{
+		bool		isnull;
+
+		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, Anum_attached_relid,
+																   RelationGetDescr(rel), &isnull)));
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return tables;
+}
+
+static int
+guard_of(const char *word)
+{
+	if (strcmp(word, "off") == 0)
+		return GUARD_OFF;
+	return strcmp(word, "on") == 0 ? GUARD_ON : GUARD_REQUIRE;
+}
+
+static void
+read_attached_table(HeapTuple tuple, TupleDesc desc, AttachedTable *table)
+{
+	bool		isnull;
+	Datum		value;
+
+	memset(table, 0, sizeof(AttachedTable));
+	table->relid = DatumGetObjectId(heap_getattr(tuple, Anum_attached_relid, desc, &isnull));
+	value = heap_getattr(tuple, Anum_attached_guard, desc, &isnull);
+	table->guard = guard_of(TextDatumGetCString(value));
+	value = heap_getattr(tuple, Anum_attached_keep_versions, desc, &isnull);
+	table->keep_versions = isnull ? 0 : DatumGetInt32(value);
+	value = heap_getattr(tuple, Anum_attached_keep_age, desc, &isnull);
+	table->has_keep_age = !isnull;
+	if (!isnull)
+		table->keep_age = *DatumGetIntervalP(value);
+}
+
+/*
+ * What is set for an attached table.  Returns false if the table is not attached.
+ */
+bool
+tfstate_attached_table(Oid relid, AttachedTable *table)
+{
+	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
+	bool		found = false;
+	HeapTuple	tuple;
+
+	while (!found && HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	{
+		read_attached_table(tuple, RelationGetDescr(rel), table);
+		found = table->relid == relid;
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+static AttrNumber
+find_column(TupleDesc desc, const char *name, Oid type)
+{
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (!attr->attisdropped && attr->atttypid == type &&
+			strcmp(NameStr(attr->attname), name) == 0)
+			return attr->attnum;
+	}
+	return InvalidAttrNumber;
+}
+
+/*
+ * Find the columns of a table of states, by StateColumn.  Returns false if it is no
+ * table, or one is not there, or has another type: the owner of an attached table can
+ * change it, in PostgreSQL 15 even to a view, which has no rows to scan.
+ */
+bool
+tfstate_state_columns(Relation rel, AttrNumber *columns)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		return false;
+	columns[STATE_ID] = find_column(desc, "id", INT8OID);
+	columns[STATE_NAME] = find_column(desc, "name", TEXTOID);
+	columns[STATE_DATA] = find_column(desc, "data", TEXTOID);
+	return columns[STATE_ID] != InvalidAttrNumber &&
+		columns[STATE_NAME] != InvalidAttrNumber &&
+		columns[STATE_DATA] != InvalidAttrNumber;
+}
+
+/*
+ * An index that finds all rows with a value in the given column, in the order of the
+ * column's collation; InvalidOid if there is none.
+ */
+Oid
+tfstate_index_on(Relation rel, AttrNumber column)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	Oid			result = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (index->rd_index->indisvalid &&
+			index->rd_rel->relam == BTREE_AM_OID &&
+			index->rd_index->indkey.values[0] == column &&
+			index->rd_indcollation[0] == TupleDescAttr(RelationGetDescr(rel), column - 1)->attcollation &&
+			RelationGetIndexPredicate(index) == NIL)
+			result = RelationGetRelid(index);
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	return result;
+}
+
+/*
+ * Those of the tables in which the current role may read ids, or else the others.  No
+ * table is opened for that, so nobody who has one locked is in the way.
+ */
+List *
+tfstate_readable_tables(List *tables, bool readable)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		Oid			relid = lfirst_oid(lc);
+		AttrNumber	id = get_attnum(relid, "id");
+		bool		missing = false;
+		bool		may_read = id != InvalidAttrNumber &&
+			(pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT, &missing) == ACLCHECK_OK ||
+			 (!missing &&
+			  pg_attribute_aclcheck(relid, id, GetUserId(), ACL_SELECT) == ACLCHECK_OK));
+
+		if (may_read == readable)
+			result = lappend_oid(result, relid);
+	}
+	return result;
+}
+
+/*
+ * May the current role read the states in a table, in all its rows?
+ */
+bool
+tfstate_may_read_states(Oid relid)
+{
+	AttrNumber	column = get_attnum(relid, "data");
+
+	if (check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED)
+		return false;
+	return pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK ||
+		(column != InvalidAttrNumber &&
+		 pg_attribute_aclcheck(relid, column, GetUserId(), ACL_SELECT) == ACLCHECK_OK);
+}

@@ -1,0 +1,43 @@
+/*-------------------------------------------------------------------------
+ *
+ * attached.h
+ *	  The attached tables of states, and what is in their columns.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_ATTACHED_H
+#define TFSTATE_ATTACHED_H
+
+#include "access/attnum.h"
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "utils/relcache.h"
+
+/* A row of tfstate_attached_table. */
+typedef struct AttachedTable
+{
+	Oid			relid;
+	int			guard;			/* the least GuardLevel */
+	int			keep_versions;	/* how many of a workspace; 0 for all */
+	bool		has_keep_age;
+	Interval	keep_age;		/* how long versions are kept */
+} AttachedTable;
+
+/* The columns of a table of states. */
+typedef enum StateColumn
+{
+	STATE_ID,					/* bigint */
+	STATE_NAME,					/* text */
+	STATE_DATA					/* text */
+} StateColumn;
+
+#define NUM_STATE_COLUMNS	(STATE_DATA + 1)
+
+extern List *tfstate_attached_tables(void);
+extern bool tfstate_attached_table(Oid relid, AttachedTable *table);
+extern bool tfstate_state_columns(Relation rel, AttrNumber *columns);
+extern Oid	tfstate_index_on(Relation rel, AttrNumber column);
+extern List *tfstate_readable_tables(List *tables, bool readable);
+extern bool tfstate_may_read_states(Oid relid);
+
+#endif							/* TFSTATE_ATTACHED_H */

@@ -1,0 +1,123 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.h
+ *	  The tables of the installed extension, and their columns.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_CATALOG_H
+#define TFSTATE_CATALOG_H
+
+#include "access/xlogdefs.h"
+
+/* The secret key of the hash of lockids, in bytes. */
+#define TFSTATE_KEY_SIZE	16
+
+/*
+ * What the library and the SQL objects have to agree on: the layout of the tables, the
+ * tags, and how a lock is taken.  A library refuses an installation of another number.
+ */
+#define TFSTATE_PROTOCOL	1
+
+/* The columns of tfstate_durable_lock and tfstate_session_lock ... */
+enum
+{
+	Anum_lock_lockid = 1,
+	Anum_lock_fence,
+	Anum_lock_id,
+	Anum_lock_created,
+	Anum_lock_ttl,
+	Anum_lock_expires_at,
+	Anum_lock_session,
+	Anum_lock_pid,
+	Anum_lock_role,				/* by its OID */
+	Anum_lock_role_name,		/* as it was */
+	Anum_lock_login_role,
+	Anum_lock_application_name,
+	Anum_lock_client_addr,
+	Anum_lock_run_id,
+	Anum_lock_key,
+	Anum_lock_unlock_key,
+	Anum_lock_info,
+	Natts_lock = Anum_lock_info,
+	/* ... which tfstate_released_lock has too, before its own. */
+	Anum_released_mode,
+	Anum_released_released_at,
+	Anum_released_how,
+	Anum_released_released_by,
+	Anum_released_reason,
+	Natts_released = Anum_released_reason
+};
+
+/* The columns of tfstate_privilege, as far as C reads them. */
+enum
+{
+	Anum_privilege_role = 1,
+	Anum_privilege_pattern,
+	Anum_privilege_privilege
+};
+
+/* The columns of tfstate_attached_table, as far as C reads them. */
+enum
+{
+	Anum_attached_relid = 1,
+	Anum_attached_attached_by,
+	Anum_attached_attached_at,
+	Anum_attached_guard,
+	Anum_attached_keep_versions,
+	Anum_attached_keep_age
+};
+
+/* The columns of tfstate_stored_version. */
+enum
+{
+	Anum_version_lockid = 1,
+	Anum_version_number,
+	Anum_version_operation,
+	Anum_version_serial,
+	Anum_version_lineage,
+	Anum_version_terraform_version,
+	Anum_version_resources,
+	Anum_version_size,
+	Anum_version_sha256,
+	Anum_version_md5,
+	Anum_version_created,
+	Anum_version_who,
+	Anum_version_role,
+	Anum_version_application_name,
+	Anum_version_client_addr,
+	Anum_version_lock_id,
+	Anum_version_lock_who,
+	Anum_version_lock_operation,
+	Anum_version_fence,
+	Anum_version_chain,
+	Anum_version_content,
+	Natts_version = Anum_version_content
+};
+
+/* The objects of the installed extension; see catalog.c. */
+typedef struct TfstateCatalog
+{
+	Oid			durable;		/* tfstate_durable_lock */
+	Oid			durable_index;	/* its key (lockid, fence) */
+	Oid			session;		/* tfstate_session_lock */
+	Oid			session_index;	/* its key (lockid, fence) */
+	Oid			released;		/* tfstate_released_lock */
+	Oid			released_index; /* its key (lockid, fence) */
+	Oid			released_at_index;	/* its index on released_at */
+	Oid			privilege;		/* tfstate_privilege */
+	Oid			privilege_index;	/* its key (role, pattern, privilege) */
+	Oid			attached;		/* tfstate_attached_table */
+	Oid			version;		/* tfstate_stored_version */
+	Oid			version_index;	/* its key (lockid, number) */
+	Oid			fence;			/* the sequence of fences */
+	Oid			installation;	/* tfstate_installation */
+	Oid			owner;			/* who owns all of them */
+	uint8		key[TFSTATE_KEY_SIZE];	/* of the hash in the lock-manager tags */
+	TimeLineID	timeline;		/* whose fences are ahead of all earlier ones */
+} TfstateCatalog;
+
+extern const TfstateCatalog *tfstate_catalog(void);
+extern void tfstate_note_timeline(TimeLineID timeline);
+
+#endif							/* TFSTATE_CATALOG_H */

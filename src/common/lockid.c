@@ -1,0 +1,199 @@
+/*-------------------------------------------------------------------------
+ *
+ * lockid.c
+ *	  What a lockid and a pattern of lockids can be.
+ *
+ * In the lockid of a workspace, identifiers are quoted by a rule of our own that is as
+ * SQL's, but the same whatever the session has set and the server is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_auth_members.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/execdesc.h"
+#include "miscadmin.h"
+#include "tcop/pquery.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/catcache.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "common/limits.h"
+#include "common/lockid.h"
+
+PG_FUNCTION_INFO_V1(tfstate_matches);
+
+/*
+ * Error unless the text can be a lockid.
+ */
+void
+tfstate_check_lockid(const char *lockid)
+{
+	if (*lockid == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lockid must not be empty")));
+	if (strlen(lockid) > TFSTATE_MAX_LOCKID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lockid is too long: it has %zu bytes, and %d are allowed",
+						strlen(lockid), TFSTATE_MAX_LOCKID)));
+}
+
+/*
+ * Error if the text is too long to be a pattern.  What matches has to be tried at each
+ * byte of a lockid, so neither may be of any length.
+ */
+void
+tfstate_check_pattern(const char *pattern)
+{
+	if (strlen(pattern) > TFSTATE_MAX_LOCKID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("pattern is too long: it has %zu bytes, and %d are allowed",
+						strlen(pattern), TFSTATE_MAX_LOCKID)));
+}
+
+/*
+ * Does a lockid match a pattern, in which a star stands for any text?
+ */
+bool
+tfstate_pattern_matches(const char *lockid, const char *pattern)
+{
+	const char *star = NULL;	/* the last star, ... */
+	const char *resume = NULL;	/* and where what it stands for ends */
+
+	while (*lockid)
+	{
+		if (*pattern == '*')
+		{
+			star = pattern++;
+			if (*pattern == '\0')
+				return true;
+			resume = lockid;
+		}
+		else if (*pattern == *lockid)
+		{
+			pattern++;
+			lockid++;
+		}
+		else if (star)
+		{
+			CHECK_FOR_INTERRUPTS();
+			pattern = star + 1;
+			lockid = ++resume;
+		}
+		else
+			return false;
+	}
+	while (*pattern == '*')
+		pattern++;
+	return *pattern == '\0';
+}
+
+/*
+ * The words that a lockid quotes although they are written in lower case: those that
+ * PostgreSQL 15 does not let stand for any name.  The list is in order, and frozen: if
+ * it followed the server, an upgrade would give workspaces other locks.
+ */
+static const char *const quoted_words[] = {
+	"all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric",
+	"authorization", "between", "bigint", "binary", "bit", "boolean", "both", "case", "cast",
+	"char", "character", "check", "coalesce", "collate", "collation", "column",
+	"concurrently", "constraint", "create", "cross", "current_catalog", "current_date",
+	"current_role", "current_schema", "current_time", "current_timestamp", "current_user",
+	"dec", "decimal", "default", "deferrable", "desc", "distinct", "do", "else", "end",
+	"except", "exists", "extract", "false", "fetch", "float", "for", "foreign", "freeze",
+	"from", "full", "grant", "greatest", "group", "grouping", "having", "ilike", "in",
+	"initially", "inner", "inout", "int", "integer", "intersect", "interval", "into", "is",
+	"isnull", "join", "lateral", "leading", "least", "left", "like", "limit", "localtime",
+	"localtimestamp", "national", "natural", "nchar", "none", "normalize", "not", "notnull",
+	"null", "nullif", "numeric", "offset", "on", "only", "or", "order", "out", "outer",
+	"overlaps", "overlay", "placing", "position", "precision", "primary", "real",
+	"references", "returning", "right", "row", "select", "session_user", "setof", "similar",
+	"smallint", "some", "substring", "symmetric", "table", "tablesample", "then", "time",
+	"timestamp", "to", "trailing", "treat", "trim", "true", "union", "unique", "user",
+	"using", "values", "varchar", "variadic", "verbose", "when", "where", "window", "with",
+	"xmlattributes", "xmlconcat", "xmlelement", "xmlexists", "xmlforest", "xmlnamespaces",
+	"xmlparse", "xmlpi", "xmlroot", "xmlserialize", "xmltable"
+};
+
+static int
+compare_words(const void *a, const void *b)
+{
+	return strcmp(a, *(const char *const *) b);
+}
+
+/*
+ * Append an identifier as lockids have it: bare if it is made of lower-case ASCII
+ * letters, digits and underscores and is no quoted word, else in double quotes.
+ */
+static void
+append_identifier(StringInfo buf, const char *identifier)
+{
+	size_t		bare = strspn(identifier, "abcdefghijklmnopqrstuvwxyz_0123456789");
+
+	if (bare > 0 && identifier[bare] == '\0' && !isdigit((unsigned char) *identifier) &&
+		bsearch(identifier, quoted_words, lengthof(quoted_words), sizeof(char *),
+				compare_words) == NULL)
+	{
+		appendStringInfoString(buf, identifier);
+		return;
+	}
+	appendStringInfoChar(buf, '"');
+	for (; *identifier; identifier++)
+	{
+		if (*identifier == '"')
+			appendStringInfoChar(buf, '"');
+		appendStringInfoChar(buf, *identifier);
+	}
+	appendStringInfoChar(buf, '"');
+}
+
+/* An identifier as lockids have it, palloc'd. */
+char *
+tfstate_quote_identifier(const char *identifier)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	append_identifier(&buf, identifier);
+	return buf.data;
+}
+
+/*
+ * tfstate_matches(lockid text, pattern text) returns boolean
+ */
+Datum
+tfstate_matches(PG_FUNCTION_ARGS)
+{
+	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *pattern = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+	if (*lockid)
+		tfstate_check_lockid(lockid);
+	tfstate_check_pattern(pattern);
+	PG_RETURN_BOOL(tfstate_pattern_matches(lockid, pattern));
+}

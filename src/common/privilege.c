@@ -1,0 +1,329 @@
+/*-------------------------------------------------------------------------
+ *
+ * privilege.c
+ *	  Who may do what with which lockids.
+ *
+ * tfstate_privilege has a row for each grant.  A role without one can do
+ * nothing; superusers and the owner of the extension's tables can do all.
+ *
+ * Roles are kept by their OIDs, in the type tfstate_role, and shown by their
+ * names: a role that is renamed keeps its locks and grants, and one that gets
+ * the name of another that is gone does not have what that had.  A dump has the
+ * names, and a name that no role has when it is restored is nobody's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_auth_members.h"
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/catcache.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "common/catalog.h"
+#include "common/limits.h"
+#include "common/lockid.h"
+#include "common/privilege.h"
+#include "common/scan.h"
+#include "common/text.h"
+
+PG_FUNCTION_INFO_V1(tfstate_role_in);
+PG_FUNCTION_INFO_V1(tfstate_role_out);
+PG_FUNCTION_INFO_V1(tfstate_has_privilege);
+
+/* What stands for everybody among the roles, and for nobody: roles begin at 10. */
+#define ROLE_PUBLIC		((Oid) 0)
+#define ROLE_NOBODY		((Oid) 1)
+
+/*
+ * tfstate_role_in(cstring) returns tfstate_role
+ */
+Datum
+tfstate_role_in(PG_FUNCTION_ARGS)
+{
+	char	   *name = PG_GETARG_CSTRING(0);
+	Oid			role;
+
+	if (strcmp(name, "public") == 0)
+		PG_RETURN_OID(ROLE_PUBLIC);
+	role = get_role_oid(name, true);
+	PG_RETURN_OID(OidIsValid(role) ? role : ROLE_NOBODY);
+}
+
+/*
+ * tfstate_role_out(tfstate_role) returns cstring
+ */
+Datum
+tfstate_role_out(PG_FUNCTION_ARGS)
+{
+	Oid			role = PG_GETARG_OID(0);
+	char	   *name = role == ROLE_PUBLIC ? "public" : GetUserNameFromId(role, true);
+
+	PG_RETURN_CSTRING(tfstate_valid_text(name ? name : "none"));
+}
+
+/* Is the current role a superuser, or the extension's owner? */
+bool
+tfstate_is_owner(void)
+{
+	return superuser() || has_privs_of_role(GetUserId(), tfstate_catalog()->owner);
+}
+
+/*
+ * The roles whose grants the current role has: OIDs, everybody's among them.
+ */
+static List *
+my_roles(void)
+{
+	List	   *all = list_make1_oid(GetUserId());
+	List	   *mine = list_make1_oid(ROLE_PUBLIC);
+	ListCell   *lc;
+
+	/* all that it is a member of, whether it inherits their rights or not ... */
+	foreach(lc, all)
+	{
+		CatCList   *memberships = SearchSysCacheList1(AUTHMEMMEMROLE,
+													  ObjectIdGetDatum(lfirst_oid(lc)));
+
+		for (int i = 0; i < memberships->n_members; i++)
+		{
+			HeapTuple	tuple = &memberships->members[i]->tuple;
+
+			all = list_append_unique_oid(all, ((Form_pg_auth_members) GETSTRUCT(tuple))->roleid);
+		}
+		ReleaseSysCacheList(memberships);
+	}
+	all = list_append_unique_oid(all, ROLE_PG_DATABASE_OWNER);
+
+	/* ... and of those the ones whose rights it has */
+	foreach(lc, all)
+	{
+		if (has_privs_of_role(GetUserId(), lfirst_oid(lc)))
+			mine = lappend_oid(mine, lfirst_oid(lc));
+	}
+	list_free(all);
+	return mine;
+}
+
+/* Does what was granted give a privilege? */
+static bool
+gives(const char *granted, const char *privilege)
+{
+	if (strcmp(privilege, PRIVILEGE_SEE) == 0)
+		return strcmp(granted, "view") == 0 || strcmp(granted, "lock") == 0;
+	return strcmp(granted, privilege) == 0;
+}
+
+/*
+ * Add the patterns for which a role was itself granted a privilege.
+ */
+static List *
+add_patterns(List *patterns, Relation rel, Relation index, Snapshot snapshot,
+			 Oid role, const char *privilege)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_privilege_role, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(role));
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
+	while ((tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
+	{
+		bool		isnull;
+		Datum		word = heap_getattr(tuple, Anum_privilege_privilege, desc, &isnull);
+		Datum		pattern = heap_getattr(tuple, Anum_privilege_pattern, desc, &isnull);
+
+		if (gives(TextDatumGetCString(word), privilege))
+			patterns = lappend(patterns, TextDatumGetCString(pattern));
+	}
+	systable_endscan_ordered(scan);
+	return patterns;
+}
+
+/*
+ * The patterns for which the current role has a privilege: C strings in the
+ * current memory context.  Looks at the grants of its own roles only, so that those
+ * of thousands of others, or of roles that are gone, cost nothing.
+ */
+List *
+tfstate_privileges(const char *privilege)
+{
+	List	   *patterns = NIL;
+	Relation	rel;
+	Relation	index;
+	Snapshot	snapshot;
+	List	   *roles;
+	ListCell   *lc;
+
+	if (tfstate_is_owner())
+		return list_make1("*");
+
+	rel = table_open(tfstate_catalog()->privilege, AccessShareLock);
+	index = index_open(tfstate_catalog()->privilege_index, AccessShareLock);
+	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
+	roles = my_roles();
+	foreach(lc, roles)
+		patterns = add_patterns(patterns, rel, index, snapshot, lfirst_oid(lc), privilege);
+	list_free(roles);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return patterns;
+}
+
+/* Does a lockid match one of the patterns? */
+bool
+tfstate_allowed(List *patterns, const char *lockid)
+{
+	ListCell   *lc;
+
+	foreach(lc, patterns)
+	{
+		if (tfstate_pattern_matches(lockid, lfirst(lc)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Can a lockid that begins with a text match one of the patterns?
+ */
+bool
+tfstate_allowed_below(List *patterns, const char *prefix)
+{
+	size_t		prefix_len = strlen(prefix);
+	ListCell   *lc;
+
+	foreach(lc, patterns)
+	{
+		const char *pattern = lfirst(lc);
+		size_t		literal = strcspn(pattern, "*");
+
+		if (strncmp(pattern, prefix, Min(literal, prefix_len)) == 0 &&
+			(literal >= prefix_len || pattern[literal] == '*'))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Error unless the current role has a privilege on a lockid.
+ */
+void
+tfstate_check_privilege(const char *lockid, const char *privilege)
+{
+	if (tfstate_is_owner() || tfstate_allowed(tfstate_privileges(privilege), lockid))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for state lock \"%s\"",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
+			 errdetail("Role \"%s\" has no grant of privilege \"%s\" that matches it.",
+					   GetUserNameFromId(GetUserId(), false), privilege),
+			 errhint("An administrator can give it with tfstate_grant().")));
+}
+
+/* The grants of a role, kept as long as nothing can have changed. */
+typedef struct StatementPrivileges
+{
+	Oid			role;
+	TimestampTz statement;
+	CommandId	command;		/* what this transaction has written counts, ... */
+	TransactionId xmax;			/* ... and what others have committed, which changes */
+	uint32		xcnt;			/* one of these three (a snapshot's own count of */
+	int32		subxcnt;		/* such commits is 0 in a copy) */
+	char	   *privilege;
+	List	   *patterns;
+	MemoryContext context;		/* of these two; NULL if nothing is kept */
+} StatementPrivileges;
+
+/* Error unless it is the name of a privilege. */
+static void
+check_privilege_name(const char *privilege)
+{
+	if (strcmp(privilege, "lock") != 0 && strcmp(privilege, "view") != 0 &&
+		strcmp(privilege, "force") != 0 && strcmp(privilege, "override") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unrecognized privilege: \"%s\"", tfstate_one_line(privilege, NAMEDATALEN)),
+				 errhint("Valid privileges are \"lock\", \"view\", \"force\" and \"override\".")));
+}
+
+/*
+ * tfstate_privileges(), looked up once for a function that a query calls for each row:
+ * again when the role, the privilege or the snapshot is another one, as it can be in one
+ * statement, since a function keeps its expressions.  The function's fn_extra is used up
+ * for that.
+ */
+List *
+tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege)
+{
+	StatementPrivileges *cache = flinfo->fn_extra;
+	Snapshot	snapshot = GetActiveSnapshot();
+	MemoryContext old;
+
+	if (cache && cache->context && cache->role == GetUserId() &&
+		cache->statement == GetCurrentStatementStartTimestamp() &&
+		cache->command == snapshot->curcid &&
+		cache->xmax == snapshot->xmax && cache->xcnt == snapshot->xcnt &&
+		cache->subxcnt == snapshot->subxcnt &&
+		strcmp(cache->privilege, privilege) == 0)
+		return cache->patterns;
+
+	if (cache == NULL)
+		flinfo->fn_extra = cache = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(StatementPrivileges));
+	if (cache->context)
+		MemoryContextDelete(cache->context);
+	cache->context = NULL;
+	old = MemoryContextSwitchTo(AllocSetContextCreate(flinfo->fn_mcxt, "tfstate privileges",
+													  ALLOCSET_SMALL_SIZES));
+	cache->role = GetUserId();
+	cache->statement = GetCurrentStatementStartTimestamp();
+	cache->command = snapshot->curcid;
+	cache->xmax = snapshot->xmax;
+	cache->xcnt = snapshot->xcnt;
+	cache->subxcnt = snapshot->subxcnt;
+	cache->privilege = pstrdup(privilege);
+	cache->patterns = tfstate_privileges(privilege);
+	cache->context = MemoryContextSwitchTo(old);
+	return cache->patterns;
+}
+
+/*
+ * tfstate_has_privilege(lockid text, privilege text) returns boolean
+ */
+Datum
+tfstate_has_privilege(PG_FUNCTION_ARGS)
+{
+	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *privilege = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+	check_privilege_name(privilege);
+	PG_RETURN_BOOL(tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, privilege), lockid));
+}
+
+/*
+ * Error where nothing can be written: on a standby, in a read-only
+ * transaction, in a parallel worker.
+ */
+void
+tfstate_check_writable(const char *function)
+{
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+}

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * privilege.h
+ *	  Who may do what with which lockids.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_PRIVILEGE_H
+#define TFSTATE_PRIVILEGE_H
+
+#include "fmgr.h"
+#include "nodes/pg_list.h"
+
+/*
+ * What stands for the privilege to see who holds and who waits for a lock, which comes
+ * with "view" and with "lock".
+ */
+#define PRIVILEGE_SEE	"see"
+
+extern List *tfstate_privileges(const char *privilege);
+extern List *tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege);
+extern bool tfstate_allowed(List *patterns, const char *lockid);
+extern bool tfstate_allowed_below(List *patterns, const char *prefix);
+extern void tfstate_check_privilege(const char *lockid, const char *privilege);
+extern bool tfstate_is_owner(void);
+extern void tfstate_check_writable(const char *function);
+
+#endif							/* TFSTATE_PRIVILEGE_H */

@@ -1,0 +1,542 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *	  The configuration parameters tfstate.*
+ *
+ * A parameter that PGOPTIONS or ALTER ROLE sets exists as a placeholder before
+ * the library is loaded, and its value is checked only then.  The server
+ * reports a bad value or a misspelled name with a warning and goes on without,
+ * which a Terraform user would never see.  So what was refused is remembered
+ * here, and tfstate_check_settings() raises an error when a lock is asked for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+#include <limits.h>
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_db_role_setting.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "common/compat.h"
+#include "common/limits.h"
+#include "common/settings.h"
+#include "common/text.h"
+
+char	   *tfstate_who;
+char	   *tfstate_operation;
+char	   *tfstate_info;
+char	   *tfstate_run_id;
+int64		tfstate_fence;
+int			tfstate_guard_level;
+int			tfstate_mode;
+int			tfstate_wait;
+int			tfstate_history;
+int			tfstate_history_count;
+int			tfstate_history_age;
+int			tfstate_max_session_locks;
+
+static const struct config_enum_entry mode_options[] = {
+	{"session", false, false},
+	{"durable", true, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry guard_options[] = {
+	{"off", GUARD_OFF, false},
+	{"on", GUARD_ON, false},
+	{"require", GUARD_REQUIRE, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry history_options[] = {
+	{"none", HISTORY_NONE, false},
+	{"durable", HISTORY_DURABLE, false},
+	{"all", HISTORY_ALL, false},
+	{NULL, 0, false}
+};
+
+static char *fence_text;		/* tfstate.fence as it was given */
+
+/*
+ * How an application_name begins that names a run: a form that no program gives
+ * itself, and with its UUID short enough not to be cut.
+ */
+#define RUN_PREFIX		"tfstate-run:"
+
+/* The length of a UUID as text, as in 8-4-4-4-12 hexadecimal digits. */
+#define UUID_CHARS		36
+
+/* The parameters, and the value of each that was refused at load. */
+static struct
+{
+	const char *name;
+	char	   *refused;
+}			parameters[] = {
+	{"tfstate.who"},
+	{"tfstate.operation"},
+	{"tfstate.info"},
+	{"tfstate.run_id"},
+	{"tfstate.mode"},
+	{"tfstate.wait"},
+	{"tfstate.fence"},
+	{"tfstate.guard"},
+	{"tfstate.history"},
+	{"tfstate.history_count"},
+	{"tfstate.history_age"},
+	{"tfstate.max_session_locks"},
+};
+
+/* A parameter of our prefix that was set before and does not exist, or NULL. */
+static char *unknown_parameter = NULL;
+
+/* Is the library preloaded, and not looked yet at what ALTER ROLE has set? */
+static bool look_at_catalog = false;
+
+/*
+ * Part of the check hooks of texts: what a client gives in PGOPTIONS, or was set in a
+ * database with another encoding, reaches us as it is.  In a table it would keep what
+ * is dumped from being restored.
+ */
+static bool
+check_encoding(const char *value)
+{
+	if (pg_verifymbstr(value, strlen(value), true))
+		return true;
+	GUC_check_errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE);
+	GUC_check_errdetail("The value is not valid in encoding \"%s\".", GetDatabaseEncodingName());
+	return false;
+}
+
+/*
+ * Check hook of the short texts: they end up in the lock info, which has to
+ * stay under its own limit.
+ */
+static bool
+check_short_text(char **newval, void **extra, GucSource source)
+{
+	if (*newval && strlen(*newval) > TFSTATE_MAX_LOCKID)
+	{
+		GUC_check_errdetail("The value is longer than %d bytes.",
+							TFSTATE_MAX_LOCKID);
+		return false;
+	}
+	return *newval == NULL || check_encoding(*newval);
+}
+
+/*
+ * Check hook of tfstate.info: empty, or a JSON object of bounded size.
+ */
+static bool
+check_info(char **newval, void **extra, GucSource source)
+{
+	const char *start = *newval;
+
+	if (start == NULL || *start == '\0')
+		return true;
+	if (strlen(start) > TFSTATE_MAX_INFO)
+	{
+		GUC_check_errdetail("The value is longer than %d bytes.",
+							TFSTATE_MAX_INFO);
+		return false;
+	}
+	if (!check_encoding(start))
+		return false;
+	start += strspn(start, " \t\r\n");
+	if (*start != '{' || !compat_json_is_valid(*newval, GetDatabaseEncoding()))
+	{
+		GUC_check_errdetail("The value must be a JSON object.");
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Check and assign hooks of tfstate.fence: empty for none, or a fence.
+ */
+static bool
+check_fence(char **newval, void **extra, GucSource source)
+{
+	char	   *end;
+
+	if (*newval == NULL || **newval == '\0')
+		return true;
+	errno = 0;
+	if (strtoi64(*newval, &end, 10) > 0 && errno == 0 && *end == '\0')
+		return true;
+	GUC_check_errdetail("The value must be a fence, a number greater than zero.");
+	return false;
+}
+
+static void
+assign_fence(const char *newval, void *extra)
+{
+	tfstate_fence = (newval && *newval) ? strtoi64(newval, NULL, 10) : 0;
+}
+
+static void
+define_text(const char *name, const char *description, char **variable,
+			GucStringCheckHook check)
+{
+	DefineCustomStringVariable(name, description, NULL, variable, "",
+							   PGC_USERSET, 0, check, NULL, NULL);
+}
+
+/*
+ * What a lock is taken as, for the shim and for the lock info.  Everybody sets
+ * these for himself.
+ */
+static void
+define_user_settings(void)
+{
+	define_text("tfstate.who", "Who takes locks, as others see it.",
+				&tfstate_who, check_short_text);
+	define_text("tfstate.operation", "What locks are taken for, as others see it.",
+				&tfstate_operation, check_short_text);
+	define_text("tfstate.info", "A JSON object to be merged into the info of locks.",
+				&tfstate_info, check_info);
+	define_text("tfstate.run_id", "The UUID that names one run over several connections.",
+				&tfstate_run_id, check_short_text);
+	DefineCustomEnumVariable("tfstate.mode",
+							 "The mode of the locks that Terraform takes.",
+							 NULL, &tfstate_mode, false, mode_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tfstate.wait",
+							"How long Terraform's locks are waited for.",
+							"0 does not wait, -1 waits for ever.",
+							&tfstate_wait, 0, -1, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("tfstate.fence",
+							   "The fence of the lock under which states are written.",
+							   "A state is refused if its workspace's lock has another fence, or none.",
+							   &fence_text, "", PGC_USERSET, 0,
+							   check_fence, assign_fence, NULL);
+	DefineCustomEnumVariable("tfstate.guard",
+							 "Which writes of states are refused.",
+							 "\"require\" also refuses those without a lock; \"off\" needs the privilege \"override\".",
+							 &tfstate_guard_level, GUARD_ON, guard_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+/*
+ * What protects the server and the audit trail: for the administrator, who can
+ * give them to a role with ALTER ROLE.
+ */
+static void
+define_administrator_settings(void)
+{
+	DefineCustomEnumVariable("tfstate.history",
+							 "Which finished holdings leave a row in tfstate_history.",
+							 NULL, &tfstate_history, HISTORY_DURABLE, history_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tfstate.history_count",
+							"How many finished holdings of a lockid are kept.",
+							"-1 keeps them all.",
+							&tfstate_history_count, 100, -1, INT_MAX,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tfstate.history_age",
+							"How long finished holdings are kept.",
+							"-1 keeps them for ever.",
+							&tfstate_history_age, 90 * SECS_PER_DAY, -1, INT_MAX,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("tfstate.max_session_locks",
+							"How many locks a session may have in the lock manager.",
+							"Counts the locks in session mode and those of the current transaction.",
+							&tfstate_max_session_locks, 1000, 1, INT_MAX,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+}
+
+/*
+ * Remember one of the placeholders that are left when all our parameters are
+ * defined.
+ */
+static void
+find_unknown_parameter(void)
+{
+	int			count;
+	struct config_generic **variables = compat_parameters(&count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if ((variables[i]->flags & GUC_CUSTOM_PLACEHOLDER) != 0 &&
+			strncmp(variables[i]->name, "tfstate.", strlen("tfstate.")) == 0)
+			unknown_parameter = MemoryContextStrdup(TopMemoryContext, variables[i]->name);
+	}
+}
+
+/*
+ * Define the parameters, and remember which values that were set before had to
+ * be refused.  A value that may not be set at all (the administrator's
+ * parameters) was not accepted either, but that is the server's to say.
+ */
+void
+tfstate_define_settings(void)
+{
+	for (int i = 0; i < lengthof(parameters); i++)
+	{
+		const char *before = GetConfigOption(parameters[i].name, true, false);
+
+		parameters[i].refused = before ? MemoryContextStrdup(TopMemoryContext, before) : NULL;
+	}
+
+	look_at_catalog = process_shared_preload_libraries_in_progress;
+	define_user_settings();
+	define_administrator_settings();
+	find_unknown_parameter();
+	MarkGUCPrefixReserved("tfstate");
+
+	for (int i = 0; i < lengthof(parameters); i++)
+	{
+		if (parameters[i].refused == NULL)
+			continue;
+		if (set_config_option(parameters[i].name, parameters[i].refused,
+							  PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SET,
+							  false, DEBUG5, false) != 0)
+		{
+			pfree(parameters[i].refused);
+			parameters[i].refused = NULL;
+		}
+	}
+}
+
+/*
+ * Has a parameter its built-in default, and nobody has set it?
+ */
+static bool
+is_default(const char *name)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+	bool		result;
+
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT FROM pg_catalog.pg_settings"
+							  " WHERE name OPERATOR(pg_catalog.=) $1"
+							  " AND source OPERATOR(pg_catalog.=) 'default'",
+							  1, &type, &value, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look up parameter \"%s\"", name);
+	result = SPI_processed > 0;
+	SPI_finish();
+	return result;
+}
+
+/*
+ * The text that ought to be a UUID and name this session's run; NULL if there is
+ * none.  Sets whether it is from tfstate.run_id, and not from application_name.
+ */
+static const char *
+run_text(bool *from_setting)
+{
+	*from_setting = tfstate_run_id && *tfstate_run_id;
+	if (*from_setting)
+		return tfstate_run_id;
+	if (application_name && strncmp(application_name, RUN_PREFIX, strlen(RUN_PREFIX)) == 0)
+		return application_name + strlen(RUN_PREFIX);
+	return NULL;
+}
+
+/* Copy a text in lower case if it is a UUID and nothing else; else return false. */
+static bool
+copy_uuid(const char *text, char *uuid)
+{
+	for (int i = 0; i < UUID_CHARS; i++)
+	{
+		bool		dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+		if (dash ? text[i] != '-' : !isxdigit((unsigned char) text[i]))
+			return false;
+		uuid[i] = pg_ascii_tolower((unsigned char) text[i]);
+	}
+	uuid[UUID_CHARS] = '\0';
+	return text[UUID_CHARS] == '\0';
+}
+
+/*
+ * The name of the run that this session works for, a UUID in lower case, or NULL.
+ * Two sessions are one run only by this name.  Other names may be cut or replaced
+ * on their way, or be what a program gives itself, and so be two runs' by accident:
+ * they are no names of runs, and tfstate_check_settings() refuses them.
+ */
+const char *
+tfstate_my_run(void)
+{
+	static char run[UUID_CHARS + 1];
+	bool		from_setting;
+	const char *text = run_text(&from_setting);
+
+	return text && copy_uuid(text, run) ? run : NULL;
+}
+
+/*
+ * Error if the session is given a name of a run that is none.
+ */
+static void
+check_run_name(void)
+{
+	bool		from_setting;
+
+	if (run_text(&from_setting) == NULL || tfstate_my_run() != NULL)
+		return;
+	if (from_setting)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("tfstate.run_id is \"%s\", which is not a UUID; set another UUID for each run, with PGOPTIONS=\"-c tfstate.run_id=$(uuidgen)\" say",
+						tfstate_one_line(tfstate_run_id, NAMEDATALEN))));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("application_name is \"%s\", which is not \"%s\" with a UUID behind it and nothing else; set PGAPPNAME=\"%s$(uuidgen)\", and application_name_add_host = 0 in PgBouncer",
+					tfstate_one_line(application_name, NAMEDATALEN), RUN_PREFIX, RUN_PREFIX)));
+}
+
+/*
+ * Error if the run of this session has no name, for a durable lock of Terraform's:
+ * the run could not find it again after a broken connection, and behind a pooler
+ * another client would be "the same session".
+ */
+void
+tfstate_require_run(void)
+{
+	if (tfstate_my_run() == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("tfstate.mode is \"durable\" and this run has no name to own its lock by; set PGAPPNAME=\"%s$(uuidgen)\", or add \"-c tfstate.run_id=$(uuidgen)\" to PGOPTIONS",
+						RUN_PREFIX)));
+}
+
+/*
+ * Remember a setting "name=value" of ours if it is to be refused.
+ */
+static void
+check_catalog_setting(char *setting)
+{
+	char	   *value = strchr(setting, '=');
+
+	if (value == NULL || pg_strncasecmp(setting, "tfstate.", strlen("tfstate.")) != 0)
+		return;
+	*value++ = '\0';
+	for (int i = 0; i < lengthof(parameters); i++)
+	{
+		if (pg_strcasecmp(parameters[i].name, setting) != 0)
+			continue;
+		if (set_config_option(setting, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SET,
+							  false, DEBUG5, false) == 0)
+			parameters[i].refused = MemoryContextStrdup(TopMemoryContext, value);
+		return;
+	}
+	unknown_parameter = MemoryContextStrdup(TopMemoryContext, setting);
+}
+
+/*
+ * Look at what was set for a role in a database, InvalidOid for any.
+ */
+static void
+check_catalog_settings(Relation rel, Oid database, Oid role)
+{
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_db_role_setting_setdatabase, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(database));
+	ScanKeyInit(&keys[1], Anum_pg_db_role_setting_setrole, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(role));
+	scan = systable_beginscan(rel, DbRoleSettingDatidRolidIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		Datum		settings = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig,
+											RelationGetDescr(rel), &isnull);
+		Datum	   *elements;
+		bool	   *nulls;
+		int			count;
+
+		if (isnull)
+			continue;
+		deconstruct_array(DatumGetArrayTypeP(settings), TEXTOID, -1, false, TYPALIGN_INT,
+						  &elements, &nulls, &count);
+		for (int i = 0; i < count; i++)
+			check_catalog_setting(TextDatumGetCString(elements[i]));
+	}
+	systable_endscan(scan);
+}
+
+/*
+ * Where the library is preloaded there were no placeholders: the server has refused
+ * at login what ALTER ROLE and ALTER DATABASE set, with a mere warning, and we have
+ * to look there for it.  Once a session.
+ */
+static void
+check_catalog(void)
+{
+	Relation	rel;
+
+	if (!look_at_catalog)
+		return;
+	rel = table_open(DbRoleSettingRelationId, AccessShareLock);
+	check_catalog_settings(rel, MyDatabaseId, GetSessionUserId());
+	check_catalog_settings(rel, InvalidOid, GetSessionUserId());
+	check_catalog_settings(rel, MyDatabaseId, InvalidOid);
+	check_catalog_settings(rel, InvalidOid, InvalidOid);
+	table_close(rel, AccessShareLock);
+	look_at_catalog = false;
+}
+
+/*
+ * Error if a text was set where its encoding was not known yet: for all databases,
+ * in postgresql.conf.
+ */
+static void
+check_encodings(void)
+{
+	char	   *texts[] = {tfstate_who, tfstate_operation, tfstate_info};
+
+	for (int i = 0; i < lengthof(texts); i++)
+	{
+		if (texts[i] && !pg_verifymbstr(texts[i], strlen(texts[i]), true))
+			ereport(ERROR,
+					(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+					 errmsg("parameter \"%s\" is \"%s\", which is not valid in encoding \"%s\"",
+							parameters[i].name, tfstate_one_line(texts[i], TFSTATE_MAX_LOCKID),
+							GetDatabaseEncodingName())));
+	}
+}
+
+/*
+ * Raise an error where a value was refused at load and none was set since, where a
+ * parameter was set that does not exist, or where the name of the run is none.
+ */
+void
+tfstate_check_settings(void)
+{
+	check_run_name();
+	check_encodings();
+	check_catalog();
+	if (unknown_parameter)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("unrecognized configuration parameter \"%s\"",
+						tfstate_one_line(unknown_parameter, TFSTATE_MAX_LOCKID)),
+				 errhint("Correct its name where it is set, and connect again.")));
+	for (int i = 0; i < lengthof(parameters); i++)
+	{
+		if (parameters[i].refused != NULL && is_default(parameters[i].name))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid value for parameter \"%s\": \"%s\"",
+							parameters[i].name,
+							tfstate_one_line(parameters[i].refused, TFSTATE_MAX_LOCKID)),
+					 errhint("Correct it where it is set (PGOPTIONS, ALTER ROLE or ALTER DATABASE), or SET a valid value.")));
+	}
+}

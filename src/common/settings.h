@@ -1,0 +1,44 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.h
+ *	  The configuration parameters tfstate.*
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_SETTINGS_H
+#define TFSTATE_SETTINGS_H
+
+/* Which finished holdings leave a row. */
+typedef enum HistoryKind
+{
+	HISTORY_NONE,
+	HISTORY_DURABLE,
+	HISTORY_ALL
+} HistoryKind;
+
+/* Which writes of states are refused. */
+typedef enum GuardLevel
+{
+	GUARD_OFF,
+	GUARD_ON,
+	GUARD_REQUIRE
+} GuardLevel;
+
+extern char *tfstate_who;
+extern char *tfstate_operation;
+extern char *tfstate_info;
+extern char *tfstate_run_id;
+extern int64 tfstate_fence;		/* 0 for none */
+extern int	tfstate_guard_level;	/* a GuardLevel */
+extern int	tfstate_mode;		/* is it durable? */
+extern int	tfstate_wait;		/* milliseconds, -1 for ever */
+extern int	tfstate_history;	/* a HistoryKind */
+extern int	tfstate_history_count;
+extern int	tfstate_history_age;	/* seconds */
+extern int	tfstate_max_session_locks;
+extern void tfstate_define_settings(void);
+extern void tfstate_check_settings(void);
+extern const char *tfstate_my_run(void);
+extern void tfstate_require_run(void);
+
+#endif							/* TFSTATE_SETTINGS_H */

@@ -1,0 +1,417 @@
+/*-------------------------------------------------------------------------
+ *
+ * workspace.c
+ *	  From the numbers that Terraform locks to lockids, and back.
+ *
+ * A workspace is a row of an attached table of states.  Terraform locks its id;
+ * tfstate locks <schema>.<table>/<name>, with identifiers quoted by a rule of our own
+ * that is as SQL's, but the same whatever the session has set and the server is.  So
+ * the lock stays with the name when the row is deleted and made anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/execdesc.h"
+#include "miscadmin.h"
+#include "tcop/pquery.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/portal.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+#include "utils/varlena.h"
+
+#include "common/attached.h"
+#include "common/limits.h"
+#include "common/lockid.h"
+#include "common/privilege.h"
+#include "common/scan.h"
+#include "common/text.h"
+#include "common/workspace.h"
+
+PG_FUNCTION_INFO_V1(tfstate_table_name);
+
+/* The lockid of -1, under which workspaces are created in all attached tables. */
+#define CREATION_ANYWHERE	"tfstate_pg/new workspace"
+
+/*
+ * The name of a table as its lockids begin with it, <schema>.<table>; NULL if it is
+ * gone.
+ */
+static char *
+table_name(Oid relid)
+{
+	char	   *table = get_rel_name(relid);
+	char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+
+	if (schema == NULL)
+		return NULL;
+	return psprintf("%s.%s", tfstate_quote_identifier(schema), tfstate_quote_identifier(table));
+}
+
+/*
+ * tfstate_table_name(rel regclass) returns text
+ */
+Datum
+tfstate_table_name(PG_FUNCTION_ARGS)
+{
+	char	   *name = table_name(PG_GETARG_OID(0));
+
+	if (name == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+/*
+ * The lockid of a workspace; NULL if its table is gone.
+ */
+char *
+tfstate_workspace_lockid(Oid relid, const char *name)
+{
+	char	   *table = table_name(relid);
+
+	return table ? psprintf("%s/%s", table, name) : NULL;
+}
+
+/*
+ * Find the row that has a value in a column of an open table of states, and return a copy
+ * of what it has in another one.  Returns false if there is no such row, or it has
+ * nothing there.
+ */
+static bool
+find_in_table(Relation rel, AttrNumber column, RegProcedure equal, Datum value,
+			  AttrNumber wanted, Datum *result)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	Oid			index = tfstate_index_on(rel, column);
+	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
+	bool		isnull = true;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyEntryInitialize(&key, 0, column, BTEqualStrategyNumber, InvalidOid,
+						   TupleDescAttr(desc, column - 1)->attcollation, equal, value);
+	scan = systable_beginscan(rel, index, OidIsValid(index), SnapshotAny, 1, &key);
+	tuple = tfstate_next_visible(scan, snapshot);
+	if (HeapTupleIsValid(tuple))
+		*result = heap_getattr(tuple, wanted, desc, &isnull);
+	if (!isnull && TupleDescAttr(desc, wanted - 1)->attlen == -1)
+		*result = PointerGetDatum(PG_DETOAST_DATUM_COPY(*result));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return !isnull;
+}
+
+/*
+ * The same in a table that may be gone, or be no table of states any more: then there is
+ * no such row.  The column is id or name, and value of its type.
+ */
+static bool
+find_row(Oid relid, StateColumn column, Datum value, StateColumn wanted, Datum *result)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	AttrNumber	columns[NUM_STATE_COLUMNS];
+	bool		found;
+
+	if (rel == NULL)
+		return false;
+	found = tfstate_state_columns(rel, columns) &&
+		find_in_table(rel, columns[column], column == STATE_ID ? F_INT8EQ : F_TEXTEQ, value,
+					  columns[wanted], result);
+	relation_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Those of the tables that the statement reads which the client is running.
+ */
+static List *
+statement_tables(List *tables)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (ActivePortal == NULL || ActivePortal->queryDesc == NULL)
+		return NIL;
+	foreach(lc, ActivePortal->queryDesc->plannedstmt->relationOids)
+	{
+		if (list_member_oid(tables, lfirst_oid(lc)))
+			result = list_append_unique_oid(result, lfirst_oid(lc));
+	}
+	return result;
+}
+
+/*
+ * Error: two workspaces have an id, and nobody can tell which one is meant.  They are
+ * named to those who may see both.
+ */
+static void
+raise_two_workspaces(int64 id, const char *lockid, const char *other)
+{
+	List	   *patterns = tfstate_privileges(PRIVILEGE_SEE);
+	bool		named = tfstate_allowed(patterns, lockid) && tfstate_allowed(patterns, other);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 named ? errmsg("id %lld belongs to two workspaces, \"%s\" and \"%s\"",
+							(long long) id, lockid, other) :
+			 errmsg("id %lld belongs to two workspaces", (long long) id),
+			 errhint("Let both tables take their ids from one sequence, and give one row a new id.")));
+}
+
+/*
+ * The lockid of the workspace that has an id in one of the tables, NULL if none
+ * has.  Error if two have.
+ */
+static char *
+workspace_in_tables(List *tables, int64 id)
+{
+	char	   *lockid = NULL;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		char	   *other;
+		Datum		name;
+
+		if (!find_row(lfirst_oid(lc), STATE_ID, Int64GetDatum(id), STATE_NAME, &name))
+			continue;
+		other = tfstate_workspace_lockid(lfirst_oid(lc), TextDatumGetCString(name));
+		if (lockid && other)
+			raise_two_workspaces(id, lockid, other);
+		lockid = other ? other : lockid;
+	}
+	return lockid;
+}
+
+/*
+ * The lockid of the workspace that has an id, NULL if none of the tables has
+ * it.  Terraform takes the id from the table that it reads in the same
+ * statement; the others are not opened then.  Where the statement reads none,
+ * those are looked at first that the role may read: what others do to their
+ * tables, a lock or a row with the same id, must not be in its way.
+ */
+char *
+tfstate_workspace_by_id(List *tables, int64 id)
+{
+	char	   *lockid = workspace_in_tables(statement_tables(tables), id);
+
+	if (lockid == NULL)
+		lockid = workspace_in_tables(tfstate_readable_tables(tables, true), id);
+	if (lockid == NULL)
+		lockid = workspace_in_tables(tfstate_readable_tables(tables, false), id);
+	return lockid;
+}
+
+/*
+ * The attached table that is named in front of the slash of a lockid, and the
+ * name behind it.  InvalidOid if the lockid is not of that form.
+ */
+Oid
+tfstate_lockid_table(const char *lockid, const char **name)
+{
+	const char *slash;
+	bool		quoted = false;
+	List	   *names;
+	Oid			relid;
+	char	   *canonical;
+
+	for (slash = lockid; *slash && (quoted || *slash != '/'); slash++)
+	{
+		if (*slash == '"')
+			quoted = !quoted;
+	}
+	if (*slash == '\0' ||
+		!SplitIdentifierString(pnstrdup(lockid, slash - lockid), '.', &names) ||
+		list_length(names) != 2)
+		return InvalidOid;
+	relid = get_relname_relid(lsecond(names),
+							  get_namespace_oid(linitial(names), true));
+	if (!OidIsValid(relid) || !list_member_oid(tfstate_attached_tables(), relid))
+		return InvalidOid;
+
+	/* A lockid that spells the table in another way is another lockid. */
+	canonical = tfstate_workspace_lockid(relid, slash + 1);
+	if (canonical == NULL || strcmp(canonical, lockid) != 0)
+		return InvalidOid;
+	*name = slash + 1;
+	return relid;
+}
+
+/*
+ * Is there a workspace of this lockid?  Then its id is returned.
+ */
+bool
+tfstate_workspace_id(const char *lockid, int64 *id)
+{
+	const char *name;
+	Oid			relid = tfstate_lockid_table(lockid, &name);
+	Datum		value;
+
+	if (!OidIsValid(relid) ||
+		!find_row(relid, STATE_NAME, CStringGetTextDatum(name), STATE_ID, &value))
+		return false;
+	*id = DatumGetInt64(value);
+	return true;
+}
+
+/*
+ * The key under which OpenTofu 1.10 and later creates workspaces in a table:
+ * minus the 32-bit FNV-1 hash of schema, a zero byte, and table.
+ */
+int64
+tfstate_table_creation_key(Oid relid)
+{
+	char	   *table = get_rel_name(relid);
+	char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+	uint32		hash = 2166136261U;
+	char	   *p;
+
+	if (schema == NULL)
+		return 0;
+	for (p = schema; *p; p++)
+		hash = (hash * 16777619) ^ (unsigned char) *p;
+	hash = hash * 16777619;
+	for (p = table; *p; p++)
+		hash = (hash * 16777619) ^ (unsigned char) *p;
+	return -(int64) hash;
+}
+
+/*
+ * The lockid under which workspaces are created, if that is what a key is for;
+ * else NULL.  Terraform, and OpenTofu before 1.10, use -1 for all tables.
+ */
+char *
+tfstate_creation_lockid(List *tables, int64 key)
+{
+	ListCell   *lc;
+
+	if (tables != NIL && key == -1)
+		return pstrdup(CREATION_ANYWHERE);
+	if (key >= -1)
+		return NULL;
+	foreach(lc, tables)
+	{
+		if (tfstate_table_creation_key(lfirst_oid(lc)) == key)
+			return tfstate_workspace_lockid(lfirst_oid(lc), "");
+	}
+	return NULL;
+}
+
+/*
+ * What a lockid of creation is in words; NULL if it is none.
+ */
+char *
+tfstate_describe_creation(const char *lockid)
+{
+	size_t		len = strlen(lockid);
+	const char *name;
+
+	if (strcmp(lockid, CREATION_ANYWHERE) == 0)
+		return pstrdup("creation of a workspace anywhere in this database");
+	if (len == 0 || lockid[len - 1] != '/' ||
+		!OidIsValid(tfstate_lockid_table(lockid, &name)) || *name != '\0')
+		return NULL;
+	return psprintf("creation of a workspace in %s",
+					tfstate_one_line(pnstrdup(lockid, len - 1), TFSTATE_MAX_LOCKID));
+}
+
+/*
+ * The text of a workspace's state.  Returns false if there is no such workspace, or
+ * its state is null.
+ */
+bool
+tfstate_workspace_text(Oid relid, const char *name, text **data)
+{
+	Datum		value;
+
+	if (!find_row(relid, STATE_NAME, CStringGetTextDatum(name), STATE_DATA, &value))
+		return false;
+	*data = DatumGetTextPP(value);
+	return true;
+}
+
+/*
+ * Is the name of the table, or of its schema, in a lockid where that of a workspace of the
+ * table would have it?
+ */
+static bool
+resembles(const char *lockid, Oid relid)
+{
+	char	   *table = get_rel_name(relid);
+	char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+	char	   *start;
+
+	if (schema == NULL)
+		return false;
+	if (strstr(lockid, psprintf(".%s/", table)) ||
+		strstr(lockid, psprintf(".%s/", tfstate_quote_identifier(table))) ||
+		strstr(lockid, psprintf(".\"%s\"/", table)))
+		return true;
+	start = psprintf("%s.", tfstate_quote_identifier(schema));
+	return strncmp(lockid, start, strlen(start)) == 0 && strchr(lockid + strlen(start), '/');
+}
+
+/*
+ * Tell somebody who has locked what looks like a workspace and is none: a slip of the pen
+ * would freeze nothing, and an ordinary lockid seldom looks like that.
+ */
+void
+tfstate_notice_no_workspace(const char *lockid)
+{
+	const char *dot = strchr(lockid, '.');
+	const char *name;
+	int64		id;
+	ListCell   *lc;
+
+	if (dot == NULL || strchr(dot, '/') == NULL || tfstate_workspace_id(lockid, &id))
+		return;
+	if (OidIsValid(tfstate_lockid_table(lockid, &name)))
+	{
+		if (*name != '\0')		/* else the table's creation key */
+			ereport(NOTICE,
+					(errcode(ERRCODE_WARNING),
+					 errmsg("workspace \"%s\" does not exist; its lock only keeps others from creating it",
+							tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
+		return;
+	}
+	foreach(lc, tfstate_attached_tables())
+	{
+		if (!resembles(lockid, lfirst_oid(lc)))
+			continue;
+		ereport(NOTICE,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("lock \"%s\" is not that of a workspace: no attached table has this name",
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
+				 errhint("The lockid of a workspace is schema.table/name, with identifiers quoted as in the view tfstate_workspaces.")));
+		return;
+	}
+}
+
+/*
+ * Raise the error for a workspace that does not exist.
+ */
+void
+tfstate_raise_no_workspace(const char *lockid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("workspace \"%s\" does not exist",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
+			 errhint("A workspace is named schema.table/name, and its table is attached with tfstate_attach().")));
+}

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * acquire.h
+ *	  Taking and renewing locks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_ACQUIRE_H
+#define TFSTATE_ACQUIRE_H
+
+#include "lock/conflict.h"
+#include "lock/holding.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+/* What somebody asks of the lock engine. */
+typedef struct LockRequest
+{
+	const char *lockid;			/* checked by tfstate_check_lockid() */
+	Jsonb	   *info;			/* as the caller gave it; NULL for none */
+	bool		durable;		/* durable mode, else session mode */
+	int64		wait;			/* microseconds; 0 at once, -1 for ever */
+	Interval   *ttl;			/* of a lease; NULL for none */
+	bool		has_key;		/* does a built-in advisory lock go along? */
+	int64		key;			/* its key */
+	int64		unlock_key;		/* what Terraform unlocks, if not key; else 0 */
+	bool		tied;			/* held as long as the built-in unlock_key is? */
+	const char *run_id;			/* adopt what this run holds; NULL for no run */
+} LockRequest;
+
+extern bool tfstate_acquire(const LockRequest *request, Holding *holding,
+							LockConflict *conflict);
+extern bool tfstate_renew_lease(Holding *holding, Interval *ttl);
+
+#endif							/* TFSTATE_ACQUIRE_H */

@@ -1,0 +1,120 @@
+/*-------------------------------------------------------------------------
+ *
+ * conflict.c
+ *	  What is said of a lock that is held by another.
+ *
+ * Terraform shows only the primary message of an error, so that one names the holder and
+ * the way out, although by PostgreSQL's style advice belongs into a hint.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/compat.h"
+#include "common/limits.h"
+#include "common/text.h"
+#include "common/workspace.h"
+#include "lock/conflict.h"
+#include "lock/describe.h"
+#include "lock/holding.h"
+#include "lock/info.h"
+#include "lock/owner.h"
+#include "lock/tag.h"
+
+/*
+ * An info for a holder of whom there is no row.
+ */
+Jsonb *
+tfstate_conflict_info(const LockConflict *conflict)
+{
+	return tfstate_who_info(tfstate_describe_tag_holder(&conflict->tag));
+}
+
+/*
+ * What a conflict is about: a lock by its lockid, or the one under which workspaces are
+ * created, whose holder tells of which table.
+ */
+static char *
+subject(const char *lockid)
+{
+	if (tfstate_describe_creation(lockid))
+		return pstrdup("cannot create a workspace: the lock for that");
+	return psprintf("state lock \"%s\"", tfstate_one_line(lockid, TFSTATE_MAX_LOCKID));
+}
+
+/*
+ * Raise the error for a request that was not granted.
+ */
+void
+tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
+{
+	char	   *name = subject(lockid);
+	const Holding *holder = &conflict->holder;
+
+	if (conflict->known)
+	{
+		Jsonb	   *info = DatumGetJsonbP(HOLDING_DATUM(holder, info));
+
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("%s is held by %s", name,
+						tfstate_describe_holding(holder, tfstate_is_own(holder))),
+				 errdetail("Lock info: %s",
+						   tfstate_one_line(JsonbToCString(NULL, &info->root, VARSIZE(info)),
+											INT_MAX)),
+				 errhint("Ask who holds it, or release it with: %s",
+						 tfstate_force_unlock_call(lockid, holder))));
+	}
+	if (!tfstate_is_lock_tag(&conflict->tag))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("%s is held without tfstate by %s", name,
+						tfstate_describe_tag_holder(&conflict->tag)),
+				 errdetail("Advisory lock %lld is held by a client that does not use tfstate.",
+						   (long long) tfstate_tag_number(&conflict->tag)),
+				 errhint("Wait until it has finished, or end it with pg_terminate_backend().")));
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("%s is being taken or released by %s", name,
+					tfstate_describe_tag_holder(&conflict->tag)),
+			 errhint("Try again when that transaction has ended.")));
+}
+
+/*
+ * Who is waited for, as a part of the sentence that begins with the lock.
+ */
+static char *
+describe_awaited(const LockConflict *conflict)
+{
+	if (conflict->known)
+		return psprintf("held by %s", tfstate_describe_holding(&conflict->holder, conflict->own));
+	if (!tfstate_is_lock_tag(&conflict->tag))
+		return psprintf("held without tfstate by %s", tfstate_describe_tag_holder(&conflict->tag));
+	return pstrdup("which another transaction is taking or releasing");
+}
+
+/*
+ * Tell the client that it waits for a lock, for whom, and at which position of the queue.
+ *
+ * A query's snapshot is still there while it waits, and some commands of the holder's
+ * wait for that, which no deadlock detector sees.
+ */
+void
+tfstate_announce_wait(const char *lockid, const LockConflict *conflict, int position)
+{
+	ereport(NOTICE,
+			(errmsg("waiting for state lock \"%s\", %s",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID), describe_awaited(conflict)),
+			 errdetail("The position in the queue is %d.", position),
+			 ActiveSnapshotSet() ?
+			 errhint("CREATE INDEX CONCURRENTLY waits for this statement; CALL tfstate_wait_lock() waits without a snapshot.") : 0));
+}

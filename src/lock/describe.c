@@ -1,0 +1,109 @@
+/*-------------------------------------------------------------------------
+ *
+ * describe.c
+ *	  A lock and its holder in words.
+ *
+ * Terraform shows only the primary message of an error, so what is said here stands on one
+ * line and has no control characters, however odd the texts are that the holder gave.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/catalog.h"
+#include "common/limits.h"
+#include "common/text.h"
+#include "lock/backend.h"
+#include "lock/describe.h"
+#include "lock/holding.h"
+#include "lock/info.h"
+
+/* The most bytes of a text that somebody gave, in a primary message. */
+#define MAX_IN_MESSAGE	256
+
+/*
+ * One line about who holds a lock: who, what for, since when, ID and Info.
+ */
+char *
+tfstate_describe_holding(const Holding *holding, bool own)
+{
+	Jsonb	   *info = DatumGetJsonbP(HOLDING_DATUM(holding, info));
+	char	   *who = tfstate_info_get(info, "Who");
+	char	   *operation = tfstate_info_get(info, "Operation");
+	char	   *note = tfstate_info_get(info, "Info");
+	StringInfoData line;
+
+	initStringInfo(&line);
+	appendStringInfoString(&line, tfstate_one_line(who ? who : "?", MAX_IN_MESSAGE));
+	if (own)
+		appendStringInfoString(&line, " (this session)");
+	if (operation && *operation)
+		appendStringInfo(&line, ": %s", tfstate_one_line(operation, MAX_IN_MESSAGE));
+	appendStringInfo(&line, " since %s (ID %s",
+					 tfstate_format_time(DatumGetTimestampTz(HOLDING_DATUM(holding, created))),
+					 tfstate_one_line(HOLDING_TEXT(holding, id), MAX_IN_MESSAGE));
+	if (note && *note)
+		appendStringInfo(&line, ", info \"%s\"", tfstate_one_line(note, MAX_IN_MESSAGE));
+	appendStringInfoChar(&line, ')');
+	return line.data;
+}
+
+/*
+ * Who has a tag, from the session: role, address, process, application.
+ */
+char *
+tfstate_describe_tag_holder(const LOCKTAG *tag)
+{
+	int			pid = tfstate_tag_holder(tag);
+	BackendDetails details;
+	StringInfoData line;
+
+	if (pid == 0)
+		return pstrdup("another transaction");
+	if (!tfstate_backend_details(pid, &details))
+		return psprintf("process %d", pid);
+	initStringInfo(&line);
+	appendStringInfo(&line, "%s@%s (pid %d",
+					 details.role ? tfstate_one_line(details.role, NAMEDATALEN) : "?",
+					 details.client_addr ? details.client_addr : "[local]", pid);
+	if (*details.application_name)
+		appendStringInfo(&line, ", %s", tfstate_one_line(details.application_name, NAMEDATALEN));
+	appendStringInfoChar(&line, ')');
+	return line.data;
+}
+
+/*
+ * The call that releases a holding.  It names the schema of the extension where the
+ * session's search_path does not have it.
+ */
+char *
+tfstate_force_unlock_call(const char *lockid, const Holding *holder)
+{
+	Oid			relid = tfstate_catalog()->durable;
+	char	   *schema = RelationIsVisible(relid) ? NULL : get_namespace_name(get_rel_namespace(relid));
+
+	return psprintf("SELECT %s(%s, %s%s);",
+					quote_qualified_identifier(schema, "tfstate_force_unlock"), tfstate_shown_literal(lockid), tfstate_shown_literal(HOLDING_TEXT(holder, id)),
+					holder->durable ? "" : ", terminate => true");
+}
+
+/*
+ * Raise the error for a lock that is to be released and that nobody holds.
+ */
+void
+tfstate_raise_not_held(const char *lockid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("state lock \"%s\" is not held",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
+}

@@ -1,0 +1,251 @@
+/*-------------------------------------------------------------------------
+ *
+ * history.c
+ *	  The finished holdings, and how they are forgotten.
+ *
+ * The row of a release is written in the transaction that deletes the lock's
+ * row, so the two cannot disagree.  What is too old or too much is deleted in
+ * passing: at a session's first release and at each 64th after it, at most some
+ * hundred rows at a time.  Nobody waits for anybody in this; a row that
+ * another session is deleting is left to it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/catalog.h"
+#include "common/scan.h"
+#include "common/settings.h"
+#include "lock/history.h"
+#include "lock/holding.h"
+#include "lock/info.h"
+#include "lock/tag.h"
+
+/* How many releases of a session lie between two prunings. */
+#define PRUNE_EVERY		64
+
+/* How many rows one pruning deletes at most, by count and by age each. */
+#define PRUNE_ROWS		128
+
+/*
+ * Delete a row unless somebody else is at it.
+ */
+static void
+forget(Relation rel, HeapTuple tuple)
+{
+	TM_FailureData failure;
+
+	(void) table_tuple_delete(rel, &tuple->t_self, GetCurrentCommandId(true),
+							  InvalidSnapshot, InvalidSnapshot, false,
+							  &failure, false);
+}
+
+/*
+ * Delete the oldest holdings of a lockid beyond the number to be kept.
+ *
+ * Each session remembers, of the last lockid, below which fence it has found
+ * nothing left, because the scan would else step over all rows that are deleted
+ * and not yet vacuumed, and those can be many under an old snapshot.  What is
+ * there again after a rollback is left to other sessions.
+ */
+static void
+prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)
+{
+	static uint64 done_hash = 0;
+	static int64 done_below = 0;
+	uint64		hash = tfstate_private_hash(TextDatumGetCString(lockid));
+	Relation	index = index_open(tfstate_catalog()->released_index, AccessShareLock);
+	int64		reached = 0;	/* the oldest to be kept, or if none is, the newest */
+	int			seen = 0;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple = NULL;
+
+	if (hash != done_hash)
+		done_below = 0;
+	ScanKeyInit(&keys[0], Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ, lockid);
+	ScanKeyInit(&keys[1], Anum_lock_fence, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(done_below));
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 2, keys);
+	while (seen - PRUNE_ROWS < tfstate_history_count &&
+		   (tuple = tfstate_next_in_order(scan, BackwardScanDirection, snapshot)) != NULL)
+	{
+		bool		isnull;
+
+		if (seen < Max(tfstate_history_count, 1))
+			reached = DatumGetInt64(heap_getattr(tuple, Anum_lock_fence,
+												 RelationGetDescr(rel), &isnull));
+		if (++seen > tfstate_history_count)
+			forget(rel, tuple);
+	}
+	if (tuple == NULL)
+	{
+		done_hash = hash;
+		done_below = reached;
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+}
+
+/*
+ * Delete the holdings, of any lockid, that were released too long ago.
+ *
+ * Each session remembers up to where it has found nothing left, because the
+ * scan would else step over all rows that are deleted and not yet vacuumed.
+ */
+static void
+prune_by_age(Relation rel, Snapshot snapshot)
+{
+	static TimestampTz done_until = DT_NOBEGIN;
+	Relation	index = index_open(tfstate_catalog()->released_at_index, AccessShareLock);
+	TimestampTz cutoff = GetCurrentTimestamp() - tfstate_history_age * USECS_PER_SEC;
+	int			seen = 0;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], Anum_released_released_at, BTGreaterEqualStrategyNumber,
+				F_TIMESTAMPTZ_GE, TimestampTzGetDatum(done_until));
+	ScanKeyInit(&keys[1], Anum_released_released_at, BTLessStrategyNumber,
+				F_TIMESTAMPTZ_LT, TimestampTzGetDatum(cutoff));
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 2, keys);
+	while (seen++ < PRUNE_ROWS &&
+		   (tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
+	{
+		bool		isnull;
+
+		done_until = DatumGetTimestampTz(heap_getattr(tuple, Anum_released_released_at,
+													  RelationGetDescr(rel), &isnull));
+		forget(rel, tuple);
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+}
+
+static void
+prune(Relation rel, Datum lockid)
+{
+	static int	releases = 0;
+	Snapshot	snapshot;
+
+	if (releases++ % PRUNE_EVERY != 0)
+		return;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (tfstate_history_count >= 0)
+		prune_by_count(rel, lockid, snapshot);
+	if (tfstate_history_age >= 0)
+		prune_by_age(rel, snapshot);
+	UnregisterSnapshot(snapshot);
+	CommandCounterIncrement();
+}
+
+/*
+ * Does the end of this holding leave a row?
+ */
+static bool
+is_recorded(const Holding *holding)
+{
+	switch ((HistoryKind) tfstate_history)
+	{
+		case HISTORY_NONE:
+			return false;
+		case HISTORY_DURABLE:
+			return holding->durable || !HOLDING_NULL(holding, key) ||
+				tfstate_holding_is_tied(holding);
+		case HISTORY_ALL:
+			break;
+	}
+	return true;
+}
+
+/*
+ * Record that a holding has ended: how is one of the HOW_ words, reason what
+ * the administrator gave or NULL.  The caller has deleted its row.
+ */
+void
+tfstate_record_release(const Holding *holding, const char *how, const char *reason)
+{
+	Datum		values[Natts_released];
+	bool		nulls[Natts_released];
+	Relation	rel;
+	HeapTuple	tuple;
+
+	if (!is_recorded(holding))
+		return;
+
+	memcpy(values, holding->values, sizeof(holding->values));
+	memcpy(nulls, holding->nulls, sizeof(holding->nulls));
+	memset(&nulls[Natts_lock], 0, sizeof(nulls) - sizeof(holding->nulls));
+	values[Anum_released_mode - 1] = CStringGetTextDatum(holding->durable ? "durable" : "session");
+	values[Anum_released_released_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[Anum_released_how - 1] = CStringGetTextDatum(how);
+	values[Anum_released_released_by - 1] = CStringGetTextDatum(tfstate_actor());
+	if (reason)
+		values[Anum_released_reason - 1] = CStringGetTextDatum(reason);
+	else
+		nulls[Anum_released_reason - 1] = true;
+
+	rel = table_open(tfstate_catalog()->released, RowExclusiveLock);
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, tuple);
+	CommandCounterIncrement();
+	prune(rel, HOLDING_DATUM(holding, lockid));
+	table_close(rel, NoLock);
+}
+
+/*
+ * How the newest finished holding of a lockid ended, or the newest one of a run unless
+ * that is NULL, its fence, and when it ended unless released_at is NULL.  Returns false if
+ * history has none.
+ */
+bool
+tfstate_find_release(const char *lockid, const char *run_id, int64 *fence, char **how,
+					 TimestampTz *released_at)
+{
+	Relation	rel = table_open(tfstate_catalog()->released, AccessShareLock);
+	Relation	index = index_open(tfstate_catalog()->released_index, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		found = false;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(lockid));
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
+	while (!found &&
+		   HeapTupleIsValid(tuple = tfstate_next_in_order(scan, BackwardScanDirection, snapshot)))
+	{
+		Datum		values[Natts_released];
+		bool		nulls[Natts_released];
+
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+		found = run_id == NULL ||
+			(!nulls[Anum_lock_run_id - 1] &&
+			 strcmp(run_id, TextDatumGetCString(values[Anum_lock_run_id - 1])) == 0);
+		if (!found)
+			continue;
+		*fence = DatumGetInt64(values[Anum_lock_fence - 1]);
+		*how = TextDatumGetCString(values[Anum_released_how - 1]);
+		if (released_at)
+			*released_at = DatumGetTimestampTz(values[Anum_released_released_at - 1]);
+	}
+	systable_endscan_ordered(scan);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return found;
+}

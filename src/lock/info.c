@@ -1,0 +1,309 @@
+/*-------------------------------------------------------------------------
+ *
+ * info.c
+ *	  The lock info: Terraform's description of a lock, as jsonb.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_collation.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "common/compat.h"
+#include "common/limits.h"
+#include "common/settings.h"
+#include "common/text.h"
+#include "lock/backend.h"
+#include "lock/info.h"
+
+/*
+ * The keys that Terraform gives a lock info, in the order of jsonb, so that it has
+ * nothing to sort.
+ */
+static const char *const known_keys[] = {
+	"ID", "Who", "Info", "Path", "Created", "Version", "Operation"
+};
+
+/*
+ * Error unless the text can be an ID.
+ */
+void
+tfstate_check_id(const char *id)
+{
+	if (*id == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lock ID must not be empty")));
+	if (strlen(id) > TFSTATE_MAX_ID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lock ID is too long: it has %zu bytes, and %d are allowed",
+						strlen(id), TFSTATE_MAX_ID)));
+}
+
+/*
+ * A text of the info, NULL if there is none under that key.
+ */
+char *
+tfstate_info_get(Jsonb *info, const char *key)
+{
+	JsonbValue	space;
+	JsonbValue *value = getKeyJsonValueFromContainer(&info->root, key,
+													 strlen(key), &space);
+
+	if (value == NULL || value->type != jbvString)
+		return NULL;
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+/*
+ * Who takes or releases a lock: tfstate.who, else the role and its address.
+ */
+char *
+tfstate_caller(void)
+{
+	const char *addr = tfstate_client_addr();
+
+	if (tfstate_who && *tfstate_who)
+		return tfstate_valid_text(tfstate_who);
+	return psprintf("%s@%s", tfstate_valid_text(GetUserNameFromId(GetUserId(), false)),
+					addr ? addr : "[local]");
+}
+
+/*
+ * Who takes or releases a lock, for the audit trail: anybody can set
+ * tfstate.who, so the role stands beside it.
+ */
+char *
+tfstate_actor(void)
+{
+	if (tfstate_who && *tfstate_who)
+		return tfstate_valid_text(psprintf("%s (role %s)", tfstate_who,
+										   GetUserNameFromId(GetUserId(), false)));
+	return tfstate_caller();
+}
+
+/*
+ * A point in time as RFC 3339 has it, in UTC.
+ */
+static char *
+format_rfc3339(TimestampTz time)
+{
+	char	   *text = palloc(MAXDATELEN + 1);
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
+		elog(ERROR, "could not decompose timestamp");
+	EncodeDateTime(&tm, fsec, false, 0, NULL, USE_XSD_DATES, text);
+	return strcat(text, "Z");
+}
+
+/*
+ * A new ID: a random UUID (version 4 of RFC 9562).
+ *
+ * The random bytes of several are drawn at once, since a draw from OpenSSL takes
+ * about as long as an index lookup, however few are asked for.
+ */
+static char *
+new_id(void)
+{
+	static pg_uuid_t drawn[16];
+	static int	left = 0;
+	pg_uuid_t  *uuid;
+
+	if (left == 0)
+	{
+		if (!pg_strong_random(drawn, sizeof(drawn)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		left = lengthof(drawn);
+	}
+	uuid = &drawn[--left];
+	uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;	/* the version */
+	uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;	/* the variant */
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
+}
+
+/*
+ * What is put under one of the known keys where it is missing; NULL to leave
+ * it out.
+ */
+static char *
+default_value(const char *key, const char *lockid, TimestampTz created)
+{
+	if (strcmp(key, "ID") == 0)
+		return new_id();
+	if (strcmp(key, "Operation") == 0)
+		return tfstate_operation;
+	if (strcmp(key, "Who") == 0)
+		return tfstate_caller();
+	if (strcmp(key, "Created") == 0)
+		return format_rfc3339(created);
+	if (strcmp(key, "Path") == 0)
+		return pstrdup(lockid);
+	return NULL;
+}
+
+static void
+push_string(JsonbParseState **state, JsonbIteratorToken token, const char *text)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, text);
+	value.val.string.len = strlen(text);
+	(void) pushJsonbValue(state, token, &value);
+}
+
+/*
+ * Copy the pairs of an object, later ones before earlier ones of the same key.
+ */
+static void
+push_object(JsonbParseState **state, Jsonb *object)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	(void) JsonbIteratorNext(&iterator, &value, true);	/* the opening brace */
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_END_OBJECT)
+		(void) pushJsonbValue(state, token, &value);
+}
+
+/*
+ * Error unless it is an object of bounded size.
+ */
+static void
+check_object(Jsonb *info)
+{
+	if (!JB_ROOT_IS_OBJECT(info))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lock info must be a JSON object")));
+	if (VARSIZE(info) - VARHDRSZ > TFSTATE_MAX_INFO)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("lock info is too large: it has %zu bytes, and %d are allowed",
+						(size_t) (VARSIZE(info) - VARHDRSZ), TFSTATE_MAX_INFO)));
+}
+
+/*
+ * The value of tfstate.info, NULL if it is not set.
+ */
+static Jsonb *
+setting_info(void)
+{
+	if (tfstate_info == NULL || *tfstate_info == '\0')
+		return NULL;
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(tfstate_info)));
+}
+
+/*
+ * Is there nothing under a known key, or a null, or an empty name?  Error if
+ * there is anything but a string.
+ */
+static bool
+is_missing(Jsonb *info, const char *key)
+{
+	JsonbValue	space;
+	JsonbValue *value = info ? getKeyJsonValueFromContainer(&info->root, key,
+															strlen(key), &space) : NULL;
+
+	if (value == NULL || value->type == jbvNull)
+		return true;
+	if (value->type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("key \"%s\" of lock info must be a string", key)));
+	return value->val.string.len == 0 && strcmp(key, "Who") == 0;
+}
+
+/*
+ * Error unless a caller may give this as the info of a lock.
+ */
+void
+tfstate_check_info(Jsonb *given)
+{
+	check_object(given);
+	for (int i = 0; i < lengthof(known_keys); i++)
+		(void) is_missing(given, known_keys[i]);
+	if (!is_missing(given, "ID"))
+		tfstate_check_id(tfstate_info_get(given, "ID"));
+}
+
+/*
+ * An info that tells no more than who.
+ */
+Jsonb *
+tfstate_who_info(const char *who)
+{
+	JsonbParseState *state = NULL;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_string(&state, WJB_KEY, "Who");
+	push_string(&state, WJB_VALUE, who);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * An info that tells no more than what for.
+ */
+Jsonb *
+tfstate_operation_info(const char *operation)
+{
+	JsonbParseState *state = NULL;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_string(&state, WJB_KEY, "Operation");
+	push_string(&state, WJB_VALUE, operation);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * The info of a lock: what the caller gave, then tfstate.info, and for the
+ * known keys what they leave out.  given has passed tfstate_check_info(), or is
+ * NULL.  Error if tfstate.info has no string under a known key, or a bad ID.
+ */
+Jsonb *
+tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
+{
+	Jsonb	   *setting = setting_info();
+	JsonbParseState *state = NULL;
+
+	if (setting)
+		tfstate_check_info(setting);
+	if (setting && given && VARSIZE(setting) + VARSIZE(given) > TFSTATE_MAX_INFO)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("lock info and tfstate.info are too large together: they have %zu bytes, and %d are allowed",
+						(size_t) (VARSIZE(setting) + VARSIZE(given)), TFSTATE_MAX_INFO)));
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	if (setting)
+		push_object(&state, setting);
+	if (given)
+		push_object(&state, given);
+	for (int i = 0; i < lengthof(known_keys); i++)
+	{
+		char	   *value;
+
+		if (!is_missing(given, known_keys[i]))
+			continue;
+		if (!is_missing(setting, known_keys[i]))
+			value = tfstate_info_get(setting, known_keys[i]);
+		else
+			value = default_value(known_keys[i], lockid, created);
+		if (value == NULL)
+			continue;
+		push_string(&state, WJB_KEY, known_keys[i]);
+		push_string(&state, WJB_VALUE, value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}

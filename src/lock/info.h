@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ *
+ * info.h
+ *	  The lock info.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_INFO_H
+#define TFSTATE_INFO_H
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+
+extern void tfstate_check_id(const char *id);
+extern Jsonb *tfstate_fill_info(Jsonb *given, const char *lockid,
+								TimestampTz created);
+extern void tfstate_check_info(Jsonb *given);
+extern Jsonb *tfstate_who_info(const char *who);
+extern Jsonb *tfstate_operation_info(const char *operation);
+extern char *tfstate_info_get(Jsonb *info, const char *key);
+extern char *tfstate_caller(void);
+extern char *tfstate_actor(void);
+
+#endif							/* TFSTATE_INFO_H */

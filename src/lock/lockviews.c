@@ -1,0 +1,385 @@
+/*-------------------------------------------------------------------------
+ *
+ * lockviews.c
+ *	  What the views of the locks need from C.
+ *
+ * Durable locks and history are plain SQL views on their tables.  The rest is
+ * here: what only the lock manager knows, and the session locks, whose table
+ * is unlogged and cannot be read on a standby.
+ *
+ * None of this takes a lock-manager tag, so looking never makes anybody's try
+ * fail.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/attached.h"
+#include "common/catalog.h"
+#include "common/compat.h"
+#include "common/lockid.h"
+#include "common/privilege.h"
+#include "common/scan.h"
+#include "common/text.h"
+#include "common/workspace.h"
+#include "lock/backend.h"
+#include "lock/holding.h"
+#include "lock/session.h"
+#include "lock/tag.h"
+
+PG_FUNCTION_INFO_V1(tfstate_age);
+PG_FUNCTION_INFO_V1(tfstate_session_alive);
+PG_FUNCTION_INFO_V1(tfstate_waiter_count);
+PG_FUNCTION_INFO_V1(tfstate_session_locks);
+PG_FUNCTION_INFO_V1(tfstate_waiters);
+
+/*
+ * tfstate_age(created timestamptz) returns interval
+ */
+Datum
+tfstate_age(PG_FUNCTION_ARGS)
+{
+	Interval   *age = DatumGetIntervalP(DirectFunctionCall2(timestamp_mi,
+															TimestampTzGetDatum(GetCurrentTimestamp()),
+															PG_GETARG_DATUM(0)));
+
+	age->time -= age->time % USECS_PER_SEC;
+	PG_RETURN_INTERVAL_P(age);
+}
+
+/*
+ * tfstate_session_alive(session bigint) returns boolean
+ */
+Datum
+tfstate_session_alive(PG_FUNCTION_ARGS)
+{
+	if (RecoveryInProgress())
+		PG_RETURN_NULL();
+	PG_RETURN_BOOL(tfstate_session_is_alive(PG_GETARG_INT64(0)));
+}
+
+/*
+ * tfstate_waiter_count(lockid text, mode text) returns integer
+ *
+ * All who wait have or want K.  So has the holder of a lock in session mode, and who
+ * has not committed yet that it took the lock, which is nobody but us then: the others
+ * see no such lock.  NULL without the privilege to lock or view the lockid.
+ */
+Datum
+tfstate_waiter_count(PG_FUNCTION_ARGS)
+{
+	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	LOCKTAG		key;
+	int			requests;
+
+	if (RecoveryInProgress() ||
+		!tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, PRIVILEGE_SEE), lockid))
+		PG_RETURN_NULL();
+	key = tfstate_lock_tag(lockid);
+	requests = LockWaiterCount(&key);
+	if (strcmp(text_to_cstring(PG_GETARG_TEXT_PP(1)), "session") == 0 ||
+		compat_lock_held_by_me(&key, ExclusiveLock))
+		requests--;
+	PG_RETURN_INT32(Max(requests, 0));
+}
+
+/*
+ * tfstate_session_locks() returns setof tfstate_session_lock
+ */
+Datum
+tfstate_session_locks(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Relation	rel;
+	Snapshot	snapshot;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *patterns;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (RecoveryInProgress())
+		PG_RETURN_NULL();
+
+	patterns = tfstate_privileges(PRIVILEGE_SEE);
+	rel = table_open(tfstate_catalog()->session, AccessShareLock);
+	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
+	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
+	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	{
+		Holding		holding = {0};
+
+		CHECK_FOR_INTERRUPTS();
+		heap_deform_tuple(tuple, RelationGetDescr(rel), holding.values, holding.nulls);
+		if (tfstate_holding_is_live(&holding) &&
+			tfstate_allowed(patterns, HOLDING_TEXT(&holding, lockid)))
+			tuplestore_putvalues(result->setResult, result->setDesc,
+								 holding.values, holding.nulls);
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	PG_RETURN_NULL();
+}
+
+/*
+ * One who waits: he has W, or wants K.
+ */
+typedef struct Waiter
+{
+	uint64		number;			/* the hash in K and W */
+	bool		first;			/* has W */
+	TimestampTz since;
+	int			pid;
+	bool		has_key;		/* waits for a built-in lock? */
+	int64		key;			/* which one */
+	const char *lockid;			/* NULL while not found out */
+} Waiter;
+
+/* Is it the tag of pg_advisory_lock(bigint), in this database? */
+static bool
+is_builtin(const LOCKTAG *tag)
+{
+	LOCKTAG		builtin = tfstate_builtin_tag((int64) tfstate_tag_number(tag));
+
+	return memcmp(tag, &builtin, sizeof(LOCKTAG)) == 0;
+}
+
+/*
+ * Note the built-in lock that a process waits for, if it is among the waiters.
+ */
+static void
+set_key(Waiter *waiters, int count, const LockInstanceData *lock)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (!waiters[i].first || waiters[i].pid != lock->pid)
+			continue;
+		waiters[i].has_key = true;
+		waiters[i].key = (int64) tfstate_tag_number(&lock->locktag);
+	}
+}
+
+/*
+ * All who wait in this database, as an array in the current memory context.
+ */
+static Waiter *
+collect_waiters(int *count)
+{
+	LockData   *data = GetLockStatusData();
+	Waiter	   *waiters = palloc_array(Waiter, data->nelements + 1);
+
+	*count = 0;
+	for (int i = 0; i < data->nelements; i++)
+	{
+		LockInstanceData *lock = &data->locks[i];
+		bool		first = tfstate_is_waiter_tag(&lock->locktag);
+
+		if (!first && !(tfstate_is_lock_tag(&lock->locktag) && lock->waitLockMode != NoLock))
+			continue;
+		waiters[*count].number = tfstate_tag_number(&lock->locktag);
+		waiters[*count].first = first;
+		waiters[*count].since = lock->waitStart;
+		waiters[*count].pid = lock->pid;
+		waiters[*count].has_key = false;
+		waiters[*count].lockid = NULL;
+		(*count)++;
+	}
+	for (int i = 0; i < data->nelements; i++)
+	{
+		if (data->locks[i].waitLockMode != NoLock && is_builtin(&data->locks[i].locktag))
+			set_key(waiters, *count, &data->locks[i]);
+	}
+	return waiters;
+}
+
+/* By lock, and then in the order in which they are served. */
+static int
+compare_waiters(const void *a, const void *b)
+{
+	const Waiter *x = a;
+	const Waiter *y = b;
+
+	if (x->number != y->number)
+		return x->number < y->number ? -1 : 1;
+	if (x->first != y->first)
+		return x->first ? -1 : 1;
+	if (x->since != y->since)
+		return x->since < y->since ? -1 : 1;
+	return x->pid - y->pid;
+}
+
+/*
+ * Put the lockid to all who wait for it.
+ */
+static void
+name_waiters(Waiter *waiters, int count, const char *lockid)
+{
+	uint64		number = tfstate_hash_lockid(lockid);
+	int			low = 0;
+	int			high = count;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+
+		if (waiters[middle].number < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (; low < count && waiters[low].number == number; low++)
+	{
+		if (waiters[low].lockid == NULL)
+			waiters[low].lockid = pstrdup(lockid);
+	}
+}
+
+/*
+ * Look in a lock table for the lockids that are waited for.  Rows that are not
+ * committed yet count too: who takes a lock in an open transaction is waited
+ * for.
+ */
+static void
+name_waiters_from(Oid relid, Waiter *waiters, int count)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	SnapshotData dirty;
+	TableScanDesc scan;
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	InitDirtySnapshot(dirty);
+	scan = table_beginscan(rel, &dirty, 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		char	   *lockid;
+
+		CHECK_FOR_INTERRUPTS();
+		lockid = TextDatumGetCString(slot_getattr(slot, Anum_lock_lockid, &isnull));
+		name_waiters(waiters, count, lockid);
+		pfree(lockid);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+}
+
+/*
+ * Where a client without tfstate has a workspace there is no row: the waiter's built-in
+ * lock tells the lockid.
+ */
+static void
+name_waiters_by_key(Waiter *waiters, int count)
+{
+	List	   *tables = NIL;
+
+	for (int i = 0; i < count; i++)
+	{
+		char	   *lockid;
+
+		if (waiters[i].lockid || !waiters[i].has_key)
+			continue;
+		if (tables == NIL)
+			tables = tfstate_attached_tables();
+		lockid = tfstate_creation_lockid(tables, waiters[i].key);
+		if (lockid == NULL)
+			lockid = tfstate_workspace_by_id(tables, waiters[i].key);
+		if (lockid)
+			name_waiters(waiters, count, lockid);
+	}
+}
+
+/*
+ * Since when somebody waits.  The lock manager does not know it of the first,
+ * who has K: there it is the start of his statement.
+ */
+static Datum
+waiting_since(const Waiter *waiter, TimestampTz statement_start)
+{
+	return TimestampTzGetDatum(waiter->since ? waiter->since : statement_start);
+}
+
+static void
+put_waiter(ReturnSetInfo *result, const Waiter *waiter, int position)
+{
+	Datum		values[7];
+	bool		nulls[7] = {false};
+	BackendDetails details;
+
+	tfstate_backend_details(waiter->pid, &details);
+	nulls[0] = (waiter->lockid == NULL);
+	if (waiter->lockid)
+		values[0] = CStringGetTextDatum(waiter->lockid);
+	values[1] = Int32GetDatum(position);
+	values[2] = Int32GetDatum(waiter->pid);
+	nulls[3] = (details.role == NULL);
+	if (details.role)
+		values[3] = CStringGetTextDatum(tfstate_valid_text(details.role));
+	nulls[4] = (details.application_name == NULL);
+	if (details.application_name)
+		values[4] = CStringGetTextDatum(details.application_name);
+	nulls[5] = (details.client_addr == NULL);
+	if (details.client_addr)
+		values[5] = DirectFunctionCall1(inet_in, CStringGetDatum(details.client_addr));
+	values[6] = waiting_since(waiter, details.statement_start);
+	nulls[6] = (DatumGetTimestampTz(values[6]) == 0);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * tfstate_waiters(pattern text)
+ * returns setof (lockid, position, pid, role, application_name, client_addr,
+ *				  since)
+ *
+ * Who waits for a lockid that has no row, which lasts no longer than it takes
+ * to wake him, has lockid NULL, and only the extension's owner sees him.
+ */
+Datum
+tfstate_waiters(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	   *pattern = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	List	   *patterns = tfstate_privileges(PRIVILEGE_SEE);
+	int			position = 0;
+	int			count;
+	Waiter	   *waiters;
+
+	tfstate_check_pattern(pattern);
+	InitMaterializedSRF(fcinfo, 0);
+	if (RecoveryInProgress())
+		PG_RETURN_NULL();
+
+	waiters = collect_waiters(&count);
+	qsort(waiters, count, sizeof(Waiter), compare_waiters);
+	if (strchr(pattern, '*') == NULL)
+		name_waiters(waiters, count, pattern);
+	else if (count > 0)
+	{
+		name_waiters_from(tfstate_catalog()->durable, waiters, count);
+		name_waiters_from(tfstate_catalog()->session, waiters, count);
+		name_waiters_by_key(waiters, count);
+	}
+	for (int i = 0; i < count; i++)
+	{
+		const char *lockid = waiters[i].lockid ? waiters[i].lockid : "";
+
+		position = (i > 0 && waiters[i].number == waiters[i - 1].number) ? position + 1 : 1;
+		if (tfstate_pattern_matches(lockid, pattern) && tfstate_allowed(patterns, lockid))
+			put_waiter(result, &waiters[i], position);
+	}
+	PG_RETURN_NULL();
+}

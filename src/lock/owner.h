@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * owner.h
+ *	  Whose a lock is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_OWNER_H
+#define TFSTATE_OWNER_H
+
+#include "lock/holding.h"
+
+extern bool tfstate_is_own(const Holding *holding);
+extern bool tfstate_is_ours(const Holding *holding);
+extern bool tfstate_acts_for_holder(const Holding *holding);
+extern void tfstate_check_role(const char *lockid, const Holding *holding);
+extern void tfstate_check_ownership(const char *lockid, const char *id,
+									const Holding *holding);
+
+#endif							/* TFSTATE_OWNER_H */

@@ -1,0 +1,13 @@
+/*-------------------------------------------------------------------------
+ *
+ * reclaim.h
+ *	  What dead sessions have left.  For src/lock only.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_RECLAIM_H
+#define TFSTATE_RECLAIM_H
+
+extern void tfstate_reclaim_some(void);
+
+#endif							/* TFSTATE_RECLAIM_H */

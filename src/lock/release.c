@@ -1,0 +1,186 @@
+/*-------------------------------------------------------------------------
+ *
+ * release.c
+ *	  Releasing locks.
+ *
+ * To release a lock, its row is deleted and its end recorded.  That does not need the lock
+ * tag, so it does not queue behind waiters.  A waiter is woken after the commit (commit.c);
+ * the tags of session mode are released there, too.
+ *
+ * Two calls can want to delete one row at the same time.  The second waits for the first
+ * to commit, and then looks again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/limits.h"
+#include "common/text.h"
+#include "common/workspace.h"
+#include "lock/backend.h"
+#include "lock/commit_internal.h"
+#include "lock/conflict.h"
+#include "lock/describe.h"
+#include "lock/history.h"
+#include "lock/holding.h"
+#include "lock/holding_internal.h"
+#include "lock/lookup.h"
+#include "lock/owner.h"
+#include "lock/release.h"
+#include "lock/session.h"
+#include "lock/tag.h"
+#include "lock/wait.h"
+
+/* How long a terminated session is given to go away. */
+#define TERMINATE_USECS	(10 * USECS_PER_SEC)
+
+/*
+ * End a holding: how is one of the HOW_ words.  Returns false if somebody else
+ * has changed or deleted its row since it was read; then look again.
+ */
+bool
+tfstate_release(const Holding *holding, const char *how, const char *reason)
+{
+	char	   *lockid = HOLDING_TEXT(holding, lockid);
+	LOCKTAG		key = tfstate_lock_tag(lockid);
+
+	tfstate_begin_release();
+	if (tfstate_delete_holding(holding, true) != TM_Ok)
+		return false;
+	tfstate_record_release(holding, how, reason);
+	tfstate_end_release();
+	if (holding->durable || tfstate_holding_is_tied(holding))
+		tfstate_wake_at_commit(&key);
+	else if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
+		tfstate_release_at_commit(&key, HOLDING_INT64(holding, session));
+	if (!HOLDING_NULL(holding, key))
+		tfstate_return_builtin(holding);
+	return true;
+}
+
+/*
+ * Terminate the session that has a lock in session mode, and wait until it is
+ * gone.  Errors: it is a superuser's, or a process of the server's that has no role,
+ * and we are no superuser; it does not go.
+ */
+static void
+terminate_session(const Holding *holding)
+{
+	int64		session = HOLDING_INT64(holding, session);
+	LOCKTAG		tag = tfstate_session_tag(session);
+	int			pid = tfstate_session_pid(session);
+	PGPROC	   *proc = pid ? BackendPidGetProc(pid) : NULL;
+	WaitLimit	limit;
+
+	if (proc == NULL)
+		return;
+	if ((!OidIsValid(proc->roleId) || superuser_arg(proc->roleId)) && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be a superuser to terminate superuser process")));
+	if (kill(pid, SIGTERM) != 0 && errno != ESRCH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not send signal to process %d: %m", pid)));
+	tfstate_start_wait(&limit, TERMINATE_USECS);
+	if (!tfstate_wait_tag(&tag, &limit))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("process %d did not terminate within %d seconds", pid,
+						(int) (TERMINATE_USECS / USECS_PER_SEC))));
+	tfstate_release_tag(&tag);
+}
+
+/*
+ * Error where there is nothing to be released: nobody holds the lock, or a client
+ * without tfstate does.
+ */
+static void
+raise_nothing_to_release(const char *lockid)
+{
+	LockConflict conflict = {0};
+	int64		id;
+
+	if (tfstate_workspace_id(lockid, &id))
+	{
+		conflict.tag = tfstate_builtin_tag(id);
+		if (tfstate_tag_holder(&conflict.tag) != 0)
+			tfstate_raise_conflict(lockid, &conflict);
+	}
+	tfstate_raise_not_held(lockid);
+}
+
+/*
+ * A notice that the end of a lock, and of its session, is not that of the process that
+ * held it: a Terraform connects again, and goes on.
+ */
+static void
+warn_of_holder(const Holding *holding)
+{
+	ereport(NOTICE,
+			(errmsg("the process that held state lock \"%s\" may still be at work: %s, application_name \"%s\"",
+					tfstate_one_line(HOLDING_TEXT(holding, lockid), TFSTATE_MAX_LOCKID),
+					tfstate_describe_holding(holding, false),
+					HOLDING_NULL(holding, application_name) ? "" :
+					tfstate_one_line(HOLDING_TEXT(holding, application_name), NAMEDATALEN)),
+			 errdetail("Its writes of a state that requires the lock are refused from now on; what else it does is not stopped."),
+			 errhint("Stop it where it runs, before somebody else takes the lock.")));
+}
+
+/*
+ * Release a lock whoever holds it; with an ID, only that holding.  Returns its
+ * info.
+ *
+ * The row of a live session is deleted before the session is terminated, so
+ * that nobody who waits records it as reclaimed: he finds the row about to be
+ * deleted, and waits until we commit.  If we roll back after that, the row is
+ * there again, and is what a dead session left.
+ */
+Jsonb *
+tfstate_force_release(const char *lockid, const char *id, const char *reason,
+					  bool terminate)
+{
+	char	   *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
+	Holding		holding;
+	bool		live;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!tfstate_current_holding(lockid, &holding))
+			raise_nothing_to_release(lockid);
+		if (id && strcmp(id, HOLDING_TEXT(&holding, id)) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("state lock \"%s\" is not held under ID \"%s\" but by %s",
+							name, tfstate_one_line(id, TFSTATE_MAX_ID),
+							tfstate_describe_holding(&holding, false))));
+		live = !holding.durable &&
+			!tfstate_session_is_mine(HOLDING_INT64(&holding, session));
+		if (live && !terminate)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("state lock \"%s\" is held by a live session: %s", name,
+							tfstate_describe_holding(&holding, false)),
+					 errhint("To end that session and its lock, add terminate => true.")));
+	} while (!tfstate_release(&holding, HOW_FORCE, reason));
+	if (live)
+		terminate_session(&holding);
+	if (!tfstate_is_own(&holding))
+		warn_of_holder(&holding);
+	return DatumGetJsonbP(HOLDING_DATUM(&holding, info));
+}

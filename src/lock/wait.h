@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.h
+ *	  Taking and waiting for lock-manager tags.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_WAIT_H
+#define TFSTATE_WAIT_H
+
+#include "datatype/timestamp.h"
+#include "storage/lock.h"
+
+/*
+ * Where a wait ends, by a clock that nobody sets; see tfstate_start_wait().
+ */
+typedef struct WaitLimit
+{
+	int64		give_up;		/* then there is no lock, and no error */
+	int64		error;			/* then the server's lock_timeout is over */
+	bool		announced;		/* has the client been told that it waits? */
+} WaitLimit;
+
+extern bool tfstate_try_tag(const LOCKTAG *tag);
+extern void tfstate_start_wait(WaitLimit *limit, int64 usecs);
+extern bool tfstate_wait_is_over(const WaitLimit *limit);
+extern bool tfstate_wait_is_endless(const WaitLimit *limit);
+extern bool tfstate_wait_tag(const LOCKTAG *tag, const WaitLimit *limit);
+extern void tfstate_release_tag(const LOCKTAG *tag);
+extern void tfstate_wait_as_first(const LOCKTAG *key, TransactionId changing,
+								  TimestampTz expires_at, const WaitLimit *limit);
+extern bool tfstate_wait_tag_as_first(const LOCKTAG *key, const LOCKTAG *tag,
+									  const WaitLimit *limit);
+
+#endif							/* TFSTATE_WAIT_H */

@@ -1,0 +1,285 @@
+/*-------------------------------------------------------------------------
+ *
+ * prune.c
+ *	  How old versions are forgotten.
+ *
+ * A version goes when it is neither among the newest that are to be kept nor
+ * young enough, of what is asked for.  The oldest one that stays can be a delta
+ * to one that goes: it becomes a full copy first, in the same transaction.
+ *
+ * The newest version always stays, and so does the one before it, for when the
+ * newest is the deletion of the workspace.
+ *
+ * A write prunes in passing, so that a table has no more versions than it is to keep.
+ * For a large state that would cost about as much as the write itself, whose delta is
+ * small where the full copy is not; so it is done at each 32nd version only.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/attached.h"
+#include "common/catalog.h"
+#include "common/limits.h"
+#include "common/privilege.h"
+#include "common/scan.h"
+#include "common/settings.h"
+#include "common/text.h"
+#include "common/workspace.h"
+#include "state/prune.h"
+#include "state/version.h"
+
+/* How many versions stay in any case. */
+#define MIN_VERSIONS	2
+
+/*
+ * A write of a state of more bytes prunes at each so many-th version only, so that full
+ * copies stay rare.
+ */
+#define LARGE_STATE		(64 * 1024)
+#define PRUNE_EVERY		32
+
+PG_FUNCTION_INFO_V1(tfstate_prune_workspace);
+
+/*
+ * Versions below this number are too many.  Where only an age is asked for, all but the
+ * least number are.
+ */
+static int64
+count_limit(const Version *newest, const AttachedTable *table)
+{
+	return VERSION_INT64(newest, number) - Max(table->keep_versions, MIN_VERSIONS) + 1;
+}
+
+/*
+ * Versions that are older than this are too old.  None is so after a thousand years:
+ * how long an interval may be depends on the date.
+ */
+static TimestampTz
+age_limit(const AttachedTable *table)
+{
+	Interval	longest = {.month = 1000 * MONTHS_PER_YEAR};
+
+	if (!table->has_keep_age)
+		return DT_NOEND;
+	if (DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(&table->keep_age),
+										 IntervalPGetDatum(&longest))))
+		return DT_NOBEGIN;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+												   TimestampTzGetDatum(GetCurrentTimestamp()),
+												   IntervalPGetDatum(&table->keep_age)));
+}
+
+/*
+ * Find the oldest version that stays.  Returns how many are older.
+ */
+static int64
+find_oldest(Relation rel, Relation index, const char *lockid, Snapshot snapshot,
+			const AttachedTable *table, const Version *newest, Version *oldest)
+{
+	int64		below = count_limit(newest, table);
+	TimestampTz before = age_limit(table);
+	SysScanDesc scan = tfstate_scan_versions(rel, index, lockid, PG_INT64_MIN,
+											 ForwardScanDirection);
+	int64		older = 0;
+	HeapTuple	tuple;
+
+	while ((tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
+	{
+		tfstate_read_version(tuple, RelationGetDescr(rel), false, oldest);
+		if (VERSION_INT64(oldest, number) >= below ||
+			DatumGetTimestampTz(VERSION_DATUM(oldest, created)) >= before)
+			break;
+		older++;
+	}
+	systable_endscan_ordered(scan);
+	return older;
+}
+
+/*
+ * Make a version independent of those before it.  Returns false if its text is
+ * damaged.
+ */
+static bool
+make_full(const char *lockid, const Version *version)
+{
+	StateText text;
+
+	if (VERSION_NULL(version, chain) || DatumGetInt32(VERSION_DATUM(version, chain)) == 0)
+		return true;
+	if (!tfstate_restore_version(lockid, VERSION_INT64(version, number), &text))
+		return false;
+	tfstate_make_full(version, &text);
+	return true;
+}
+
+static void
+delete_older(Relation rel, Relation index, const char *lockid, Snapshot snapshot, int64 count)
+{
+	SysScanDesc scan = tfstate_scan_versions(rel, index, lockid, PG_INT64_MIN,
+											 ForwardScanDirection);
+	HeapTuple	tuple;
+
+	while (count-- > 0 &&
+		   (tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
+		CatalogTupleDelete(rel, &tuple->t_self);
+	systable_endscan_ordered(scan);
+	CommandCounterIncrement();
+}
+
+/*
+ * Does a workspace have versions that need not be kept?
+ */
+static bool
+has_old_versions(const char *lockid, const AttachedTable *table)
+{
+	Relation	rel = table_open(tfstate_catalog()->version, AccessShareLock);
+	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Version		newest;
+	Version		oldest;
+	bool		result;
+
+	result = tfstate_newest_version(lockid, &newest) &&
+		find_oldest(rel, index, lockid, snapshot, table, &newest, &oldest) > 0;
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/*
+ * Forget the versions of a workspace that need not be kept.  The caller has V of
+ * the lockid.  Returns how many went: none if the oldest one that stays is damaged,
+ * because it may be mended from those.
+ */
+static int64
+prune(const char *lockid, const AttachedTable *table)
+{
+	Relation	rel = table_open(tfstate_catalog()->version, RowExclusiveLock);
+	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64		count = 0;
+	Version		newest;
+	Version		oldest;
+
+	if (tfstate_newest_version(lockid, &newest))
+		count = find_oldest(rel, index, lockid, snapshot, table, &newest, &oldest);
+	if (count > 0 && !make_full(lockid, &oldest))
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("versions of workspace \"%s\" are not pruned: version %lld is damaged",
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+						(long long) VERSION_INT64(&oldest, number))));
+		count = 0;
+	}
+	if (count > 0)
+		delete_older(rel, index, lockid, snapshot, count);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, NoLock);
+	return count;
+}
+
+/* Is it too much for a write to prune behind this version? */
+static bool
+is_left_for_later(const Version *newest)
+{
+	return !VERSION_NULL(newest, size) && VERSION_INT64(newest, size) > LARGE_STATE &&
+		VERSION_INT64(newest, number) % PRUNE_EVERY != 0;
+}
+
+/*
+ * What a write does about old versions, if its table says how many are to be kept.
+ */
+void
+tfstate_prune_in_passing(const char *lockid, const AttachedTable *table)
+{
+	Version		newest;
+
+	if ((table->keep_versions == 0 && !table->has_keep_age) ||
+		!tfstate_newest_version(lockid, &newest) || is_left_for_later(&newest) ||
+		!tfstate_lock_versions(lockid, false))
+		return;
+	(void) prune(lockid, table);
+}
+
+/*
+ * Error if this transaction has pruned so many workspaces that another V could use up the
+ * server's lock table.
+ */
+static void
+count_pruned(void)
+{
+	static TransactionId transaction = InvalidTransactionId;
+	static int	count = 0;
+
+	if (transaction != GetTopTransactionId())
+		count = 0;
+	transaction = GetTopTransactionId();
+	if (count >= tfstate_max_session_locks)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many workspaces to prune in one transaction"),
+				 errdetail("It has pruned %d, and tfstate.max_session_locks is %d.",
+						   count, tfstate_max_session_locks),
+				 errhint("Prune them in batches, with CALL tfstate_prune_in_batches().")));
+	count++;
+}
+
+/*
+ * tfstate_prune_workspace(workspace text, keep_versions integer, keep_age interval)
+ * returns bigint
+ *
+ * With NULL for both, what the workspace's table says; nothing if that is nothing.
+ */
+Datum
+tfstate_prune_workspace(PG_FUNCTION_ARGS)
+{
+	AttachedTable table = {0};
+	const char *name;
+	char	   *lockid;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	tfstate_check_writable("tfstate_prune()");
+	if (!PG_ARGISNULL(1))
+		table.keep_versions = PG_GETARG_INT32(1);
+	if (table.keep_versions < 0 || (!PG_ARGISNULL(1) && table.keep_versions == 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("number of versions to keep must be greater than zero")));
+	if (!PG_ARGISNULL(2))
+	{
+		Interval	zero = {0};
+
+		table.has_keep_age = true;
+		table.keep_age = *PG_GETARG_INTERVAL_P(2);
+		if (DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(&table.keep_age),
+											 IntervalPGetDatum(&zero))))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("age of versions to keep must not be negative")));
+	}
+	if (PG_ARGISNULL(1) && PG_ARGISNULL(2))
+		(void) tfstate_attached_table(tfstate_lockid_table(lockid, &name), &table);
+	if ((table.keep_versions == 0 && !table.has_keep_age) || !has_old_versions(lockid, &table))
+		PG_RETURN_INT64(0);
+	count_pruned();
+	(void) tfstate_lock_versions(lockid, true);
+	PG_RETURN_INT64(prune(lockid, &table));
+}

@@ -1,0 +1,269 @@
+/*-------------------------------------------------------------------------
+ *
+ * resources.c
+ *	  What the states of all workspaces have: instances of resources, outputs.
+ *
+ * Who may view a workspace is shown what its state does not mark as sensitive.
+ * The rest is shown only to those who could read it in the table of states.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "common/attached.h"
+#include "common/compat.h"
+#include "common/slice.h"
+#include "state/instance.h"
+#include "state/listing.h"
+
+/* A row that is being put together. */
+#define MAX_COLUMNS		11
+
+typedef struct Row
+{
+	Datum		values[MAX_COLUMNS];
+	bool		nulls[MAX_COLUMNS];
+	int			columns;		/* how many are there by now */
+} Row;
+
+PG_FUNCTION_INFO_V1(tfstate_resources);
+PG_FUNCTION_INFO_V1(tfstate_outputs);
+
+static void
+add_datum(Row *row, Datum value, bool isnull)
+{
+	row->values[row->columns] = value;
+	row->nulls[row->columns] = isnull;
+	row->columns++;
+}
+
+/* Add a text, or NULL. */
+static void
+add_text(Row *row, const char *text)
+{
+	add_datum(row, text ? CStringGetTextDatum(text) : (Datum) 0, text == NULL);
+}
+
+static void
+put_row(ReturnSetInfo *result, Row *row)
+{
+	tuplestore_putvalues(result->setResult, result->setDesc, row->values, row->nulls);
+}
+
+/*
+ * Start to read the state of a workspace, if it has one that can be read.
+ */
+static bool
+open_workspace(const Workspace *workspace, StateReader *reader)
+{
+	text	   *state;
+
+	memset(reader, 0, sizeof(StateReader));
+	if (workspace->is_null)
+		return false;
+	state = DatumGetTextPP(workspace->data);
+	return tfstate_open_state(VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state), reader);
+}
+
+/*
+ * Of an encrypted state, a row that says so: in the column behind the workspace's.
+ */
+static void
+put_encrypted(ReturnSetInfo *result, const Workspace *workspace)
+{
+	Row			row = {0};
+
+	add_text(&row, workspace->lockid);
+	add_text(&row, ENCRYPTED_ADDRESS);
+	while (row.columns < result->setDesc->natts)
+		add_text(&row, NULL);
+	put_row(result, &row);
+}
+
+static void
+put_instance(ReturnSetInfo *result, const Workspace *workspace, const Instance *instance)
+{
+	Row			row = {0};
+	bool		sensitive;
+	Slice		id = tfstate_instance_id(instance, &sensitive);
+	bool		hidden = sensitive && !tfstate_may_read_states(workspace->relid);
+
+	add_text(&row, workspace->lockid);
+	add_text(&row, tfstate_instance_address(instance));
+	add_text(&row, tfstate_slice_string(instance->module));
+	add_text(&row, tfstate_slice_string(instance->mode));
+	add_text(&row, tfstate_slice_string(instance->type));
+	add_text(&row, tfstate_slice_string(instance->name));
+	add_text(&row, tfstate_slice_scalar(instance->index_key));
+	add_text(&row, tfstate_slice_string(instance->provider));
+	add_text(&row, hidden ? NULL : tfstate_slice_scalar(id));
+	add_datum(&row, BoolGetDatum(tfstate_slice_is(instance->status, "tainted")), false);
+	add_text(&row, tfstate_slice_string(instance->deposed));
+	put_row(result, &row);
+}
+
+static void
+list_instances(const Workspace *workspace, void *result)
+{
+	MemoryContext context;
+	MemoryContext old;
+	StateReader reader;
+
+	if (!open_workspace(workspace, &reader))
+	{
+		if (reader.encrypted)
+			put_encrypted(result, workspace);
+		return;
+	}
+	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate instance", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	while (tfstate_next_instance(&reader))
+	{
+		put_instance(result, workspace, &reader.instance);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/*
+ * tfstate_resources(pattern text)
+ * returns setof (workspace, address, module, mode, type, name, index, provider,
+ *				  id, tainted, deposed)
+ */
+Datum
+tfstate_resources(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	tfstate_visit_workspaces(text_to_cstring(PG_GETARG_TEXT_PP(0)), list_instances, fcinfo->resultinfo);
+	PG_RETURN_NULL();
+}
+
+/* Is it an error about data that jsonb cannot hold? */
+static bool
+is_data_error(int code)
+{
+	return ERRCODE_TO_CATEGORY(code) == ERRCODE_DATA_EXCEPTION ||
+		ERRCODE_TO_CATEGORY(code) == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
+		ERRCODE_TO_CATEGORY(code) == ERRCODE_FEATURE_NOT_SUPPORTED;
+}
+
+/*
+ * Convert a value to jsonb.  Returns false if jsonb cannot hold it: the
+ * character 0, a number that is too large, or a character that is not in the
+ * database's encoding.
+ */
+static bool
+convert_to_jsonb(Slice value, Datum *jsonb)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool converted = true;
+
+	if (value.start == NULL)
+		return false;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		*jsonb = DirectFunctionCall1(jsonb_in, CStringGetDatum(tfstate_slice_json(value)));
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		if (!is_data_error(geterrcode()))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		converted = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return converted;
+}
+
+static void
+add_jsonb(Row *row, Slice value)
+{
+	Datum		jsonb = (Datum) 0;
+	bool		converted = convert_to_jsonb(value, &jsonb);
+
+	add_datum(row, jsonb, !converted);
+}
+
+static void
+put_output(ReturnSetInfo *result, const Workspace *workspace, Slice name, Slice output)
+{
+	SliceReader members = tfstate_slice_members(output);
+	const Slice none = {0};
+	Slice		value = none;
+	Slice		type = none;
+	bool		sensitive = false;
+	Row			row = {0};
+
+	while (tfstate_slice_next(&members))
+	{
+		if (tfstate_slice_is(members.key, "value"))
+			value = members.value;
+		else if (tfstate_slice_is(members.key, "type"))
+			type = members.value;
+		else if (tfstate_slice_is(members.key, "sensitive"))
+			sensitive = *members.value.start != 'f';	/* false */
+	}
+	add_text(&row, workspace->lockid);
+	add_text(&row, tfstate_slice_string(name));
+	add_jsonb(&row, sensitive && !tfstate_may_read_states(workspace->relid) ? none : value);
+	add_jsonb(&row, type);
+	add_datum(&row, BoolGetDatum(sensitive), false);
+	put_row(result, &row);
+}
+
+static void
+list_outputs(const Workspace *workspace, void *result)
+{
+	MemoryContext context;
+	MemoryContext old;
+	StateReader reader;
+	SliceReader outputs;
+
+	if (!open_workspace(workspace, &reader))
+	{
+		if (reader.encrypted)
+			put_encrypted(result, workspace);
+		return;
+	}
+	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate output", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	outputs = tfstate_slice_members(reader.outputs);
+	while (tfstate_slice_next(&outputs))
+	{
+		put_output(result, workspace, outputs.key, outputs.value);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/*
+ * tfstate_outputs(pattern text)
+ * returns setof (workspace, name, value, type, sensitive)
+ *
+ * value is NULL if it is sensitive and the role may not read it, and if jsonb
+ * cannot hold it.
+ */
+Datum
+tfstate_outputs(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	tfstate_visit_workspaces(text_to_cstring(PG_GETARG_TEXT_PP(0)), list_outputs, fcinfo->resultinfo);
+	PG_RETURN_NULL();
+}
