@@ -1,8 +1,8 @@
 // bench/Curator.java
 //
-// Drives ZooKeeper for the benchmark, by Curator's InterProcessMutex: an
-// ephemeral sequential node; a waiter watches its predecessor.  driver.c has the
-// protocol and says what is measured.
+// Drives ZooKeeper for the benchmark, with Curator's InterProcessMutex: an
+// ephemeral sequential node; a waiter watches its predecessor.  driver.c
+// describes the protocol and what is measured.
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.util.ArrayList;
@@ -81,7 +81,7 @@ public class Curator {
 		}
 	}
 
-	/** Tells the caller where we are, and waits until he has seen it. */
+	/** Report our state to the caller, and wait until it has been read. */
 	static void report(String what) throws Exception {
 		System.out.println(what);
 		if (input.readLine() == null)

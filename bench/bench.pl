@@ -5,9 +5,9 @@
 #
 #	part, peer, clients, variant, quantity, round, value
 #
-# separated by tabs, and what holds for all of them as "# name<tab>value".
-# driver.c says how the load is made and what is counted.  In each round every
-# peer has its turn, so that what disturbs the machine disturbs all.
+# separated by tabs, and facts about all of them as "# name<tab>value".  driver.c
+# says how the load is made and what is counted.  In each round every peer has its
+# turn, so that a disturbance of the machine affects them all.
 use strict;
 use warnings;
 use feature 'state';
@@ -108,7 +108,7 @@ sub receive_line
 }
 
 # Runs SQL in a session of psql, which stays open, and returns its output.  The
-# session is a database, or a database and a name where that needs several.
+# session is named by its database, with a suffix if a database needs several.
 sub sql
 {
 	my ($session, $query) = @_;
@@ -123,7 +123,7 @@ sub sql
 	return join("\n", @answer);
 }
 
-# Returns how many milliseconds that takes.
+# The same, but returns how many milliseconds it takes.
 sub sql_ms
 {
 	my $start = time;
@@ -216,7 +216,7 @@ sub median
 	return percentile(50, [ sort { $a <=> $b } @_ ]);
 }
 
-# Returns the peers that can do this, the first another one in each round.
+# Returns the peers that can do this, starting with another one in each round.
 sub peers_that
 {
 	my ($can, $round) = @_;
@@ -276,7 +276,7 @@ sub begin_round
 # Parts
 #
 
-# Lock and unlock, each client a key of its own.
+# Lock and unlock, each client on a key of its own.
 sub pairs
 {
 	foreach my $round (1 .. ($quick ? 1 : 4))
@@ -298,10 +298,10 @@ sub pairs
 	return;
 }
 
-# CPU and WAL of a pair, by one client.  Two things that are the same for all, and
-# larger than what is to be seen, are left out: fsync is off, because the kernel
-# charges the backend with what the disk's driver does; and loops of idle priority
-# keep the CPUs awake, because one that was asleep is slow to begin.
+# CPU and WAL of a pair, by one client.  Two effects that are the same for all, and
+# larger than the differences, are left out: fsync is off, because the kernel charges
+# the backend for the work of the disk's driver; and loops of idle priority keep the
+# CPUs awake, because a sleeping CPU is slow to start.
 sub cost
 {
 	set_fsync('off');
@@ -365,10 +365,10 @@ sub handover
 	return;
 }
 
-# What the server spends on clients that wait.  They have time to settle, so that what
-# PostgreSQL does once after 1 s (the search for deadlocks) and after 10 s (the
-# statistics of a session that was idle) is over; and what a waiter of tfstate does
-# each 20 s is seen once.
+# What the server spends on waiting clients.  They have time to settle, so that what
+# PostgreSQL does once, after 1 s (the search for deadlocks) and after 10 s (the
+# statistics of an idle session), is over; what a waiter of tfstate does every 20 s is
+# seen once.
 sub waiters
 {
 	my ($seconds, $settle_ms) = $quick ? (1, 2000) : (20, 12_000);
@@ -385,7 +385,7 @@ sub waiters
 	return;
 }
 
-# A lock that somebody else holds.
+# A try for a lock that another session holds.
 sub tries
 {
 	foreach my $round (1 .. 3)
@@ -450,7 +450,7 @@ sub onekey
 	return;
 }
 
-# Takes durable locks on new lockids, and releases them at once if it is to.
+# Takes durable locks on new lockids, and releases them at once if told to.
 sub lock_many
 {
 	my ($prefix, $from, $to, $unlock) = @_;
@@ -480,7 +480,7 @@ sub record_times
 }
 
 # Kills a backend, so that the server goes through crash recovery, and records
-# how long the first lock takes after it has come back.
+# how long the first lock takes after the recovery.
 sub lock_after_crash
 {
 	my ($held) = @_;
@@ -499,7 +499,7 @@ sub lock_after_crash
 	return;
 }
 
-# Many durable locks that are held.
+# Many durable locks held.
 sub listing
 {
 	my $before = 0;
@@ -561,7 +561,7 @@ sub terraform_table
 	return;
 }
 
-# Returns a file with a state of so many bytes that looks real.
+# Returns a file with a realistic state of the given size in bytes.
 sub state_file
 {
 	my ($size) = @_;
@@ -652,8 +652,8 @@ sub write_state
 	return drive(peer('floor'), "write $schema " . state_file($size) . " $count w$size");
 }
 
-# Each write of a state, by its size: into a table as Terraform makes it, into the
-# same with the compression that tfstate chooses, and into an attached one.
+# A write of a state, by its size: into a table as Terraform makes it, into the same
+# with the compression that tfstate chooses, and into an attached one.
 sub writes
 {
 	my @sizes = $quick ? (50_000, 5_000_000) : (50_000, 5_000_000, 50_000_000);
@@ -801,8 +801,8 @@ sub terraform
 }
 
 #
-# Growth: what an operation costs, in microseconds, by how much there is of
-# something, which is the variant
+# Growth: what an operation costs, in microseconds, by the amount of something,
+# which is the variant
 #
 
 sub grow
@@ -845,7 +845,7 @@ sub copy_to_session
 	return;
 }
 
-# A pair, by the lockids that were ever used.
+# A pair, by the number of lockids ever used.
 sub growth_of_lockids
 {
 	my $before = 0;
@@ -860,7 +860,7 @@ sub growth_of_lockids
 	return;
 }
 
-# A pair, a try that fails and a look at one lock, by the durable locks that are held.
+# A pair, a try that fails and a look at one lock, by the number of durable locks held.
 sub growth_of_held_locks
 {
 	my $before = 0;
@@ -876,7 +876,7 @@ sub growth_of_held_locks
 	return;
 }
 
-# A hand-over of one lock, by those who wait for it.
+# A hand-over of one lock, by the number of waiters.
 sub growth_of_waiters
 {
 	foreach my $n (1, 3, 7, 15, 31, 63)
@@ -891,7 +891,7 @@ sub growth_of_waiters
 	return;
 }
 
-# A write of a state of 50 kB and a look at its first version, by the versions.
+# A write of a state of 50 kB and a look at its first version, by the number of versions.
 sub growth_of_versions
 {
 	my $before = 0;
@@ -908,8 +908,8 @@ sub growth_of_versions
 	return;
 }
 
-# What locks and unlocks a workspace for Terraform, and a list of them all, by the
-# workspaces in its table.
+# Locking and unlocking a workspace for Terraform, and a list of all workspaces, by their
+# number.
 sub growth_of_workspaces
 {
 	my $before = 0;
@@ -938,8 +938,7 @@ sub growth_of_workspaces
 	return;
 }
 
-# The locks that are held come last: they stay, and would be listed with the
-# workspaces.
+# The held locks come last: they stay, and would be listed with the workspaces.
 sub growth
 {
 	growth_of_waiters();

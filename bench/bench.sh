@@ -1,20 +1,18 @@
 #!/bin/bash
 # bench/bench.sh [--quick] [--output DIRECTORY] [PART ...]
 #
-# Measures tfstate beside what people would take instead: etcd, redis,
-# ZooKeeper, and what PostgreSQL itself has.  Installs what is missing, starts
-# every server with a data directory of its own, flushed to a real disk, runs
-# the parts (those of bench.pl, all by default) and writes into the directory
-# (tfstate-bench by default):
+# Compares tfstate with the alternatives: etcd, redis, ZooKeeper, and what
+# PostgreSQL itself has.  Installs what is missing, starts every server with a data
+# directory of its own, flushed to a real disk, runs the parts (those of bench.pl,
+# all by default) and writes into the directory (tfstate-bench by default):
 #
 # results.tsv	every single measurement
 # report.md		tables of medians, spreads and ratios; also printed
 # *.svg			plots
 #
-# It takes half an hour, on a slow machine an hour, or with --quick two or three
+# It takes half an hour, on a slow machine an hour; with --quick two or three
 # minutes, which is enough to see that it works.  Nothing else should run on the
-# machine.  The part growth is run only where it is named; it takes ten minutes or
-# twenty.
+# machine.  The part growth runs only if it is named; it takes ten to twenty minutes.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
@@ -50,13 +48,13 @@ build_drivers() {
 }
 
 # Starts a server in the background, with the directory $1 below $work as its
-# current one; its output goes there, too.
+# current directory; its output goes there, too.
 start_peer() {
 	as_user mkdir "$work/$1"
 	in_background as_user env --chdir="$work/$1" "${@:2}" >"$work/$1.log" 2>&1
 }
 
-# With a file that is appended to and flushed at every change, or every second.
+# redis appends to a file, which is flushed at every change or every second.
 start_redis() {
 	start_peer "redis-$1" redis-server --port "$2" --bind 127.0.0.1 --save '' --appendonly yes --appendfsync "$1"
 }
@@ -75,7 +73,7 @@ start_zookeeper() {
 	start_peer zookeeper java -cp "$classpath" org.apache.zookeeper.server.quorum.QuorumPeerMain "$work/zoo.cfg"
 }
 
-# Waits until somebody listens on the port $1.
+# Waits until a server listens on port $1.
 wait_for_port() {
 	local i
 	for ((i = 0; i < 300; i++)); do
@@ -85,8 +83,8 @@ wait_for_port() {
 	die "nobody listens on port $1; see $work"
 }
 
-# A peer that has tables has a database of its own.  All clients go over TCP, since
-# some of the peers know nothing else.
+# Each peer that has tables has a database of its own.  All clients use TCP, because
+# some of the peers have nothing else.
 start_servers() {
 	local database etcd_port zookeeper_port
 	start_server 'fsync = on'
@@ -122,7 +120,7 @@ start_servers() {
 	wait_for_port "$zookeeper_port"
 }
 
-# where /tmp may be in memory, this is not
+# not below /tmp, which may be in memory
 work_parent=/var/tmp
 prepare libpq-dev redis-server redis-tools libhiredis-dev etcd-server golang-go golang-etcd-server-dev \
 	default-jdk-headless libzookeeper-java libcurator-recipes-java gnuplot-nox

@@ -1,28 +1,27 @@
 /*
  * bench/driver.c
- *		Drives PostgreSQL and redis for the benchmark; Etcd.go and Curator.java
+ *		Drives PostgreSQL and redis for the benchmark; etcd.go and Curator.java
  *		do the same for the other peers.
  *
- * A driver stays for the whole benchmark, so that what it needs to warm up
- * (a JVM, say) has done so.  It reads commands from its standard input, one a
- * line:
+ * A driver runs for the whole benchmark, so that whatever needs to warm up (a JVM,
+ * say) has done so.  It reads commands from its standard input, one per line:
  *
  * pairs PEER CLIENTS SECONDS
  *		Each client locks and unlocks a key of its own, in a loop.
  * handover PEER CLIENTS SECONDS HOLD_MS
- *		All clients want the same key; each waits for it, holds it so long,
- *		unlocks and comes back.
+ *		All clients want the same key; each waits for it, holds it for that
+ *		long, unlocks and starts again.
  * waiters PEER CLIENTS SECONDS SETTLE_MS
- *		All clients wait for a key that is held throughout, and have so long to
- *		settle first.
+ *		All clients wait for a key that is held throughout, after that much
+ *		time to settle.
  * tries PEER CLIENTS SECONDS		(this driver only)
  *		All clients try to lock a key that is held throughout.
  * repeat PEER COUNT				(this driver only)
- *		One client locks and unlocks a key so many times, the same one at each
- *		call.
+ *		One client locks and unlocks a key that many times; every call uses the
+ *		same key.
  * write SCHEMA FILE COUNT WORKSPACE	(this driver only)
- *		Writes a state so many times as Terraform does, with a larger serial
- *		and one changed address each time.
+ *		Writes a state that many times as Terraform does, each time with a
+ *		larger serial and one changed address.
  * flush FILE SECONDS				(this driver only)
  *		Overwrites 8 kB of the file and waits for the disk, in a loop.
  *
@@ -30,11 +29,11 @@
  * connected and have run for a fifth of the time to warm up, the driver prints
  * "ready" and the processes on the server that serve it, if it knows them, and
  * waits for an empty line; when the time is over it prints "done" and waits
- * for another one.  In between, the caller can look at what the server has
- * used.  Last comes the result, a line with
+ * for another one.  Meanwhile the caller can measure what the server has used.
+ * Last comes the result, a line with
  *
- *	the number of things done;
- *	the seconds that took;
+ *	the number of operations;
+ *	the seconds that they took;
  *	the number of inversions: a client got the lock although another one had
  *	been waiting for it at least 5 ms longer;
  *	and the measured times, in microseconds.  For a hand-over that is the time
@@ -60,19 +59,19 @@
 #define REDIS_POLL_US	10000
 
 /*
- * What is benchmarked.  The statements get the key as $1 and the ID as $2;
- * those that lock return the ID, or no row or NULL if somebody else holds the
- * lock.  wait is NULL where nobody can wait.
+ * What is benchmarked.  The statements get the key as $1 and the ID as $2; those
+ * that lock return the ID, or no row or NULL if another session holds the lock.
+ * wait is NULL for a peer without waiting.
  */
 typedef struct Peer
 {
 	const char *name;
 	const char *setup;			/* run once in each session */
-	const char *key;			/* format of the key with the number %d */
+	const char *key;			/* format of the key; %d is its number */
 	const char *try;
 	const char *wait;
 	const char *unlock;
-	const char *database;		/* of its own, where it has tables */
+	const char *database;		/* its own, if it has tables */
 	const char *redis_port;		/* environment variable; not PostgreSQL */
 } Peer;
 
@@ -122,14 +121,14 @@ typedef struct Client
 	size_t		maxtimes;
 } Client;
 
-/* What runs now, the same for all clients. */
+/* The current command, the same for all clients. */
 static Client *clients;
 static int	nclients;
 static double seconds;
 static int	pause_ms;			/* to hold a lock, or to settle */
 static void (*workload) (Client *client, int64_t until);
 static pthread_barrier_t barrier;
-static atomic_llong released;	/* when the shared key was */
+static atomic_llong released;	/* when the shared key was released */
 
 static void
 die(const char *format,...)
@@ -176,7 +175,7 @@ check(Client *client, PGresult *result)
 	return result;
 }
 
-/* Number of parameters of a statement, of which $2 is the last. */
+/* Number of parameters of a statement; $2 is the last one possible. */
 static int
 nparams(const char *sql)
 {
@@ -234,7 +233,7 @@ pg_unlock(Client *client)
 }
 
 /*
- * redis, as its documentation tells to lock in one instance
+ * redis, locked as its documentation describes for one instance
  */
 
 #define REDIS_UNLOCK "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
@@ -342,7 +341,7 @@ unlock(Client *client)
 }
 
 /*
- * Workloads: each runs in all clients until it is so late.
+ * Workloads: each runs in all clients until the given time.
  */
 
 static void
@@ -421,7 +420,7 @@ wait_once(Client *client, int64_t until)
  * Running them
  */
 
-/* Tells the caller where we are, and waits until he has seen it. */
+/* Report our state to the caller, and wait until it has been read. */
 static void
 report(const char *what)
 {
@@ -598,7 +597,7 @@ read_file(const char *path)
 	return content;
 }
 
-/* Returns where the text goes on after the next occurrence of what. */
+/* Return the text after the next occurrence of what. */
 static char *
 after(char *state, const char *what)
 {

@@ -1,8 +1,8 @@
 // bench/etcd.go
 //
-// Drives etcd for the benchmark, by the mutex of its own client: a key under a
-// lease, made by a transaction; a waiter watches its predecessor.  driver.c has
-// the protocol and says what is measured.
+// Drives etcd for the benchmark, with the mutex of its own client: a key under a
+// lease, made by a transaction; a waiter watches its predecessor.  driver.c
+// describes the protocol and what is measured.
 package main
 
 import (
@@ -108,7 +108,7 @@ func (c *lockClient) handover(until time.Duration) {
 	}
 }
 
-// Tells the caller where we are, and waits until he has seen it.
+// Report our state to the caller, and wait until it has been read.
 func report(what string) {
 	fmt.Println(what)
 	_, err := input.ReadString('\n')

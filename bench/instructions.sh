@@ -2,10 +2,10 @@
 # bench/instructions.sh [DIRECTORY]
 #
 # Counts the instructions of a backend for a lock and its unlock, and for a try
-# that fails: of tfstate and of what PostgreSQL itself has, each in a database of
+# that fails, for tfstate and for what PostgreSQL itself has, each in a database of
 # its own.  The backend runs in single-user mode under callgrind, which is slow but
-# counts the same each time, within a few percent, whatever else the machine does,
-# so that two commits can be compared.  What the statements cost if they lock
+# gives the same counts each time, within a few percent, whatever else the machine
+# does, so that two commits can be compared.  The cost of statements that lock
 # nothing is subtracted.
 #
 # The profiles are written into the directory (tfstate-instructions by default),
@@ -20,7 +20,7 @@ output=${1:-tfstate-instructions}
 few=100 many=300 # what both have in common is not counted
 nothing=0
 
-# Runs the statements of standard input, each a line, in the database $1, below the
+# Runs the statements from standard input, one per line, in the database $1, under the
 # command from $2 on.
 single_user() {
 	as_user "${@:2}" "$bindir/postgres" --single -D "$work/data" -c log_min_messages=error \
@@ -28,15 +28,15 @@ single_user() {
 	! grep -E 'ERROR|FATAL|PANIC|Fatal' "$work/log" >&2 || die 'a statement fails'
 }
 
-# Prints the instructions for the statement $2, and then the statements from $4 on,
-# $3 times.  Each is a line.  $1 names the database and the profile.
+# Prints the instructions for the statement $2 followed by $3 times the statements from
+# $4 on, each one a line.  $1 names the database and the profile.
 instructions() {
 	local i
 	{
 		echo "$2"
 		for ((i = 0; i < $3; i++)); do printf '%s\n' "${@:4}"; done
 	} >"$work/statements"
-	# not in a pipe: what goes wrong there would not end the script
+	# not in a pipe: a failure there would not end the script
 	single_user "$1" valgrind --tool=callgrind --callgrind-out-file="$work/$1.$3" <"$work/statements"
 	sed -n 's/.*Collected : //p' "$work/log"
 }

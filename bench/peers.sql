@@ -1,7 +1,7 @@
 -- bench/peers.sql
 --
--- What people write themselves to have durable locks in PostgreSQL: one table
--- for plain SQL and for PL/pgSQL.
+-- Durable locks as users write them themselves in PostgreSQL: one table for plain SQL
+-- and for PL/pgSQL.
 
 CREATE TABLE own_lock (
 	lockid text PRIMARY KEY,

@@ -1,8 +1,8 @@
 # bench/report.pl DIRECTORY
 #
-# Makes report.md and the plots out of the results.tsv in the directory, and
-# prints the report.  A figure is the median over the rounds, and "±" half of
-# what lies between the lowest and the highest, in percent of it.
+# Makes report.md and the plots from results.tsv in the directory, and prints the
+# report.  A figure is the median over the rounds; "±" is half of the distance between
+# the lowest and the highest value, in percent of the median.
 use strict;
 use warnings;
 use utf8;
@@ -12,15 +12,15 @@ use List::Util qw(max min);
 my ($directory) = @ARGV;
 my (@facts, %results, $report);
 
-# Returns a list for each line, of what stands between its bars.
+# Returns a list for each line: its fields, which bars separate.
 sub fields
 {
 	my ($text) = @_;
 	return map { [ split(/ *\| */, $_, -1) ] } split(/\n/, $text);
 }
 
-# What the peers are called, what crash a lock of theirs survives, how they wait,
-# whether they have fences, and how they are driven.
+# The peers: their names, which crashes a lock of theirs survives, how they wait, whether
+# they have fences, and how they are driven.
 my @peers = fields(<<'END');
 durable | tfstate durable | client, server | queue | yes | `tfstate_lock()`, `tfstate_unlock()` with the ID, both flushed
 durable-async | tfstate durable, unlock not flushed | client, server | queue | yes | the same with `synchronous_commit = off`; a crash can lose an unlock
@@ -29,12 +29,12 @@ session | tfstate session | neither | queue | yes | the same with `mode => 'sess
 sql | plain SQL | client, server | no | no | `INSERT ... ON CONFLICT DO NOTHING RETURNING id`, `DELETE` with the ID
 sql-async | plain SQL, delete not flushed | client, server | no | no | the same; a crash can lose a delete
 plpgsql | PL/pgSQL | client, server | queue, while the holder's session lives | no | functions around that table, with an advisory lock as the queue
-advisory | bare advisory lock | neither | queue | no | `pg_advisory_lock()`; nobody is recorded
+advisory | bare advisory lock | neither | queue | no | `pg_advisory_lock()`; no holder is recorded
 floor | two empty selects | | | | nothing is locked
 etcd | etcd | server; client for 60 s | queue | yes | `concurrency.Mutex` of its client: a key under a lease, by a transaction
 curator | ZooKeeper | server; client for 60 s | queue | yes | `InterProcessMutex` of Curator: an ephemeral sequential node
-redis-always | redis, flushed always | client, server | polls each 10 ms | no | `SET NX` with a token, a script that compares and deletes; `appendfsync always`
-redis-everysec | redis, flushed each second | client | polls each 10 ms | no | the same with `appendfsync everysec`; a crash can lose the last two seconds
+redis-always | redis, flushed always | client, server | polls every 10 ms | no | `SET NX` with a token, a script that compares and deletes; `appendfsync always`
+redis-everysec | redis, flushed each second | client | polls every 10 ms | no | the same with `appendfsync everysec`; a crash can lose the last two seconds
 stock | stock backend
 shim | tfstate
 plain | table as Terraform makes it
@@ -281,7 +281,7 @@ sub machine_section
 	table(
 		[ '', 'how', 'a lock survives the crash of', 'waiting', 'fence' ],
 		map { [ @$_[ 1, 5, 2, 3, 4 ] ] } grep { @$_ > 2 } @peers);
-	out("Those of PostgreSQL that have tables have each a database of its own.\n\n");
+	out("Each peer in PostgreSQL that has tables has a database of its own.\n\n");
 	return;
 }
 
@@ -307,7 +307,7 @@ sub pairs_section
 
 sub cost_section
 {
-	out("## What a pair costs\n\nBy one client, without the flush (`fsync = off`) and with CPUs that are kept awake.\n\n"
+	out("## What a pair costs\n\nOne client, without the flush (`fsync = off`) and with the CPUs kept awake.\n\n"
 	);
 	table_of_quantities(
 		'cost', 1, '',
@@ -318,14 +318,14 @@ sub cost_section
 
 sub handover_section
 {
-	out("## Hand-over\n\nAll clients want one lock; from the call of unlock until the next one has it.\n\n"
+	out("## Hand-over\n\nAll clients want one lock. Measured from the call of unlock until the next client has the lock.\n\n"
 	);
 	foreach my $hold (variants_of('handover', 'durable', 'p50_us'))
 	{
 		foreach my $quantity (
 			[ 'p50_us', 'median, microseconds' ],
 			[ 'p99_us', '99 %, microseconds' ],
-			[ 'inversions', 'times that somebody was overtaken' ])
+			[ 'inversions', 'how often a client was overtaken' ])
 		{
 			out("Held $hold: $quantity->[1].\n\n");
 			table_by_clients('handover', $quantity->[0], $hold);
@@ -338,7 +338,7 @@ sub handover_section
 
 sub waiters_section
 {
-	out("## 64 clients that wait\n\nCPU in 10 s, milliseconds.\n\n");
+	out("## 64 waiting clients\n\nCPU in 10 s, milliseconds.\n\n");
 	table_of_quantities(
 		'waiters', 64, '',
 		[ 'server_ms_in_10_s', 'server' ],
@@ -359,7 +359,7 @@ sub tries_section
 
 sub listing_section
 {
-	out("## Many durable locks are held\n\n");
+	out("## Many durable locks held\n\n");
 	table_by_variant(
 		'listing',
 		'held',
@@ -396,7 +396,7 @@ sub onekey_section
 			push @rows, [ $variant, $title{$name}, map { number($_) } @slices, @mb ];
 		}
 	}
-	out("## The same key again and again\n\nIn 20 slices, by one client.\n\n");
+	out("## The same key again and again\n\nOne client, in 20 slices.\n\n");
 	table(@rows);
 	return;
 }
@@ -404,7 +404,7 @@ sub onekey_section
 sub shim_section
 {
 	out("## A plan\n\n");
-	out("Milliseconds: its statements on one connection, with a new one each time, and in Terraform.\n\n"
+	out("Milliseconds: its statements on one connection, the same with a new connection each time, and the command in Terraform.\n\n"
 	);
 	table_by_variant('shim', '', map { [ $_, 'ms', $title{$_} ] } qw(stock shim));
 	return;
@@ -435,7 +435,7 @@ sub versions_section
 	return;
 }
 
-# What grows; then each curve by it: a peer, a quantity and a title.
+# What grows; then the curves over it: a peer, a quantity and a title each.
 my @growth = (
 	[
 		'lockids ever used',
@@ -504,8 +504,8 @@ sub ratio
 	return median(map { $x->{$_} / $y->{$_} } grep { ($y->{$_} // 0) != 0 } keys %$x);
 }
 
-# What is compared: part, peer, other peer, quantity, variant; then, by the number
-# of clients, what the ratio is to be.
+# The comparisons: part, peer, other peer, quantity, variant; then, by the number of
+# clients, the goal for the ratio.
 my @goals = fields(<<'END');
 pairs | durable | sql | per_second | | 1 >= 1, 8 >= 1.15, 32 >= 1.3, 64 >= 1.3
 pairs | durable | plpgsql | per_second | |
@@ -545,7 +545,7 @@ my %unit = (
 	p50_us => 'hand-over, median',
 	ms => 'time');
 
-# The same for what is no ratio.
+# The same for figures that are not ratios.
 my @limits = fields(<<'END');
 waiters | durable | backend_ms_in_10_s | | 64 <= 5
 waiters | session | backend_ms_in_10_s | | 64 <= 5
@@ -560,8 +560,8 @@ listing | durable | first_lock_ms | 10000 | 1 <= 1000
 listing | durable | first_lock_ms | 1000000 | 1 <= 1000
 END
 
-# Returns a figure and what it is to be for that number of clients, with a "!"
-# where it is not.
+# Returns a figure and its goal for that number of clients, with a "!" if the goal is
+# missed.
 sub goal_cell
 {
 	my ($value, $clients, $goals) = @_;
@@ -574,7 +574,7 @@ sub goal_cell
 
 sub ratios_section
 {
-	out("## Ratios\n\nMedians of the ratios in each round; in brackets what we want, with a ! where that is missed.\n\n"
+	out("## Ratios\n\nMedians of the ratios in each round; goals in brackets, with a ! where they are missed.\n\n"
 	);
 	foreach my $part (qw(pairs cost handover tries shim writes))
 	{
