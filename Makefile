@@ -23,7 +23,7 @@ SHLIB_LINK = -lzstd
 
 REGRESS = $(filter-out tfstate--%,$(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql))))
 ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
-# not the notices of waiters, which tell times and processes
+# without the notices of waiters, which contain times and process IDs
 ISOLATION_OPTS = --inputdir=test --launcher='env PGOPTIONS="$$PGOPTIONS -c client_min_messages=warning"'
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
