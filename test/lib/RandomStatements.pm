@@ -11,8 +11,9 @@ use warnings;
 
 use Exporter 'import';
 use List::Util qw(max);
+use TestServer;
 
-our @EXPORT = qw(choose chance read_catalog call_of statement damage transaction in_block setting
+our @EXPORT = qw(chance read_catalog call_of statement damage transaction in_block setting
   %calls @roles @workspaces);
 
 our %calls;    # statements by function, view and other kind
@@ -28,11 +29,6 @@ my $encoding;     # of the database
 my @functions;    # name, kind, types, names, defaults
 my %views;        # columns by name
 my $serial = 10;
-
-sub choose
-{
-	return $_[ rand @_ ];
-}
 
 sub chance
 {

@@ -15,8 +15,9 @@ use warnings;
 use Exporter 'import';
 use List::Util   qw(max);
 use MIME::Base64 qw(encode_base64);
+use TestServer;
 
-our @EXPORT = qw(%done any
+our @EXPORT = qw(%done
   next_state state_with resource_of random_resource garbage text_of new_lineage
   newest is_recorded
   model_write model_delete model_rollback model_undelete model_repair model_prune model_age);
@@ -28,11 +29,6 @@ my $large = 64 * 1024;
 
 # What was recorded and done, counted
 our %done;
-
-sub any
-{
-	return $_[ rand @_ ];
-}
 
 #
 # States.  Such a one is the text before its serial, the serial and the text after
@@ -55,7 +51,7 @@ sub resource_of
 sub random_resource
 {
 	my $n = int(rand 1_000_000);
-	my $value = any(
+	my $value = choose(
 		sprintf('i-%08x', $n),
 		"Z\xc3\xbcrich \xe6\x9d\xb1\xe4\xba\xac \xf0\x9f\x94\x92 $n",
 		'line\\n\\"quoted\\" \\u00e9 \\\\ ' . $n,
@@ -98,7 +94,7 @@ sub state_with
 # A text that is no state
 sub garbage
 {
-	return { before => any('', 'no JSON', '[1, 2]', "\xe6\x9d\xb1"), after => '' };
+	return { before => choose('', 'no JSON', '[1, 2]', "\xe6\x9d\xb1"), after => '' };
 }
 
 sub text_of

@@ -1,7 +1,18 @@
 # test/lib/TestServer.pm
 #
-# What the TAP tests share: a server with the extension, and psql sessions that
-# a test drives statement by statement and may kill.
+# The servers of the TAP tests, psql sessions on them that a test drives statement by
+# statement and may kill, and a pooler in front of them.
+#
+# tfstate_node	starts a server with the extension
+# sql			runs statements on the first of these servers
+# session		starts a psql session; its methods are at the end of this file
+# start_pooler	starts PgBouncer
+# wait_for		waits until a condition is true
+# waiting_pids	lists the processes that wait for a lockid
+# manager_locks	counts the advisory locks in the lock manager
+# choose		picks an element of a list at random
+# uuid			makes a random UUID
+# path_of		finds a program
 package TestServer;
 
 use strict;
@@ -13,13 +24,16 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(path_of tfstate_node session uuid wait_for waiting_pids manager_locks);
+our @EXPORT =
+  qw(path_of tfstate_node sql session start_pooler choose uuid wait_for waiting_pids manager_locks);
 
-# A bound that tells late from never.
+# How many seconds a test waits before it fails.
 my $patience = $PostgreSQL::Test::Utils::timeout_default || 180;
+my $first_node;    # of tfstate_node()
+my @poolers;       # of start_pooler()
 
-# Returns where a program is, or nothing if it is not in the PATH or where Debian has
-# programs that run servers.
+# Returns the path of a program, or undef if it is neither in the PATH nor in the directory
+# where Debian puts servers.
 sub path_of
 {
 	my ($name) = @_;
@@ -45,10 +59,71 @@ log_statement = none
 	$node->append_conf('postgresql.conf', $params{conf}) if $params{conf};
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION tfstate');
+	$first_node ||= $node;
 	return $node;
 }
 
-# Returns a new random UUID: the name of a run.
+# Runs statements that must not fail as the superuser, in the database postgres of the
+# first node that the test started, and returns their output.
+sub sql
+{
+	my ($sql) = @_;
+	return $first_node->safe_psql('postgres', $sql);
+}
+
+# Starts PgBouncer in transaction mode before the database postgres of a node, which
+# has to listen on 127.0.0.1.  It ends with the test.
+#
+# roles: those that may connect; pool_size: how many sessions each of them has; conf:
+# more lines for pgbouncer.ini.
+#
+# Returns a hash: port, on 127.0.0.1; ini, the path of pgbouncer.ini; run, the process;
+# log, what it has written when run was pumped last.
+sub start_pooler
+{
+	my ($node, %params) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir_short();
+	my %pooler = (
+		port => PostgreSQL::Test::Cluster::get_free_port(),
+		ini => "$dir/pgbouncer.ini",
+		log => '');
+
+	append_to_file("$dir/users.txt", join('', map { qq("$_" ""\n) } @{ $params{roles} }));
+	append_to_file($pooler{ini}, join("\n",
+		'[databases]',
+		'postgres = host=127.0.0.1 port=' . $node->port,
+		'[pgbouncer]',
+		'listen_addr = 127.0.0.1',
+		"listen_port = $pooler{port}",
+		'unix_socket_dir =',
+		'auth_type = trust',
+		"auth_file = $dir/users.txt",
+		'pool_mode = transaction',
+		"default_pool_size = $params{pool_size}",
+		'ignore_startup_parameters = extra_float_digits',
+		$params{conf} // (), ''));
+	$pooler{run} = IPC::Run::start([ path_of('pgbouncer'), $pooler{ini} ], '>', \$pooler{log}, '2>&1');
+	push @poolers, $pooler{run};
+	wait_for('the pooler', sub { $pooler{run}->pump_nb; $pooler{log} =~ /process up/ });
+	return \%pooler;
+}
+
+END
+{
+	# also when a test has died
+	my $status = $?;
+
+	$_->kill_kill foreach @poolers;
+	$? = $status;
+}
+
+# Returns one of its arguments, at random.
+sub choose
+{
+	return $_[ rand @_ ];
+}
+
+# Returns a new random UUID, to name a run.
 sub uuid
 {
 	my @words = map { int(rand(65536)) } 1 .. 8;
@@ -57,7 +132,7 @@ sub uuid
 		@words[ 0 .. 2 ], $words[3] & 0xfff, $words[4] & 0xfff, @words[ 5 .. 7 ]);
 }
 
-# Returns a psql session.
+# Starts a psql session and returns it.
 #
 # name: its application_name; dbname, host, port, user: where to connect, by
 # default as the superuser to the node's database postgres.
@@ -107,7 +182,8 @@ sub wait_for
 	die "timed out waiting for $what";
 }
 
-# The processes that wait for a lockid, in the order of tfstate_waiters.
+# Returns the IDs of the processes that wait for a lockid, in the order of tfstate_waiters,
+# with spaces between them.
 sub waiting_pids
 {
 	my ($node, $lockid) = @_;
@@ -116,7 +192,7 @@ sub waiting_pids
 		   FROM tfstate_waiters('$lockid')));
 }
 
-# How many advisory locks of tfstate, of any kind, are in the lock manager.
+# Returns how many advisory locks, of tfstate or of others, are in the lock manager.
 sub manager_locks
 {
 	my ($node) = @_;
@@ -131,7 +207,7 @@ use warnings;
 
 use Time::HiRes qw(usleep);
 
-# Sends SQL and does not wait for the result.
+# Sends SQL without waiting for the result.
 sub send
 {
 	my ($self, $sql) = @_;
@@ -145,18 +221,18 @@ sub send
 	return;
 }
 
-# Moves what there is to be moved from and to psql.
+# Exchanges with psql what can be exchanged without waiting.
 sub pump_nb
 {
 	my ($self) = @_;
 
-	# psql may end before it has read all; a time-out is an error, though.
+	# psql may end before it has read everything, but a time-out is an error
 	eval { $self->{run}->pump_nb if $self->{run}->pumpable; };
 	die $@ if $@ =~ /timeout/;
 	return;
 }
 
-# Has the result of what was sent arrived?
+# Returns true if the result of what was sent has arrived.
 sub is_done
 {
 	my ($self) = @_;
@@ -166,8 +242,8 @@ sub is_done
 	  && $self->{err} =~ /^done $self->{count}\n/m;
 }
 
-# Waits for the result of what was sent and returns it; $self->{err} has what
-# went to standard error.  Returns undef if psql is gone.
+# Waits for the result of what was sent and returns it, or undef if psql has ended.
+# $self->{err} then has what went to standard error.
 sub result
 {
 	my ($self) = @_;
@@ -192,7 +268,7 @@ sub query
 	return $self->result;
 }
 
-# Runs SQL that must not fail.
+# Runs SQL that must not fail, and returns its result.
 sub query_safe
 {
 	my ($self, $sql) = @_;
@@ -203,14 +279,14 @@ sub query_safe
 	return $result;
 }
 
-# The SQLSTATE of the last error, or an empty text.
+# Returns the SQLSTATE of the last error, or an empty string.
 sub sqlstate
 {
 	my ($self) = @_;
 	return $self->{err} =~ /(?:ERROR|FATAL):  ([0-9A-Z]{5}):/ ? $1 : '';
 }
 
-# Ends the session as a client does that is done.
+# Ends the session as a client does that has finished.
 sub quit
 {
 	my ($self) = @_;

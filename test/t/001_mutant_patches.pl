@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use FindBin;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $root = "$FindBin::RealBin/../..";
@@ -13,23 +14,15 @@ my %files = (
 	isolation => "$root/test/specs/%s.spec",
 	tap => "$root/test/t/%s.pl");
 
-sub contents
-{
-	my ($file) = @_;
-	open(my $handle, '<', $file) or die "$file: $!";
-	local $/;
-	return scalar(<$handle>);
-}
-
 my @patches = sort glob("$root/test/mutants/*.patch");
 cmp_ok(scalar(@patches), '>', 30, 'there are patches');
 foreach my $patch (@patches)
 {
 	my ($name) = $patch =~ m,([^/]*)\.patch$,;
-	my ($head, $diff) = split(/\n\n/, contents($patch), 2);
+	my ($head, $diff) = split(/\n\n/, slurp_file($patch), 2);
 	my ($file) = $diff =~ /^\+\+\+ b\/(\S+)\n/m;
 	my ($kind, $test) = $head =~ /\A\S.*\.\nCaught by: (\w+) ([\w-]+)\z/s;
-	my $source = contents("$root/$file");
+	my $source = slurp_file("$root/$file");
 	my (undef, @hunks) = split(/^@@ .* @@.*\n/m, $diff);
 
 	ok($kind && $files{$kind} && -e sprintf($files{$kind}, $test), "$name says what it does, and names a test");

@@ -13,6 +13,7 @@ use strict;
 use warnings;
 
 use FindBin;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my %unreachable = (
@@ -27,19 +28,11 @@ my %unreachable = (
 
 my $root = "$FindBin::RealBin/../..";
 
-sub contents
-{
-	my ($file) = @_;
-	open(my $handle, '<', $file) or die "$file: $!";
-	local $/;
-	return scalar(<$handle>);
-}
-
 # The SQLSTATE of each condition, by its name in C without ERRCODE_
 my %sqlstate;
 {
 	chomp(my $include = `pg_config --includedir-server`);
-	my $errcodes = contents("$include/utils/errcodes.h");
+	my $errcodes = slurp_file("$include/utils/errcodes.h");
 
 	$sqlstate{$1} = $2 =~ tr/0-9A-Z//cdr
 	  while $errcodes =~ /^#define ERRCODE_(\w+) MAKE_SQLSTATE\((.*)\)/mg;
@@ -100,7 +93,7 @@ my %kinds = (msg => 'message', detail => 'detail', hint => 'hint');
 sub said_in_c
 {
 	my ($file) = @_;
-	my $source = contents($file);
+	my $source = slurp_file($file);
 	my ($level, $sqlstate) = ('', undef);
 	my @said;
 
@@ -136,7 +129,7 @@ sub said_in_c
 sub said_in_sql
 {
 	my ($file) = @_;
-	my $source = contents($file);
+	my $source = slurp_file($file);
 	my $text = qr/'((?:[^']|'')*)'/;
 	my @said;
 
@@ -177,8 +170,8 @@ sub fixed_parts
 	return split(/%(?:-?[0-9.*]*(?:z|l*)[a-zA-Z]|(?=[^a-zA-Z%]|$))/, $text =~ s/%%/\0/gr);
 }
 
-my $outputs = join('', map { contents($_) } glob("$root/expected/*.out $root/test/expected/*.out"));
-my @taps = map { contents($_) } grep { !/002_refusals_provoked/ } glob("$root/test/t/*.pl");
+my $outputs = join('', map { slurp_file($_) } glob("$root/expected/*.out $root/test/expected/*.out"));
+my @taps = map { slurp_file($_) } grep { !/002_refusals_provoked/ } glob("$root/test/t/*.pl");
 
 # without what a regular expression has to escape
 s/\\([^a-z0-9])/$1/g foreach @taps;

@@ -17,11 +17,6 @@ my $second = session($node, name => 'second');
 
 $_->query_safe('SET client_min_messages = warning') foreach $first, $second;
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 # Sends a query that waits for a lockid.
 sub wait_in
 {

@@ -15,11 +15,6 @@ my $holder = session($node, name => 'holder');
 my $waiter = session($node, name => 'waiter');
 my $behind = session($node, name => 'behind');
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 sub waits
 {
 	my ($session, $lockid) = @_;

@@ -17,11 +17,6 @@ my $open = session($node, name => 'open');
 my $stock = session($node, name => 'stock');
 my $caller = session($node, name => 'caller');
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 # What others see of the caller and of all locks.
 sub seen
 {

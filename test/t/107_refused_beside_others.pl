@@ -16,11 +16,6 @@ my $node = tfstate_node(
 my $holder = session($node, name => 'holder');
 my $other = session($node, name => 'other');
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 # Runs a statement that is refused: the SQLSTATE and the text of the error, detail and hint.
 sub refused
 {

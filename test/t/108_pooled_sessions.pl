@@ -13,12 +13,10 @@ use Test::More;
 use TestServer;
 use Time::HiRes qw(usleep);
 
-my $node = tfstate_node('pooled', conf => "tfstate.history_count = -1\n");
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
+my $node = tfstate_node('pooled', conf => <<'END');
+listen_addresses = '127.0.0.1'
+tfstate.history_count = -1
+END
 
 # What ends the locks of a session without ending the session: afterwards its
 # session locks are free, and not taken for its own when it locks again; its
@@ -145,40 +143,15 @@ foreach my $reset ('DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
 }
 
 # The pooler
-my $pgbouncer = path_of('pgbouncer');
 my $pool_size = 3;
 
 SKIP:
 {
-	skip 'pgbouncer is not installed', 1 unless $pgbouncer;
+	skip 'pgbouncer is not installed', 1 unless path_of('pgbouncer');
 
-	my $dir = PostgreSQL::Test::Utils::tempdir_short();
-	my $port = PostgreSQL::Test::Cluster::get_free_port();
-	my ($host, $server_port) = ($node->host, $node->port);
 	my $user = sql('SELECT current_user');
-
-	append_to_file("$dir/users.txt", qq("$user" ""\n));
-	append_to_file(
-		"$dir/pgbouncer.ini", qq([databases]
-postgres = host='$host' port=$server_port
-[pgbouncer]
-listen_addr =
-unix_socket_dir = $dir
-unix_socket_mode = 0700
-listen_port = $port
-auth_type = trust
-auth_file = $dir/users.txt
-pool_mode = transaction
-default_pool_size = $pool_size
-max_client_conn = 100
-server_idle_timeout = 600
-));
-	my $log = '';
-	my $pooler = IPC::Run::start([ $pgbouncer, "$dir/pgbouncer.ini" ],
-		'>', \$log, '2>&1');
-	wait_for('the pooler', sub { $pooler->pump_nb; -S "$dir/.s.PGSQL.$port" });
-
-	my %pool = (host => $dir, port => $port, user => $user);
+	my $port = start_pooler($node, roles => [$user], pool_size => $pool_size)->{port};
+	my %pool = (host => '127.0.0.1', port => $port, user => $user);
 	my @clients = map { session($node, %pool) } 1 .. 4;
 
 	# Clients 0 and 1 keep a session of the pool each busy, so that 2 takes
@@ -233,7 +206,7 @@ server_idle_timeout = 600
 
 	# Many clients over a small pool: whoever has the lock counts itself in
 	# and out of a table, in transactions of their own.
-	my $script = "$dir/exclusion.sql";
+	my $script = PostgreSQL::Test::Utils::tempdir() . '/exclusion.sql';
 	sql('CREATE TABLE inside (n int, most int, entered int)');
 	sql('INSERT INTO inside VALUES (0, 0, 0)');
 	append_to_file(
@@ -250,7 +223,7 @@ SELECT tfstate_unlock('pool/many', ':id');
 	my ($stdout, $stderr);
 	my $ok = IPC::Run::run(
 		[
-			'pgbench', '-n', '-M', 'simple', '-h', $dir, '-p', $port, '-U',
+			'pgbench', '-n', '-M', 'simple', '-h', '127.0.0.1', '-p', $port, '-U',
 			$user, '-c', 20, '-j', 2, '-t', 60, '-f', $script, 'postgres'
 		],
 		'>', \$stdout, '2>', \$stderr);
@@ -268,9 +241,6 @@ SELECT tfstate_unlock('pool/many', ':id');
 		'the pool had no more sessions than it was given');
 	is(sql('SELECT count(*) FROM tfstate_holders'),
 		0, 'nothing is held in the end');
-
-	$pooler->signal('TERM');
-	$pooler->finish;
 }
 
 done_testing();

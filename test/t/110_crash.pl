@@ -20,11 +20,6 @@ wal_writer_delay = 10s
 wal_writer_flush_after = 0
 ));
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 # Take a lock of each mode, from a session of its own each.
 sub take_both
 {

@@ -23,11 +23,6 @@ wal_writer_delay = 10s
 wal_writer_flush_after = 0
 ));
 
-sub sql
-{
-	return $primary->safe_psql('postgres', $_[0]);
-}
-
 # Whatever synchronous_commit is: a lock and a renewal that were acknowledged.
 foreach my $level (qw(off local remote_write on remote_apply))
 {

@@ -20,11 +20,6 @@ my $session_locks = $sessions * $per_session;
 my $node = tfstate_node('many', conf => "max_connections = 200\n");
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 # The durable locks, 1,000 a transaction
 sql( qq(
 SET synchronous_commit = off;

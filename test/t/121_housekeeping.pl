@@ -13,11 +13,6 @@ my $node = tfstate_node('housekeeping', conf => "autovacuum = off\nwal_writer_de
 my $session = session($node, name => 'session');
 my $other = session($node, name => 'other');
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 sub rows
 {
 	return sql('SELECT count(*) FROM tfstate_session_lock');

@@ -16,11 +16,6 @@ my $node = tfstate_node('opentofu',
 	conf => "listen_addresses = '127.0.0.1'\n");
 my $uuid = qr/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 sql('CREATE ROLE terraform LOGIN');
 foreach my $table (
 	[ 'terraform_remote_state', 'states' ],

@@ -43,7 +43,7 @@ RETURN format('{"version":4,"terraform_version":"1.11.4","serial":%s,"lineage":"
 	|| '],"check_results":null}'
 END
 
-sub sql
+sub sql_in
 {
 	my ($db, $sql) = @_;
 	return $node->safe_psql($db, $sql);
@@ -51,17 +51,17 @@ sub sql
 
 # Small changes
 
-sql('postgres', 'CREATE DATABASE changes');
-sql('changes', "CREATE EXTENSION tfstate; SELECT tfstate_attach('tf', guard => 'on')");
-sql('changes', $text_of);
-sql('changes', "INSERT INTO tf.states (name, data) VALUES ('prod', text_of(5, 100000, 'a'))");
-sql('changes', 'CREATE TABLE digests (number bigint, sha256 bytea)');
+sql_in('postgres', 'CREATE DATABASE changes');
+sql_in('changes', "CREATE EXTENSION tfstate; SELECT tfstate_attach('tf', guard => 'on')");
+sql_in('changes', $text_of);
+sql_in('changes', "INSERT INTO tf.states (name, data) VALUES ('prod', text_of(5, 100000, 'a'))");
+sql_in('changes', 'CREATE TABLE digests (number bigint, sha256 bytea)');
 
 foreach my $from (map { $_ * $changes_of_call } 0 .. ($changes - 1) / $changes_of_call)
 {
 	my $to = min($from + $changes_of_call, $changes) - 1;
 
-	sql('changes', qq(DO \$\$
+	sql_in('changes', qq(DO \$\$
 	DECLARE
 		serial integer := (SELECT strpos(data, ($from + 100000)::text) FROM tf.states WHERE name = 'prod');
 	BEGIN
@@ -80,7 +80,7 @@ foreach my $from (map { $_ * $changes_of_call } 0 .. ($changes - 1) / $changes_o
 
 my ($size, $versions, $full, $chain, $total) = split(
 	/\|/,
-	sql('changes', "SELECT max(size), count(*), count(*) FILTER (WHERE chain = 0), max(chain),
+	sql_in('changes', "SELECT max(size), count(*), count(*) FILTER (WHERE chain = 0), max(chain),
 						   pg_total_relation_size('tfstate_stored_version')
 					  FROM tfstate_stored_version WHERE lockid = 'tf.states/prod'"));
 
@@ -94,22 +94,22 @@ cmp_ok(
 	sprintf('which take %.1f MB with their table and index', $total / 1e6));
 is($chain, int(min($changes, $max_chain_bytes / $size)), 'a chain has 1 GB of text at most');
 is($full, 1 + int($changes / ($chain + 1)), 'then a full copy follows');
-is(sql('changes', "SELECT * FROM tfstate_verify('*', true)"), '', 'all of them verify');
-is( sql('changes', "SELECT number FROM digests
+is(sql_in('changes', "SELECT * FROM tfstate_verify('*', true)"), '', 'all of them verify');
+is( sql_in('changes', "SELECT number FROM digests
 		  WHERE sha256 <> sha256(convert_to(tfstate_version('tf.states/prod', number), 'UTF8'))"),
 	'',
 	'and come back as they were');
 
 # A big state
 
-sql('postgres', "SELECT tfstate_attach('tf', guard => 'on')");
-sql('postgres', $text_of);
-sql('postgres',
+sql_in('postgres', "SELECT tfstate_attach('tf', guard => 'on')");
+sql_in('postgres', $text_of);
+sql_in('postgres',
 	"CREATE TABLE texts AS
 	 SELECT n, text_of($megabytes, n, CASE n WHEN 2 THEN 'b' ELSE 'a' END) AS text
 	   FROM generate_series(1, 3) n");
 
-my $bytes = sql('postgres', 'SELECT octet_length(text) FROM texts WHERE n = 1');
+my $bytes = sql_in('postgres', 'SELECT octet_length(text) FROM texts WHERE n = 1');
 note("the big state has $bytes bytes");
 
 # Runs SQL in a session of its own and compares the result and, as a multiple of the

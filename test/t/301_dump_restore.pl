@@ -15,7 +15,7 @@ my $node = tfstate_node('dump_restore');
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my $dumps = 0;
 
-sub sql
+sub sql_in
 {
 	my ($db, $sql) = @_;
 	return $node->safe_psql($db, $sql);
@@ -27,7 +27,7 @@ sub dump_and_restore
 {
 	my ($from, $role, $to, @options) = @_;
 
-	sql('postgres', "CREATE DATABASE $to TEMPLATE template0");
+	sql_in('postgres', "CREATE DATABASE $to TEMPLATE template0");
 	dump_into($from, $role, $to, @options);
 	return;
 }
@@ -70,7 +70,7 @@ my %contents = (
 sub contents_of
 {
 	my ($db, $schema) = @_;
-	return map { $_ => sql($db, sprintf($contents{$_}, $schema)) } keys %contents;
+	return map { $_ => sql_in($db, sprintf($contents{$_}, $schema)) } keys %contents;
 }
 
 sub check_contents
@@ -80,7 +80,7 @@ sub check_contents
 	foreach my $name (sort keys %before)
 	{
 		isnt($before{$name}, '', "$db: there are $name");
-		is(sql($db, sprintf($contents{$name}, $schema)), $before{$name}, "$db: $name come through");
+		is(sql_in($db, sprintf($contents{$name}, $schema)), $before{$name}, "$db: $name come through");
 	}
 	return;
 }
@@ -167,9 +167,9 @@ sub check_works
 	return;
 }
 
-sql('postgres', 'CREATE ROLE dump_locker LOGIN');
-sql('postgres', 'CREATE ROLE dump_reader LOGIN');
-sql('postgres', 'GRANT pg_read_all_data TO dump_reader');
+sql_in('postgres', 'CREATE ROLE dump_locker LOGIN');
+sql_in('postgres', 'CREATE ROLE dump_reader LOGIN');
+sql_in('postgres', 'GRANT pg_read_all_data TO dump_reader');
 
 # A state that is long enough for deltas to pay
 my $state =
@@ -181,10 +181,10 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 {
 	my ($db, $schema) = @$case;
 
-	sql('postgres', "CREATE DATABASE $db");
-	sql($db, "CREATE SCHEMA $schema") if $schema ne 'public';
-	sql($db, "GRANT USAGE ON SCHEMA $schema TO PUBLIC");
-	sql($db, "CREATE EXTENSION tfstate SCHEMA $schema");
+	sql_in('postgres', "CREATE DATABASE $db");
+	sql_in($db, "CREATE SCHEMA $schema") if $schema ne 'public';
+	sql_in($db, "GRANT USAGE ON SCHEMA $schema TO PUBLIC");
+	sql_in($db, "CREATE EXTENSION tfstate SCHEMA $schema");
 
 	my $holder = session($node, dbname => $db, name => 'holder');
 	$holder->query_safe("SET search_path = $schema, public");
@@ -215,7 +215,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 		"SELECT fence FROM tfstate_lock('prod/session', '{}', 'session')");
 
 	# Of a session lock nothing is dumped.
-	my $shown = sql($db, "SELECT count(*) FROM $schema.tfstate_holders WHERE mode = 'session'");
+	my $shown = sql_in($db, "SELECT count(*) FROM $schema.tfstate_holders WHERE mode = 'session'");
 	is($shown, 1, "$db: a session lock is held while the database is dumped");
 	dump_and_restore($db, 'dump_reader', "${db}_by_reader");
 	$holder->query_safe("SELECT tfstate_unlock('prod/session')");
@@ -223,7 +223,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	check_works("${db}_by_reader", $schema, $fence);
 	if ($schema eq 'public')
 	{
-		my $superuser = sql('postgres', 'SELECT current_user');
+		my $superuser = sql_in('postgres', 'SELECT current_user');
 
 		dump_and_restore($db, $superuser, "${db}_inserts", '--inserts');
 		check_equal($db, "${db}_inserts", $schema);
@@ -244,11 +244,11 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 		dump_into($db, $superuser, "${db}_parts", '--data-only', '--disable-triggers');
 
 		# which leaves them enabled in another way than they were
-		my $remedy = sql("${db}_parts",
+		my $remedy = sql_in("${db}_parts",
 			"SELECT remedy FROM $schema.tfstate_check() WHERE remedy ~ 'ENABLE ALWAYS TRIGGER'");
 		like($remedy, qr/^ALTER TABLE .*tfstate_durable_lock ENABLE ALWAYS TRIGGER \w+$/,
 			"${db}_parts: check tells how to enable the trigger of the locks again");
-		sql("${db}_parts", $remedy);
+		sql_in("${db}_parts", $remedy);
 		check_equal($db, "${db}_parts", $schema);
 		check_works("${db}_parts", $schema, $fence);
 	}
@@ -258,13 +258,13 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 # With the database itself, the settings that attaching gives to roles come along.
 {
 	my %before = contents_of('plain', 'public');
-	my $fence = sql('plain', 'SELECT last_value FROM tfstate_fence');
+	my $fence = sql_in('plain', 'SELECT last_value FROM tfstate_fence');
 	my $file = "$dir/created.sql";
 
-	sql('postgres', 'ALTER DATABASE plain RENAME TO plain_created');
+	sql_in('postgres', 'ALTER DATABASE plain RENAME TO plain_created');
 	$node->command_ok([ 'pg_dump', '-C', '-f', $file, 'plain_created' ],
 		'dump of a database with its settings');
-	sql('postgres', 'DROP DATABASE plain_created');
+	sql_in('postgres', 'DROP DATABASE plain_created');
 	$node->command_ok(
 		[ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'postgres', '-f', $file ],
 		'restores cleanly');
@@ -277,48 +277,48 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 # that gets the name later.
 {
 	my $file = "$dir/role.sql";
-	my $before = sql('own', 'SELECT lockid FROM locks.tfstate_holders ORDER BY 1');
+	my $before = sql_in('own', 'SELECT lockid FROM locks.tfstate_holders ORDER BY 1');
 
 	foreach my $role ('dump_leaver', 'dump_leaver2', 'dump_old')
 	{
-		sql('postgres', "CREATE ROLE $role LOGIN");
-		sql('own', "SELECT locks.tfstate_grant('$role', 'left/*'), locks.tfstate_attach('tf', role => '$role')");
+		sql_in('postgres', "CREATE ROLE $role LOGIN");
+		sql_in('own', "SELECT locks.tfstate_grant('$role', 'left/*'), locks.tfstate_attach('tf', role => '$role')");
 		my $user = session($node, dbname => 'own', user => $role);
 		$user->query_safe("SELECT locks.tfstate_lock('left/$role', '{\"ID\": \"$role\"}')");
 		$user->query_safe("SELECT locks.tfstate_unlock('left/past', id) FROM locks.tfstate_lock('left/past')");
 		$user->quit;
 	}
-	sql('own', "SELECT locks.tfstate_grant('dump_locker', 'left/*')");
-	sql('postgres', 'ALTER ROLE dump_old RENAME TO dump_new');
+	sql_in('own', "SELECT locks.tfstate_grant('dump_locker', 'left/*')");
+	sql_in('postgres', 'ALTER ROLE dump_old RENAME TO dump_new');
 	$node->command_ok([ 'pg_dump', '-f', $file, 'own' ], 'dump with roles that leave');
-	sql('own', 'SELECT locks.tfstate_detach(\'tf\')');
-	sql('own', "DROP OWNED BY $_"), sql('postgres', "DROP ROLE $_")
+	sql_in('own', 'SELECT locks.tfstate_detach(\'tf\')');
+	sql_in('own', "DROP OWNED BY $_"), sql_in('postgres', "DROP ROLE $_")
 	  foreach 'dump_leaver', 'dump_leaver2';
-	sql('postgres', 'CREATE DATABASE roleless');
+	sql_in('postgres', 'CREATE DATABASE roleless');
 	# their rights on the tables of states are refused, and nothing else
 	my (undef, undef, $stderr) = $node->psql('roleless', slurp_file($file), on_error_stop => 0);
 	my @errors = grep { !/role "dump_leaver2?" does not exist/ } $stderr =~ /ERROR: .*/g;
 	is("@errors", '', 'without the roles, all but their rights on tables restores');
-	sql('postgres', "CREATE ROLE $_ LOGIN") foreach 'dump_leaver', 'dump_old';
-	is( sql('roleless', "SELECT string_agg(role, ' ' ORDER BY role) FROM locks.tfstate_grants WHERE pattern = 'left/*'"),
+	sql_in('postgres', "CREATE ROLE $_ LOGIN") foreach 'dump_leaver', 'dump_old';
+	is( sql_in('roleless', "SELECT string_agg(role, ' ' ORDER BY role) FROM locks.tfstate_grants WHERE pattern = 'left/*'"),
 		'dump_leaver dump_leaver2 dump_locker dump_new',
 		'missing roles: their grants are shown');
-	is( sql('roleless',
+	is( sql_in('roleless',
 			"SELECT string_agg(lockid || ' ' || role, ', ' ORDER BY lockid) FROM locks.tfstate_holders('left/*')"
 		),
 		'left/dump_leaver dump_leaver, left/dump_leaver2 dump_leaver2, left/dump_old dump_new',
 		'missing roles: and their locks');
-	is( sql('roleless',
+	is( sql_in('roleless',
 			"SELECT string_agg(role, ' ' ORDER BY fence) FROM locks.tfstate_history('left/past')"),
 		'dump_leaver dump_leaver2 dump_new', 'missing roles: and what they did');
-	is( sql('roleless',
+	is( sql_in('roleless',
 			"SELECT string_agg(role::text || ' ' || role_name, ', ' ORDER BY role_name) FROM locks.tfstate_attached_role WHERE role_name <> 'dump_locker'"
 		),
 		'none dump_leaver, none dump_leaver2, dump_new dump_old',
 		'missing roles: and what tables they were to use');
-	is(sql('roleless', "SELECT lockid FROM locks.tfstate_holders WHERE lockid !~ '^left' ORDER BY 1"),
+	is(sql_in('roleless', "SELECT lockid FROM locks.tfstate_holders WHERE lockid !~ '^left' ORDER BY 1"),
 		$before, 'all other locks are held');
-	is( sql('roleless', "SELECT * FROM locks.tfstate_verify('tf.states/*', true)"),
+	is( sql_in('roleless', "SELECT * FROM locks.tfstate_verify('tf.states/*', true)"),
 		'', 'and the states are there with their versions');
 
 	foreach my $role ('dump_leaver', 'dump_old')
@@ -326,7 +326,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 		my $user = session($node, dbname => 'roleless', user => $role);
 		$user->query("SELECT locks.tfstate_lock('left/new')");
 		is($user->sqlstate, '42501', "a new role $role has no grant");
-		sql('roleless', "SELECT locks.tfstate_grant('$role', 'left/*')");
+		sql_in('roleless', "SELECT locks.tfstate_grant('$role', 'left/*')");
 		$user->query("SELECT locks.tfstate_unlock('left/$role', '$role')");
 		is($user->sqlstate, '42501', "a new role $role does not have the lock");
 		$user->quit;
@@ -335,10 +335,10 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	is($user->query("SELECT locks.tfstate_unlock('left/dump_old', 'dump_old') ->> 'ID'"),
 		'dump_old', 'the renamed role has its lock');
 	$user->quit;
-	is( sql('roleless', "SELECT locks.tfstate_force_unlock('left/dump_leaver') ->> 'ID'"),
+	is( sql_in('roleless', "SELECT locks.tfstate_force_unlock('left/dump_leaver') ->> 'ID'"),
 		'dump_leaver', 'the lock of nobody is to be forced');
-	sql('roleless', "SELECT locks.tfstate_revoke('dump_leaver2', 'left/*')");
-	is( sql('roleless', "SELECT count(*) FROM locks.tfstate_grants WHERE role = 'dump_leaver2' AND pattern = 'left/*'"),
+	sql_in('roleless', "SELECT locks.tfstate_revoke('dump_leaver2', 'left/*')");
+	is( sql_in('roleless', "SELECT count(*) FROM locks.tfstate_grants WHERE role = 'dump_leaver2' AND pattern = 'left/*'"),
 		'0', 'and the grant of nobody to be revoked');
 }
 
@@ -350,16 +350,16 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	$node->command_ok(
 		[ 'pg_dump', '-f', $file, '-n', 'tf', 'plain_again' ],
 		'dump of a schema with an attached table');
-	sql('postgres', 'CREATE DATABASE table_only');
-	sql('table_only', 'CREATE EXTENSION tfstate');
-	sql('table_only', 'CREATE SEQUENCE public.global_states_id_seq');
+	sql_in('postgres', 'CREATE DATABASE table_only');
+	sql_in('table_only', 'CREATE EXTENSION tfstate');
+	sql_in('table_only', 'CREATE SEQUENCE public.global_states_id_seq');
 	$node->command_ok(
 		[
 			'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'table_only',
 			'-f', $file
 		],
 		'restores cleanly');
-	is(sql('table_only', "SELECT count(*) FROM tf.states"),
+	is(sql_in('table_only', "SELECT count(*) FROM tf.states"),
 		2, 'with its workspaces');
 
 	# The triggers came along, and must not be in the way of attaching it.

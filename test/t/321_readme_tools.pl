@@ -29,11 +29,6 @@ sub script
 	return "$tmp/script.$language";
 }
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 # Runs a command in a server's environment; returns its status and what it said.
 sub run_script
 {

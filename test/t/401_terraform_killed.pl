@@ -29,11 +29,6 @@ sub project
 		options => { map { ("tfstate.$_" => $options{$_}) } keys %options });
 }
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 # The only holder, as "who|mode|session_alive".
 sub holder
 {

@@ -41,11 +41,6 @@ my %kinds = (
 	durable => { options => { 'tfstate.mode' => 'durable' } },
 	stock => { stock => 1 });
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 sub project
 {
 	my ($kind, $schema, %params) = @_;

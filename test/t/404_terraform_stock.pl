@@ -24,11 +24,6 @@ sub project
 	return Terraform->new($node, schema => $schema, who => $who, %params);
 }
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 my $stock = project('stock', stock => 1);
 my $ours = project('ours');
 my $durable = project('durable', options => { 'tfstate.mode' => 'durable' });

@@ -15,11 +15,6 @@ terraform_or_skip();
 
 my $node = terraform_node('setup');
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 sub project
 {
 	my ($schema, %params) = @_;

@@ -17,11 +17,6 @@ terraform_or_skip();
 my $node = terraform_node('lost_lock');
 my $uuid = qr/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 attach($node, 'prod');
 plain_table($node, 'plain', 'terraform');
 

@@ -17,11 +17,6 @@ terraform_or_skip();
 my $node = terraform_node('versions');
 my $shim = Terraform::pg_backend();
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 sub project
 {
 	my ($schema, $who, %params) = @_;

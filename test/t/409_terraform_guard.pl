@@ -17,11 +17,6 @@ my $node = terraform_node('guard');
 my $lockid = 'prod.states/default';
 my $x = 'terraform_data.network';
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 sub project
 {
 	my ($who, %params) = @_;

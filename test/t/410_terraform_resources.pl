@@ -82,11 +82,6 @@ module "innermost" {
 END
 my $innermost = 'resource "terraform_data" "single" {}';
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 # What a command prints, as it is.
 sub printed
 {

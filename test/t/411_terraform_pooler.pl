@@ -19,17 +19,10 @@ use TestServer;
 
 terraform_or_skip();
 
-my $pgbouncer = path_of('pgbouncer');
-plan skip_all => 'pgbouncer is not installed' unless $pgbouncer;
+plan skip_all => 'pgbouncer is not installed' unless path_of('pgbouncer');
 
 my $node = terraform_node('pooler');
-my $port = PostgreSQL::Test::Cluster::get_free_port();
 my $lockid = 'prod.states/default';
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
 
 sql(q(
 	SELECT tfstate_attach('prod', role => 'terraform', mode => 'durable');
@@ -39,28 +32,12 @@ sql(q(
 plain_table($node, 'plain', 'stock');
 
 # A pool of two sessions for each role.
-my $dir = PostgreSQL::Test::Utils::tempdir_short();
-my $server_port = $node->port;
-
-append_to_file("$dir/users.txt", qq("terraform" ""\n"stock" ""\n));
-append_to_file(
-	"$dir/pgbouncer.ini", qq([databases]
-postgres = host=127.0.0.1 port=$server_port
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = $port
-unix_socket_dir =
-auth_type = trust
-auth_file = $dir/users.txt
-pool_mode = transaction
-default_pool_size = 2
-server_idle_timeout = 600
-server_round_robin = 1
-ignore_startup_parameters = extra_float_digits
-));
-my $log = '';
-my $pooler = IPC::Run::start([ $pgbouncer, "$dir/pgbouncer.ini" ], '>', \$log, '2>&1');
-wait_for('the pooler', sub { $pooler->pump_nb; $log =~ /process up/ });
+my $pooler = start_pooler(
+	$node,
+	roles => [ 'terraform', 'stock' ],
+	pool_size => 2,
+	conf => 'server_round_robin = 1');
+my $port = $pooler->{port};
 
 # The names of the runs of each person, who does one after the other.
 my %run = map { $_ => 'tfstate-run:' . uuid() } qw(alice bob);
@@ -263,9 +240,9 @@ foreach my $name ('stage', 'test')
 
 	$nameless->apply_fails('a name that is no run\'s',
 		qr/this run has no name to own its lock by; set PGAPPNAME="tfstate-run:\$\(uuidgen\)"/);
-	append_to_file("$dir/pgbouncer.ini", "application_name_add_host = 1\n");
-	$pooler->signal('HUP');
-	wait_for('the new setting', sub { $pooler->pump_nb; $log =~ /SIGHUP/ });
+	append_to_file($pooler->{ini}, "application_name_add_host = 1\n");
+	$pooler->{run}->signal('HUP');
+	wait_for('the new setting', sub { $pooler->{run}->pump_nb; $pooler->{log} =~ /SIGHUP/ });
 	$alice->apply_fails(
 		'application_name_add_host',
 		qr/application_name is "\Q$run{alice}\E - 127\.\S*", which is not "tfstate-run:" with a UUID behind it and nothing else; set PGAPPNAME=\S+, and application_name_add_host = 0 in PgBouncer/
@@ -277,12 +254,3 @@ is(sql(q(SELECT count(*) FROM tfstate_verify('prod.*', true))),
 	0, 'all versions are intact, and the newest are what is in the table');
 
 done_testing();
-
-END
-{
-	# also when a test has died
-	my $status = $?;
-
-	$pooler->kill_kill if $pooler;
-	$? = $status;
-}

@@ -41,11 +41,6 @@ output "by" {
 END
 my $config = Terraform::pg_backend() . Terraform::network() . $encryption;
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 # The data of a workspace.
 sub data_of
 {

@@ -27,7 +27,6 @@ my $persist_interval = 20;
 
 my $node = terraform_node('lost_connections');
 my $pooler_port;
-my $pooler;
 
 my $not_held =
   qr/this session does not hold its lock, or has lost it, and the state was last written by \S+ at \S+ \S+; before pushing errored\.tfstate, compare it with the output of "terraform state pull"/;
@@ -55,11 +54,6 @@ my %expected = (
 		'forced, holds' => $held,
 		'forced, ended' => $forced
 	});
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
 
 # A resource that is there at once, and one whose end is the next change
 sub other_resources
@@ -251,32 +245,14 @@ sub begin_cells
 # Through PgBouncer in transaction mode, whose sessions are ended
 SKIP:
 {
-	my $pgbouncer = path_of('pgbouncer');
-	skip 'pgbouncer is not installed', 1 unless $pgbouncer;
-
-	my $dir = PostgreSQL::Test::Utils::tempdir_short();
-	my $server_port = $node->port;
-	my $log = '';
+	skip 'pgbouncer is not installed', 1 unless path_of('pgbouncer');
 
 	sql('CREATE ROLE pooled LOGIN');
-	$pooler_port = PostgreSQL::Test::Cluster::get_free_port();
-	append_to_file("$dir/users.txt", qq("pooled" ""\n));
-	append_to_file(
-		"$dir/pgbouncer.ini", qq([databases]
-postgres = host=127.0.0.1 port=$server_port
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = $pooler_port
-unix_socket_dir =
-auth_type = trust
-auth_file = $dir/users.txt
-pool_mode = transaction
-default_pool_size = 3
-server_round_robin = 1
-ignore_startup_parameters = extra_float_digits
-));
-	$pooler = IPC::Run::start([ $pgbouncer, "$dir/pgbouncer.ini" ], '>', \$log, '2>&1');
-	wait_for('the pooler', sub { $pooler->pump_nb; $log =~ /process up/ });
+	$pooler_port = start_pooler(
+		$node,
+		roles => ['pooled'],
+		pool_size => 3,
+		conf => 'server_round_robin = 1')->{port};
 
 	my @cells = begin_cells('pooler', 'durable');
 	sql("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = 'pooled'");
@@ -284,6 +260,5 @@ ignore_startup_parameters = extra_float_digits
 }
 
 is(sql('SELECT count(*) FROM tfstate_holders'), 0, 'no lock is left');
-$pooler->kill_kill if $pooler;
 
 done_testing();

@@ -32,16 +32,6 @@ my @roles = (undef, 'alice', 'bob', 'carol');
 my @runs = map { "0000000$_-0000-4000-8000-000000000000" } 1 .. 2;
 my $sessions = 4;
 
-sub any
-{
-	return $_[ rand @_ ];
-}
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 sql(q(
 	CREATE ROLE alice; CREATE ROLE bob; CREATE ROLE carol;
 	SELECT tfstate_attach('tf', 'states'), tfstate_attach('tg', 'states', guard => 'require');
@@ -125,21 +115,21 @@ sub random_operation
 {
 	my ($pooled) = @_;
 	my $session = 1 + int(rand $sessions);
-	my $w = any(@workspaces);
-	my @operations = ([ any(qw(L L L U U U-1 P P P D Lc Lc)), $session, $w ]);
+	my $w = choose(@workspaces);
+	my @operations = ([ choose(qw(L L L U U U-1 P P P D Lc Lc)), $session, $w ]);
 
 	# a client of a pooler is known by its name, whatever session it comes to
 	if ($pooled)
 	{
-		return ([ 'run', $session, any(@runs) ], @operations) if rand() < 0.9;
-		return [ any('force', 'discard', 'unlock_id'), $session, $w ];
+		return ([ 'run', $session, choose(@runs) ], @operations) if rand() < 0.9;
+		return [ choose('force', 'discard', 'unlock_id'), $session, $w ];
 	}
 	return @operations if rand() < 0.6;
-	return [ any(qw(durable session unlock unlock unlock_id force)), $session, $w ] if rand() < 0.6;
-	return [ 'role', $session, any(@roles) ] if rand() < 0.4;
-	return [ 'run', $session, any(undef, @runs) ] if rand() < 0.4;
+	return [ choose(qw(durable session unlock unlock unlock_id force)), $session, $w ] if rand() < 0.6;
+	return [ 'role', $session, choose(@roles) ] if rand() < 0.4;
+	return [ 'run', $session, choose(undef, @runs) ] if rand() < 0.4;
 	return [ 'mode', $session, int(rand 2) ] if rand() < 0.5;
-	return [ any('discard', 'reconnect'), $session ];
+	return [ choose('discard', 'reconnect'), $session ];
 }
 
 sub random_sequence

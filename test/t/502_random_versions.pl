@@ -44,11 +44,6 @@ my %tables = (
 # The workspaces of the model, by lockid (see StateModel.pm)
 my %model;
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 sub literal
 {
 	my ($text) = @_;
@@ -111,7 +106,7 @@ sub do_repair
 sub do_prune
 {
 	my ($w) = @_;
-	my $keep = any(
+	my $keep = choose(
 		{ versions => 1 + int(rand 40) },
 		{ age => 1 },
 		{ versions => 1 + int(rand 20), age => 1 },
@@ -141,7 +136,7 @@ sub do_tamper
 {
 	my ($w) = @_;
 	return do_behind_our_back($w,
-		any(undef, garbage(), next_state($w->{row}), state_with(int(rand 9), new_lineage(), [])));
+		choose(undef, garbage(), next_state($w->{row}), state_with(int(rand 9), new_lineage(), [])));
 }
 
 sub do_age
@@ -193,17 +188,17 @@ sub do_odd_write
 	return do_next_write($w, $session) unless $row && defined $row->{serial};
 	return do_write(
 		$w, $session,
-		any($row,
+		choose($row,
 			state_with($row->{serial}, $row->{lineage}, [ random_resource() ]),
 			state_with($row->{serial} + 1, new_lineage(), [ random_resource() ]),
 			state_with(int(rand 9), new_lineage(), [ random_resource() ])),
-		any('plain', 'locked', 'off'));
+		choose('plain', 'locked', 'off'));
 }
 
 sub do_something
 {
 	my ($w, $session) = @_;
-	my $action = any(
+	my $action = choose(
 		(\&do_next_write) x 20,
 		(\&do_odd_write) x 4,
 		(\&do_rollback) x 4,
@@ -303,7 +298,7 @@ sub step_of_transaction
 	}
 	elsif (rand() < 0.4)
 	{
-		end_transaction($session, any('COMMIT', 'ROLLBACK'));
+		end_transaction($session, choose('COMMIT', 'ROLLBACK'));
 	}
 	elsif (@$frames > 1 && rand() < 0.6)
 	{
@@ -327,7 +322,7 @@ sub collide
 	my ($one, $other, $w) = @_;
 	my $state = next_state($w->{row});
 	my @first = do_write($w, $one, $state, 'locked');
-	my @second = any(
+	my @second = choose(
 		[ do_write($w, $other, next_state($state), 'plain') ],
 		[ do_delete($w) ],
 		[ do_repair($w) ],
@@ -345,7 +340,7 @@ sub collide
 			  ) eq 't';
 		});
 	$done{collision}++ unless $other->{psql}->is_done;
-	end_transaction($one, any('COMMIT', 'ROLLBACK')) if @{ $one->{frames} };
+	end_transaction($one, choose('COMMIT', 'ROLLBACK')) if @{ $one->{frames} };
 	finish($other, $w, @second);
 	return;
 }
@@ -431,7 +426,7 @@ sub check_damage
 	my ($w) = @_;
 	my @texts = grep { $w->{versions}{$_}{state} } sort keys %{ $w->{versions} };
 	return unless @texts;
-	my $number = any(@texts);
+	my $number = choose(@texts);
 	my $last = sql(
 		"SELECT coalesce(min(number) - 1, $w->{newest}) FROM tfstate_stored_version
 		  WHERE lockid = $w->{quoted} AND number > $number AND coalesce(chain, 0) = 0");
@@ -461,7 +456,7 @@ sub check_all
 		[], "$batch: every version comes back byte for byte");
 	is_deeply([ sort split(/\n/, sql(verify())) ],
 		\@expected, "$batch: what was changed behind our back is found: " . scalar(@expected));
-	check_damage(any(map { $model{$_} } sort keys %model));
+	check_damage(choose(map { $model{$_} } sort keys %model));
 	return;
 }
 
@@ -571,7 +566,7 @@ while ($step < $steps)
 			!grep { exists $_->{ $w->{lockid} } } @{ $other->{frames} }
 		  }
 		  map { $model{$_} } sort keys %model;
-		my $w = any(@free);
+		my $w = choose(@free);
 
 		$step++;
 		if ($w && $w->{row} && !@{ $session->{frames} } && !@{ $other->{frames} } && rand() < 0.1)
@@ -589,7 +584,7 @@ while ($step < $steps)
 	}
 	foreach my $session (grep { @{ $_->{frames} } } @sessions)
 	{
-		end_transaction($session, any('COMMIT', 'ROLLBACK'));
+		end_transaction($session, choose('COMMIT', 'ROLLBACK'));
 	}
 	check_all("after $step steps");
 }

@@ -29,16 +29,6 @@ srand($seed);
 my $node = tfstate_node('stress', conf => "deadlock_timeout = 100ms\n");
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub any
-{
-	return $_[ rand @_ ];
-}
-
 # One holding as a script for psql.  The log gets a line when the lock is there
 # ("L lockid mode id fence time"), one while it is held ("H id time") and one
 # before it is released ("U id time"), each with the clock of the server.
@@ -48,18 +38,18 @@ sub any
 sub holding
 {
 	my $lockid = 'stress/' . int(rand $keys);
-	my $mode = any('durable', 'session');
+	my $mode = choose('durable', 'session');
 	my $ttl = $mode eq 'durable' && rand() < 0.2 ? "'1 hour'" : 'NULL';
-	my $wait = any("'0'", "'0'", "'20ms'", "'1s'", "'5s'");
+	my $wait = choose("'0'", "'0'", "'20ms'", "'1s'", "'5s'");
 	my $isolation =
-	  any('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE');
+	  choose('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE');
 	my $in_block = rand() < 0.3;
-	my $end = $in_block ? any('COMMIT', 'COMMIT', 'ROLLBACK') : '';
+	my $end = $in_block ? choose('COMMIT', 'COMMIT', 'ROLLBACK') : '';
 	my $procedure = !$in_block && rand() < 0.2;
-	my $hold = any(0, 0, 0.001, 0.005);
+	my $hold = choose(0, 0, 0.001, 0.005);
 	my $script = '';
 
-	$script .= "SET synchronous_commit = " . any('on', 'off') . ";\n";
+	$script .= "SET synchronous_commit = " . choose('on', 'off') . ";\n";
 	$script .= "\\set id ''\n\\set fence ''\n\\set locked false\n";
 	$script .= "\\set ready true\n";
 	if ($in_block)
@@ -184,7 +174,7 @@ my %done =
   (pg_cancel_backend => 0, pg_terminate_backend => 0, force => 0, holders => 0);
 while (time < $until)
 {
-	my $what = any('pg_cancel_backend', 'pg_cancel_backend',
+	my $what = choose('pg_cancel_backend', 'pg_cancel_backend',
 		'pg_terminate_backend', 'force', 'holders');
 
 	if ($what eq 'holders')
