@@ -1,9 +1,18 @@
 # test/lib/RandomStatements.pm
 #
-# Random and nasty statements: calls of every function of the extension, reads of
-# its views, states for its tables, and damage to what it has stored.
+# Random and malicious statements: calls of every function of the extension, reads of its
+# views, states for its tables, and damage to what it has stored.
 #
-# All chance comes from rand(), so that srand() repeats it.
+# read_catalog	reads the functions and views of the extension
+# statement		returns a random statement
+# call_of		returns a call of one function
+# setting		returns a statement that sets something at random
+# damage		returns a statement that damages stored versions
+# transaction	returns statements that make a transaction
+# in_block		returns a DO block that runs random statements and catches their errors
+# chance		returns true with a probability
+#
+# All randomness comes from rand(), so that srand() repeats it.
 package RandomStatements;
 
 use strict;
@@ -45,7 +54,7 @@ sub literal
 	return "'$text'";
 }
 
-# Asks a database for the extension's functions and views.
+# Reads the extension's functions and views from a database.
 sub read_catalog
 {
 	my ($node, $database) = @_;
@@ -93,14 +102,14 @@ sub read_catalog
 # Values
 #
 
-# Bytes that are no text in the database's encoding would not get as far as to us,
-# unless that is none at all.
+# Bytes that are invalid in the database's encoding would be refused by the server before
+# they reach tfstate, unless the database has no encoding.
 sub random_byte
 {
 	return chr(1 + int(rand($encoding eq 'SQL_ASCII' ? 255 : 127)));
 }
 
-# An SQL expression of some text that nobody expects
+# Returns an SQL expression of an unexpected text.
 sub nasty_text
 {
 	my $size = choose(1, 100, 10_000, 3_000_000);
@@ -121,7 +130,7 @@ sub nasty_text
 		sub { sprintf q|repeat('{"a":', %d)|, rand 20_000 })->();
 }
 
-# JSON text.  Most of it is well-formed, and some of that is not valid as jsonb.
+# Returns a JSON text.  Most are well-formed, and some of these are not valid as jsonb.
 sub json
 {
 	my ($depth) = @_;
@@ -156,7 +165,7 @@ sub nested_json
 
 my @int64 = (qw(0 1 -1 2 3 2147483647 2147483648 -2147483648 9223372036854775807), '(-9223372036854775808)');
 
-# What makes sense for an argument of that name
+# Values that make sense for an argument of that name
 my %by_name = (
 	lockid => sub { literal(choose(@workspaces, @workspaces, 'a', 'b', 'prod/network', 'k' . int(rand 50))) },
 	pattern => sub {
@@ -184,7 +193,7 @@ my %by_name = (
 $by_name{workspace} = $by_name{lockid};
 $by_name{a} = $by_name{b} = $by_name{number};
 
-# What may be anything of that type
+# Any values of that type
 my %by_type = (
 	text => \&nasty_text,
 	jsonb => sub { choose(sub { literal(json(0)) }, \&nested_json, \&nasty_text)->() },
@@ -213,7 +222,7 @@ my %by_type = (
 	cstring => \&nasty_text,
 	inet => sub { literal(choose('127.0.0.1', '::1', '0.0.0.0/0')) });
 
-# An SQL expression for an argument
+# Returns an SQL expression for an argument.
 sub value
 {
 	my ($type, $name) = @_;
@@ -249,7 +258,7 @@ sub resource
 		$n, $key, int(rand 1e9), 'bnVsbA==' x rand 20);
 }
 
-# A state as Terraform writes it, which may replace the one before
+# Returns a state as Terraform writes it, which may replace the one before.
 sub sane_state
 {
 	my $resources = choose(0, 1, 2, 5, 40);
@@ -310,7 +319,7 @@ my @mutations = (
 	sub { "\xef\xbb\xbf$_[0]" },
 	sub { $_[0] . choose('}', ',', "\x01", ' ' x 100_000, '{}', 'null') });
 
-# An SQL expression of a state, or of something that was one
+# Returns an SQL expression of a state, or of a damaged one.
 sub state
 {
 	my $text = sane_state();
@@ -338,7 +347,7 @@ sub state
 	return literal($text);
 }
 
-# A write to an attached table
+# Returns a write to an attached table.
 sub write_statement
 {
 	my $table = choose('terraform_remote_state.states', 'terraform_remote_state.states', '"fuzz ""a"""."More states"');
@@ -364,7 +373,7 @@ sub write_statement
 # Statements
 #
 
-# A call of a function, with random arguments
+# Returns a call of a function with random arguments.
 sub call_of
 {
 	my ($name) = @_;
@@ -390,7 +399,7 @@ sub call_of
 		"CREATE TEMP TABLE t" . int(rand 1e9) . " ON COMMIT DROP AS SELECT * FROM $call");
 }
 
-# A trigger function where nobody expects it
+# Returns statements that use a trigger function for an unexpected trigger.
 sub trigger_statement
 {
 	my ($name) = @_;
@@ -462,7 +471,7 @@ sub statement
 	return call_of($function->{name});
 }
 
-# A change to what is stored of the versions, which a superuser is to roll back
+# Returns a change to the stored versions, which the caller has to roll back.
 sub damage
 {
 	my $at = sub { "(octet_length(content) * ${\rand()})::int" };
@@ -485,7 +494,7 @@ sub damage
 	return "UPDATE tfstate_stored_version SET $what WHERE number >= " . int(rand 10);
 }
 
-# Statements that together are a transaction
+# Returns statements that together are a transaction.
 sub transaction
 {
 	my @statements = 'BEGIN ISOLATION LEVEL '
@@ -504,7 +513,7 @@ sub transaction
 	return @statements;
 }
 
-# A DO block that runs statements and catches what they raise
+# Returns a DO block that runs statements and catches their errors.
 sub in_block
 {
 	my $body = join '', map {

@@ -1,25 +1,34 @@
 # test/lib/ShimModel.pm
 #
-# A model of who holds what: what each call of several sessions, roles and runs comes to.
+# A model of the locks of workspaces: the result of each call by several sessions, roles and
+# runs.
+#
+# new_model	makes a model
+# predict	returns the results that an operation may have
+# reconnect	replaces a session by a new one
+# is_live	returns the holding of a lockid
+# table_of	returns the table of a workspace
+# name_of	returns the name of a workspace
 #
 # A model is a hash.
 #
-# sessions	by number: role (undef for the superuser who has logged in), run (a UUID, undef for
+# sessions	by number: role (undef for the superuser that has logged in), run (a UUID, undef for
 #			none), durable (tfstate.mode) and serial, a number that no session had before: it
-#			is another one after a reconnect and after DISCARD ALL.  released: the lock that
-#			it released last with the shim, hash of lockid, fence, role and run.  granted: has
-#			the creation key been granted with a workspace, and not been unlocked since?
-# held		by lockid: durable, role, run, serial (of the session that has it), fence, id,
-#			created (was it exchanged for the creation key?) and key (what Terraform unlocks)
-# rows		by workspace: id, serial and resources (how many)
-# fences	by lockid: the last fence that it had
-# forced	by lockid: was the last holding forced out?
-# released_by	by lockid: the run that had it last, undef if that had no name; recorded: is
-#			that in the history for sure?
+#			changes with a reconnect and with DISCARD ALL.  released: the lock that it released
+#			last with the shim, a hash of lockid, fence, role and run.  granted: true if the
+#			creation key was granted with a workspace and has not been unlocked since
+# held		by lockid: durable, role, run, serial (of the session that holds it), fence, id,
+#			created (true if it was exchanged for the creation key) and key (the key that
+#			Terraform unlocks)
+# rows		by workspace: id, serial and resources (their number)
+# fences	by lockid: its last fence
+# forced	by lockid: true if the last holding was released by force
+# released_by	by lockid: the run that held it last, undef if that had no name; recorded: true
+#			if the history is certain to have that
 #
-# predict() returns the outcomes that are right for an operation: hashes with code, the
-# SQLSTATE or an empty text, and change, what it does to the model.  Where more than one
-# is right the server may choose.
+# predict() returns the results that are right for an operation: hashes with code, the
+# SQLSTATE or an empty string, and change, what the operation does to the model.  If there is
+# more than one, the server may choose.
 package ShimModel;
 
 use strict;
@@ -50,7 +59,7 @@ sub new_model
 	return \%model;
 }
 
-# A session begins, in place of one that is gone.
+# Starts a session, in place of one that has ended.
 sub reconnect
 {
 	my ($model, $session) = @_;
@@ -68,14 +77,14 @@ sub same
 	return defined $one ? defined $other && $one eq $other : !defined $other;
 }
 
-# Is the session that took a lock still the same?
+# Returns true if the session that took a lock is still the same.
 sub has_session
 {
 	my ($model, $holding) = @_;
 	return grep { $_->{serial} == $holding->{serial} } values %{ $model->{sessions} };
 }
 
-# The holding of a lockid, undef if it is free, or was a dead session's.
+# Returns the holding of a lockid, or undef if it is free or belonged to a dead session.
 sub is_live
 {
 	my ($model, $lockid) = @_;
@@ -84,14 +93,14 @@ sub is_live
 	return $holding && ($holding->{durable} || has_session($model, $holding)) ? $holding : undef;
 }
 
-# Does a session's role act for the one that took a lock?
+# Returns true if the role of a session may act for the role that took a lock.
 sub acts
 {
 	my ($session, $holding) = @_;
 	return !defined $session->{role} || same($session->{role}, $holding->{role});
 }
 
-# Is it the session that took it, for the run that it works for now?
+# Returns true if the session took the lock itself, for the run that it works for now.
 sub is_own
 {
 	my ($session, $holding) = @_;
@@ -123,7 +132,7 @@ sub done
 	return { code => '', change => $change || sub { } };
 }
 
-# Take a lock, as the session is.
+# Returns the change that takes a lock, with the session's settings.
 sub take
 {
 	my ($lockid, $number, %more) = @_;
@@ -159,7 +168,7 @@ sub release
 	return;
 }
 
-# Take a lock through the shim: the outcomes, each followed by what else there is to do.
+# Takes a lock through the shim: returns the results, each with the further changes.
 sub shim_take
 {
 	my ($model, $number, $lockid, $then, %more) = @_;
@@ -200,8 +209,8 @@ sub shim_take
 #
 my %operations = (
 
-	# L: lock an existing workspace
-	L => sub {
+	# the shim locks an existing workspace
+	shim_lock => sub {
 		my ($model, $number, $w) = @_;
 		my $session = $model->{sessions}{$number};
 		my $row = $model->{rows}{$w} or return done();
@@ -211,15 +220,15 @@ my %operations = (
 			key => $row->{id});
 	},
 
-	# Lc: lock the creation of workspaces
-	Lc => sub {
+	# the shim locks the creation key
+	shim_create => sub {
 		my ($model, $number) = @_;
 
 		return shim_take($model, $number, $creation, sub { }, key => -1);
 	},
 
-	# U of the id that a workspace has, or had last
-	U => sub {
+	# the shim unlocks the id that a workspace has, or had last
+	shim_unlock => sub {
 		my ($model, $number, $w) = @_;
 		my $session = $model->{sessions}{$number};
 		my $holding = is_live($model, $w);
@@ -227,22 +236,22 @@ my %operations = (
 		my $id = $row ? $row->{id} : $model->{last_id}{$w};
 		my $released = done(sub { release($_[0], $w, $_[0]{sessions}{$number}) });
 
-		# without a word of who has it
+		# without naming the holder
 		return (refused('42501'), $row ? () : done()) if defined $id && !may_lock($session, $w);
 		return done() unless $holding && defined $id;
 		if (!is_ours($session, $holding))
 		{
 			return ($row ? () : done(), refused('55000'));
 		}
-		# the shim unlocks what it has locked, and need not unlock what tfstate_lock() has
+		# the shim unlocks what it has locked, and may refuse what tfstate_lock() has locked
 		return ($released, $row && defined $holding->{key} ? () : refused('55000')) if $row;
-		# by what the session remembers
+		# known to the session only
 		return $released if same($holding->{key}, $id) && is_own($session, $holding);
 		return ($released, done(), refused('55000'));
 	},
 
-	# U of the creation key
-	'U-1' => sub {
+	# the shim unlocks the creation key
+	shim_unlock_creation => sub {
 		my ($model, $number) = @_;
 		my $session = $model->{sessions}{$number};
 		my @ours =
@@ -251,7 +260,7 @@ my %operations = (
 		my $forget = sub { $_[0]{sessions}{$number}{granted} = 0 };
 		my @outcomes;
 
-		# what the session remembers, or else one that the run has
+		# those that the session knows of, or else one of the run
 		foreach my $set (1 .. 2**@ours - 1)
 		{
 			my $chosen = [ map { $ours[$_] } grep { $set & 2**$_ } 0 .. $#ours ];
@@ -267,8 +276,8 @@ my %operations = (
 		return @outcomes;
 	},
 
-	# P: write the next state
-	P => sub {
+	# write the next state
+	write => sub {
 		my ($model, $number, $w) = @_;
 		my $session = $model->{sessions}{$number};
 		my $holding = is_live($model, $w);
@@ -281,7 +290,7 @@ my %operations = (
 		return refused('42501', '55006', '55000') unless may_lock($session, $w);
 		my $creates = !$model->{rows}{$w} && is_ours($session, is_live($model, $creation));
 		return done($write) if is_ours($session, $holding) && !$creates;
-		# first the lock of the new workspace is taken
+		# this first takes the lock of the new workspace
 		my @taking = $creates ? ('55P03', $session->{durable} && !defined $session->{run} ? '22023' : ()) : ();
 		return refused('55006', @taking) if $holding && !is_ours($session, $holding);
 		return refused('55000') unless $creates;
@@ -291,8 +300,8 @@ my %operations = (
 			key => -1);
 	},
 
-	# D: delete a workspace
-	D => sub {
+	# delete a workspace
+	delete => sub {
 		my ($model, $number, $w) = @_;
 		my $session = $model->{sessions}{$number};
 		my $holding = is_live($model, $w);
@@ -308,7 +317,7 @@ my %operations = (
 		return done($delete) if is_ours($session, $holding);
 		return refused('55006') if $holding;
 		return done($delete) if $row->{resources} == 0;
-		# another session of the run that had the last lock, too, if history tells
+		# also another session of the run that had the last lock, if the history says so
 		return (done($delete), $model->{recorded}{$w} ? () : refused('55000'))
 		  if defined $session->{run}
 		  && same($model->{released_by}{$w}, $session->{run})
@@ -342,7 +351,7 @@ my %operations = (
 		return done(sub { release($_[0], $w) });
 	},
 
-	# tfstate_unlock() without it
+	# tfstate_unlock() without an ID
 	unlock => sub {
 		my ($model, $number, $w) = @_;
 		my $session = $model->{sessions}{$number};

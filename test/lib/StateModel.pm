@@ -1,12 +1,19 @@
 # test/lib/StateModel.pm
 #
-# Random states, and a model of what tfstate makes of them: what it refuses, what
-# versions it records and which of them it forgets.
+# Random states, and a model of what tfstate does with them: which it refuses, which versions
+# it records and which of them it removes.
+#
+# next_state	returns a state that may follow that of a workspace; state_with, resource_of,
+#				random_resource, garbage and new_lineage make its parts, or other states
+# text_of		returns the text of a state
+# newest		returns the newest version of a workspace
+# is_recorded	returns true if the row of a workspace is its newest version
+# model_...		does to the model what a call does, and returns the expected SQLSTATE
 #
 # A workspace of the model is a hash.  row: the state in its table, undef if it has no
 # row; versions: by number, hashes with operation, state (undef for a deletion), serial,
-# lineage and old; newest: the highest number; keep: what its table keeps, that is the
-# newest so many versions and, if age is true, those that are not old.
+# lineage and old; newest: the highest number; keep: what its table keeps, which is so many
+# of the newest versions and, if age is true, those that are not old.
 package StateModel;
 
 use strict;
@@ -27,12 +34,12 @@ my $min_versions = 2;
 my $prune_every = 32;
 my $large = 64 * 1024;
 
-# What was recorded and done, counted
+# How often each thing was recorded or done
 our %done;
 
 #
-# States.  Such a one is the text before its serial, the serial and the text after
-# it, so that the model need not read JSON.
+# States.  A state consists of the text before its serial, the serial and the text after
+# it, so that the model need not parse JSON.
 #
 
 sub random_bytes
@@ -61,7 +68,7 @@ sub random_resource
 	return resource_of($n, $value);
 }
 
-# A state with these resources, or, without any list of them, an encrypted one.
+# Returns a state with these resources, or an encrypted one if there is no list of them.
 sub state_with
 {
 	my ($serial, $lineage, $resources) = @_;
@@ -91,7 +98,7 @@ sub state_with
 	return \%state;
 }
 
-# A text that is no state
+# Returns a text that is no state.
 sub garbage
 {
 	return { before => choose('', 'no JSON', '[1, 2]', "\xe6\x9d\xb1"), after => '' };
@@ -116,7 +123,7 @@ sub new_lineage
 	return sprintf('00000000-0000-4000-8000-%012d', ++$lineages);
 }
 
-# What Terraform could write next where the row has a state.
+# Returns what Terraform could write over the state in the row.
 sub next_state
 {
 	my ($row) = @_;
@@ -150,8 +157,7 @@ sub next_state
 }
 
 #
-# The model of the functions.  Each returns the SQLSTATE that is to be expected, an
-# empty text for none.
+# The model of the functions.  Each returns the expected SQLSTATE, or an empty string.
 #
 
 sub newest
@@ -160,7 +166,7 @@ sub newest
 	return $w->{versions}{ $w->{newest} };
 }
 
-# Is what is in the row the newest version?
+# Returns true if the row is the newest version.
 sub is_recorded
 {
 	my ($w) = @_;
@@ -169,7 +175,7 @@ sub is_recorded
 	return $newest ? same_text($newest->{state}, $w->{row}) : !$w->{row};
 }
 
-# Of a version that is added, described has what else is to be known.
+# Adds a version; described is the state that has its serial and lineage.
 sub add_version
 {
 	my ($w, $operation, $state, $described) = @_;
@@ -201,7 +207,7 @@ sub model_prune
 	return '';
 }
 
-# Record the row, if that was changed behind our back, and what replaces it.
+# Records the row, if it was changed with the triggers bypassed, and what replaces it.
 sub record
 {
 	my ($w, $state) = @_;
@@ -214,7 +220,7 @@ sub record
 	return '';
 }
 
-# May a session replace the row by a state?
+# Returns the SQLSTATE if a session may not replace the row by a state.
 sub check_write
 {
 	my ($w, $session, $state) = @_;
@@ -230,7 +236,7 @@ sub check_write
 	return '55000';
 }
 
-# how: 'locked' under a lock of the session, 'off' with tfstate.guard = off
+# A session writes a state.  how: 'locked' under its lock, 'off' with tfstate.guard = off.
 sub model_write
 {
 	my ($w, $session, $state, $how) = @_;
@@ -250,7 +256,7 @@ sub model_delete
 	return $w->{row} ? record($w, undef) : '';
 }
 
-# The serial of the newest version that has one
+# Returns the serial of the newest version that has one.
 sub last_serial
 {
 	my ($w) = @_;
@@ -300,7 +306,7 @@ sub model_repair
 	return newest($w) ? '' : '42704';
 }
 
-# The versions up to a number become old.
+# Makes the versions up to a number old.
 sub model_age
 {
 	my ($w, $number) = @_;

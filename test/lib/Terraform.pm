@@ -5,10 +5,20 @@
 # programs do differently, as far as tests can see it, is in read_program() and
 # nowhere else.
 #
-# A project is a directory with a configuration of Terraform, for one schema of
-# the server and one person.  Its resource "network" is replaced when another
-# person applies than the last time, and that takes as long as the project's gate
-# is closed.
+# terraform_or_skip		skips the file if there is no program to run
+# program				returns what is known of the program
+# terraform_node		starts a server for runs
+# attach, plain_table	make a table of states, with and without tfstate
+# state_of				returns the state of a workspace in short
+# edit_state			changes the serial or lineage of a state
+# creation_lock			returns the lockid of the creation key
+# creation				returns the words of messages for it
+# nothing_held			tests that no lock is left
+#
+# A project, Terraform->new(), is a directory with a configuration of Terraform, for one
+# schema of the server and one person.  Its resource "network" is replaced when another
+# person applies than the last time, which takes as long as the project's gate is closed.
+# A run of it is a Terraform::Run; the methods of both are below.
 package Terraform;
 
 use strict;
@@ -32,8 +42,7 @@ my $rounds = 0;    # how often a resource was to be replaced
 my %running;       # processes that were started, by their ids
 my %program;       # what is tested, see read_program()
 
-# Skips the whole file where there is no program to run; one that TERRAFORM names
-# must be there.
+# Skips the whole file if there is no program to run.  One that TERRAFORM names must exist.
 sub terraform_or_skip
 {
 	my $path = $ENV{TERRAFORM} || 'terraform';
@@ -45,7 +54,7 @@ sub terraform_or_skip
 		plan skip_all => 'terraform is not installed';
 	}
 
-	# What the caller has set for other runs has no say here.
+	# the caller's settings for other runs must not affect the tests
 	delete $ENV{$_} foreach grep { /^TF_/ } keys %ENV;
 	$ENV{HOME} = PostgreSQL::Test::Utils::tempdir();
 	$ENV{CHECKPOINT_DISABLE} = 1;
@@ -54,7 +63,7 @@ sub terraform_or_skip
 	return;
 }
 
-# Learns which program it is, and how it differs from others.
+# Finds out which program it is, and how it differs from others.
 sub read_program
 {
 	my ($path) = @_;
@@ -98,7 +107,7 @@ sub read_program
 	return;
 }
 
-# What read_program() knows under a name.
+# Returns what read_program() knows under a name.
 sub program
 {
 	my ($what) = @_;
@@ -107,21 +116,21 @@ sub program
 	return $program{$what};
 }
 
-# What the program shows behind the message of an error of the server.
+# Returns what the program shows after the message of a server error.
 sub shown_sqlstate
 {
 	my ($sqlstate) = @_;
 	return $program{shows_sqlstate} ? " ($sqlstate)" : '';
 }
 
-# The lockid under which the program creates workspaces in a schema.
+# Returns the lockid under which the program creates workspaces in a schema.
 sub creation_lock
 {
 	my ($schema) = @_;
 	return $program{key_per_table} ? "$schema.states/" : 'tfstate_pg/new workspace';
 }
 
-# The words in which messages name what that lock is for.
+# Returns the words that messages have for the purpose of that lock.
 sub creation
 {
 	my ($schema) = @_;
@@ -129,8 +138,8 @@ sub creation
 	  . ($program{key_per_table} ? "in $schema.states" : 'anywhere in this database');
 }
 
-# The text of a state, laid out as the program does it, with another serial or
-# lineage and unchanged besides.
+# Returns the text of a state, laid out as the program does it, with another serial or
+# lineage.
 sub edit_state
 {
 	my ($state, %values) = @_;
@@ -162,8 +171,8 @@ sub terraform_node
 	return $node;
 }
 
-# Puts the states of a schema under tfstate and makes the role ready, as the README
-# tells.  Returns what is to be pasted.
+# Attaches the states of a schema and makes the role ready, as the README says.  Returns the
+# text to be pasted.
 sub attach
 {
 	my ($node, $schema) = @_;
@@ -171,7 +180,7 @@ sub attach
 		"SELECT tfstate_attach('$schema', role => 'terraform')");
 }
 
-# Makes a table of states that is not under tfstate, for a role.
+# Makes a table of states that is not attached, for a role.
 sub plain_table
 {
 	my ($node, $schema, $role) = @_;
@@ -187,8 +196,8 @@ sub plain_table
 	return;
 }
 
-# What is in the table of states about a workspace: its serial and the input of
-# the resource "network", an empty text if there is none.
+# Returns the serial of a workspace's state and the input of its resource "network", as
+# "serial|input", or an empty string if it has no row.
 sub state_of
 {
 	my ($node, $schema, $workspace) = @_;
@@ -202,8 +211,8 @@ sub state_of
 		  FROM "$schema".states WHERE name = '$workspace'));
 }
 
-# Tests that no lock is left, neither in the views nor in the lock manager, when
-# the sessions of all but the superuser have ended.
+# Tests that no lock is left, in the views or in the lock manager, after the sessions of all
+# but the superuser have ended.
 sub nothing_held
 {
 	my ($node, $test) = @_;
@@ -230,11 +239,10 @@ sub nothing_held
 # schema: of the states; who: the person, as the lock info and the application_name
 # have it and as the resource's input; options: more settings for PGOPTIONS, as a
 # hash; stock: true for a Terraform without tfstate; bare: true for no PGOPTIONS at
-# all; nameless: true for runs in durable mode without a name, which each command is
-# else given by itself; role, database: where to connect, by default as the role that attach() has made
-# ready; conn_options: more for the end of the connection string; env: more environment
-# variables, as a hash; config: the text of main.tf; init: false if the test itself
-# runs terraform init.
+# all; nameless: true for runs in durable mode without a name, which else each command gets;
+# role, database: where to connect, by default as the role that attach() has made ready;
+# conn_options: more for the end of the connection string; env: more environment variables,
+# as a hash; config: the text of main.tf; init: false if the test itself runs terraform init.
 sub new
 {
 	my ($class, $node, %params) = @_;
@@ -277,8 +285,8 @@ sub new
 	return $self;
 }
 
-# The parts of a configuration.  A role that may not create anything in public
-# needs the three settings of the backend.
+# The parts of a configuration.  The three settings of the backend are for roles that may
+# not create anything in public.
 sub pg_backend
 {
 	return backend('pg', map { "skip_${_}_creation = true" } qw(schema table index));
@@ -319,8 +327,8 @@ sub write_config
 	return;
 }
 
-# Runs terraform init, or copies what another project's init has left: it does
-# not depend on the schema or the person.
+# Runs terraform init, or copies the result of another project's init, which depends neither
+# on the schema nor on the person.
 sub init
 {
 	my ($self) = @_;
@@ -338,7 +346,7 @@ sub init
 	return;
 }
 
-# From now on an apply goes on until open_gate.
+# Keeps applies running until open_gate().
 sub close_gate
 {
 	my ($self) = @_;
@@ -357,8 +365,8 @@ sub open_gate
 	return;
 }
 
-# Closes the gate, starts an apply that replaces the resource, and waits until it
-# is in the midst of that.
+# Closes the gate, starts an apply that replaces the resource, and waits until it is doing
+# that.
 sub start_slow_apply
 {
 	my ($self, @args) = @_;
@@ -376,7 +384,7 @@ sub start_slow_apply
 	return $run;
 }
 
-# Ends the sessions of the project's runs; the runs go on, and connect anew.
+# Terminates the sessions of the project's runs; the runs go on, and connect again.
 sub terminate_sessions
 {
 	my ($self) = @_;
@@ -388,8 +396,8 @@ sub terminate_sessions
 	return;
 }
 
-# The state that a run could not write and left in a file, as state_of has it, with
-# the serial that was refused; an empty text if there is none.
+# Returns the state that a run could not write and left in a file, as state_of() returns it,
+# with the serial that was refused; or an empty string if there is none.
 sub errored_state
 {
 	my ($self) = @_;
@@ -402,8 +410,8 @@ sub errored_state
 	return $state->{serial} - $program{errored_ahead} . "|$value";
 }
 
-# Starts a command and returns the run.  The options for use in scripts are added
-# where the command has them.
+# Starts a command and returns the run.  Options for scripts are added if the command has
+# them.
 sub start
 {
 	my ($self, @args) = @_;
@@ -436,21 +444,21 @@ sub start
 	return bless { pid => $pid, log => $log }, 'Terraform::Run';
 }
 
-# Runs a command and returns its exit status and what it said, as one line.
+# Runs a command and returns its exit status and its output, as one line.
 sub run
 {
 	my ($self, @args) = @_;
 	return $self->start(@args)->finish;
 }
 
-# Runs a command that must not fail, as a test, and returns what it said.
+# Tests that a command succeeds, and returns its output.
 sub run_ok
 {
 	my ($self, $test, @args) = @_;
 	return $self->start(@args)->succeeds_ok($test);
 }
 
-# Runs a command that must fail and say so, as a test.
+# Tests that a command fails with the expected error, and returns its output.
 sub run_fails
 {
 	my ($self, $test, $expected, @args) = @_;
@@ -471,7 +479,7 @@ sub apply_fails
 
 END
 {
-	# Only what a test that died has left; the gates go with the directories.
+	# what a test that died has left; the gates go with the directories
 	my $status = $?;
 
 	kill('KILL', $_) && waitpid($_, 0) foreach keys %running;
@@ -488,7 +496,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use TestServer;
 
-# Has it ended?
+# Returns true if the run has ended.
 sub is_done
 {
 	my ($self) = @_;
@@ -500,8 +508,8 @@ sub is_done
 	return 1;
 }
 
-# What it has said so far, as one line without frames and colours: they are wrapped
-# and drawn by the program, and -no-color is for some commands only.
+# Returns the output so far as one line, without frames and colours: the program wraps lines
+# and draws frames, and only some commands have -no-color.
 sub output
 {
 	my ($self) = @_;
@@ -512,7 +520,7 @@ sub output
 	return $output;
 }
 
-# Waits for its end and returns its exit status and what it said.
+# Waits for the end of the run and returns its exit status and its output.
 sub finish
 {
 	my ($self) = @_;
@@ -521,18 +529,18 @@ sub finish
 	return ($self->{status}, $self->output);
 }
 
-# Tests that it has not succeeded, and says why.
+# Tests that the run fails with the expected error, and returns its output.
 sub fails_ok
 {
 	my ($self, $test, $expected) = @_;
 	my ($status, $output) = $self->finish;
 
 	is($status, 1, "$test: fails");
-	like($output, $expected, "$test: and says why");
+	like($output, $expected, "$test: the error says why");
 	return $output;
 }
 
-# Tests that it succeeds.
+# Tests that the run succeeds, and returns its output.
 sub succeeds_ok
 {
 	my ($self, $test) = @_;
@@ -542,7 +550,7 @@ sub succeeds_ok
 	return $output;
 }
 
-# Asks it to stop, as Ctrl-C does.
+# Interrupts the run, as Ctrl-C does.
 sub interrupt
 {
 	my ($self) = @_;
@@ -551,7 +559,7 @@ sub interrupt
 	return;
 }
 
-# kill -9
+# Kills the run with signal 9; returns what finish() does.
 sub kill9
 {
 	my ($self) = @_;

@@ -1,5 +1,5 @@
-# The patches in test/mutants/, each a deliberate bug: each fits the sources, says what a
-# user would see, and names a test that there is (see test/mutants.sh, which runs them).
+# Each patch in test/mutants/, a deliberate bug, applies to the sources, says what a user would
+# see, and names an existing test (test/mutants.sh runs them).
 
 use strict;
 use warnings;
@@ -15,7 +15,7 @@ my %files = (
 	tap => "$root/test/t/%s.pl");
 
 my @patches = sort glob("$root/test/mutants/*.patch");
-cmp_ok(scalar(@patches), '>', 30, 'there are patches');
+cmp_ok(scalar(@patches), '>', 30, 'there are more than 30 patches');
 foreach my $patch (@patches)
 {
 	my ($name) = $patch =~ m,([^/]*)\.patch$,;
@@ -25,12 +25,12 @@ foreach my $patch (@patches)
 	my $source = slurp_file("$root/$file");
 	my (undef, @hunks) = split(/^@@ .* @@.*\n/m, $diff);
 
-	ok($kind && $files{$kind} && -e sprintf($files{$kind}, $test), "$name says what it does, and names a test");
+	ok($kind && $files{$kind} && -e sprintf($files{$kind}, $test), "$name says what it does, and names an existing test");
 	foreach my $hunk (@hunks)
 	{
 		my $old = join('', map { /^[- ](.*)/s ? $1 : () } split(/^/m, $hunk));
 
-		cmp_ok(index($source, $old), '>=', 0, "$name fits $file");
+		cmp_ok(index($source, $old), '>=', 0, "$name applies to $file");
 	}
 }
 

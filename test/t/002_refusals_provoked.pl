@@ -1,13 +1,13 @@
 # Every refusal is provoked: each message of the library and of the install script, with
-# its detail, its hint and its SQLSTATE, stands in the expected output of a regression or
-# isolation test, or is looked for by a TAP test.
+# its detail, hint and SQLSTATE, is in the expected output of a regression or isolation
+# test, or a TAP test looks for it.
 #
-# The sources are read, not run.  A text counts as provoked if a line of an expected
-# output has it, or if a TAP test names its longest fixed part.  An SQLSTATE counts as
-# seen if it stands before the message there, as fails() of test/lib/regress_helpers.sql and
-# VERBOSITY verbose show it, or anywhere in the TAP test that names the message.
+# The sources are read, not run.  A text counts as provoked if a line of an expected output
+# contains it, or if a TAP test contains its longest fixed part.  An SQLSTATE counts as seen
+# if it stands before the message, as fails() of test/lib/regress_helpers.sql and VERBOSITY
+# verbose show it, or anywhere in the TAP test that contains the message.
 #
-# What no test can provoke goes into %unreachable, with the reason.
+# %unreachable lists the messages that no test can provoke, with the reason.
 
 use strict;
 use warnings;
@@ -22,9 +22,9 @@ my %unreachable = (
 	'out of memory' => 'of libzstd, for some hundred bytes',
 	'could not compute %s hash' => 'SHA-256 is always there',
 	'state is too large to be kept as a version: it has %zu bytes when compressed, and %zu are allowed' =>
-	  'takes a state of 700 MB, and as much memory several times',
+	  'takes a state of 700 MB, and several times as much memory',
 	'could not send signal to process %d: %m' =>
-	  'the server may signal each of its processes, and one that is gone counts as ended');
+	  'the server may signal each of its processes, and a process that has ended counts as terminated');
 
 my $root = "$FindBin::RealBin/../..";
 
@@ -38,7 +38,7 @@ my %sqlstate;
 	  while $errcodes =~ /^#define ERRCODE_(\w+) MAKE_SQLSTATE\((.*)\)/mg;
 }
 
-# Where in a file a place in its text is
+# Returns the position of a place in a file, as "file:line".
 sub place
 {
 	my ($file, $text, $place) = @_;
@@ -47,10 +47,10 @@ sub place
 
 #
 # What the sources can say: hashes with place, kind, text and sqlstate.  A text is a
-# format, of printf() or of RAISE.
+# format, for printf() or RAISE.
 #
 
-# The texts in an expression of C: literals that stand side by side are one.
+# Returns the texts in a C expression; adjacent literals are one text.
 my $literal = qr/"(?:[^"\\]|\\.)*"/;
 
 sub texts
@@ -67,7 +67,7 @@ sub texts
 	return @texts;
 }
 
-# The arguments of the call that begins at a place in a text of C.
+# Returns the arguments of the call that begins at a place in C source.
 sub arguments
 {
 	my ($text, $place) = @_;
@@ -97,7 +97,7 @@ sub said_in_c
 	my ($level, $sqlstate) = ('', undef);
 	my @said;
 
-	# what stands in comments is not said
+	# comments are not messages
 	$source =~ s{($literal)|/\*(.*?)\*/}{$1 // "\n" x ($2 =~ tr/\n//)}ges;
 	while ($source =~ /\b(?:ereport\((\w+)|errcode\(ERRCODE_(\w+)\)|(?:GUC_check_)?err(msg|detail|hint)(_internal|_plural)?(?=\())/g)
 	{
@@ -112,7 +112,7 @@ sub said_in_c
 		}
 		if ($condition)
 		{
-			next if $level ne 'ERROR';	# where no test shows it
+			next if $level ne 'no test shows the others';	# where no test shows it
 			$sqlstate = $sqlstate{$condition} // die "$place: $condition is no condition";
 			next;
 		}
@@ -124,8 +124,8 @@ sub said_in_c
 	return @said;
 }
 
-# Other texts in the script are lower-case words, which are shown as messages as well
-# (tfstate_check() shows some, and what stands in the way of attaching is raised).
+# Other strings in the script that consist of lower-case words are shown as messages, too:
+# tfstate_check() returns some, and others are raised as obstacles to attaching.
 sub said_in_sql
 {
 	my ($file) = @_;
@@ -133,7 +133,7 @@ sub said_in_sql
 	my $text = qr/'((?:[^']|'')*)'/;
 	my @said;
 
-	# what stands in comments is not said, nor what is said of objects
+	# comments are not messages, nor are the COMMENTs on objects
 	$source =~ s/--.*//g;
 	$source =~ s/^COMMENT ON [^;]+ IS\s+$text;/"\n" x ($& =~ tr,\n,,)/gem;
 	while ($source =~ /\bRAISE (EXCEPTION|WARNING|NOTICE) $text(.*?);\n/gs)
@@ -163,7 +163,7 @@ sub said_in_sql
 # What the tests have seen
 #
 
-# The fixed parts of a text
+# Returns the fixed parts of a text.
 sub fixed_parts
 {
 	my ($text) = @_;
@@ -173,10 +173,10 @@ sub fixed_parts
 my $outputs = join('', map { slurp_file($_) } glob("$root/expected/*.out $root/test/expected/*.out"));
 my @taps = map { slurp_file($_) } grep { !/002_refusals_provoked/ } glob("$root/test/t/*.pl");
 
-# without what a regular expression has to escape
+# remove the escapes of regular expressions
 s/\\([^a-z0-9])/$1/g foreach @taps;
 
-# Is it in an expected output, behind something?
+# Returns true if a text, preceded by a pattern, is in an expected output.
 sub is_expected
 {
 	my ($text, $before) = @_;
@@ -186,7 +186,7 @@ sub is_expected
 	return $outputs =~ /$before$pattern/m;
 }
 
-# The TAP tests that name it
+# Returns the TAP tests that contain a text.
 sub taps
 {
 	my ($text) = @_;
@@ -199,7 +199,7 @@ my @said = (
 	(map { said_in_c($_) } sort glob("$root/src/*/*.c")),
 	map { said_in_sql($_) } sort glob("$root/sql/tfstate--*.sql"));
 
-cmp_ok(scalar(@said), '>', 100, 'the sources say something');
+cmp_ok(scalar(@said), '>', 100, 'the sources have more than 100 messages');
 foreach my $said (@said)
 {
 	my ($kind, $text, $sqlstate) = @$said{qw(kind text sqlstate)};
@@ -210,14 +210,14 @@ foreach my $said (@said)
 	ok(@named || is_expected($text, ''), "$name is provoked");
 	next if $kind ne 'message' || !$sqlstate;
 	ok((grep { /$sqlstate/ } @named) || is_expected($text, "$sqlstate: +"),
-		"and with $sqlstate");
+		"$name is provoked with SQLSTATE $sqlstate");
 }
 
-# The exceptions are needed.
+# Each exception is needed.
 foreach my $text (sort keys %unreachable)
 {
 	ok((grep { $_->{text} eq $text } @said), "\"$text\" is in the sources");
-	ok(!is_expected($text, '') && !taps($text), 'and is not provoked');
+	ok(!is_expected($text, '') && !taps($text), "\"$text\" is not provoked");
 }
 
 done_testing();

@@ -1,4 +1,4 @@
-# Waiting is first come, first served, in both modes, and tfstate_waiters shows
+# Waiters are served first come, first served, in both modes, and tfstate_waiters shows
 # the queue.
 
 use strict;
@@ -13,11 +13,11 @@ use TestServer;
 my $waiters = 30;
 my $node = tfstate_node('queue');
 
-# The waiters, in the order in which they will arrive.
+# The waiters, in order of arrival
 my @sessions = map { session($node, name => "waiter $_") } 1 .. $waiters;
 
-# Take a lock in one session and queue all others behind it, one after the
-# other; release it; each waiter then gets it and releases it.
+# Takes a lock in one session, queues all others behind it one after the other, and releases
+# it; each waiter then gets it and releases it.
 sub check_order
 {
 	my ($mode) = @_;
@@ -54,18 +54,18 @@ sub check_order
 			"SELECT pid, waiters FROM tfstate_holders WHERE lockid = '$lockid'"
 		),
 		"$holder->{pid}|$waiters",
-		"$mode: tfstate_holders counts the waiters");
+		"$mode: tfstate_holders shows the number of waiters");
 	is( $sessions[0]->is_done || $sessions[-1]->is_done,
-		'', "$mode: nobody has been served while the lock was held");
+		'', "$mode: no waiter is served while the lock is held");
 	is( $node->psql(
 			'postgres',
 			"SET lock_timeout = '1s'; REINDEX TABLE tfstate_durable_lock; REINDEX TABLE tfstate_session_lock"
 		),
 		0,
-		"$mode: who waits has no table locked");
+		"$mode: a waiter keeps no table locked");
 
-	# The lock is released, and the first waiter has not had the time to take it:
-	# others see it free, and yet cannot get past the waiters.
+	# The lock is released, but the first waiter has not had time to take it: other sessions
+	# see it free, and still cannot overtake the waiters.
 	kill('STOP', $sessions[0]->{pid});
 	$holder->query_safe("SELECT tfstate_unlock('$lockid')");
 	is( $node->safe_psql(
@@ -96,10 +96,10 @@ sub check_order
 		$session->query_safe("SELECT tfstate_unlock('$lockid')");
 	}
 	is($order, join('', map { "$_ " } @arrived),
-		"$mode: $waiters waiters are served in the order of their arrival");
-	is($told, $waiters, "$mode: each was told for whom it waits, and its position");
+		"$mode: $waiters waiters are served in order of arrival");
+	is($told, $waiters, "$mode: each waiter was told the holder and its own position");
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_waiters'),
-		0, "$mode: nobody waits in the end");
+		0, "$mode: no waiter is left");
 	$holder->quit;
 	return;
 }
@@ -107,7 +107,7 @@ sub check_order
 check_order('durable');
 check_order('session');
 
-# A mixture: the mode that a waiter asks for does not change its place.
+# Mixed modes: the mode that a waiter asks for does not change its position.
 {
 	my $lockid = 'queue/mixed';
 	my $holder = session($node);
@@ -135,14 +135,13 @@ check_order('session');
 			"$mixed[$i]->{pid}|$id",
 			"mixed modes: waiter " . ($i + 1) . " is served in its turn");
 		is(scalar(grep { $_->is_done } @mixed[ $i + 1 .. $#mixed ]),
-			0, 'mixed modes: and nobody else');
+			0, 'mixed modes: no other waiter is served with it');
 		$mixed[$i]->query_safe("SELECT tfstate_unlock('$lockid')");
 	}
 	$holder->quit;
 }
 
-# A waiter that goes away does not hold up those behind it, and they keep their
-# order.
+# A waiter that leaves the queue does not delay those behind it, and they keep their order.
 {
 	my $lockid = 'queue/gap';
 	my $holder = session($node);
@@ -162,16 +161,16 @@ check_order('session');
 		$node->safe_psql('postgres',
 			"SELECT pg_cancel_backend($some[$gone]->{pid})");
 		$some[$gone]->result;
-		is($some[$gone]->sqlstate, '57014', 'a waiter leaves the queue');
+		is($some[$gone]->sqlstate, '57014', 'a cancelled waiter leaves the queue');
 		splice(@arrived, $gone, 1);
 		wait_for('the queue to close up',
 			sub { waiting_pids($node, $lockid) eq join(' ', @arrived) });
 	}
 	$holder->query_safe("SELECT tfstate_unlock('$lockid')");
-	like($some[1]->result, qr/^[0-9a-f-]{36}$/, 'the first of the rest is served');
-	is($some[3]->is_done, '', 'and the second still waits');
+	like($some[1]->result, qr/^[0-9a-f-]{36}$/, 'the first of the remaining waiters gets the lock');
+	is($some[3]->is_done, '', 'the second remaining waiter still waits');
 	$some[1]->query_safe("SELECT tfstate_unlock('$lockid')");
-	like($some[3]->result, qr/^[0-9a-f-]{36}$/, 'and then is served');
+	like($some[3]->result, qr/^[0-9a-f-]{36}$/, 'the second remaining waiter gets the lock next');
 	$some[3]->query_safe("SELECT tfstate_unlock('$lockid')");
 	$holder->quit;
 }

@@ -1,5 +1,5 @@
-# What a wait costs and how long it lasts: no CPU and no memory, whatever it is
-# that is waited for, and in all no longer than the nearest of its time-outs.
+# The cost of a wait and its end: it takes no CPU and no memory, whatever it waits for, and
+# ends at the earliest of its time-outs.
 use strict;
 use warnings;
 
@@ -17,7 +17,7 @@ my $second = session($node, name => 'second');
 
 $_->query_safe('SET client_min_messages = warning') foreach $first, $second;
 
-# Sends a query that waits for a lockid.
+# Starts a query that waits for a lockid.
 sub wait_in
 {
 	my ($session, $lockid, $query) = @_;
@@ -27,7 +27,7 @@ sub wait_in
 	return;
 }
 
-# The CPU time of a process in seconds.
+# Returns the CPU time of a process in seconds.
 sub cpu
 {
 	my ($pid) = @_;
@@ -36,7 +36,7 @@ sub cpu
 	return $nanoseconds / 1e9;
 }
 
-# The memory that a process has allocated, in bytes.
+# Returns how many bytes a process has allocated.
 sub memory
 {
 	my ($pid) = @_;
@@ -51,9 +51,9 @@ sub memory
 		});
 }
 
-# A subtransaction that unlocked and was released, an open renewal of a lease that is
-# over, a lease that is over and pinned, and so on: the holder's statements, and what
-# ends the wait.
+# What can keep a lock: a session lock, an unlock in an open transaction or in a released
+# savepoint, an uncommitted renewal of an expired lease, and so on.  For each: the statements
+# of the holder, and what ends the wait.
 my $info = "jsonb_build_object('ID', 'h')";
 my @scenarios = (
 	[ 'a durable lock', ["SELECT tfstate_lock('%s', $info)"], ["SELECT tfstate_unlock('%s')"] ],
@@ -115,7 +115,7 @@ foreach my $scenario (@scenarios)
 	my @cpu = map { cpu($_->{pid}) } $first, $second;
 	sleep 1.5;
 	cmp_ok(cpu($first->{pid}) - $cpu[0], '<', 0.2, "$what: the first waiter uses no CPU");
-	cmp_ok(cpu($second->{pid}) - $cpu[1], '<', 0.1, "$what: the second waiter uses none");
+	cmp_ok(cpu($second->{pid}) - $cpu[1], '<', 0.1, "$what: the second waiter uses no CPU");
 
 	$holder->query_safe(sprintf($_, $lockid)) foreach @$end;
 	foreach my $session ($first, $second)
@@ -126,24 +126,24 @@ foreach my $scenario (@scenarios)
 	}
 }
 
-# A rollback to the savepoint around the one that unlocked ends the wait for that
-# transaction: somebody else's unlock then wakes the waiter at once.
+# A rollback to a savepoint before the unlock ends the wait for that transaction: an unlock
+# by another session then wakes the waiter at once.
 $holder->query_safe("SELECT tfstate_lock('back', $info)");
 $holder->query_safe($_)
   foreach 'BEGIN', 'SAVEPOINT a', 'SAVEPOINT b', "SELECT tfstate_unlock('back')", 'RELEASE b';
 wait_in($first, 'back', "SELECT tfstate_lock('back', wait => '1 hour')");
 is($second->query_safe("SELECT locked FROM tfstate_try_lock('back', wait => '1 s')"),
-	'f', 'a wait for it can be bounded');
+	'f', 'a wait for an open unlock can be bounded');
 $holder->query_safe('ROLLBACK TO a');
 wait_for('the wait on the latch',
 	sub { sql("SELECT wait_event_type FROM pg_stat_activity WHERE pid = $first->{pid}") eq 'Extension' });
 $second->query_safe("SELECT tfstate_unlock('back', 'h')");
 $first->result;
-is($first->sqlstate, '', 'a rollback to the savepoint around an unlock ends the wait for it');
+is($first->sqlstate, '', 'a rollback to a savepoint before an unlock ends the wait for its transaction');
 $holder->query_safe('COMMIT');
 $first->query_safe("SELECT tfstate_unlock('back')");
 
-# Each notification has the waiter look again, and that leaves nothing behind.
+# A notification wakes the waiter, which checks the lock again; that leaves nothing behind.
 $holder->query_safe("SELECT tfstate_lock('memory')");
 $first->query_safe('LISTEN nothing');
 wait_in($first, 'memory', "SELECT tfstate_lock('memory', wait => '1 hour')");
@@ -155,14 +155,14 @@ sub notify
 notify(100);
 my $memory = memory($first->{pid});
 notify(1000);
-cmp_ok(memory($first->{pid}) - $memory, '<', 20_000, 'looking again and again takes no memory');
+cmp_ok(memory($first->{pid}) - $memory, '<', 20_000, 'repeated checks take no memory');
 $holder->query_safe("SELECT tfstate_unlock('memory')");
 $first->result;
 $first->query_safe("SELECT tfstate_unlock('memory')");
 $first->query_safe('UNLISTEN *');
 
-# Pairs of time-outs: the nearer one ends the wait, in its own way, for the first
-# waiter and for the second, and once for all that there is to wait for.
+# Pairs of time-outs: the earlier one ends the wait, with its own error, for the first and
+# the second waiter.  It counts once for everything that is waited for.
 foreach my $mode ('durable', 'session')
 {
 	my $lockid = "timeout/$mode";
@@ -186,17 +186,17 @@ foreach my $mode ('durable', 'session')
 				$first->query_safe("SET lock_timeout = '$timeout'");
 				my $result = $first->query("SELECT * FROM $function('$lockid', wait => $text)");
 				cmp_ok(time - $start, '<', 30,
-					"$mode, $queue: $function, wait $text and lock_timeout $timeout: the nearer ends it");
+					"$mode, $queue: $function, wait $text and lock_timeout $timeout: the earlier one ends the wait");
 				if ($function eq 'tfstate_try_lock' && $error =~ /held/)
 				{
-					like($result, qr/^f\|/, 'with the holder');
+					like($result, qr/^f\|/, "$mode, $queue: $function says that the lock is held");
 				}
 				else
 				{
-					like($first->{err}, qr/55P03: .*$error/, 'with its own error');
+					like($first->{err}, qr/55P03: .*$error/, "$mode, $queue: $function fails with the error of the earlier one");
 				}
 				is($first->query_safe('SHOW lock_timeout') =~ s/min$/ min/r,
-					$timeout eq '60 s' ? '1 min' : '300ms', 'and the setting is as before');
+					$timeout eq '60 s' ? '1 min' : '300ms', 'lock_timeout is as before the wait');
 			}
 		}
 		next if $queue eq 'alone';
@@ -207,7 +207,7 @@ foreach my $mode ('durable', 'session')
 }
 $first->query_safe('RESET lock_timeout');
 
-# First behind another waiter, then first in line: lock_timeout counts once.
+# First behind another waiter, then first in line: lock_timeout counts from the start.
 $holder->query_safe("SELECT tfstate_lock('stages')");
 wait_in($second, 'stages', "SELECT tfstate_try_lock('stages', wait => '4 s')");
 $first->query_safe("SET lock_timeout = '5 s'");
@@ -215,12 +215,12 @@ my $start = time;
 wait_in($first, 'stages', "SELECT tfstate_lock('stages', wait => '1 hour')");
 $second->result;
 $first->result;
-is($first->sqlstate, '55P03', 'lock_timeout ends a wait in two stages');
-cmp_ok(time - $start, '<', 8, 'and counts from its beginning');
+is($first->sqlstate, '55P03', 'lock_timeout ends a wait with two stages');
+cmp_ok(time - $start, '<', 8, 'lock_timeout counts from the start of the wait');
 $first->query_safe('RESET lock_timeout');
 $holder->query_safe("SELECT tfstate_unlock('stages')");
 
-# A renewal that had to wait counts from when it is done.
+# A renewal that had to wait sets its lease from the moment when it is done.
 $holder->query_safe("SELECT tfstate_lock('renewed', $info, ttl => '500 ms')");
 $second->query_safe("BEGIN; SELECT FROM tfstate_durable_lock WHERE lockid = 'renewed' FOR SHARE");
 $holder->send("SELECT tfstate_renew('renewed', 'h') > clock_timestamp()");
@@ -228,11 +228,11 @@ wait_for('the renewal',
 	sub { sql("SELECT wait_event_type FROM pg_stat_activity WHERE pid = $holder->{pid}") eq 'Lock' });
 sleep 0.7;
 $second->query_safe('COMMIT');
-is($holder->result, 't', 'a renewal that had to wait does not end in the past');
+is($holder->result, 't', 'a renewal that had to wait does not set a lease that ends in the past');
 $holder->query_safe("SELECT tfstate_unlock('renewed')");
 
-# The client is told, once, for whom it waits: also for a client without tfstate, and
-# for a transaction that is not over.
+# The client is told once whom it waits for, also if that is a client without tfstate or
+# an open transaction.
 sql("SELECT tfstate_attach('tf')");
 $first->query_safe('SET client_min_messages = notice');
 $holder->query_safe('SELECT pg_advisory_lock(id) FROM tf.states');
@@ -240,19 +240,19 @@ wait_in($first, 'tf.states/default', "SELECT tfstate_lock('tf.states/default', w
 $holder->query_safe('SELECT pg_advisory_unlock_all()');
 $first->result;
 is(() = $first->{err} =~ /NOTICE: .*waiting for state lock "tf.states\/default", held without tfstate by \S+ \(pid $holder->{pid}, holder\)\nDETAIL:  The position in the queue is 1\./g,
-	1, 'a waiter is told of the client without tfstate that it waits for');
+	1, 'a waiter is told that it waits for a client without tfstate');
 $first->query_safe("SELECT tfstate_unlock('tf.states/default')");
 $holder->query_safe("BEGIN; SELECT tfstate_lock('open')");
 wait_in($first, 'open', "SELECT tfstate_lock('open', wait => NULL)");
 $holder->query_safe('ROLLBACK');
 $first->result;
 like($first->{err}, qr/NOTICE: .*waiting for state lock "open", which another transaction is taking or releasing\nDETAIL:  The position in the queue is 1\./,
-	'and of a transaction that is not over');
+	'a waiter is told that it waits for an open transaction');
 $first->query_safe("SELECT tfstate_unlock('open')");
 $first->query_safe('SET client_min_messages = warning');
 
-# The extension is dropped, and perhaps created again, while somebody waits: that is
-# an error that says so, for the first waiter and the second.
+# The extension is dropped, and perhaps created again, while sessions wait: both the first
+# and the second waiter get an error that says so.
 foreach my $again ('', '; CREATE EXTENSION tfstate')
 {
 	$holder->query_safe("SELECT tfstate_lock('dropped')");
@@ -272,7 +272,7 @@ foreach my $again ('', '; CREATE EXTENSION tfstate')
 	sql('CREATE EXTENSION tfstate') unless $again;
 }
 is( $first->query_safe("SELECT fence FROM tfstate_lock('dropped')"),
-	1, 'and can lock in the new one');
+	1, 'a waiter can lock in the new extension');
 $first->query_safe("SELECT tfstate_unlock('dropped')");
 
 $_->quit foreach $holder, $first, $second;

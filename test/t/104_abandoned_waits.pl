@@ -1,8 +1,8 @@
-# Waits that end by statement_timeout, very many of them at the same time
+# Very many waits that end by statement_timeout at the same time
 #
-# A waiter that gives up has K of the lockid and what marks it as the first of
-# the queue, and the server takes both from it one after the other.  The next
-# waiter can come in between; nothing must be missing then, nor left behind.
+# A waiter that gives up owns the waiter tag and waits for, or owns, the lock tag; the server
+# releases one after the other.  The next waiter can come in between: nothing may be missing
+# then, nor left behind.
 use strict;
 use warnings;
 
@@ -52,16 +52,16 @@ $_->finish foreach @clients;
 
 my @errors = map { split /\n/, slurp_file("$dir/errors.$_") } 1 .. $sessions;
 
-# On a busy machine a SET can run into the time-out before it, too.
+# On a busy machine even the SET before the wait can time out.
 cmp_ok(
 	scalar(grep { /ERROR:  canceling statement due to statement timeout/ } @errors),
 	'>=',
 	$sessions * $waits,
 	'each wait ended by its time-out');
 is_deeply([ grep { /WARNING|FATAL|PANIC/ } @errors ],
-	[], 'and with nothing but that');
+	[], 'no wait ended with another error');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_waiters'),
-	0, 'nobody is taken for a waiter');
+	0, 'no session is shown as a waiter');
 is( $node->safe_psql(
 		'postgres',
 		"SELECT count(tfstate_unlock(lockid, id)) FROM tfstate_holders"),

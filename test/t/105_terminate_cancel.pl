@@ -1,5 +1,5 @@
-# Cancel, termination and time-outs of a holder and of a waiter, at each point
-# where a call can wait, leave nothing behind: the next in line gets the lock.
+# Cancel, termination and time-outs of a holder or a waiter, wherever a call can wait, leave
+# nothing behind: the next waiter gets the lock.
 
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ $node->safe_psql('postgres', "SELECT tfstate_attach('tf', 'states')");
 my $workspace = 'tf.states/default';
 my $key = $node->safe_psql('postgres', 'SELECT id FROM tf.states');
 
-# What a waiter calls, and the query that the test sends in its place.
+# What a waiter calls, and how the test interrupts it
 my %call = (
 	lock => "SELECT id FROM tfstate_lock('%s', '{}', '%s', NULL)",
 	bounded => "SELECT id FROM tfstate_lock('%s', '{}', '%s', '1 hour')",
@@ -29,8 +29,8 @@ my %sqlstate = (
 	statement_timeout => '57014',
 	lock_timeout => '55P03');
 
-# Start what will wait, and be interrupted in one of the ways above.  Where that
-# is a time-out, the call may be over before anybody sees it wait.
+# Starts a call that will wait and be interrupted in one of the ways above.  With a
+# time-out it may end before the test sees it wait.
 sub start_to_wait
 {
 	my ($waiter, $how, $sql, $is_waiting) = @_;
@@ -41,7 +41,7 @@ sub start_to_wait
 	return;
 }
 
-# End its wait.
+# Interrupts the wait.
 sub interrupt
 {
 	my ($waiter, $how) = @_;
@@ -52,7 +52,7 @@ sub interrupt
 	return $waiter->sqlstate;
 }
 
-# Nothing is left of a lockid, and whoever comes next gets it.
+# Tests that nothing of a lockid is left, and that the next session gets it.
 sub check_free
 {
 	my ($lockid, $what) = @_;
@@ -66,19 +66,19 @@ sub check_free
 					 (SELECT count(*) FROM tfstate_holders),
 					 (SELECT count(*) FROM tfstate_waiters))),
 		'0|0|0|0',
-		"$what: nothing is left");
+		"$what: no row, tag or waiter is left");
 	foreach my $mode ('durable', 'session')
 	{
 		$next->query(
 			"SELECT locked FROM tfstate_try_lock('$lockid', '{}', '$mode')");
-		is($next->{out}, 't', "$what: the next gets the lock in $mode mode");
+		is($next->{out}, 't', "$what: the next session gets the lock in $mode mode");
 		$next->query("SELECT tfstate_unlock('$lockid')");
 	}
 	$next->quit;
 	return;
 }
 
-# Does a session wait for a lockid, at a place in the queue?
+# Returns true if a session waits for a lockid at a position in the queue.
 sub waiting_at
 {
 	my ($waiter, $lockid, $place) = @_;
@@ -96,7 +96,7 @@ sub wait_for_place
 	return;
 }
 
-# Does a session wait in the lock manager for what a condition on pg_locks says?
+# Returns true if a session waits in the lock manager for what a condition on pg_locks says.
 sub waiting_in_manager
 {
 	my ($waiter, $condition) = @_;
@@ -106,8 +106,8 @@ sub waiting_in_manager
 	) > 0;
 }
 
-# A holder of each mode; one waiter is first in line, the other behind it; one
-# of them goes.  The other then gets the lock.
+# A holder in each mode with two waiters, of which one is interrupted.  The other one then
+# gets the lock.
 my $number = 0;
 foreach my $mode ('durable', 'session')
 {
@@ -115,7 +115,7 @@ foreach my $mode ('durable', 'session')
 	{
 		foreach my $how (sort keys %sqlstate)
 		{
-			# A different call each time: over all of them each is used.
+			# The calls differ from case to case; over all cases each call is used.
 			my $name = (sort keys %call)[ $number++ % 4 ];
 			my $lockid = "place/$mode/$place/$how";
 			my $what = "$mode lock, waiter $place, $name, $how";
@@ -137,13 +137,13 @@ foreach my $mode ('durable', 'session')
 				$stayer->send(sprintf($call{$name}, $lockid, $mode));
 				wait_for_place($stayer, $lockid, 2) if $how =~ /^pg_/;
 			}
-			is(interrupt($goer, $how), $sqlstate{$how}, "$what: fails");
+			is(interrupt($goer, $how), $sqlstate{$how}, "$what: the interrupted wait fails");
 			wait_for_place($stayer, $lockid, 1);
 			is(waiting_pids($node, $lockid),
-				$stayer->{pid}, "$what: the other is alone in the queue");
+				$stayer->{pid}, "$what: the other waiter is alone in the queue");
 			$holder->query_safe("SELECT tfstate_unlock('$lockid')");
 			like($stayer->result, qr/^[0-9a-f-]{36}/,
-				"$what: the other gets the lock");
+				"$what: the other waiter gets the lock");
 			$stayer->query_safe("SELECT tfstate_unlock('$lockid')");
 			$_->quit foreach $holder, @waiter;
 			check_free($lockid, $what) if $how =~ /^pg_/;
@@ -151,8 +151,8 @@ foreach my $mode ('durable', 'session')
 	}
 }
 
-# The clients of the first two waiters are gone: their sessions leave the queue,
-# and do not take the lock for nobody.
+# The clients of the first two waiters are killed: their sessions leave the queue, and do
+# not take a lock that no client could release.
 foreach my $case ([ 'lock', 'durable' ], [ 'procedure', 'session' ])
 {
 	my ($name, $mode) = @$case;
@@ -170,17 +170,17 @@ foreach my $case ([ 'lock', 'durable' ], [ 'procedure', 'session' ])
 	$_->kill9 foreach @waiter[ 0, 1 ];
 	wait_for_place($waiter[2], $lockid, 1);
 	is(waiting_pids($node, $lockid),
-		$waiter[2]->{pid}, "$what: they leave the queue");
+		$waiter[2]->{pid}, "$what: the sessions of killed clients leave the queue");
 	$holder->query_safe("SELECT tfstate_unlock('$lockid')");
 	like($waiter[2]->result, qr/^[0-9a-f-]{36}/,
-		"$what: the next gets the lock");
+		"$what: the next waiter gets the lock");
 	$waiter[2]->query_safe("SELECT tfstate_unlock('$lockid')");
 	$_->quit foreach $holder, $waiter[2];
 	check_free($lockid, $what);
 }
 
-# A waiter behind a lock that is not committed yet: it waits in the lock
-# manager, whatever the mode.  It goes; the transaction is not disturbed.
+# A waiter behind an uncommitted lock waits in the lock manager, in both modes.  If it is
+# interrupted, the transaction that has the lock is not affected.
 foreach my $how ('pg_cancel_backend', 'pg_terminate_backend')
 {
 	my $lockid = "uncommitted/$how";
@@ -191,7 +191,7 @@ foreach my $how ('pg_cancel_backend', 'pg_terminate_backend')
 	$waiter->send(sprintf($call{lock}, $lockid, 'durable'));
 	wait_for_place($waiter, $lockid, 1);
 	is(interrupt($waiter, $how),
-		$sqlstate{$how}, "waiter behind an uncommitted lock, $how: fails");
+		$sqlstate{$how}, "waiter behind an uncommitted lock, $how: the interrupted wait fails");
 	$holder->query_safe('COMMIT');
 	is( $node->safe_psql('postgres', "SELECT pid FROM tfstate_holders('$lockid')"),
 		$holder->{pid},
@@ -201,7 +201,7 @@ foreach my $how ('pg_cancel_backend', 'pg_terminate_backend')
 	check_free($lockid, "waiter behind an uncommitted lock, $how");
 }
 
-# An unlock that waits for another transaction's unlock of the same lock.
+# An unlock that waits for another transaction that has released the same lock
 foreach my $how ('pg_cancel_backend', 'pg_terminate_backend', 'lock_timeout')
 {
 	my $lockid = "unlock/$how";
@@ -213,7 +213,7 @@ foreach my $how ('pg_cancel_backend', 'pg_terminate_backend', 'lock_timeout')
 	start_to_wait($second, $how, "SELECT tfstate_unlock('$lockid', '$id')",
 		sub { waiting_in_manager($second, "locktype = 'transactionid'") });
 	is(interrupt($second, $how),
-		$sqlstate{$how}, "unlock behind an uncommitted unlock, $how: fails");
+		$sqlstate{$how}, "unlock behind an uncommitted unlock, $how: the interrupted unlock fails");
 	$first->query_safe('ROLLBACK');
 	is( $node->safe_psql('postgres', "SELECT id FROM tfstate_holders('$lockid')"),
 		$id,
@@ -223,8 +223,8 @@ foreach my $how ('pg_cancel_backend', 'pg_terminate_backend', 'lock_timeout')
 	check_free($lockid, "unlock behind an uncommitted unlock, $how");
 }
 
-# A waiter for a workspace whose id a client without tfstate has locked: it
-# waits on the built-in key, with K of the lockid in hand.
+# A waiter for a workspace whose id is locked by a client without tfstate: it owns the lock
+# tag and waits for the built-in lock.
 foreach my $how (sort keys %sqlstate)
 {
 	my $what = "waiter on the built-in key, $how";
@@ -234,7 +234,7 @@ foreach my $how (sort keys %sqlstate)
 	$holder->query_safe("SELECT pg_advisory_lock($key)");
 	start_to_wait($waiter, $how, sprintf($call{lock}, $workspace, 'session'),
 		sub { waiting_in_manager($waiter, 'objsubid = 1') });
-	is(interrupt($waiter, $how), $sqlstate{$how}, "$what: fails");
+	is(interrupt($waiter, $how), $sqlstate{$how}, "$what: the interrupted wait fails");
 	wait_for('the waiter to be gone',
 		sub {
 			$node->safe_psql('postgres',
@@ -247,13 +247,13 @@ foreach my $how (sort keys %sqlstate)
 		qr/^f\|.*pid $holder->{pid}/,
 		"$what: the built-in lock is still the client's");
 	is($holder->query_safe("SELECT pg_advisory_unlock($key)"),
-		't', "$what: who releases it");
+		't', "$what: the client still has the built-in lock, and releases it");
 	$_->quit foreach $holder, $waiter;
 	check_free($workspace, $what);
 }
 
-# The holder goes.  In session mode the waiter gets the lock, in whichever state
-# the holder is; in durable mode only the lock of an open transaction is gone.
+# The holder is terminated.  In session mode the waiter gets the lock, whatever the holder
+# was doing; in durable mode only a lock of an open transaction is gone.
 foreach my $state ('idle', 'in a query', 'in a transaction')
 {
 	my $lockid = "holder/$state";
@@ -267,7 +267,7 @@ foreach my $state ('idle', 'in a query', 'in a transaction')
 	wait_for_place($waiter, $lockid, 1);
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend($holder->{pid})");
 	like($waiter->result, qr/^[0-9a-f-]{36}$/,
-		"session lock, holder $state is terminated: the waiter gets it");
+		"session lock, holder $state is terminated: the waiter gets the lock");
 	$waiter->query_safe("SELECT tfstate_unlock('$lockid')");
 	$_->quit foreach $holder, $waiter;
 	check_free($lockid, "session lock, holder $state is terminated");
@@ -290,7 +290,7 @@ foreach my $state ('idle', 'in a query', 'in a transaction')
 	is( $node->safe_psql('postgres',
 			"SELECT pid, session_alive FROM tfstate_holders('$lockid')"),
 		"$holder->{pid}|t",
-		'and still holds its lock');
+		'the cancelled holder still has its lock');
 	$holder->query_safe("SELECT tfstate_unlock('$lockid')");
 	$holder->quit;
 	check_free($lockid, 'holder of a session lock is cancelled');
@@ -311,29 +311,29 @@ foreach my $state ('idle', 'in a query', 'in a transaction')
 				"SELECT session_alive FROM tfstate_holders('$lockid')") eq 'f';
 		});
 	is(waiting_pids($node, $lockid),
-		$waiter->{pid}, 'durable lock, holder is terminated: it stays held');
+		$waiter->{pid}, 'durable lock, holder is terminated: the lock stays held');
 	$node->safe_psql('postgres', "SELECT tfstate_unlock('$lockid', '$id')");
 	like($waiter->result, qr/^[0-9a-f-]{36}$/,
-		'durable lock, released from another session: the waiter gets it');
+		'durable lock, released from another session: the waiter gets the lock');
 	$waiter->query_safe("SELECT tfstate_unlock('$lockid')");
 
-	# The same while the transaction that took it is open.
+	# The same with the transaction that took the lock still open
 	my $other = session($node);
 	$other->query_safe("BEGIN; SELECT tfstate_lock('$lockid')");
 	$waiter->send(sprintf($call{procedure}, $lockid, 'durable'));
 	wait_for_place($waiter, $lockid, 1);
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend($other->{pid})");
 	like($waiter->result, qr/^[0-9a-f-]{36}\|/,
-		'durable lock in an open transaction, holder is terminated: the waiter gets it'
+		'durable lock in an open transaction, holder is terminated: the waiter gets the lock'
 	);
 	$waiter->query_safe("SELECT tfstate_unlock('$lockid')");
 	$_->quit foreach $holder, $waiter, $other;
 	check_free($lockid, 'durable lock, holder is terminated');
 }
 
-# A force-unlock that terminates the holder and then rolls back has ended the
-# holding all the same.  Nobody gets the lock before that is decided, and who
-# gets it records what the dead session left.
+# A force-unlock that terminates the holder and is rolled back has still ended the holding.
+# The lock cannot be taken before that transaction has ended; the session that takes it then
+# records what the dead session left.
 foreach my $end ('ROLLBACK', 'COMMIT')
 {
 	my $lockid = "forced/$end";
@@ -347,22 +347,22 @@ foreach my $end ('ROLLBACK', 'COMMIT')
 	is( $node->safe_psql('postgres',
 			"SELECT locked FROM tfstate_try_lock('$lockid', '{}', 'session')"),
 		'f',
-		"force-unlock is in a transaction before $end: the lock is not free");
+		"force-unlock in a transaction, before $end: the lock is not free");
 	$waiter->send(sprintf($call{lock}, $lockid, 'session'));
 	wait_for_place($waiter, $lockid, 1);
 	$forcer->query_safe($end);
-	like($waiter->result, qr/^[0-9a-f-]{36}$/, "after $end: the waiter gets it");
+	like($waiter->result, qr/^[0-9a-f-]{36}$/, "force-unlock in a transaction, after $end: the waiter gets the lock");
 	$waiter->query_safe("SELECT tfstate_unlock('$lockid')");
 	is( $node->safe_psql('postgres',
 			"SELECT string_agg(how, ' ' ORDER BY fence) FROM tfstate_history WHERE lockid = '$lockid'"),
 		$end eq 'COMMIT' ? 'force unlock' : 'reclaimed unlock',
-		"after $end: history has both holdings");
+		"force-unlock in a transaction, after $end: the history has both holdings");
 	$_->quit foreach $holder, $forcer, $waiter;
 	check_free($lockid, "force-unlock with $end");
 }
 
-# Inside a block that catches the error, or behind a savepoint, the transaction
-# goes on after a cancelled wait, and has nothing of it.
+# In a block that catches the error, or after a savepoint, the transaction goes on after a
+# cancelled wait, and keeps nothing of it.
 foreach my $mode ('durable', 'session')
 {
 	my $lockid = "savepoint/$mode";
@@ -381,7 +381,7 @@ foreach my $mode ('durable', 'session')
 	$waiter->query_safe('ROLLBACK TO before');
 	$holder->query_safe("SELECT tfstate_unlock('$lockid')");
 	like($third->result, qr/^[0-9a-f-]{36}$/,
-		"$mode lock, waiter behind a savepoint: another gets it before the transaction ends"
+		"$mode lock, waiter behind a savepoint: another session gets the lock before the transaction ends"
 	);
 	$third->query_safe("SELECT tfstate_unlock('$lockid')");
 	$waiter->query_safe('COMMIT');

@@ -1,7 +1,6 @@
-# A call that is refused, times out or fails leaves nothing behind in the open
-# transaction in which it was made: the lock manager, the views and what comes
-# after it are as before.  What a call says that it did is true.  And all waiters
-# are shown, whatever else is waited for.
+# A call that is refused, times out or fails in an open transaction leaves nothing behind:
+# the lock manager, the views and later statements are as before.  A call reports truly what
+# it did.  And all waiters are shown, whatever else is waited for.
 use strict;
 use warnings;
 
@@ -17,7 +16,7 @@ my $open = session($node, name => 'open');
 my $stock = session($node, name => 'stock');
 my $caller = session($node, name => 'caller');
 
-# What others see of the caller and of all locks.
+# Returns what other sessions see of the caller, and all holders and waiters.
 sub seen
 {
 	return sql(
@@ -28,7 +27,7 @@ sub seen
 		   SELECT * FROM tfstate_waiters;));
 }
 
-# Each lockid is held in another way.
+# Each lockid is held in a different way.
 sql("SELECT tfstate_attach('tf')");
 my $workspace = 'tf.states/default';
 $other->query_safe("SELECT tfstate_lock('durable', '{\"ID\": \"1\"}')");
@@ -42,7 +41,7 @@ $caller->query_safe("SELECT tfstate_lock('own/durable', '{\"ID\": \"6\"}')");
 $caller->query_safe("SELECT tfstate_lock('own/session', '{\"ID\": \"7\"}', 'session')");
 my @lockids = ('durable', 'session', 'leased', 'expired', 'uncommitted', $workspace, 'own/durable', 'own/session');
 
-# Calls on a lockid: those that return, and those that raise an error.
+# Calls on a lockid: those that return a refusal, and those that raise an error
 my @refusals = (
 	map {
 		my $mode = $_;
@@ -78,7 +77,7 @@ foreach my $lockid (@lockids)
 	my $before = seen();
 	my @left;
 
-	like($result, qr/^f\|/, "$lockid: is not to be had");
+	like($result, qr/^f\|/, "$lockid: the lock cannot be taken");
 	foreach my $call (@refusals)
 	{
 		my $text = sprintf($call, $lockid);
@@ -96,34 +95,34 @@ foreach my $lockid (@lockids)
 		$caller->query_safe('ROLLBACK TO s; RELEASE s');
 		push @left, $text if seen() ne $before || $caller->query_safe($probe) ne $result;
 	}
-	is_deeply(\@left, [], "$lockid: no refused call leaves anything");
+	is_deeply(\@left, [], "$lockid: no refused call leaves anything behind");
 	is($caller->query_safe('SELECT lockid, id, waiters FROM tfstate_holders ORDER BY 1'),
 		$inside, "$lockid: the views in the transaction are as before");
 	$caller->query_safe('ROLLBACK');
 }
 $open->query_safe('ROLLBACK');
 $stock->query_safe('SELECT pg_advisory_unlock_all()');
-is(sql("SELECT count(*) FROM tfstate_holders"), 5, 'all is held as it was');
+is(sql("SELECT count(*) FROM tfstate_holders"), 5, 'all locks are held as before');
 
-# The process of a holder does not go away: then it is not said that it did, and the
-# lock stays held.  A durable lock can be had whatever its process does.
+# If the process of a holder does not end, the call does not say that it has, and the lock
+# stays held.  A durable lock can be released whatever its process does.
 my $stopped = session($node, name => 'stopped');
 $stopped->query_safe("SELECT tfstate_lock('stopped/session', '{}', 'session'); SELECT tfstate_lock('stopped/durable')");
 kill 'STOP', $stopped->{pid};
 $caller->query("SELECT tfstate_force_unlock('stopped/session', terminate => true)");
-is($caller->sqlstate, '55006', 'force-unlock does not succeed while the process is there');
+is($caller->sqlstate, '55006', 'force-unlock fails as long as the process has not ended');
 is(sql("SELECT pid FROM tfstate_holders('stopped/session')"),
-	$stopped->{pid}, 'the lock is still held');
+	$stopped->{pid}, 'the session lock is still held');
 $caller->query_safe("SELECT tfstate_force_unlock('stopped/durable')");
 is($caller->query_safe("SELECT locked FROM tfstate_try_lock('stopped/durable')"),
-	't', 'a durable lock can be had after it');
+	't', 'a durable lock can be taken after a force-unlock');
 kill 'CONT', $stopped->{pid};
 wait_for('the end of the process',
 	sub { sql("SELECT count(*) FROM tfstate_holders('stopped/session')") == 0 });
 is($caller->query_safe("SELECT locked FROM tfstate_try_lock('stopped/session')"),
-	't', 'the other when its process has gone');
+	't', 'the session lock can be taken after its process has ended');
 
-# Who waits for what, in both modes and for several lockids at once.
+# Waiters in both modes, for several lockids at once
 my (@waiters, @expected);
 $other->query_safe("SELECT tfstate_lock('many/' || n, '{}', CASE n % 2 WHEN 0 THEN 'durable' ELSE 'session' END) FROM generate_series(1, 4) n");
 foreach my $position (1 .. 3)
@@ -143,12 +142,12 @@ is(sql('SELECT lockid, position, pid FROM tfstate_waiters ORDER BY lockid, posit
 	join("\n", sort @expected), 'tfstate_waiters shows all waiters of all lockids');
 is( sql("SELECT string_agg(waiters::text, ' ') FROM tfstate_holders('many/*')"),
 	'3 3 3 3',
-	'tfstate_holders counts them');
+	'tfstate_holders counts the waiters of each lockid');
 foreach my $n (1 .. 4)
 {
 	is( sql("SELECT lockid, position, pid FROM tfstate_waiters('many/$n') ORDER BY position"),
 		join("\n", sort grep { /^many\/$n\|/ } @expected),
-		"and its twin those of one");
+		"tfstate_waiters('many/$n') shows the waiters of one lockid");
 }
 foreach my $waiter (@waiters)
 {
@@ -156,7 +155,7 @@ foreach my $waiter (@waiters)
 	$waiter->result;
 	$waiter->quit;
 }
-is(sql('SELECT count(*) FROM tfstate_waiters'), 0, 'and none when they have gone');
+is(sql('SELECT count(*) FROM tfstate_waiters'), 0, 'tfstate_waiters is empty after the waiters have gone');
 
 $_->quit foreach $other, $open, $stock, $caller;
 done_testing();

@@ -1,5 +1,5 @@
-# Refusals that take another session, or more than a function, to be provoked: the whole of
-# what is said, with code, detail and hint, and that nothing has changed.
+# Refusals that need a second session, or more than one function, to be provoked: the whole
+# error, with code, detail and hint, and that nothing has changed.
 
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ my $node = tfstate_node(
 my $holder = session($node, name => 'holder');
 my $other = session($node, name => 'other');
 
-# Runs a statement that is refused: the SQLSTATE and the text of the error, detail and hint.
+# Runs a statement that must be refused; compares the SQLSTATE and the text of the error.
 sub refused
 {
 	my ($session, $sql, $code, $expected, $what) = @_;
@@ -24,11 +24,11 @@ sub refused
 
 	$session->query($sql);
 	my $error = $session->{err} =~ s/.*?ERROR:  (\w{5}): //sr;
-	is($1, $code, "$what: $code");
+	is($1, $code, "$what: the SQLSTATE is $code");
 	$error =~ s/^(?:CONTEXT|LOCATION|PL|SQL).*\n?//mg;
 	$error =~ s/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00/TIME/g;
 	$error =~ s/$holder->{pid}/PID/g;
-	is($error, $expected, "$what: what it says");
+	is($error, $expected, "$what: the text of the error");
 	is(sql('SELECT lockid, id, fence FROM tfstate_holders ORDER BY lockid'), $held, "$what: nothing has changed");
 	return;
 }
@@ -52,7 +52,7 @@ END
 is( $other->query_safe(
 		"BEGIN; SELECT locked FROM tfstate_try_lock('tf.states/default', wait => '10 ms'); SELECT count(*) FROM tfstate_waiters; ROLLBACK"),
 	"f\n0",
-	'the built-in lock: whoever has waited for it in vain waits no more');
+	'the built-in lock: a session whose wait was in vain is no longer a waiter');
 $holder->query_safe("SELECT pg_advisory_unlock($id)");
 
 # A lock in session mode
@@ -69,43 +69,43 @@ END
 # A bounded wait, beside a longer lock_timeout
 my $start = time;
 is( $other->query_safe("SET lock_timeout = '20 s'; SELECT locked FROM tfstate_try_lock('s', wait => '50 ms'); RESET lock_timeout"),
-	'f', 'a bounded wait beside a longer lock_timeout is in vain');
-cmp_ok(time - $start, '<', 10, 'and ends in its own time');
+	'f', 'a bounded wait beside a longer lock_timeout does not get the lock');
+cmp_ok(time - $start, '<', 10, 'a bounded wait ends in its own time');
 
-# Waiters for locks of both modes
+# Waiters for locks in both modes
 $holder->query_safe(q(SELECT tfstate_lock('t')));
 my %waiter = map { $_ => session($node, name => "waiter of $_") } 's', 't';
 $waiter{$_}->send("SELECT tfstate_lock('$_', wait => '1 min')") foreach sort keys %waiter;
 wait_for('both to wait', sub { sql('SELECT count(*) FROM tfstate_waiters') == 2 });
 is( sql("SELECT lockid, position, application_name FROM tfstate_waiters ORDER BY lockid"),
 	"s|1|waiter of s\nt|1|waiter of t",
-	'tfstate_waiters says who waits for which lock');
+	'tfstate_waiters shows the waiter of each lock');
 is(sql("SELECT lockid, mode, waiters FROM tfstate_holders ORDER BY lockid"),
-	"s|session|1\nt|durable|1", 'and tfstate_holders how many');
+	"s|session|1\nt|durable|1", 'tfstate_holders shows the number of waiters of each lock');
 sql("SELECT pg_cancel_backend(pid) FROM tfstate_waiters");
 $_->quit foreach values %waiter;
 $holder->query_safe("SELECT tfstate_unlock('t')");
 
-# ... of a superuser
+# A session lock whose holder is a superuser
 $other->query_safe('SET ROLE admin');
 refused($other, "SELECT tfstate_force_unlock('s', terminate => true)", '42501', <<END, 'the session of a superuser');
 must be a superuser to terminate superuser process
 END
 $other->query_safe('RESET ROLE');
-is($holder->query_safe('SELECT 1'), '1', 'the session of a superuser lives');
+is($holder->query_safe('SELECT 1'), '1', 'the session of a superuser has not been terminated');
 
-# ... of a session that does not end
+# A session lock whose holder does not end
 kill('STOP', $holder->{pid}) or die "kill: $!";
 refused($other, "SELECT tfstate_force_unlock('s', terminate => true)", '55006', <<END, 'a session that is stopped');
 process PID did not terminate within 10 seconds
 END
-is(sql("SELECT locked FROM tfstate_try_lock('s')"), 'f', 'the lock of a session that is stopped is not to be had');
+is(sql("SELECT locked FROM tfstate_try_lock('s')"), 'f', 'the lock of a stopped session cannot be taken');
 kill('CONT', $holder->{pid}) or die "kill: $!";
 wait_for('the session to end', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $holder->{pid}") eq '0' });
-is(sql("SELECT locked FROM tfstate_try_lock('s', mode => 'session')"), 't', 'and is when it has ended');
+is(sql("SELECT locked FROM tfstate_try_lock('s', mode => 'session')"), 't', 'the lock of a stopped session can be taken after that has ended');
 $holder->quit;
 
-# Another role's, in durable mode
+# A durable lock of another role
 $holder = session($node, name => 'holder');
 $holder->query_safe(q(SET TimeZone = 'UTC'; SET tfstate.who = 'me'; SELECT tfstate_lock('d', '{"ID": "i"}', ttl => '1 h')));
 sql("SELECT tfstate_revoke('alice', privilege => 'force')");
@@ -119,25 +119,25 @@ END
 }
 $other->query_safe('RESET ROLE');
 
-# Time, in a wait
+# lock_timeout during a wait
 refused($other, "SET lock_timeout = 50; SELECT tfstate_lock('d', wait => NULL)", '55P03', <<END, 'lock_timeout');
 canceling statement due to lock timeout
 END
 $other->query_safe('RESET lock_timeout');
 
-# What a client is told that waits, and one that takes a lock away
+# What a waiting client is told, and a client that releases a lock by force
 $other->query("SELECT tfstate_lock('d', wait => '50 ms')");
 like(
 	$other->{err},
 	qr/NOTICE:  00000: waiting for state lock "d", held by me since .* \(ID i\)\nDETAIL:  The position in the queue is 1\.\nHINT:  CREATE INDEX CONCURRENTLY waits for this statement; CALL tfstate_wait_lock\(\) waits without a snapshot\./,
-	'a wait: whom for, and that its snapshot is in the way');
+	'a waiter is told the holder, and that its snapshot is in the way');
 $other->query_safe("SELECT tfstate_force_unlock('d')");
 like(
 	$other->{err},
 	qr/NOTICE:  00000: the process that held state lock "d" may still be at work: .*, application_name "holder"\nDETAIL:  Its writes of a state that requires the lock are refused from now on; what else it does is not stopped\.\nHINT:  Stop it where it runs, before somebody else takes the lock\./,
-	'a forced unlock: who may still be at work');
+	'a forced unlock says which process may still be at work');
 
-# Where it cannot be
+# Where a lock cannot be taken
 refused($other, "BEGIN; SELECT tfstate_lock('p', mode => 'session'); PREPARE TRANSACTION 'p'", '0A000', <<END, 'PREPARE');
 cannot PREPARE a transaction that has taken or released a state lock in session mode
 END
@@ -151,17 +151,17 @@ tfstate_wait_lock() cannot be called in a transaction that has written something
 DETAIL:  It waits in a transaction of its own, and would commit what was written before.
 HINT:  Commit before the call.
 END
-is(sql("SELECT to_regclass('written') IS NULL"), 't', 'what was written is not committed');
+is(sql("SELECT to_regclass('written') IS NULL"), 't', 'the table that the refused call had created does not exist');
 
-# Without the extension, though its library is there
+# The extension is dropped, but its library is still loaded.
 sql(q(CREATE FUNCTION public.kept(lockid text, info jsonb, mode text, wait interval, ttl interval)
 	  RETURNS record AS 'tfstate', 'tfstate_lock' LANGUAGE C));
 $holder->quit;
 sql('DROP EXTENSION tfstate CASCADE');
 $other->query("SELECT kept('x', '{}', 'durable', '0', NULL)");
-is($other->sqlstate, '42704', 'without the extension: 42704');
+is($other->sqlstate, '42704', 'without the extension: the SQLSTATE is 42704');
 like($other->{err}, qr/extension "tfstate" does not exist\nHINT:  Run CREATE EXTENSION tfstate in this database\./,
-	'without the extension: what to do');
+	'without the extension: the hint says what to do');
 
 $other->quit;
 done_testing();

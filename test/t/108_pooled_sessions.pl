@@ -1,6 +1,5 @@
-# Sessions that are used again: DISCARD ALL and SET ROLE in one session, and a
-# real pooler in transaction mode, which gives each transaction of a client to
-# whichever session is free.
+# Sessions that are reused: DISCARD ALL and SET ROLE in one session, and a pooler in
+# transaction mode, which gives each transaction of a client to any free session.
 
 use strict;
 use warnings;
@@ -18,9 +17,9 @@ listen_addresses = '127.0.0.1'
 tfstate.history_count = -1
 END
 
-# What ends the locks of a session without ending the session: afterwards its
-# session locks are free, and not taken for its own when it locks again; its
-# durable locks are there.
+# What ends the locks of a session without ending the session: its session locks are free
+# afterwards, and it does not take them for its own when it locks again; its durable locks
+# stay.
 foreach my $reset ('DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
 {
 	my $session = session($node);
@@ -43,30 +42,30 @@ foreach my $reset ('DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
 	is( $other->query_safe(
 			"SELECT locked FROM tfstate_try_lock('reset/session', '{}', 'session')"),
 		't',
-		"$reset: another session gets what was let go");
+		"$reset: another session can take a lock that was released");
 	$session->query("SELECT tfstate_unlock('reset/session')");
-	is($session->sqlstate, '55000', "$reset: which the first cannot release");
+	is($session->sqlstate, '55000', "$reset: the session cannot release the lock of the other one");
 	is( $session->query_safe(
 			"SELECT locked FROM tfstate_try_lock('reset/other', '{}', 'session')"),
 		't',
-		"$reset: and it gets one again itself");
+		"$reset: the session can take a released lock again");
 	is( $session->query_safe(
 			"SELECT locked FROM tfstate_try_lock('reset/durable')"),
 		'f',
 		"$reset: the durable lock is refused");
 	$session->query("SELECT tfstate_unlock('reset/durable')");
 	is($session->sqlstate, '55000',
-		"$reset: and no longer released without its ID");
+		"$reset: the durable lock can no longer be released without its ID");
 	is( $session->query_safe("SELECT tfstate_unlock('reset/durable', '$id') ->> 'ID'"),
 		$id,
-		"$reset: but with it");
+		"$reset: the durable lock can be released with its ID");
 	$_->quit foreach $session, $other;
 	wait_for('the sessions to end', sub { manager_locks($node) == 0 });
-	is(sql('SELECT count(*) FROM tfstate_holders'), 0, "$reset: nothing stays held");
+	is(sql('SELECT count(*) FROM tfstate_holders'), 0, "$reset: no lock is held in the end");
 }
 
-# The same inside a transaction that takes or releases a session lock: whether it
-# ends up held or not, what is refused to others is shown, and can be released.
+# The same in a transaction that takes or releases a session lock: whether the lock ends up
+# held or not, a lock that is refused to other sessions is shown, and can be released.
 {
 	my $session = session($node);
 
@@ -76,11 +75,11 @@ foreach my $reset ('DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
 	my $shown = sql("SELECT count(*) FROM tfstate_holders('reset/block') WHERE session_alive");
 	is( sql("SELECT locked FROM tfstate_try_lock('reset/block')"),
 		$shown ? 'f' : 't',
-		'pg_advisory_unlock_all() in the transaction of a lock: the lock is refused just if it is shown'
+		'pg_advisory_unlock_all() in the transaction of a lock: the lock is refused if and only if it is shown'
 	);
 	sql("SELECT tfstate_force_unlock(lockid, terminate => true) FROM tfstate_holders('reset/block')");
 	is(sql("SELECT locked FROM tfstate_try_lock('reset/block', '{}', 'session')"),
-		't', 'and is to be had after a force-unlock');
+		't', 'pg_advisory_unlock_all() in the transaction of a lock: the lock can be taken after a force-unlock');
 	$session->quit;
 
 	$session = session($node);
@@ -93,7 +92,7 @@ foreach my $reset ('DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
 	wait_for('the sessions to end', sub { manager_locks($node) == 0 });
 }
 
-# The limit of locks per session counts none that DISCARD ALL released.
+# The limit of locks per session does not count locks that DISCARD ALL released.
 {
 	my $session = session($node);
 	my $granted = 0;
@@ -111,11 +110,11 @@ foreach my $reset ('DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
 		is($session->sqlstate, '53400', 'the limit of locks per session holds');
 		$session->query_safe('DISCARD ALL');
 	}
-	is($granted, 6, 'and counts from 0 after DISCARD ALL');
+	is($granted, 6, 'the limit counts from 0 after DISCARD ALL');
 	$session->quit;
 }
 
-# The role that counts is the current one.
+# The current role counts.
 {
 	my $session = session($node);
 
@@ -130,14 +129,14 @@ foreach my $reset ('DISCARD ALL', 'SELECT pg_advisory_unlock_all()')
 	$session->query_safe('SET ROLE pool_b');
 	$session->query_safe("SELECT tfstate_lock('b/1')");
 	$session->query("SELECT tfstate_unlock('a/1')");
-	is($session->sqlstate, '42501', 'the next role cannot release the lock');
+	is($session->sqlstate, '42501', 'after the next SET ROLE, the new role cannot release the lock of the old one');
 	is($session->query_safe('SELECT lockid FROM tfstate_holders'),
-		'b/1', 'and sees only what it may');
+		'b/1', 'the new role sees only the locks that it may view');
 	$session->query_safe('RESET ROLE');
 	is( $session->query_safe(
 			'SELECT lockid, role FROM tfstate_holders ORDER BY 1'),
 		"a/1|pool_a\nb/1|pool_b",
-		'the locks carry the roles that took them');
+		'each lock has the role that took it');
 	$session->query_safe("SELECT tfstate_unlock('a/1'), tfstate_unlock('b/1')");
 	$session->quit;
 }
@@ -154,9 +153,9 @@ SKIP:
 	my %pool = (host => '127.0.0.1', port => $port, user => $user);
 	my @clients = map { session($node, %pool) } 1 .. 4;
 
-	# Clients 0 and 1 keep a session of the pool each busy, so that 2 takes
-	# its lock through the third; then that one is kept busy, and it unlocks
-	# through another.
+	# Clients 0 and 1 keep one session of the pool busy each, so that client 2 takes its lock
+	# through the third one.  Then client 3 keeps that one busy, and client 2 unlocks through
+	# another.
 	my ($taker, $releaser);
 	$_->query_safe('BEGIN') foreach @clients[ 0, 1 ];
 	my $id = $clients[2]->query_safe("SELECT id FROM tfstate_lock('pool/a')");
@@ -164,37 +163,36 @@ SKIP:
 	is($clients[3]->query_safe('BEGIN; SELECT pg_backend_pid()'),
 		$taker, 'the pooler gives the session of a lock to another client');
 
-	# That client is the same session, and the lock is not its own.
+	# That client is in the session that took the lock, but the lock is not its own.
 	$clients[3]->query("SELECT tfstate_lock('pool/a')");
-	is($clients[3]->sqlstate, '55P03', 'a pooled neighbour is refused the lock');
+	is($clients[3]->sqlstate, '55P03', 'a client in the same session is refused the lock');
 	$clients[3]->query_safe('ROLLBACK; BEGIN');
 	$clients[3]->query("SELECT tfstate_unlock('pool/a', 'another')");
 	is($clients[3]->sqlstate, '55000',
-		'a pooled neighbour cannot release it with another ID');
+		'a client in the same session cannot release the lock with another ID');
 	$clients[3]->query_safe('ROLLBACK; BEGIN');
 	is($clients[3]->query_safe("SELECT pg_backend_pid()"),
-		$taker, 'and is still in the same session');
+		$taker, 'that client is still in the same session');
 	$clients[0]->query_safe('COMMIT');
 	$releaser = $clients[2]->query_safe('SELECT pg_backend_pid()');
-	isnt($releaser, $taker, 'the first client is in another session now');
+	isnt($releaser, $taker, 'the client that took the lock is now in another session');
 	is($clients[2]->query_safe("SELECT tfstate_unlock('pool/a', '$id') ->> 'ID'"),
-		$id, 'and releases its lock there, with the ID');
+		$id, 'the client that took the lock releases it there, with its ID');
 	$_->query_safe('ROLLBACK') foreach @clients[ 1, 3 ];
 
-	# Neighbours with locks of their own on the same lockid, one after the
-	# other: a late unlock with the ID of an earlier holding releases nothing.
+	# Clients lock the same lockid one after the other: a late unlock with the ID of an earlier
+	# holding releases nothing.
 	my $old = $clients[0]->query_safe("SELECT id FROM tfstate_lock('pool/b')");
 	$clients[0]->query_safe("SELECT tfstate_unlock('pool/b', '$old')");
 	my $new = $clients[1]->query_safe("SELECT id FROM tfstate_lock('pool/b')");
 	$clients[0]->query("SELECT tfstate_unlock('pool/b', '$old')");
-	is($clients[0]->sqlstate, '55000', 'an unlock that comes late is refused');
-	like($clients[0]->{err}, qr/ID $new/, 'and told the ID of the holder');
+	is($clients[0]->sqlstate, '55000', 'a late unlock is refused');
+	like($clients[0]->{err}, qr/ID $new/, 'a late unlock is told the ID of the holder');
 	is(sql("SELECT id FROM tfstate_holders('pool/b')"),
 		$new, 'the lock is still held');
 	$clients[1]->query_safe("SELECT tfstate_unlock('pool/b', '$new')");
 
-	# A bounded wait behind a lock that was taken in what may be the same
-	# session.
+	# A bounded wait for a lock that may have been taken in the same session
 	$id = $clients[0]->query_safe("SELECT id FROM tfstate_lock('pool/c')");
 	$clients[1]->send("SELECT id FROM tfstate_lock('pool/c', wait => '1 hour')");
 	wait_for('the waiter', sub { waiting_pids($node, 'pool/c') ne '' });
@@ -204,8 +202,8 @@ SKIP:
 	$clients[2]->query_safe("SELECT tfstate_unlock('pool/c', id) FROM tfstate_holders('pool/c')");
 	$_->quit foreach @clients;
 
-	# Many clients over a small pool: whoever has the lock counts itself in
-	# and out of a table, in transactions of their own.
+	# Many clients over a small pool: each client that gets the lock counts itself in and out
+	# of a table, in transactions of their own.
 	my $script = PostgreSQL::Test::Utils::tempdir() . '/exclusion.sql';
 	sql('CREATE TABLE inside (n int, most int, entered int)');
 	sql('INSERT INTO inside VALUES (0, 0, 0)');
@@ -228,13 +226,13 @@ SELECT tfstate_unlock('pool/many', ':id');
 		],
 		'>', \$stdout, '2>', \$stderr);
 	ok($ok, '20 clients over a pool of 3 sessions') or diag($stderr);
-	unlike($stderr, qr/aborted|ERROR/, 'none of them fails');
+	unlike($stderr, qr/aborted|ERROR/, 'none of the clients fails');
 	is(sql('SELECT n, most, entered > 0 FROM inside'),
-		'0|1|t', 'there was never more than one inside');
+		'0|1|t', 'at no time was more than one client inside');
 	is( sql("SELECT (SELECT entered FROM inside) - count(*), count(DISTINCT pid) <= $pool_size FROM tfstate_released_lock WHERE lockid = 'pool/many'"
 		),
 		'0|t',
-		'each holding has left its row of history');
+		'each holding has a row in the history');
 	is( sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 		),
 		$pool_size,

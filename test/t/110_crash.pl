@@ -1,7 +1,6 @@
-# What a crash leaves: an acknowledged durable lock always, a session lock
-# never, and no fence is given out a second time.  Crashes are: kill -9 of a
-# client, of a backend and of the postmaster, and an immediate shutdown; with
-# synchronous_commit off, which delays the flush of everything else.
+# After a crash every acknowledged durable lock is held, no session lock is, and no fence is
+# given out twice.  Crashes are kill -9 of a client, of a backend and of the postmaster, and
+# an immediate shutdown; synchronous_commit is off, which delays the flush of everything else.
 
 use strict;
 use warnings;
@@ -12,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use TestServer;
 
-# Nothing but a commit, or the wait for a fence, writes WAL to disk in time.
+# WAL is written to disk in time only by a commit that asks for it, or for a fence.
 my $node = tfstate_node(
 	'crash', conf => qq(
 synchronous_commit = off
@@ -20,7 +19,7 @@ wal_writer_delay = 10s
 wal_writer_flush_after = 0
 ));
 
-# Take a lock of each mode, from a session of its own each.
+# Takes a lock in each mode, each in a session of its own.
 sub take_both
 {
 	my ($name) = @_;
@@ -34,8 +33,8 @@ sub take_both
 	return (@sessions, @fences);
 }
 
-# The durable lock of take_both is held, the one in session mode is free, and
-# the fences of both go on growing.
+# Tests that the durable lock of take_both() is held, that its session lock is free, and
+# that the fences of both keep growing.
 sub check_both
 {
 	my ($name, $pid, $fences, $crash) = @_;
@@ -53,7 +52,7 @@ sub check_both
 	is( sql("SELECT locked, fence > $session_fence AND fence > $durable_fence
 			 FROM tfstate_try_lock('$name/session', '{}', 'session')"),
 		't|t',
-		"$crash: the session lock is to be had, with a larger fence");
+		"$crash: the session lock can be taken, with a larger fence");
 	is( sql("SELECT count(*) FROM tfstate_session_lock WHERE fence = $session_fence"
 		),
 		0,
@@ -65,12 +64,12 @@ sub check_both
 	is( sql("SELECT locked, fence > $session_fence AND fence > $durable_fence FROM tfstate_try_lock('$name/durable')"
 		),
 		't|t',
-		"$crash: and to be had again, with a larger fence");
+		"$crash: the durable lock can be taken again, with a larger fence");
 	sql("SELECT tfstate_force_unlock('$name/durable')");
 	return;
 }
 
-# After kill -9 of one backend the server restarts by itself.
+# Waits until the server has restarted by itself after kill -9 of a backend.
 sub wait_for_restart
 {
 	my ($killed) = @_;
@@ -80,7 +79,7 @@ sub wait_for_restart
 		sub {
 			my $gone = '';
 
-			# A psql that cannot connect may be gone before it is given the query.
+			# a psql that cannot connect may end before it reads the query
 			eval {
 				$node->psql('postgres',
 					"SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $killed)",
@@ -123,7 +122,7 @@ sub wait_for_restart
 	check_both('backend', $durable->{pid}, \@fences, 'kill -9 of a backend');
 }
 
-# kill -9 of a backend that waits, as the first in line
+# kill -9 of a backend that is the first waiter
 {
 	my ($durable, $session, @fences) = take_both('waiter');
 	my $waiter = session($node);
@@ -144,7 +143,7 @@ sub wait_for_restart
 
 	$node->kill9;
 	$_->kill9 foreach $durable, $session;
-	# A new one cannot start while a child of the old one is left.
+	# it cannot start while a child of the old one is alive
 	wait_for(
 		'the server to start',
 		sub {
@@ -156,7 +155,7 @@ sub wait_for_restart
 		'kill -9 of the postmaster');
 }
 
-# An immediate shutdown right after the acknowledgement
+# An immediate shutdown directly after the acknowledgement
 {
 	my ($durable, $session, @fences) = take_both('immediate');
 
@@ -166,11 +165,11 @@ sub wait_for_restart
 	check_both('immediate', $durable->{pid}, \@fences, 'immediate shutdown');
 }
 
-# What else is acknowledged of a durable lock: that it is renewed, and that another session
+# Other acknowledgements about a durable lock: that it is renewed, and that another session
 # of its run has adopted it.
 {
 	sql("SELECT tfstate_attach('tf', 'states')");
-	my $L = q(SET application_name = 'tfstate-run:00000001-0000-4000-8000-000000000000';
+	my $lock = q(SET application_name = 'tfstate-run:00000001-0000-4000-8000-000000000000';
 		SET tfstate.mode = durable;
 		SELECT tfstate_pg.pg_try_advisory_lock(id) FROM tf.states WHERE name = 'default');
 	my $renewed = session($node);
@@ -181,24 +180,24 @@ sub wait_for_restart
 	$renewed->kill9;
 	$node->start;
 	is(sql("SELECT expires_at - now() > '4 h' FROM tfstate_holders('renewed')"),
-		't', 'immediate shutdown: a lease that was renewed is');
+		't', 'immediate shutdown: a renewed lease stays renewed');
 
 	my ($first, $second) = map { session($node) } 1, 2;
-	$first->query_safe($L);
+	$first->query_safe($lock);
 	$first->kill9;
 	wait_for('the first session to end',
 		sub { sql("SELECT NOT session_alive FROM tfstate_holders('tf.states/default')") eq 't' });
-	$second->query_safe($L);
+	$second->query_safe($lock);
 	$node->stop('immediate');
 	$second->kill9;
 	$node->start;
 	is(sql("SELECT pid FROM tfstate_holders('tf.states/default')"),
-		$second->{pid}, 'immediate shutdown: a lock that was adopted is');
+		$second->{pid}, 'immediate shutdown: an adopted lock stays adopted');
 	sql("SELECT tfstate_force_unlock(l) FROM unnest('{renewed,tf.states/default}'::text[]) l");
 }
 
-# A clean restart keeps the rows in the unlogged table.  They are not shown as
-# held; who locks next reclaims them.
+# A clean restart keeps the rows in the unlogged table.  They are not shown as held, and the
+# next session that locks reclaims them.
 {
 	my ($durable, $session, @fences) = take_both('clean');
 	my $id = $session->query_safe("SELECT id FROM tfstate_holders('clean/session')");
@@ -206,24 +205,23 @@ sub wait_for_restart
 	$node->restart;
 	$_->kill9 foreach $durable, $session;
 	is(sql("SELECT count(*) FROM tfstate_session_lock WHERE id = '$id'"),
-		1, 'clean restart: the row of the session lock is there');
+		1, 'clean restart: the row of the session lock is kept');
 	is( sql("SET tfstate.history = 'all'; SELECT locked FROM tfstate_try_lock('clean/session')"
 		),
 		't',
-		'clean restart: the session lock is to be had');
+		'clean restart: the session lock can be taken');
 	is(sql("SELECT mode, how FROM tfstate_history('clean/session') WHERE id = '$id'"),
-		'session|reclaimed', 'clean restart: which reclaimed it');
+		'session|reclaimed', 'clean restart: the history says that the session lock was reclaimed');
 	is(sql("SELECT count(*) FROM tfstate_session_lock WHERE id = '$id'"),
 		0, 'clean restart: the row of the session lock is gone');
 	sql("SELECT tfstate_force_unlock('clean/session')");
 	check_both('clean', $durable->{pid}, \@fences, 'clean restart');
 }
 
-# Fences.  The server writes a sequence to WAL once in 32 values: crash after
-# each count of session locks from one after a batch began to the next batch,
-# while nothing else is ever flushed.  The largest fence is always remembered,
-# also the one of a lock that was not committed, for its holder has seen it and
-# may have shown it to a store.
+# Fences.  The server writes a sequence to WAL once in 32 values: crash after each number of
+# session locks, from the first of a batch to the next batch, while nothing else is flushed.
+# The largest fence is always remembered, even that of an uncommitted lock, because its
+# holder has seen it and may have shown it to a store.
 {
 	my $last = 0;
 	my ($repeated, $smaller) = (0, 0);
@@ -273,12 +271,11 @@ sub wait_for_restart
 		ok($grown, "fences that were returned before a crash are not given out again: $end");
 	}
 	ok(sql("SELECT fence FROM tfstate_lock('fence/1', '{}', 'session')") > $last,
-		'and the last one is larger than all');
+		'the next fence is larger than all before');
 }
 
-# Many clients, and an immediate shutdown in the middle: every lock that one of
-# them has seen acknowledged is there afterwards, with its fence, and no fence
-# has been given out twice.
+# An immediate shutdown beside many clients: every lock that a client has seen acknowledged
+# is held afterwards, with its fence, and no fence has been given out twice.
 {
 	my $clients = 6;
 	my %fence_of;
@@ -289,8 +286,7 @@ sub wait_for_restart
 		my @clients = map { session($node) } 1 .. $clients;
 		my %held;
 
-		# Each takes and keeps locks, durable ones and some in session mode,
-		# until its server is gone.
+		# each takes and keeps locks, some in session mode, until its server is gone
 		foreach my $i (0 .. $#clients)
 		{
 			my $script = '';
@@ -329,8 +325,8 @@ sub wait_for_restart
 		$acknowledged += keys %held;
 		$lost += grep { !defined $found{$_} || $found{$_} != $held{$_} } keys %held;
 	}
-	ok($acknowledged >= $rounds, 'some durable locks were acknowledged');
-	is($lost, 0, 'none of them was lost in an immediate shutdown');
+	ok($acknowledged >= $rounds, 'durable locks were acknowledged');
+	is($lost, 0, 'no acknowledged durable lock was lost in an immediate shutdown');
 	is($doubled, 0, 'no fence was given out twice');
 	note("$acknowledged durable locks in $rounds shutdowns");
 }

@@ -1,6 +1,6 @@
-# A hot standby shows the locks and refuses to change them; after a failover
-# durable locks are still held and fences go on growing, behind a synchronous
-# standby even where the caller runs with synchronous_commit off.
+# A hot standby shows the locks and refuses to change them.  After a failover durable locks
+# are still held and fences keep growing; behind a synchronous standby this holds even if the
+# caller runs with synchronous_commit off.
 
 use strict;
 use warnings;
@@ -14,7 +14,7 @@ use TestServer;
 
 my $primary = tfstate_node('primary', init => { allows_streaming => 1 });
 
-# Nothing but a commit that waits for its flush writes WAL to disk in time.
+# WAL is written to disk in time only by a commit that waits for its flush.
 $primary->append_conf(
 	'postgresql.conf', qq(
 max_prepared_transactions = 10
@@ -34,7 +34,7 @@ sub new_standby
 	return $standby;
 }
 
-# A standby that the primary waits for.
+# Starts a standby that the primary waits for.
 sub new_synchronous_standby
 {
 	my ($name) = @_;
@@ -49,7 +49,7 @@ sub new_synchronous_standby
 	return $standby;
 }
 
-# The process that receives WAL on a standby.
+# Returns the process that receives WAL on a standby.
 sub receiver_pid
 {
 	my ($standby) = @_;
@@ -58,7 +58,7 @@ sub receiver_pid
 		'SELECT pid FROM pg_stat_wal_receiver');
 }
 
-# What a session of the primary waits for.
+# Returns what a session of the primary waits for.
 sub wait_event
 {
 	my ($client) = @_;
@@ -67,7 +67,7 @@ sub wait_event
 		"SELECT wait_event FROM pg_stat_activity WHERE pid = $client->{pid}");
 }
 
-# Wait until a session of the primary waits for a synchronous standby.
+# Waits until a session of the primary waits for a synchronous standby.
 sub wait_for_standby
 {
 	my ($client) = @_;
@@ -108,21 +108,21 @@ is( $standby->safe_psql('postgres',
 		q(SELECT lockid, who, mode, session_alive IS NULL, waiters IS NULL, id, fence FROM tfstate_holders)
 	),
 	"standby/durable|alice|durable|t|t|$id|$fence",
-	'tfstate_holders shows durable locks, and of their sessions nothing');
+	'tfstate_holders shows durable locks without the state of their sessions');
 is( $standby->safe_psql('postgres',
 		"SELECT lockid, id FROM tfstate_holders('standby/d*')"),
 	"standby/durable|$id",
-	'so does its twin');
+	'tfstate_holders() shows the durable lock that matches a pattern');
 is($standby->safe_psql('postgres', 'SELECT count(*) FROM tfstate_waiters'),
 	0, 'tfstate_waiters is empty');
 is( $standby->safe_psql('postgres',
 		"SELECT count(*) FROM tfstate_waiters('standby/durable')"),
 	0,
-	'so is its twin');
+	'tfstate_waiters() is empty');
 is( $standby->safe_psql('postgres',
 		'SELECT lockid, mode, how FROM tfstate_history'),
 	'standby/finished|durable|unlock',
-	'tfstate_history shows what is finished');
+	'tfstate_history shows finished holdings');
 is( $standby->safe_psql('postgres',
 		'SELECT role, pattern, privilege FROM tfstate_grants'),
 	'lock_viewer|standby/durable|view',
@@ -131,7 +131,7 @@ is( $standby->safe_psql(
 		'postgres', 'SELECT lockid FROM tfstate_holders',
 		extra_params => [ '-U', 'lock_viewer' ]),
 	'standby/durable',
-	'and they count there');
+	'the grants of a role count on the standby');
 
 # The states
 is( $standby->safe_psql(
@@ -148,18 +148,18 @@ is( $standby->safe_psql(
 		'postgres',
 		"SELECT count(*) FROM tfstate_check() WHERE object IS DISTINCT FROM 'server'"
 	),
-	'tfstate_check() tells what it tells on the primary');
+	'tfstate_check() says the same as on the primary');
 is( $standby->safe_psql(
 		'postgres',
 		"SELECT number, tfstate_version(workspace, number) FROM tfstate_versions('*/prod') ORDER BY number"
 	),
 	qq(1|{"serial": 1, "lineage": "a"}\n2|{"serial": 2, "lineage": "a"}),
-	'versions are there');
+	'the versions are readable');
 is( $standby->safe_psql('postgres',
 		'SELECT count(*) FROM tfstate_verify(versions => true)'),
-	0, 'and verify');
+	0, 'the versions verify');
 
-# What would write
+# Calls that write
 my $reader = session($standby);
 foreach my $call (
 	"SELECT tfstate_lock('standby/durable')",
@@ -187,14 +187,14 @@ $reader->query("SELECT tfstate_lock('standby/durable')");
 like(
 	$reader->{err},
 	qr/cannot execute tfstate_lock\(\) during recovery/,
-	'in the words of the server');
+	"the refusal is the read-only error of the server");
 is( $standby->safe_psql('postgres',
 		"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
 	0,
-	'and nothing is left in the lock manager');
+	'no refused call leaves anything in the lock manager');
 $reader->quit;
 
-# Failover of an asynchronous standby that has everything: fences of both modes
+# Failover to an asynchronous standby that has received everything: fences of both modes
 # from before it are not given out again.
 $primary->safe_psql('postgres',
 	"SELECT tfstate_try_lock('standby/fence' || i, '{}', 'session') FROM generate_series(1, 40) i"
@@ -231,14 +231,14 @@ is( $standby->safe_psql('postgres',
 		"SELECT locked, fence > $last_fence FROM tfstate_try_lock('standby/durable')"
 	),
 	't|t',
-	'promoted: and to be had again, with a larger fence');
+	'promoted: the durable lock can be taken again, with a larger fence');
 $standby->stop;
 $primary->safe_psql('postgres', "SELECT pg_terminate_backend($waiter->{pid})");
 $_->kill9 foreach $holder, $waiter;
 
-# Synchronous standbys.  Each round: acknowledged locks, the primary dies at
-# once, and the standby takes over; it has every acknowledged durable lock, and
-# gives out no fence of before, not even those of session locks.
+# Synchronous standbys.  In each round locks are acknowledged, the primary dies at once, and
+# the standby takes over: it has every acknowledged durable lock, and gives out no fence from
+# before, not even one of a session lock.
 foreach my $level ('off', 'remote_write')
 {
 	my $name = "sync_$level";
@@ -260,7 +260,7 @@ foreach my $level ('off', 'remote_write')
 		kill('CONT', $receiver);
 		push @expected, "$lockid|" . $client->result;
 	}
-	# Nor is one prepared.
+	# No lock is prepared.
 	$client->query_safe("BEGIN; SELECT tfstate_lock('prepared/$level')");
 	kill('STOP', $receiver);
 	$client->send("PREPARE TRANSACTION '$level'");
@@ -269,8 +269,8 @@ foreach my $level ('off', 'remote_write')
 		"synchronous_commit $level: a prepared lock waits for the standby");
 	kill('CONT', $receiver);
 	$client->result;
-	# Nor is a fence shown whose wait is canceled, in a transaction that has yet
-	# to commit.
+	# No fence is shown if the wait for it is canceled, in a transaction that has yet to
+	# commit.
 	kill('STOP', $receiver);
 	$client->query_safe('BEGIN');
 	$client->query_safe("SET LOCAL statement_timeout = '200ms'");
@@ -282,9 +282,9 @@ foreach my $level ('off', 'remote_write')
 	$client->query_safe('ROLLBACK');
 	kill('CONT', $receiver);
 
-	# Two fences of one batch do not wait for the same place in WAL at the same time,
-	# which the server does not allow.  Nor does the end of the first wait by a cancel
-	# let the other one have its fence.  After a checkpoint a batch is written anew.
+	# Two fences of one batch do not wait for the same place in WAL at the same time, because
+	# the server does not allow that.  If the first wait is canceled, the other call still waits
+	# for its fence.  After a checkpoint a batch is written anew.
 	my @batch = map { session($primary) } (1, 2);
 	kill('STOP', $receiver);
 	$primary->safe_psql('postgres', 'CHECKPOINT');
@@ -302,16 +302,15 @@ foreach my $level ('off', 'remote_write')
 	like(
 		$batch[0]->{err},
 		qr/57014: canceling wait for synchronous replication of a fence/,
-		"synchronous_commit $level: its wait is canceled");
+		"synchronous_commit $level: the wait for the fence is canceled");
 	wait_for_standby($batch[1]);
 	is($batch[1]->is_done, '',
-		"synchronous_commit $level: and then the other one waits for the standby");
+		"synchronous_commit $level: the other call then waits for the standby");
 	kill('CONT', $receiver);
 	$batch[1]->result;
 
-	# A session lock writes nothing that has to be safe, but its fence has to be.
-	# The server writes a sequence to WAL once in 32 values: of 40 session locks
-	# one waits for the standby.
+	# A session lock writes nothing that has to survive, but its fence has to.  The server
+	# writes a sequence to WAL once in 32 values: of 40 session locks one waits for the standby.
 	kill('STOP', $receiver);
 	$client->send(
 		"SELECT max(fence) FROM generate_series(1, 40) i, tfstate_lock('$level/session/' || i, '{}', 'session')"
@@ -332,26 +331,26 @@ foreach my $level ('off', 'remote_write')
 	is( $sync->safe_psql('postgres',
 			"SELECT locked FROM tfstate_try_lock('prepared/$level')"),
 		'f',
-		"synchronous_commit $level: nobody takes the one that is prepared");
+		"synchronous_commit $level: a prepared lock cannot be taken");
 	$sync->safe_psql('postgres', "COMMIT PREPARED '$level'");
 	is( $sync->safe_psql('postgres',
 			"SELECT count(*) FROM tfstate_holders('prepared/$level')"),
 		'1',
-		"synchronous_commit $level: and it can be committed there");
+		"synchronous_commit $level: a prepared lock can be committed on the new primary");
 	is( $sync->safe_psql('postgres',
 			"SELECT fence > $last FROM tfstate_lock('$level/next', '{}', 'session')"
 		),
 		't',
-		"synchronous_commit $level: and gives out no fence of before");
+		"synchronous_commit $level: no fence from before is given out again");
 	$sync->stop;
 	$primary->start;
 	$primary->safe_psql('postgres',
 		"SET synchronous_commit = local; ROLLBACK PREPARED '$level'");
 }
 
-# An unlock that somebody waits for is handed over before the standby has it, and
-# returns when it has.  Not so where others would see more of the transaction than
-# the unlock, and what nobody waits for is not seen before either.
+# An unlock with a waiter is handed over before the standby has received it, and returns
+# when the standby has.  Not so if others would see more of the transaction than the unlock;
+# and an unlock without a waiter is not seen before either.
 my $sync = new_synchronous_standby('sync_hand_over');
 my $receiver = receiver_pid($sync);
 
@@ -411,7 +410,7 @@ foreach my $case (
 	$client->query_safe("SELECT tfstate_lock('hand/over')");
 	$client->query_safe("SELECT tfstate_lock('hand/second')");
 
-	# The next fences must not be the ones that wait for the standby.
+	# the next fences must not be those that wait for the standby
 	$observer->query_safe(
 		"SELECT count(nextval('tfstate_fence')) FROM generate_series(0, (SELECT CASE WHEN log_cnt < 4 THEN log_cnt ELSE -1 END FROM tfstate_fence))"
 	);
@@ -428,18 +427,18 @@ foreach my $case (
 	if ($case->{early})
 	{
 		like($next->result, qr/^\(.*,\d+\)$/,
-			"$case->{name}: handed over while it waits for the standby");
+			"$case->{name}: the lock is handed over while the unlock waits for the standby");
 	}
 	else
 	{
 		is( $observer->query_safe(
 				"SELECT lockid, mode FROM tfstate_holders('hand/over')"),
 			'hand/over|durable',
-			"$case->{name}: nobody sees it while it waits for the standby");
+			"$case->{name}: other sessions do not see the unlock while it waits for the standby");
 		ok($case->{alone} || !$next->is_done,
-			"$case->{name}: and nobody has the lock");
+			"$case->{name}: no other session has the lock");
 	}
-	ok(!$client->is_done, "$case->{name}: does not return before");
+	ok(!$client->is_done, "$case->{name}: the unlock does not return before the standby has it");
 	kill('CONT', $receiver);
 	$client->result;
 	is($client->query_safe('SHOW synchronous_commit'),

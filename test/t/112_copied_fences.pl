@@ -1,6 +1,6 @@
-# Fences and locks where the sequence, or rows, come from elsewhere: a failover to
-# a standby, a restore of the tables alone, and logical replication of all tables.
-# What was acknowledged survives a crash at each value of synchronous_commit.
+# Fences and locks where the sequence or the rows come from elsewhere: a failover to a
+# standby, a restore of single tables, and logical replication of all tables.  What was
+# acknowledged survives a crash at each value of synchronous_commit.
 
 use strict;
 use warnings;
@@ -14,7 +14,7 @@ use TestServer;
 
 my $jump = 1_000_000_000;
 
-# Nothing but a commit that waits for its flush writes WAL to disk in time.
+# WAL is written to disk in time only by a commit that waits for its flush.
 my $primary = tfstate_node(
 	'primary',
 	init => { allows_streaming => 'logical' },
@@ -23,7 +23,7 @@ wal_writer_delay = 10s
 wal_writer_flush_after = 0
 ));
 
-# Whatever synchronous_commit is: a lock and a renewal that were acknowledged.
+# A lock and a renewal that were acknowledged, at each value of synchronous_commit
 foreach my $level (qw(off local remote_write on remote_apply))
 {
 	my $session = session($primary);
@@ -41,8 +41,8 @@ foreach my $level (qw(off local remote_write on remote_apply))
 	sql("SELECT tfstate_force_unlock('crash/$level')");
 }
 
-# What a user writes in a transaction that takes a lock in session mode, and clears
-# away what a dead session has left.
+# What a user writes in a transaction that takes a session lock and removes what a dead
+# session has left
 sql('CREATE TABLE written (n integer)');
 my $dead = session($primary);
 $dead->query_safe("SELECT tfstate_lock('dead', '{}', 'session')");
@@ -57,7 +57,7 @@ is(sql('SELECT n FROM written'),
 	1, 'what a transaction with a session lock has written survives a crash');
 sql('DROP TABLE written');
 
-# A new timeline.  One session has looked the tables up before.
+# A new timeline.  One session has looked up the tables before.
 $primary->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
@@ -74,17 +74,17 @@ my @after = map {
 	$_->query_safe("SELECT fence FROM tfstate_lock('new/' || gen_random_uuid())")
 } ($early, session($standby), session($standby));
 cmp_ok($after[0], '>=', $before + $jump, 'fences jump on a new timeline');
-cmp_ok($after[1], '>', $after[0], 'and go on from there');
-cmp_ok($after[2], '<', $before + 2 * $jump, 'and jump no more');
+cmp_ok($after[1], '>', $after[0], 'the next fence is larger than that');
+cmp_ok($after[2], '<', $before + 2 * $jump, 'fences jump only once');
 $standby->restart;
 cmp_ok(
 	$standby->safe_psql('postgres', "SELECT fence FROM tfstate_lock('later')"),
 	'<',
 	$before + 2 * $jump,
-	'nor after a restart');
+	'a restart does not make fences jump again');
 $standby->stop;
 
-# The tables alone, restored beside other locks.
+# Only the tables, restored into an installation that has other locks
 sql("SELECT tfstate_unlock('failover', id) FROM tfstate_holders('failover')");
 sql("SELECT setval('tfstate_fence', 5000)");
 sql("SELECT tfstate_lock('restored/held', '{\"ID\":\"1\"}')");
@@ -106,7 +106,7 @@ $primary->command_ok(
 		'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump,
 		'-d', $primary->connstr('other')
 	],
-	'and restored into another installation');
+	'the tables are restored into another installation');
 is( $primary->safe_psql('other',
 		"SELECT locked, id, fence > 5000 FROM tfstate_try_lock('restored/held')"),
 	'f|1|t',
@@ -114,14 +114,14 @@ is( $primary->safe_psql('other',
 is( $primary->safe_psql('other',
 		"SELECT fence > 5000 FROM tfstate_lock('restored/old')"),
 	't',
-	'a fence is above what the restored history knows');
+	'a fence is above those of the restored history');
 $primary->command_fails_like(
 	[
 		'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump,
 		'-d', $primary->connstr('other')
 	],
 	qr/state lock "restored\/(held|old)" is held already, and cannot be held twice/,
-	'a second restore brings no lock in twice');
+	'a second restore does not bring in a lock twice');
 
 # Logical replication of all tables.
 my $subscriber = tfstate_node('subscriber');
@@ -146,15 +146,15 @@ is($subscriber->safe_psql('postgres', 'SELECT n FROM users'),
 is( $subscriber->safe_psql('postgres', 'SELECT key FROM tfstate_installation'),
 	$key, 'the subscriber has its own key, and no other');
 is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM tfstate_holders'),
-	0, 'nobody holds a lock there');
+	0, 'no lock is held on the subscriber');
 is( $subscriber->safe_psql('postgres',
 		"SELECT fence > $newest FROM tfstate_lock('logical/before', '{\"ID\":\"2\"}')"),
 	't',
-	'a fence there is above those of the history that came over');
+	'a fence on the subscriber is above those of the replicated history');
 is( $subscriber->safe_psql('postgres',
 		"SELECT tfstate_unlock('logical/before', '2') ->> 'ID'"),
 	2,
-	'and its release does not fail');
+	'the release of a lock on the subscriber works');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION s');
 
 done_testing();

@@ -1,6 +1,6 @@
-# 100,000 durable locks and 10,000 session locks: everything still works with
-# the server's default of max_locks_per_transaction, and looking at the locks
-# never makes anybody else's try fail.
+# 100,000 durable locks and 10,000 session locks: everything works with the server's default
+# of max_locks_per_transaction, and listing the locks never makes the try of another session
+# fail.
 
 use strict;
 use warnings;
@@ -20,7 +20,7 @@ my $session_locks = $sessions * $per_session;
 my $node = tfstate_node('many', conf => "max_connections = 200\n");
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
-# The durable locks, 1,000 a transaction
+# The durable locks, 1,000 in each transaction
 sql( qq(
 SET synchronous_commit = off;
 DO \$\$
@@ -33,7 +33,7 @@ BEGIN
 	END LOOP;
 END
 \$\$));
-is(manager_locks($node), 0, "$durable durable locks are in no lock table");
+is(manager_locks($node), 0, "$durable durable locks take no entry of the lock manager");
 
 # The session locks
 my @holders;
@@ -49,7 +49,7 @@ foreach my $n (0 .. $sessions - 1)
 is(manager_locks($node), $session_locks + $sessions,
 	"$session_locks session locks are in the lock manager");
 
-# One more is an error of ours, and not the server's, which would hit others.
+# The next lock is refused by tfstate, before the server runs out of memory for all sessions.
 $holders[0]->query("SELECT tfstate_lock('many/session/more', '{}', 'session')");
 is($holders[0]->sqlstate, '53400', 'a session has a limit of session locks');
 
@@ -57,34 +57,34 @@ is($holders[0]->sqlstate, '53400', 'a session has a limit of session locks');
 is( sql('SELECT mode, count(*), count(DISTINCT lockid), bool_and(waiters = 0), sum(session_alive::int) FROM tfstate_holders GROUP BY 1 ORDER BY 1'
 	),
 	"durable|$durable|$durable|t|0\nsession|$session_locks|$session_locks|t|$session_locks",
-	'tfstate_holders shows all of them');
+	'tfstate_holders shows all locks');
 is(sql("SELECT lockid FROM tfstate_holders('many/durable/77777')"),
-	'many/durable/77777', 'its twin finds a durable one');
+	'many/durable/77777', 'tfstate_holders() finds one durable lock');
 is(sql("SELECT lockid, pid FROM tfstate_holders('many/session/7777')"),
-	"many/session/7777|$holders[7]->{pid}", 'and a session one');
+	"many/session/7777|$holders[7]->{pid}", 'tfstate_holders() finds one session lock');
 is(sql("SELECT count(*) FROM tfstate_holders('many/*/77*')"),
-	1111 + 111, 'and all that a pattern matches');
-is(sql('SELECT count(*) FROM tfstate_waiters'), 0, 'nobody waits');
+	1111 + 111, 'tfstate_holders() finds all locks that a pattern matches');
+is(sql('SELECT count(*) FROM tfstate_waiters'), 0, 'tfstate_waiters shows no waiter');
 
-# One durable lock among all is found by index.
+# One of all durable locks is found by an index.
 like(
 	sql("EXPLAIN SELECT * FROM tfstate_holders WHERE lockid = 'many/durable/77777'"),
 	qr/Index (Only )?Scan.* on tfstate_durable_lock/,
 	'one lockid is looked up by index');
 
-# Somebody waits, too: for one of each kind.
+# A waiter for a lock in each mode
 my @waiters = map { session($node, name => 'waiter') } 1, 2;
 $waiters[0]->send("SELECT tfstate_lock('many/durable/5', wait => NULL)");
 $waiters[1]->send("SELECT tfstate_lock('many/session/5', wait => NULL)");
 wait_for('the waiters', sub { sql('SELECT count(*) FROM tfstate_waiters') == 2 });
 is( sql('SELECT lockid, "position", pid FROM tfstate_waiters ORDER BY 1'),
 	"many/durable/5|1|$waiters[0]->{pid}\nmany/session/5|1|$waiters[1]->{pid}",
-	'tfstate_waiters finds them among all');
+	'tfstate_waiters finds the waiters');
 is( sql('SELECT lockid FROM tfstate_holders WHERE waiters > 0 ORDER BY 1'),
 	"many/durable/5\nmany/session/5",
-	'and tfstate_holders those they wait for');
+	'tfstate_holders shows which locks have waiters');
 
-# Listings in a loop, beside tries on free keys: each try is granted.
+# Listings in a loop beside tries of free locks: each try succeeds.
 my @tries;
 my @lists = map { session($node, name => 'list') } 1, 2;
 my $listings = 0;
@@ -128,19 +128,19 @@ while ($pgbench->pumpable)
 $pgbench->finish;
 $_->result foreach @lists;
 like($stdout, qr{actually processed: 2000/2000},
-	'2000 tries beside listings are granted');
-unlike($stderr, qr/ERROR|aborted/, 'none was refused or failed');
+	'2000 tries beside listings succeed');
+unlike($stderr, qr/ERROR|aborted/, 'no try was refused or failed');
 is($errors, '', 'no listing failed');
-cmp_ok($listings, '>', 4, 'there were listings meanwhile');
+cmp_ok($listings, '>', 4, 'listings ran meanwhile');
 note("$listings listings");
 
-# The sessions end: their locks are free at once, and everything is shown as it
-# is, with the rows that they left.
+# The sessions end: their locks are free at once, and the rows that they left are not shown
+# as held.
 sql("SELECT tfstate_force_unlock('many/durable/5')");
 $waiters[0]->result;
 $_->kill9 foreach @holders;
 $waiters[1]->result;
-is($waiters[1]->sqlstate, '', 'the waiter for a session lock gets it');
+is($waiters[1]->sqlstate, '', 'the waiter for a session lock gets the lock');
 wait_for('the sessions to end',
 	sub { sql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'holder%'") == 0 });
 is( sql('SELECT mode, count(*) FROM tfstate_holders GROUP BY 1'),
@@ -149,7 +149,7 @@ is( sql('SELECT mode, count(*) FROM tfstate_holders GROUP BY 1'),
 is( sql("SELECT count(*) FROM generate_series(0, $session_locks - 1, 100) i, tfstate_try_lock('many/session/' || i) WHERE locked"
 	),
 	$session_locks / 100,
-	'and are to be had');
+	'the session locks can be taken after their sessions ended');
 $_->quit foreach @waiters, @lists;
 
 done_testing();

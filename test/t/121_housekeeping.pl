@@ -1,5 +1,5 @@
-# What dead sessions, and locks that others released, have left is removed in
-# passing, by bounded work.
+# Rows of dead sessions, and shares of locks that other sessions released, are removed by
+# later calls, a bounded number at a time.
 use strict;
 use warnings;
 
@@ -18,7 +18,7 @@ sub rows
 	return sql('SELECT count(*) FROM tfstate_session_lock');
 }
 
-# Rows of sessions that are gone, of ordinary lockids.
+# Leaves rows of dead sessions for ordinary lockids.
 sub leave_rows
 {
 	my ($prefix, $count) = @_;
@@ -26,7 +26,7 @@ sub leave_rows
 	return;
 }
 
-# Locks and unlocks one lockid in session mode, in transactions of their own.
+# Locks and unlocks one lockid in session mode, each in its own transaction.
 sub lock_often
 {
 	my ($times) = @_;
@@ -36,43 +36,43 @@ sub lock_often
 	return;
 }
 
-# A living session, and one that is being locked by somebody else, lose nothing.
+# The rows of a living session are kept.
 $other->query_safe("SELECT count(tfstate_lock('living/' || n, '{}', 'session')) FROM generate_series(1, 100) n");
 leave_rows('dead', 900);
 leave_rows('dead2', 900);
 is(rows(), 1900, 'dead sessions leave rows');
 my $before = rows();
 lock_often(2);
-cmp_ok($before - rows(), '>', 0, 'the next locks in session mode remove some');
-cmp_ok($before - rows(), '<=', 128, 'and not more than a few');
+cmp_ok($before - rows(), '>', 0, 'the next session locks remove some rows');
+cmp_ok($before - rows(), '<=', 128, 'the next session locks remove a bounded number of rows');
 lock_often(100);
-is(rows(), 100, 'some more remove them all, and none of a living session');
-is(sql("SELECT count(*) FROM tfstate_holders('living/*')"), 100, 'which still holds its locks');
-is(sql("SELECT count(*) FROM tfstate_history"), 0, 'of which the history keeps no more than of others');
-is(manager_locks($node), 100 + 1 + 1, 'nothing is left in the lock manager');
+is(rows(), 100, 'more session locks remove all rows of dead sessions, and none of a living one');
+is(sql("SELECT count(*) FROM tfstate_holders('living/*')"), 100, 'the living session still holds its locks');
+is(sql("SELECT count(*) FROM tfstate_history"), 0, 'the history has no row of the dead sessions');
+is(manager_locks($node), 100 + 1 + 1, 'the lock manager has only the tags of living sessions');
 
-# A durable lock does not: its commit waits for the disk.
+# A durable lock removes no rows, because its commit waits for the disk.
 leave_rows('dead3', 50);
 $session->query_safe("SELECT count(tfstate_unlock('durable')) FROM tfstate_lock('durable')");
-is(rows(), 150, 'a durable lock removes none');
+is(rows(), 150, 'a durable lock removes no rows');
 
-# Nor does a transaction that is rolled back, or that has dropped the extension.
+# A transaction that is rolled back, or that drops the extension, removes none either.
 my $fresh = session($node, name => 'fresh');
 $fresh->query_safe("BEGIN; SELECT tfstate_lock('x', '{}', 'session'); ROLLBACK");
-is(rows(), 150, 'a rollback removes none');
+is(rows(), 150, 'a rollback removes no rows');
 
-# Dead workspace locks are recorded, though the lock that removes them is not flushed.
+# Dead locks of workspaces are recorded, though the lock that removes them is not flushed.
 sql("SELECT tfstate_attach('tf')");
 $fresh->query_safe("SELECT tfstate_lock('tf.states/default', '{}', 'session')");
 $fresh->quit;
 wait_for('the end of the session',
 	sub { sql("SELECT count(*) FROM tfstate_holders('tf.states/default')") == 0 });
 lock_often(130);
-is(rows(), 100, 'all are removed once more');
+is(rows(), 100, 'the next session locks remove all rows of dead sessions again');
 is(sql("SELECT lockid, how FROM tfstate_history WHERE mode = 'session'"),
-	'tf.states/default|reclaimed', 'that of a workspace is recorded');
+	'tf.states/default|reclaimed', 'the history has the dead lock of a workspace');
 
-# A session that dropped the extension can commit.
+# A session that has dropped the extension can commit.
 $session->query_safe(
 	"CREATE DATABASE dropped");
 my $dropper = session($node, name => 'dropper', dbname => 'dropped');
@@ -83,22 +83,22 @@ is($dropper->query_safe("SELECT count(*) FROM pg_extension WHERE extname = 'tfst
 	0, 'a transaction that locks and drops the extension commits');
 $dropper->quit;
 
-# The shares of durable locks of workspaces that others have released are given back,
-# some with each lock.
+# The shares for durable locks of workspaces that other sessions have released are given
+# back, some with each lock.
 sql("SET tfstate.guard = off; INSERT INTO tf.states (name, data) SELECT 'w' || i, '{\"version\": 4, \"serial\": 1, \"lineage\": \"l\", \"resources\": []}' FROM generate_series(1, 60) i");
 $session->query_safe("SELECT count(tfstate_lock('tf.states/w' || i)) FROM generate_series(1, 60) i");
 sub shares
 {
 	return sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND pid = $session->{pid}");
 }
-is(shares(), 60, 'a session keeps a share for each workspace it has locked');
+is(shares(), 60, 'a session keeps a share for each workspace that it has locked');
 $other->query_safe("SELECT count(tfstate_force_unlock(lockid)) FROM tfstate_holders('tf.states/*') WHERE right(lockid, 1) <> '7'");
 foreach my $i (1 .. 8)
 {
 	$session->query_safe("SELECT tfstate_unlock('durable') FROM tfstate_lock('durable')");
 }
-is(shares(), 6, 'those of released locks are given back, some with each lock');
-is(sql("SELECT count(*) FROM tfstate_holders('tf.states/*')"), 6, 'the others stay');
+is(shares(), 6, 'the shares of released locks are given back, some with each lock');
+is(sql("SELECT count(*) FROM tfstate_holders('tf.states/*')"), 6, 'the other locks stay held');
 
 $_->quit foreach $session, $other;
 done_testing();

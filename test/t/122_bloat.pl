@@ -1,5 +1,5 @@
-# What is read for a lock and its unlock does not grow with how often the lock was
-# taken before, though an old snapshot keeps vacuum from removing what that left.
+# A lock and its unlock read no more rows however often the lock was taken before, even if an
+# old snapshot keeps vacuum from removing what those locks left.
 
 use strict;
 use warnings;
@@ -14,7 +14,7 @@ my $node = tfstate_node('old_snapshot', conf => "autovacuum = off\n");
 my $old = session($node, name => 'old');
 my $client = session($node, name => 'client');
 
-# Lock and unlock 640 times, each in a transaction of its own.
+# Locks and unlocks 640 times, each in its own transaction.
 sub work
 {
 	$client->query_safe(
@@ -24,7 +24,7 @@ sub work
 	return;
 }
 
-# Returns how many rows the client finds by indexes of tfstate in 640 pairs.
+# Returns how many rows the client reads by indexes of tfstate in 640 pairs.
 sub rows_read
 {
 	my $query = q(SELECT sum(idx_tup_fetch) FROM pg_stat_user_tables WHERE relname LIKE 'tfstate%');

@@ -1,10 +1,10 @@
-# Who has the lock of a workspace, and who writes it: the table below says what each way
-# to write comes to, for each way to lock, and in each isolation level in which the writer
-# has looked at the table before the lock was taken.
+# Who holds the lock of a workspace, and who writes it: the table below says how each way to
+# write ends, for each way to lock, in each isolation level in which the writer has taken its
+# snapshot before the lock was taken.
 #
-# A refused write leaves the table, its versions, who holds what and what the writer has in
-# the lock manager as they were, in an open transaction too, and is refused again.  One
-# that is not refused is committed, and has changed what it is to change.
+# A refused write leaves the table, its versions, the locks and the writer's entries in the
+# lock manager as they were, in an open transaction too, and is refused again.  An accepted
+# one is committed, and has changed what it was to change.
 
 use strict;
 use warnings;
@@ -15,8 +15,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use TestServer;
 
-# The rows are how the lock is held, the columns how the state is written.  Insert, copy
-# and undelete write a workspace that was deleted under that lock.
+# The rows are the ways to lock, the columns the ways to write.  Insert, copy and undelete
+# write a workspace that was deleted under the lock.
 my $table = q(
                     update upsert merge  delete truncate rollback repair attach insert copy   undelete
 nobody              55000  55000  55000  55000  55000    ok       ok     ok     55000  55000  ok
@@ -78,14 +78,14 @@ $admin->query_safe(q(
 
 my $name = 'w';
 my $id = "(SELECT id FROM tf.states WHERE name = '$name')";
-my $L = "SELECT tfstate_pg.pg_try_advisory_lock(id) FROM tf.states WHERE name = '$name'";
+my $lock = "SELECT tfstate_pg.pg_try_advisory_lock(id) FROM tf.states WHERE name = '$name'";
 
-# How the lock is taken: what the other session does, and what the writer does.
+# The ways to lock: what the other session does, and what the writer does
 my %lockers = (
 	'nobody' => {},
 	'stock' => { other => "SELECT pg_advisory_lock($id)" },
-	'shim session' => { other => $L },
-	'shim durable' => { other => "SET application_name = '$run'; SET tfstate.mode = durable; $L" },
+	'shim session' => { other => $lock },
+	'shim durable' => { other => "SET application_name = '$run'; SET tfstate.mode = durable; $lock" },
 	'session' => { other => "SELECT tfstate_lock('tf.states/$name', mode => 'session')" },
 	'durable' => { other => "SELECT tfstate_lock('tf.states/$name')" },
 	'lease' => { other => "SELECT tfstate_lock('tf.states/$name', ttl => '1 hour')" },
@@ -105,8 +105,8 @@ my %lockers = (
 		after => "SELECT tfstate_force_unlock('tf.states/$name')"
 	},
 	'own stock' => { writer => "SELECT pg_advisory_lock($id)" },
-	'own shim session' => { writer => $L },
-	'own shim durable' => { writer => "SET application_name = '$run'; SET tfstate.mode = durable; $L" },
+	'own shim session' => { writer => $lock },
+	'own shim durable' => { writer => "SET application_name = '$run'; SET tfstate.mode = durable; $lock" },
 	'own session' => { writer => "SELECT tfstate_lock('tf.states/$name', mode => 'session')" },
 	'own durable' => { writer => "SELECT tfstate_lock('tf.states/$name')" },
 	'own expired lease' =>
@@ -114,11 +114,11 @@ my %lockers = (
 	'own, other role' =>
 	  { writer => "SET ROLE other; SELECT tfstate_lock('tf.states/$name'); SET ROLE writer" },
 	'same run' => {
-		other => "SET application_name = '$run'; SET tfstate.mode = durable; $L",
+		other => "SET application_name = '$run'; SET tfstate.mode = durable; $lock",
 		writer => "SET application_name = '$run'"
 	},
 	'other run' => {
-		other => "SET application_name = '$run'; SET tfstate.mode = durable; $L",
+		other => "SET application_name = '$run'; SET tfstate.mode = durable; $lock",
 		writer => "SET application_name = '$other_run'"
 	},
 	'fence shown' => {
@@ -126,7 +126,7 @@ my %lockers = (
 		shows => 1
 	});
 
-# How it is written, and what has changed then: the name of the row, its serial, and the
+# The ways to write, and what has changed then: the name of the row, its serial, and the
 # number of the newest version
 my $new = state(3);
 my $tmp = PostgreSQL::Test::Utils::tempdir();
@@ -150,7 +150,7 @@ my %writers = (
 	copy => [ "COPY tf.states (name, data) FROM '$tmp/rows' WITH (DELIMITER '#')", 'w|3|4' ],
 	undelete => [ "SELECT tfstate_undelete('tf.states/$name')", 'w|3|4' ]);
 
-# The columns that write a workspace which is not there
+# The ways to write a workspace that has no row
 my %deleted = map { $_ => 1 } qw(insert copy undelete);
 
 my $state_of_all = q(
@@ -160,12 +160,12 @@ my $state_of_all = q(
 	SELECT md5(string_agg(v::text, ' ' ORDER BY number)) FROM tfstate_stored_version v;
 	SELECT lockid, id, mode, fence, waiters FROM tfstate_holders;
 	SELECT count(*) FROM tfstate_waiters);
-# What the writer has in the lock manager, but for the sign that it is alive
+# The writer's entries in the lock manager, without its session tag
 my $own_locks = q(
 	SELECT locktype, classid, objid, objsubid, mode, count(*) FROM pg_locks
 	 WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND objsubid <> 29799 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5);
 
-# Version 1 and 2 of the workspace, and nobody has its lock.
+# Makes versions 1 and 2 of the workspace, with its lock free.
 sub start_over
 {
 	my ($writer) = @_;
@@ -185,7 +185,7 @@ sub start_over
 	return;
 }
 
-# What a statement comes to: an SQLSTATE, or ok
+# Returns how a statement ends: its SQLSTATE, or ok.
 sub outcome
 {
 	my ($session, $sql) = @_;
@@ -194,7 +194,7 @@ sub outcome
 	return $session->sqlstate || 'ok';
 }
 
-# The other session locks the workspace, which may be deleted then, and may end.
+# The other session locks the workspace, which may then be deleted, and may end.
 sub lock_by_other
 {
 	my ($how, $deletes) = @_;
@@ -242,15 +242,15 @@ sub check_cell
 
 		my ($after) = split(/\n/, $admin->query_safe($state_of_all));
 
-		is($after, $changed, "$cell: what has changed");
+		is($after, $changed, "$cell: the table and its versions have changed as expected");
 	}
 	else
 	{
 		$writing->query_safe('ROLLBACK TO s');
-		is($writing->query_safe($own_locks), $locks, "$cell: what is left in the lock manager");
-		is(outcome($writing, $sql), $got, "$cell: it is refused again");
+		is($writing->query_safe($own_locks), $locks, "$cell: the refused write leaves nothing in the lock manager");
+		is(outcome($writing, $sql), $got, "$cell: the write is refused again");
 		$writing->query_safe('ROLLBACK');
-		is($admin->query_safe($state_of_all), $before, "$cell: nothing has changed");
+		is($admin->query_safe($state_of_all), $before, "$cell: table, versions and locks have not changed");
 	}
 	return;
 }

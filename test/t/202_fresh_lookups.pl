@@ -1,7 +1,7 @@
-# What the library looks up is looked up as it is now, not as a transaction's snapshot has
-# it: for each thing that it looks up the table below has a change by another session, and
-# a call of one that took its snapshot before the change, in each isolation level.  The call
-# comes to one thing before the change, and to another one after it.
+# The library looks everything up as it is now, not as the snapshot of a transaction has it:
+# for each thing looked up, the table below has a change by another session, and a call by a
+# session that took its snapshot before the change, in each isolation level.  The call ends
+# in one way before the change, and in another way after it.
 
 use strict;
 use warnings;
@@ -26,18 +26,18 @@ my ($one, $two, $three) = map { state($_) } 1 .. 3;
 
 my $lock = "SELECT tfstate_lock('tf.states/w')";
 my $write = "UPDATE tf.states SET data = '$three' WHERE name = 'w'";
-my $L = "SELECT tfstate_pg.pg_try_advisory_lock(id) FROM tf.states WHERE name = 'w'";
-my $U = "SELECT tfstate_pg.pg_advisory_unlock(id) FROM tf.states WHERE name = 'w'";
+my $shim_lock = "SELECT tfstate_pg.pg_try_advisory_lock(id) FROM tf.states WHERE name = 'w'";
+my $shim_unlock = "SELECT tfstate_pg.pg_advisory_unlock(id) FROM tf.states WHERE name = 'w'";
 
-# What there is: a hash of
-# before	what the other session does first (a superuser)
-# as		the role of the caller, if that is another than the superuser
-# first		what the caller does outside of the transaction
+# The table: hashes of
+# before	what the other session, a superuser, does first
+# as		the role of the caller, if not the superuser
+# first		what the caller does outside the transaction
 # call		the call
-# was		what it comes to before the change: an SQLSTATE, or what it returns
+# was		its result before the change: an SQLSTATE, or what it returns
 # change	what the other session changes
-# is		what the call comes to then
-# after		what the other session does at last
+# is		its result after the change
+# after		what the other session does last
 my %lookups = (
 	'the grant of a lock' => {
 		as => 'tf_user', call => $lock, was => '42501',
@@ -85,7 +85,7 @@ my %lookups = (
 	},
 	'an attached table in the shim' => {
 		before => "SELECT tfstate_detach('tf', 'states')",
-		call => "$L; SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 29798 AND pid = pg_backend_pid(); SELECT pg_advisory_unlock_all()",
+		call => "$shim_lock; SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 29798 AND pid = pg_backend_pid(); SELECT pg_advisory_unlock_all()",
 		was => "t\n0\n", change => q(DO $$ BEGIN PERFORM tfstate_attach('tf', 'states', guard => 'require'); END $$),
 		is => "t\n1\n"
 	},
@@ -100,7 +100,7 @@ my %lookups = (
 		after => q(ALTER TABLE tf.renamed RENAME TO states)
 	},
 	'a lock that is taken' => { call => $lock, was => 'done', change => $lock, is => '55P03' },
-	'a lock that is taken, for the shim' => { call => $L, was => 't', change => $lock, is => '55P03' },
+	'a lock that is taken, for the shim' => { call => $shim_lock, was => 't', change => $lock, is => '55P03' },
 	'a lock that is taken, for a write' => { call => $write, was => '55000', change => $lock, is => '55006' },
 	'a lock that is taken, for its holder' => {
 		call => "SELECT holder ->> 'Who' FROM tfstate_try_lock('tf.states/w')", was => '',
@@ -184,8 +184,8 @@ $admin->query_safe(q(
 	GRANT SELECT, INSERT, UPDATE, DELETE ON tf.states TO tf_user;
 ));
 
-# As it is for each call: one workspace, which nobody has locked, with two versions, and no
-# grants.  The administrator writes it unguarded.
+# Restores what each call starts from: one workspace with two versions, whose lock is free,
+# and no grants.  The administrator writes it with the guard off.
 sub start_over
 {
 	$caller->query_safe('DISCARD ALL');
@@ -199,8 +199,8 @@ sub start_over
 	return;
 }
 
-# What a call comes to, in a savepoint that is rolled back; that also releases what the
-# call has locked against the change.
+# Returns how a call ends, in a savepoint that is rolled back, so that it locks nothing that
+# the change needs.
 sub outcome
 {
 	my ($sql) = @_;
@@ -224,9 +224,9 @@ foreach my $name (sort keys %lookups)
 		$caller->query_safe("SET ROLE $lookup{as}") if $lookup{as};
 		$caller->query_safe($lookup{first}) if $lookup{first};
 		$caller->query_safe("BEGIN ISOLATION LEVEL $isolation; SELECT count(*) FROM pg_class WHERE oid = 0");
-		is(outcome($lookup{call}), $lookup{was}, "$name, $isolation: before") or diag($caller->{err});
+		is(outcome($lookup{call}), $lookup{was}, "$name, $isolation: the result before the change") or diag($caller->{err});
 		$admin->query_safe($lookup{change});
-		is(outcome($lookup{call}), $lookup{is}, "$name, $isolation: after") or diag($caller->{err});
+		is(outcome($lookup{call}), $lookup{is}, "$name, $isolation: the result after the change") or diag($caller->{err});
 		$caller->query_safe('ROLLBACK');
 		$admin->query_safe($lookup{after}) if $lookup{after};
 	}

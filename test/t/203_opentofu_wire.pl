@@ -1,7 +1,6 @@
-# The statements of OpenTofu 1.10, as it sends them: extended protocol, unnamed
-# statements, all parameters as text of unknown type, the schema and the table
-# quoted, the table's name a setting, and a creation key of its own for each
-# table.  Needs neither OpenTofu nor Terraform.
+# The statements of OpenTofu 1.10, as it sends them: extended protocol, unnamed statements,
+# all parameters as text of unknown type, schema and table quoted, the name of the table a
+# setting, and a creation key for each table.  Needs neither OpenTofu nor Terraform.
 
 use strict;
 use warnings;
@@ -30,8 +29,8 @@ sub quote_identifier
 	return '"' . $name =~ s/"/""/gr . '"';
 }
 
-# The key under which OpenTofu creates workspaces in a table: minus the 32-bit
-# FNV-1 hash of schema, a zero byte, and table.
+# Returns the key under which OpenTofu creates workspaces in a table: minus the 32-bit FNV-1
+# hash of schema, a zero byte, and table.
 sub creation_key
 {
 	my ($schema, $table) = @_;
@@ -45,7 +44,7 @@ sub creation_key
 is(creation_key('terraform_remote_state', 'states'),
 	-3797183428, 'the creation key of the default table');
 
-# A client for one table.
+# Connects a client for one table.
 sub client
 {
 	my ($who, $schema, $table, %options) = @_;
@@ -59,21 +58,22 @@ sub client
 	my $name = quote_identifier($schema) . ".$quoted";
 
 	$client->{key} = creation_key($schema, $table);
-	$client->{L} =
+	$client->{lock} =
 	  "SELECT $quoted.id, pg_try_advisory_lock($quoted.id), pg_try_advisory_lock(\$1) FROM $name WHERE $quoted.name = \$2";
-	$client->{G} = "SELECT data FROM $name WHERE name = \$1";
-	$client->{P} =
+	$client->{get} = "SELECT data FROM $name WHERE name = \$1";
+	$client->{put} =
 	  "INSERT INTO $name (name, data) VALUES (\$1, \$2) ON CONFLICT (name) DO UPDATE SET data = \$2 WHERE $quoted.name = \$1";
-	$client->{D} = "DELETE FROM $name WHERE name = \$1";
+	$client->{delete} = "DELETE FROM $name WHERE name = \$1";
 	return $client;
 }
 
-sub L  { my ($c, $workspace) = @_; return $c->extended($c->{L}, $c->{key}, $workspace) }
-sub Lc { my ($c) = @_; return $c->extended('SELECT pg_try_advisory_lock($1)', $c->{key}) }
-sub U  { my ($c, $key) = @_; return $c->extended('SELECT pg_advisory_unlock($1)', $key) }
-sub G  { my ($c, $workspace) = @_; return $c->extended($c->{G}, $workspace) }
-sub P  { my ($c, $workspace, $data) = @_; return $c->extended($c->{P}, $workspace, $data) }
-sub D  { my ($c, $workspace) = @_; return $c->extended($c->{D}, $workspace) }
+# The statements, each of which returns its rows or its error
+sub lock_workspace { my ($c, $workspace) = @_; return $c->extended($c->{lock}, $c->{key}, $workspace) }
+sub lock_creation { my ($c) = @_; return $c->extended('SELECT pg_try_advisory_lock($1)', $c->{key}) }
+sub unlock { my ($c, $key) = @_; return $c->extended('SELECT pg_advisory_unlock($1)', $key) }
+sub get { my ($c, $workspace) = @_; return $c->extended($c->{get}, $workspace) }
+sub put { my ($c, $workspace, $data) = @_; return $c->extended($c->{put}, $workspace, $data) }
+sub delete_row { my ($c, $workspace) = @_; return $c->extended($c->{delete}, $workspace) }
 
 sub holders
 {
@@ -82,8 +82,7 @@ sub holders
 	);
 }
 
-# How many locks there are in the lock manager, without the one by which a session
-# that has ever locked shows that it lives.
+# Returns how many locks are in the lock manager, without the session tags.
 sub tags
 {
 	return sql(
@@ -111,111 +110,110 @@ foreach my $mode ('session', 'durable')
 			  . quote_identifier($name)
 			  . " WHERE name = 'default'");
 
-		# plan or apply: L U(key) G P U(id)
-		is(L($a, 'default'), "$id|t|t", "$test: L has the lock");
-		is(holders(), "alice $lockid/default", "$test: of the workspace only");
-		is(U($a, $a->{key}), 't', "$test: U of the creation key succeeds");
-		is(holders(), "alice $lockid/default", "$test: and releases nothing");
-		like(G($a, 'default'), qr/"serial":\d+/, "$test: G reads the state");
+		# plan or apply: lock, unlock the creation key, get, put, unlock
+		is(lock_workspace($a, 'default'), "$id|t|t", "$test: the client gets the lock");
+		is(holders(), "alice $lockid/default", "$test: the client holds the lock of the workspace only");
+		is(unlock($a, $a->{key}), 't', "$test: unlocking the creation key succeeds");
+		is(holders(), "alice $lockid/default", "$test: unlocking the creation key releases nothing");
+		like(get($a, 'default'), qr/"serial":\d+/, "$test: the client reads the state");
 
 		my $tags = tags();
 		like(
-			L($b, 'default'),
+			lock_workspace($b, 'default'),
 			qr/^ERROR 55P03: state lock "\Q$lockid\E\/default" is held by alice: apply since .* \(ID $uuid\)$/,
-			"$test: L of another client names the holder");
-		is(tags(), $tags, "$test: and leaves nothing in the lock manager");
-		is(U($b, $b->{key}), 't', "$test: U of the creation key after that");
-		is(holders(), "alice $lockid/default", "$test: releases nothing");
+			"$test: the refused lock of another client names the holder");
+		is(tags(), $tags, "$test: the refused lock leaves nothing in the lock manager");
+		is(unlock($b, $b->{key}), 't', "$test: unlocking the creation key after a refusal succeeds");
+		is(holders(), "alice $lockid/default", "$test: unlocking the creation key after a refusal releases nothing");
 
 		my $data = sprintf(
 			'{"version":4,"serial":%d,"lineage":"%s","outputs":{},"resources":[],"check_results":null}',
-			G($a, 'default') =~ /"serial":(\d+)/ ? $1 + 1 : 1,
-			G($a, 'default') =~ /"lineage":"(.*?)"/ ? $1 : '');
-		is(P($a, 'default', $data), '', "$test: P writes the state");
-		is(G($b, 'default'), $data, "$test: as another client sees");
-		is(U($a, $id), 't', "$test: U of the id releases the lock");
-		is(holders() . tags(), '0', "$test: nothing is held");
-		is(U($a, $id), 'f', "$test: a second U finds nothing");
-		is(L($b, 'default'), "$id|t|t", "$test: the other client has it then");
-		is(U($b, $b->{key}) . U($b, $id), 'tt', "$test: and releases it");
+			get($a, 'default') =~ /"serial":(\d+)/ ? $1 + 1 : 1,
+			get($a, 'default') =~ /"lineage":"(.*?)"/ ? $1 : '');
+		is(put($a, 'default', $data), '', "$test: the client writes the state");
+		is(get($b, 'default'), $data, "$test: another client reads the state that was written");
+		is(unlock($a, $id), 't', "$test: unlocking the id releases the lock");
+		is(holders() . tags(), '0', "$test: no lock is held after the apply");
+		is(unlock($a, $id), 'f', "$test: a second unlock finds no lock");
+		is(lock_workspace($b, 'default'), "$id|t|t", "$test: the other client can take the lock then");
+		is(unlock($b, $b->{key}) . unlock($b, $id), 'tt', "$test: the other client releases the lock");
 
-		# workspace new: L Lc G P U(key).  While it has no row, a workspace has
-		# no lock but the creation key of its table; with the row it gets its own.
-		is(L($a, 'new'), '', "$test: L of a workspace that is not there");
-		is(Lc($a), 't', "$test: Lc has the creation key");
-		is(holders(), "alice $lockid/", "$test: of this table");
-		is(L($b, 'new'), '', "$test: another client wants the same workspace");
+		# workspace new: lock, lock the creation key, get, put, unlock the key.  As long as it has no
+		# row, a workspace has no lock but the creation key of its table; then it gets its own.
+		is(lock_workspace($a, 'new'), '', "$test: locking a workspace without a row finds no row");
+		is(lock_creation($a), 't', "$test: the client gets the creation key");
+		is(holders(), "alice $lockid/", "$test: the creation key is that of the table");
+		is(lock_workspace($b, 'new'), '', "$test: another client finds no row of the same workspace");
 		like(
-			Lc($b),
+			lock_creation($b),
 			qr/^ERROR 55P03: cannot create a workspace: the lock for that is held by alice: creation of a workspace in \Q$lockid\E since/,
-			"$test: and its Lc is refused");
-		is(L($b, 'default'), "$id|t|t",
-			"$test: an existing workspace is not affected");
-		is(U($b, $b->{key}) . U($b, $id), 'tt', "$test: and can be unlocked");
-		is(holders(), "alice $lockid/", "$test: which is all that was released");
-		is(P($a, 'new', $data), '', "$test: P creates the workspace");
+			"$test: the creation key is refused to another client");
+		is(lock_workspace($b, 'default'), "$id|t|t",
+			"$test: an existing workspace can be locked meanwhile");
+		is(unlock($b, $b->{key}) . unlock($b, $id), 'tt', "$test: an existing workspace can be unlocked meanwhile");
+		is(holders(), "alice $lockid/", "$test: the creation key is still held after that");
+		is(put($a, 'new', $data), '', "$test: the client creates the workspace");
 		is(holders(), "alice $lockid/new",
-			"$test: and exchanges the key for its lock");
-		like(L($b, 'new'), qr/^ERROR 55P03: state lock "\Q$lockid\E\/new" is held by alice/,
-			"$test: which others respect");
-		is(L($b, 'newer'), '', "$test: another client creates another workspace");
-		is(Lc($b), 't', "$test: at the same time");
-		is(P($b, 'newer', $data), '', "$test: with success");
-		is(U($b, $b->{key}), 't', "$test: U of the key releases the workspace");
-		is(holders(), "alice $lockid/new", "$test: its own only");
-		is(U($a, $a->{key}), 't', "$test: and so for the first one");
-		is(holders() . tags(), '0', "$test: nothing is held");
+			"$test: the creation exchanges the key for the lock of the workspace");
+		like(lock_workspace($b, 'new'), qr/^ERROR 55P03: state lock "\Q$lockid\E\/new" is held by alice/,
+			"$test: the lock of the new workspace is refused to another client");
+		is(lock_workspace($b, 'newer'), '', "$test: another client finds no row of another workspace");
+		is(lock_creation($b), 't', "$test: another client gets the creation key at the same time");
+		is(put($b, 'newer', $data), '', "$test: another client creates another workspace");
+		is(unlock($b, $b->{key}), 't', "$test: unlocking the key releases the lock of its workspace");
+		is(holders(), "alice $lockid/new", "$test: unlocking the key releases no lock of another client");
+		is(unlock($a, $a->{key}), 't', "$test: unlocking the key of the first client succeeds, too");
+		is(holders() . tags(), '0', "$test: no lock is held after the creations");
 
-		# workspace delete: L U(key) G U(id) D
+		# workspace delete: lock, unlock the creation key, get, unlock, delete
 		foreach my $workspace ('new', 'newer')
 		{
-			my ($new_id) = split(/\|/, L($a, $workspace));
-			is(U($a, $a->{key}) . U($a, $new_id),
+			my ($new_id) = split(/\|/, lock_workspace($a, $workspace));
+			is(unlock($a, $a->{key}) . unlock($a, $new_id),
 				'tt', "$test: workspace delete unlocks $workspace");
-			is(D($a, $workspace), '', "$test: and deletes it");
+			is(delete_row($a, $workspace), '', "$test: workspace delete deletes $workspace");
 		}
-		is(holders() . tags(), '0', "$test: nothing is held");
+		is(holders() . tags(), '0', "$test: no lock is held after the deletions");
 
 		$_->terminate foreach $a, $b;
 	}
 
-	# The creation keys of two tables have nothing to do with each other.
+	# The creation keys of two tables are independent.
 	my @mode = ('tfstate.mode' => $mode);
 	my $a = client('alice', 'terraform_remote_state', 'states', @mode);
 	my $b = client('bob', 'Infra Prod', 'My "States"', @mode);
 
-	is(Lc($a) . Lc($b), 'tt', "$mode: two tables have a creation key each");
+	is(lock_creation($a) . lock_creation($b), 'tt', "$mode: two clients get the creation keys of two tables");
 	is( holders(),
 		'alice terraform_remote_state.states/, bob "Infra Prod"."My ""States"""/',
-		"$mode: both are held");
-	is(U($a, $a->{key}) . U($b, $b->{key}), 'tt', "$mode: and released");
-	is(holders() . tags(), '0', "$mode: nothing is held");
+		"$mode: both creation keys are held");
+	is(unlock($a, $a->{key}) . unlock($b, $b->{key}), 'tt', "$mode: both creation keys are released");
+	is(holders() . tags(), '0', "$mode: no lock is held after that");
 
-	# In durable mode a connection that comes after a lost one of the same run
-	# releases what that took.
+	# In durable mode a new connection of a run releases the lock of its lost connection.
 	if ($mode eq 'durable')
 	{
 		my @run = (@mode, 'tfstate.run_id' => uuid());
 		my $first = client('dave', 'Infra Prod', 'My "States"', @run);
-		my ($id) = split(/\|/, L($first, 'default'));
+		my ($id) = split(/\|/, lock_workspace($first, 'default'));
 
-		is(U($first, $first->{key}), 't', 'lost connection: U of the key');
+		is(unlock($first, $first->{key}), 't', 'lost connection: unlocking the creation key succeeds');
 		$first->terminate;
 		is( holders(),
 			'dave "Infra Prod"."My ""States"""/default',
-			'lost connection: the lock is held');
+			'lost connection: the lock stays held');
 		my $second = client('dave', 'Infra Prod', 'My "States"', @run);
-		like(U($b, $id), qr/^ERROR 55000: state lock .* is not held by this run but by dave/,
-			'lost connection: another client cannot release it');
-		is(U($second, $id), 't',
-			'lost connection: another connection of the run can');
-		is(holders() . tags(), '0', 'lost connection: nothing is held');
+		like(unlock($b, $id), qr/^ERROR 55000: state lock .* is not held by this run but by dave/,
+			'lost connection: another client cannot release the lock');
+		is(unlock($second, $id), 't',
+			'lost connection: another connection of the run releases the lock');
+		is(holders() . tags(), '0', 'lost connection: no lock is held in the end');
 		$second->terminate;
 	}
 	$_->terminate foreach $a, $b;
 }
 
-# The guard, on the table of another name.
+# The guard, on the table with another name
 sub state
 {
 	my ($serial, $lineage, $more) = @_;
@@ -245,144 +243,144 @@ foreach my $mode ('session', 'durable')
 
 	sql("UPDATE tfstate_attached_table SET guard = 'on' WHERE relid = '$name'::regclass");
 
-	# workspace new, and a state of another lineage in place of the empty one
-	L($a, $workspace);
-	Lc($a);
-	is(P($a, $workspace, state(1, 'empty', '"outputs":{},"resources":[]')),
-		'', "$test: P creates the workspace");
-	is($newest->(), 'write|1|alice|alice|t', "$test: under its lock");
-	is(U($a, $a->{key}), 't', "$test: U");
-	my ($id) = split(/\|/, L($a, $workspace));
-	U($a, $a->{key});
-	is(P($a, $workspace, state(1, $lineage)), '', "$test: P replaces the empty state");
-	my $state = G($a, $workspace);
+	# workspace new, then a state of another lineage over the empty one
+	lock_workspace($a, $workspace);
+	lock_creation($a);
+	is(put($a, $workspace, state(1, 'empty', '"outputs":{},"resources":[]')),
+		'', "$test: put creates the workspace");
+	is($newest->(), 'write|1|alice|alice|t', "$test: the version was written under the lock of the client");
+	is(unlock($a, $a->{key}), 't', "$test: unlocking the creation key succeeds");
+	my ($id) = split(/\|/, lock_workspace($a, $workspace));
+	unlock($a, $a->{key});
+	is(put($a, $workspace, state(1, $lineage)), '', "$test: put replaces the empty state");
+	my $state = get($a, $workspace);
 
-	# beside the holder, with the shim and without
+	# other clients beside the holder, with the shim and without
 	foreach my $other ($b, $stock)
 	{
-		like(P($other, $workspace, state(2, $lineage)), $held, "$test: P without the lock");
-		like(D($other, $workspace), $held, "$test: D without the lock");
-		is(G($a, $workspace), $state, "$test: neither has any effect");
+		like(put($other, $workspace, state(2, $lineage)), $held, "$test: put without the lock is refused");
+		like(delete_row($other, $workspace), $held, "$test: delete without the lock is refused");
+		is(get($a, $workspace), $state, "$test: the refused put and delete change nothing");
 	}
 
-	# with the lock, but nonsense
-	like(P($a, $workspace, state(1, $lineage, '"resources":[]')),
+	# with the lock, but with states that do not fit
+	like(put($a, $workspace, state(1, $lineage, '"resources":[]')),
 		qr/^ERROR 55000: $refused: the new one has serial 1, but serial 1 was written by alice at /,
-		"$test: P of the same serial");
-	like(P($a, $workspace, state(2, 'other')),
+		"$test: put with the same serial is refused");
+	like(put($a, $workspace, state(2, 'other')),
 		qr/^ERROR 55000: $refused: it belongs to another project: the new state has lineage "other", but the workspace has lineage "$lineage"/,
-		"$test: P of another lineage");
-	like(P($a, $workspace, 'no state'),
+		"$test: put with another lineage is refused");
+	like(put($a, $workspace, 'no state'),
 		qr/^ERROR 22032: $refused: the new one is not a JSON object/,
-		"$test: P of what is no state");
-	is(G($a, $workspace), $state, "$test: none has any effect");
-	is(P($a, $workspace, $state), '', "$test: P of what is there");
-	is($newest->(), 'write|1|alice|alice|t', "$test: leaves no version");
+		"$test: put of a text that is no state is refused");
+	is(get($a, $workspace), $state, "$test: the refused puts change nothing");
+	is(put($a, $workspace, $state), '', "$test: put of the same state succeeds");
+	is($newest->(), 'write|1|alice|alice|t', "$test: put of the same state leaves no version");
 
-	# a state that is encrypted, and a large one
+	# an encrypted state, and a large one
 	my $secret = '"meta":{"key":"a"},"encryption_version":"v0","encrypted_data":"'
 	  . ('0123456789abcdef' x 64) . '"';
-	is(P($a, $workspace, state(2, $lineage, $secret)), '', "$test: P of an encrypted state");
-	is($newest->(), 'write|2|alice|alice|t', "$test: leaves a version");
-	like(P($a, $workspace, state(2, $lineage, "$secret,\"more\":1")),
+	is(put($a, $workspace, state(2, $lineage, $secret)), '', "$test: put of an encrypted state succeeds");
+	is($newest->(), 'write|2|alice|alice|t', "$test: put of an encrypted state leaves a version");
+	like(put($a, $workspace, state(2, $lineage, "$secret,\"more\":1")),
 		qr/^ERROR 55000: $refused: the new one has serial 2, but serial 2 was/,
-		"$test: P of another one of the same serial");
-	like(P($a, $workspace, state(3, 'other', $secret)),
+		"$test: put of another encrypted state with the same serial is refused");
+	like(put($a, $workspace, state(3, 'other', $secret)),
 		qr/^ERROR 55000: $refused: it belongs to another project: the new state has lineage "other"/,
-		"$test: P of another one of another lineage");
+		"$test: put of an encrypted state with another lineage is refused");
 	my $large = state(3, $lineage, '"outputs":{"x":{"value":"' . ('large ' x 200_000) . '"}}');
-	is(P($a, $workspace, $large), '', "$test: P of a large state");
+	is(put($a, $workspace, $large), '', "$test: put of a large state succeeds");
 	is(sql(qq(SELECT tfstate_version('$lockid', max(number)) FROM tfstate_versions('$lockid'))),
-		$large, "$test: its version gives it back");
+		$large, "$test: the version of the large state has its text");
 
-	# without any lock
-	is(U($a, $id), 't', "$test: U");
-	like(P($b, $workspace, state(4, $lineage)),
+	# without a lock
+	is(unlock($a, $id), 't', "$test: the holder releases its lock");
+	like(put($b, $workspace, state(4, $lineage)),
 		qr/^ERROR 55000: $refused: this session was refused that before, and does not hold the lock/,
-		"$test: who was refused before needs the lock now");
-	is(P($a, $workspace, state(4, $lineage)), '', "$test: who was not may do without");
-	is($newest->(), 'write|4|alice||f', "$test: and the version tells");
-	L($b, $workspace);
-	U($b, $b->{key});
-	is(P($b, $workspace, state(5, $lineage)), '', "$test: with the lock he may write");
-	is($newest->(), 'write|5|bob|bob|t', "$test: as the version tells");
-	U($b, $id);
+		"$test: a session that was refused before needs the lock now");
+	is(put($a, $workspace, state(4, $lineage)), '', "$test: a session that was not refused may write without the lock");
+	is($newest->(), 'write|4|alice||f', "$test: its version shows that it had no lock");
+	lock_workspace($b, $workspace);
+	unlock($b, $b->{key});
+	is(put($b, $workspace, state(5, $lineage)), '', "$test: with the lock, the session that was refused may write");
+	is($newest->(), 'write|5|bob|bob|t', "$test: its version shows that it had the lock");
+	unlock($b, $id);
 	is($stock->extended(
-			'SELECT pg_try_advisory_lock($1)', $id), 't', "$test: without the shim, L");
-	like(P($stock, $workspace, state(6, $lineage)),
+			'SELECT pg_try_advisory_lock($1)', $id), 't', "$test: without the shim, the client gets the built-in lock");
+	like(put($stock, $workspace, state(6, $lineage)),
 		qr/^ERROR 55000: $refused: this session was refused that before, and does not hold the lock/,
-		"$test: without the shim, who was refused before stays out");
-	U($stock, $id);
+		"$test: without the shim, a session that was refused before stays out");
+	unlock($stock, $id);
 	my $other_stock = client('other stock', @table, search_path => 'public');
 	is($other_stock->extended(
-			'SELECT pg_try_advisory_lock($1)', $id), 't', "$test: without the shim, L of another one");
-	is(P($other_stock, $workspace, state(6, $lineage)), '', "$test: without the shim, P of that");
+			'SELECT pg_try_advisory_lock($1)', $id), 't', "$test: without the shim, another session gets the built-in lock");
+	is(put($other_stock, $workspace, state(6, $lineage)), '', "$test: without the shim, that session may write");
 	$other_stock->terminate;
 
-	# The connection is lost, and another client has the lock, or has written: each
-	# attempt has a higher serial.
-	L($a, $workspace);
-	U($a, $a->{key});
+	# The connection is lost, and another client has the lock, or has written.  Each attempt has
+	# a higher serial.
+	lock_workspace($a, $workspace);
+	unlock($a, $a->{key});
 	$a->terminate;
 	sql("SELECT tfstate_force_unlock('$lockid')") if $mode eq 'durable';
 	$a = client('alice', @table, @mode);
-	L($b, $workspace);
-	U($b, $b->{key});
-	like(P($a, $workspace, state(7, $lineage)),
+	lock_workspace($b, $workspace);
+	unlock($b, $b->{key});
+	like(put($a, $workspace, state(7, $lineage)),
 		qr/^ERROR 55006: $refused: its lock is held by bob: apply since/,
-		"$test: lost connection, P while another one has the lock");
-	is(P($b, $workspace, state(7, $lineage)), '', "$test: lost connection, P of that");
-	is(U($b, $id), 't', "$test: lost connection, U of that");
-	like(P($a, $workspace, state(8, $lineage)),
+		"$test: lost connection: put is refused while another client has the lock");
+	is(put($b, $workspace, state(7, $lineage)), '', "$test: lost connection: the other client writes");
+	is(unlock($b, $id), 't', "$test: lost connection: the other client unlocks");
+	like(put($a, $workspace, state(8, $lineage)),
 		qr/^ERROR 55000: $refused: this session was refused that before/,
-		"$test: lost connection, P after that");
-	is(U($a, $id), 'f', "$test: lost connection, U");
-	is($newest->(), 'write|7|bob|bob|t', "$test: lost connection: nothing was overwritten");
+		"$test: lost connection: put is refused after that, too");
+	is(unlock($a, $id), 'f', "$test: lost connection: there is no lock to release");
+	is($newest->(), 'write|7|bob|bob|t', "$test: lost connection: the state of the other client is still there");
 
-	# workspace delete, while another client gets in between U and D
-	L($a, $workspace);
-	U($a, $a->{key});
-	is(U($a, $id), 't', "$test: workspace delete unlocks");
-	L($b, $workspace);
-	U($b, $b->{key});
-	like(D($a, $workspace), qr/^ERROR 55006: $refused: its lock is held by bob/,
-		"$test: D while another one has the lock");
-	is(P($b, $workspace, state(8, $lineage)), '', "$test: which writes");
-	U($b, $id);
-	like(D($a, $workspace),
+	# workspace delete, with another client between unlock and delete
+	lock_workspace($a, $workspace);
+	unlock($a, $a->{key});
+	is(unlock($a, $id), 't', "$test: workspace delete unlocks");
+	lock_workspace($b, $workspace);
+	unlock($b, $b->{key});
+	like(delete_row($a, $workspace), qr/^ERROR 55006: $refused: its lock is held by bob/,
+		"$test: delete is refused while another client has the lock");
+	is(put($b, $workspace, state(8, $lineage)), '', "$test: the other client writes");
+	unlock($b, $id);
+	like(delete_row($a, $workspace),
 		qr/^ERROR 55000: cannot delete workspace "\Q$lockid\E": its state was written by bob at/,
-		"$test: D after that");
+		"$test: delete is refused after the other client has written");
 
-	# who writes has the lock
+	# a table whose guard requires the lock
 	sql("UPDATE tfstate_attached_table SET guard = 'require' WHERE relid = '$name'::regclass");
-	like(P($a, $workspace, state(9, $lineage)),
+	like(put($a, $workspace, state(9, $lineage)),
 		qr/^ERROR 55000: $refused: this session does not hold its lock, or has lost it/,
-		"$test, require: P without the lock");
-	L($a, $workspace);
-	U($a, $a->{key});
-	is(P($a, $workspace, state(9, $lineage)), '', "$test, require: P with the lock");
-	is(U($a, $id), 't', "$test, require: U");
-	is(L($a, "new-$mode") . Lc($a), 't', "$test, require: Lc");
-	is(P($a, "new-$mode", state(1, 'new')), '', "$test, require: P creates a workspace");
-	is(U($a, $a->{key}), 't', "$test, require: U");
-	my ($new_id) = split(/\|/, L($a, "new-$mode"));
-	is(U($a, $a->{key}) . U($a, $new_id), 'tt', "$test, require: workspace delete unlocks");
-	is(D($a, "new-$mode"), '', "$test, require: D");
+		"$test, require: put without the lock is refused");
+	lock_workspace($a, $workspace);
+	unlock($a, $a->{key});
+	is(put($a, $workspace, state(9, $lineage)), '', "$test, require: put with the lock succeeds");
+	is(unlock($a, $id), 't', "$test, require: unlock succeeds");
+	is(lock_workspace($a, "new-$mode") . lock_creation($a), 't', "$test, require: the client gets the creation key");
+	is(put($a, "new-$mode", state(1, 'new')), '', "$test, require: put creates a workspace");
+	is(unlock($a, $a->{key}), 't', "$test, require: unlocking the creation key succeeds");
+	my ($new_id) = split(/\|/, lock_workspace($a, "new-$mode"));
+	is(unlock($a, $a->{key}) . unlock($a, $new_id), 'tt', "$test, require: workspace delete unlocks");
+	is(delete_row($a, "new-$mode"), '', "$test, require: delete after the unlock succeeds");
 	sql("UPDATE tfstate_attached_table SET guard = 'on' WHERE relid = '$name'::regclass");
 
-	L($a, $workspace);
-	U($a, $a->{key});
-	U($a, $id);
-	is(D($a, $workspace), '', "$test: D");
-	is($newest->(), 'delete|9|alice||f', "$test: leaves a version, too");
-	is(G($a, $workspace), '', "$test: and deletes the workspace");
-	is(holders() . tags(), '0', "$test: nothing is held");
+	lock_workspace($a, $workspace);
+	unlock($a, $a->{key});
+	unlock($a, $id);
+	is(delete_row($a, $workspace), '', "$test: delete after the unlock succeeds");
+	is($newest->(), 'delete|9|alice||f', "$test: delete leaves a version");
+	is(get($a, $workspace), '', "$test: delete removes the row");
+	is(holders() . tags(), '0', "$test: no lock is held in the end");
 	$_->terminate foreach $a, $b, $stock;
 }
 is(sql(q(SELECT count(*) FROM tfstate_verify('*', true))),
 	0, 'guard: all versions are intact, and the newest are what is in the tables');
 
-# A key that is no workspace's and no creation key is the built-in's.
+# A key that belongs to no workspace and is no creation key goes to the built-in functions.
 {
 	my $a = client('alice', 'terraform_remote_state', 'states');
 	my $b = client('bob', 'terraform_remote_state', 'states');
@@ -392,26 +390,26 @@ is(sql(q(SELECT count(*) FROM tfstate_verify('*', true))),
 		my $lock = 'SELECT pg_try_advisory_lock($1)';
 		is( join(' ',
 				$a->extended($lock, $key), $b->extended($lock, $key),
-				$a->extended($lock, $key), U($a, $key),
-				$b->extended($lock, $key), U($a, $key),
-				$b->extended($lock, $key), U($b, $key),
-				U($b, $key)),
+				$a->extended($lock, $key), unlock($a, $key),
+				$b->extended($lock, $key), unlock($a, $key),
+				$b->extended($lock, $key), unlock($b, $key),
+				unlock($b, $key)),
 			't f t t f t t t f',
 			"key $key is locked as by the built-in functions");
-		is(holders(), '', "key $key is nothing to tfstate");
+		is(holders(), '', "key $key is no lock of tfstate");
 	}
 	$_->terminate foreach $a, $b;
 }
 
 done_testing();
 
-# As much of a client as is needed, for the protocol as lib/pq speaks it.
+# A minimal client of the protocol, as lib/pq speaks it
 package Wire;
 
 use IO::Socket::INET;
 use Test::More;
 
-# Connects, with settings as lib/pq sends them: in the start-up packet.
+# Connects, with settings in the start-up packet, as lib/pq sends them.
 sub connect
 {
 	my ($class, $port, $user, %settings) = @_;
@@ -431,7 +429,7 @@ sub connect
 	return $self;
 }
 
-# Puts a message into the buffer; the start-up packet has no type.
+# Adds a message to the buffer; the start-up packet has no type.
 sub write
 {
 	my ($self, $body, $type) = @_;
@@ -463,8 +461,8 @@ sub read
 	return $bytes;
 }
 
-# Sends the messages and reads up to ReadyForQuery.  Returns the rows as psql -At
-# prints them, or the first error.
+# Sends the buffer and reads up to ReadyForQuery.  Returns the rows as psql -At prints them,
+# or the first error.
 sub answer
 {
 	my ($self) = @_;
@@ -492,7 +490,7 @@ sub answer
 	return $error || join("\n", @rows);
 }
 
-# A statement with parameters: Parse, Describe, Sync; then Bind, Execute, Sync.
+# Runs a statement with parameters: Parse, Describe, Sync; then Bind, Execute, Sync.
 sub extended
 {
 	my ($self, $sql, @parameters) = @_;

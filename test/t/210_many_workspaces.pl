@@ -1,5 +1,5 @@
-# Tables with more workspaces than the server's lock table has room for, at default
-# settings: attached, verified, pruned.
+# Tables with more workspaces than the server's lock table has room for, at the default
+# settings, are attached, verified and pruned.
 
 use strict;
 use warnings;
@@ -23,15 +23,15 @@ INSERT INTO tf.states SELECT i, 'w' || i, format('{"version": 4, "serial": 1, "l
 ANALYZE;
 END
 
-# One statement each, beside which the server goes on.
+# Each is one statement, and the server keeps working.
 $node->safe_psql('postgres', q(SELECT tfstate_attach('tf')));
 is($node->safe_psql('postgres', q(SELECT count(*), count(DISTINCT workspace), min(number), max(number) FROM tfstate_versions)),
 	($count + 1) . '|' . ($count + 1) . '|1|1', 'each state is recorded once');
 $node->safe_psql('postgres', q(SELECT tfstate_attach('tf')));
-is($node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_versions'), $count + 1, 'and not again');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_verify()'), 0, 'all are verified');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_versions'), $count + 1, 'a second attach records no state again');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_verify()'), 0, 'all versions are verified');
 
-# Half of the workspaces have two versions that nobody asks to keep.
+# Half of the workspaces have two versions that are not to be kept.
 $node->safe_psql('postgres', <<'END');
 INSERT INTO tfstate_stored_version
 SELECT v.lockid, n, v.operation, v.serial, v.lineage, v.terraform_version, v.resources, v.size, v.sha256, v.md5, v.created, v.who, v.role,
@@ -40,14 +40,14 @@ SELECT v.lockid, n, v.operation, v.serial, v.lineage, v.terraform_version, v.res
 ANALYZE;
 END
 my ($status, undef, $error) = $node->psql('postgres', q(SELECT tfstate_prune('*', 2)));
-is($status, 3, 'one transaction does not prune them all');
-like($error, qr/ERROR: +too many workspaces to prune.*CALL tfstate_prune_in_batches\(\)/s, 'and says what does');
-is($node->safe_psql('postgres', q(SELECT tfstate_prune('*', 4))), 0, 'where nothing is to be done, it does that for all');
-is($node->safe_psql('postgres', q(CALL tfstate_prune_in_batches('*', 2))), $count, 'batches do');
+is($status, 3, 'tfstate_prune() refuses to prune them all in one transaction');
+like($error, qr/ERROR: +too many workspaces to prune.*CALL tfstate_prune_in_batches\(\)/s, 'the error names tfstate_prune_in_batches()');
+is($node->safe_psql('postgres', q(SELECT tfstate_prune('*', 4))), 0, 'tfstate_prune() of all workspaces succeeds if no version is to be removed');
+is($node->safe_psql('postgres', q(CALL tfstate_prune_in_batches('*', 2))), $count, 'tfstate_prune_in_batches() prunes them all');
 is($node->safe_psql('postgres', 'SELECT max(number), count(*) FROM tfstate_versions'), '4|' . ($count * 3 / 2 + 1),
-	'what is to be kept stays');
-is($node->safe_psql('postgres', q(CALL tfstate_prune_in_batches('*', 2))), 0, 'and once is enough');
-is($node->safe_psql('postgres', q(SELECT count(*) FROM tfstate_verify(versions => true))), 0, 'what stays is intact');
+	'the versions that are to be kept stay');
+is($node->safe_psql('postgres', q(CALL tfstate_prune_in_batches('*', 2))), 0, 'a second tfstate_prune_in_batches() removes nothing');
+is($node->safe_psql('postgres', q(SELECT count(*) FROM tfstate_verify(versions => true))), 0, 'the remaining versions are intact');
 
 $node->stop;
 done_testing();

@@ -1,6 +1,6 @@
-# States of a size as in real life, and beyond: what many small changes take in
-# storage, and that one of 100 MB goes through all that is done with states, with a
-# bound on the memory that this takes.
+# States of a realistic size, and beyond: how much storage many small changes take, and that
+# a state of 100 MB passes through everything that is done with states, within a bound on
+# memory.
 #
 # TFSTATE_CHANGES sets the number of small changes, TFSTATE_MEGABYTES the size of the
 # big state.
@@ -29,8 +29,8 @@ shared_buffers = 16MB
 max_wal_size = 4GB
 END
 
-# text_of(megabytes, serial, variant) is a state with resources of about 430 bytes,
-# none like another.  The variants differ in one of them.
+# text_of(megabytes, serial, variant) makes a state with resources of about 430 bytes, all
+# different.  The variants differ in one resource.
 my $text_of = <<'END';
 CREATE FUNCTION text_of(megabytes integer, serial integer, variant text) RETURNS text
 LANGUAGE sql STABLE
@@ -91,14 +91,14 @@ is($versions, $changes + 1, "$changes changes of a state of 5 MB leave a version
 cmp_ok(
 	$total, '<',
 	(2 + $changes / 125) * 1e6,
-	sprintf('which take %.1f MB with their table and index', $total / 1e6));
-is($chain, int(min($changes, $max_chain_bytes / $size)), 'a chain has 1 GB of text at most');
-is($full, 1 + int($changes / ($chain + 1)), 'then a full copy follows');
-is(sql_in('changes', "SELECT * FROM tfstate_verify('*', true)"), '', 'all of them verify');
+	sprintf('the versions take %.1f MB with their table and index', $total / 1e6));
+is($chain, int(min($changes, $max_chain_bytes / $size)), 'a chain has at most 1 GB of text');
+is($full, 1 + int($changes / ($chain + 1)), 'a full copy follows each chain');
+is(sql_in('changes', "SELECT * FROM tfstate_verify('*', true)"), '', 'all versions verify');
 is( sql_in('changes', "SELECT number FROM digests
 		  WHERE sha256 <> sha256(convert_to(tfstate_version('tf.states/prod', number), 'UTF8'))"),
 	'',
-	'and come back as they were');
+	'the versions have the texts that were written');
 
 # A big state
 
@@ -112,8 +112,8 @@ sql_in('postgres',
 my $bytes = sql_in('postgres', 'SELECT octet_length(text) FROM texts WHERE n = 1');
 note("the big state has $bytes bytes");
 
-# Runs SQL in a session of its own and compares the result and, as a multiple of the
-# state's size, the most memory that the process had.  An idle one has 15 MB.
+# Runs SQL in a session of its own and tests the result, and the peak memory of the process
+# as a multiple of the size of the state.  An idle process has 15 MB.
 sub check
 {
 	my ($what, $expected, $bound, $sql) = @_;

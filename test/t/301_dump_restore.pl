@@ -1,6 +1,5 @@
-# A dump of a database with the extension restores into an equal one: locks,
-# history, grants, attached tables, states, versions and the fences, which go on
-# growing.
+# A dump of a database with the extension restores into an equal one: locks, history, grants,
+# attached tables, states, versions and the fences, which keep growing.
 
 use strict;
 use warnings;
@@ -21,8 +20,8 @@ sub sql_in
 	return $node->safe_psql($db, $sql);
 }
 
-# Dump a database as a role and restore it as the superuser into a new one, without
-# any error.  With -Fc or -Fd among the options, by pg_restore in parallel.
+# Dumps a database as a role and restores it as the superuser into a new one, without any
+# error; with -Fc or -Fd among the options, by pg_restore in parallel.
 sub dump_and_restore
 {
 	my ($from, $role, $to, @options) = @_;
@@ -43,12 +42,12 @@ sub dump_into
 		grep(/^-F/, @options)
 		? [ 'pg_restore', '-e', '-j', '2', '-d', $to, $file ]
 		: [ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $to, '-f', $file ],
-		"$to: restores cleanly");
+		"$to: the dump restores without errors");
 	return;
 }
 
-# Everything that has to come through.  The OIDs in regclass and regrole
-# columns are shown by name.
+# Everything that has to be restored.  The OIDs in regclass and regrole columns are shown by
+# name.
 my %contents = (
 	holders =>
 	  'SELECT lockid, who, operation, mode, id, fence, created, expires_at, role, application_name, pid, info FROM %1$s.tfstate_holders ORDER BY 1',
@@ -79,8 +78,8 @@ sub check_contents
 
 	foreach my $name (sort keys %before)
 	{
-		isnt($before{$name}, '', "$db: there are $name");
-		is(sql_in($db, sprintf($contents{$name}, $schema)), $before{$name}, "$db: $name come through");
+		isnt($before{$name}, '', "$db: the dumped database has $name");
+		is(sql_in($db, sprintf($contents{$name}, $schema)), $before{$name}, "$db: $name are restored");
 	}
 	return;
 }
@@ -93,8 +92,8 @@ sub check_equal
 	return;
 }
 
-# Locks work on in the restored database: what was held is held, what was not is
-# free, and each fence is larger than all of before.
+# Locks work in the restored database: what was held is held, what was not is free, and each
+# fence is larger than all before.
 sub check_works
 {
 	my ($db, $schema, $fence) = @_;
@@ -110,7 +109,7 @@ sub check_works
 			"SELECT locked, fence > $fence FROM tfstate_try_lock('prod/session', '{}', 'session')"
 		),
 		't|t',
-		"$db: the session lock is to be had, with a larger fence");
+		"$db: the session lock can be taken, with a larger fence");
 	is( $session->query_safe(
 			"SELECT tfstate_unlock('prod/durable', 'durable-id') ->> 'Operation'"
 		),
@@ -119,7 +118,7 @@ sub check_works
 	is( $session->query_safe(
 			"SELECT locked, fence > $fence FROM tfstate_try_lock('prod/durable')"),
 		't|t',
-		"$db: and to be had again, with a larger fence");
+		"$db: the durable lock can be taken again, with a larger fence");
 	is( $session->query_safe(
 			"SELECT extract(epoch FROM tfstate_renew('prod/lease', 'lease-id') - now()) > 3500"
 		),
@@ -129,31 +128,31 @@ sub check_works
 	# The workspace of the attached table, through the shim
 	my $id = $session->query_safe("SELECT id FROM tf.states WHERE name = 'default'");
 	is($session->query_safe("SELECT tfstate_pg.pg_try_advisory_lock($id)"),
-		't', "$db: Terraform's lock of a workspace is to be had");
+		't', "$db: Terraform can lock a workspace");
 	is( $session->query_safe(
 			"SELECT lockid FROM tfstate_holders('tf.*') WHERE session_alive"),
 		'tf.states/default',
-		"$db: and is one on the workspace's lockid");
+		"$db: the lock is on the lockid of the workspace");
 	$session->query_safe("SELECT tfstate_pg.pg_advisory_unlock($id)");
 
-	# The versions: all is as it was recorded, and the next one follows.
+	# Versions are as they were recorded, and the next one follows.
 	is($session->query_safe("SELECT count(*) FROM tfstate_verify('tf.states/*', true)"),
 		'0', "$db: the states and their versions verify");
 	is($session->query_safe("SELECT tfstate_rollback('tf.states/prod', 1)"),
-		'3', "$db: and one can be gone back to");
+		'3', "$db: a version can be rolled back to");
 	is( $session->query_safe(
 			"SELECT chain FROM tfstate_stored_version WHERE lockid = 'tf.states/prod' ORDER BY number"
 		),
 		"0\n1\n2",
-		"$db: which makes a delta to the last one");
+		"$db: the rollback stores a delta to the last version");
 
-	# What the attached tables ask for
+	# The guard of attached tables
 	$session->query(q(UPDATE "A schema"."a table" SET data = data || ' '));
 	is($session->sqlstate, '55000', "$db: a table is guarded as it was");
 	is( $session->query_safe(
 			q(SELECT DISTINCT role FROM tfstate_check() WHERE problem ~ 'search_path')),
 		$db =~ /_created$/ ? '' : 'dump_locker',
-		"$db: tfstate_check() tells whether the settings of a role came along");
+		"$db: tfstate_check() reports whether the settings of a role are missing");
 
 	# The grant
 	my $user = session($node, dbname => $db, user => 'dump_locker');
@@ -162,7 +161,7 @@ sub check_works
 		't', "$db: a role with a grant may lock");
 	$user->query("SELECT tfstate_unlock('team/a')");
 	$user->query("SELECT tfstate_try_lock('prod/new')");
-	is($user->sqlstate, '42501', "$db: and only what it was granted");
+	is($user->sqlstate, '42501', "$db: a role with a grant may lock only what it was granted");
 	$_->quit foreach $session, $user;
 	return;
 }
@@ -171,12 +170,12 @@ sql_in('postgres', 'CREATE ROLE dump_locker LOGIN');
 sql_in('postgres', 'CREATE ROLE dump_reader LOGIN');
 sql_in('postgres', 'GRANT pg_read_all_data TO dump_reader');
 
-# A state that is long enough for deltas to pay
+# A state long enough to be stored as deltas
 my $state =
   q((SELECT format('{"serial":1,"lineage":"a","outputs":{"a":{"value":"%s"}}}', string_agg(md5(n::text), '')) FROM generate_series(1, 100) n));
 
-# The extension in schema public, in a schema of its own that was there before,
-# and in one whose name needs quotes
+# The extension in schema public, in a schema of its own that existed before, and in one
+# whose name needs quotes
 foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The Locks"' ])
 {
 	my ($db, $schema) = @$case;
@@ -214,7 +213,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	my $fence = $holder->query_safe(
 		"SELECT fence FROM tfstate_lock('prod/session', '{}', 'session')");
 
-	# Of a session lock nothing is dumped.
+	# A session lock is not dumped.
 	my $shown = sql_in($db, "SELECT count(*) FROM $schema.tfstate_holders WHERE mode = 'session'");
 	is($shown, 1, "$db: a session lock is held while the database is dumped");
 	dump_and_restore($db, 'dump_reader', "${db}_by_reader");
@@ -239,15 +238,15 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 		dump_and_restore($db, $superuser, "${db}_directory", '-Fd', '-j', '2');
 		check_equal($db, "${db}_directory", $schema);
 
-		# The data alone fire the triggers of the tables, unless those are disabled.
+		# A restore of the data alone fires the triggers of the tables, unless they are disabled.
 		dump_and_restore($db, $superuser, "${db}_parts", '--schema-only');
 		dump_into($db, $superuser, "${db}_parts", '--data-only', '--disable-triggers');
 
-		# which leaves them enabled in another way than they were
+		# that leaves them enabled in another way than they were
 		my $remedy = sql_in("${db}_parts",
 			"SELECT remedy FROM $schema.tfstate_check() WHERE remedy ~ 'ENABLE ALWAYS TRIGGER'");
 		like($remedy, qr/^ALTER TABLE .*tfstate_durable_lock ENABLE ALWAYS TRIGGER \w+$/,
-			"${db}_parts: check tells how to enable the trigger of the locks again");
+			"${db}_parts: tfstate_check() tells how to enable the trigger of the locks again");
 		sql_in("${db}_parts", $remedy);
 		check_equal($db, "${db}_parts", $schema);
 		check_works("${db}_parts", $schema, $fence);
@@ -255,7 +254,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	$holder->quit;
 }
 
-# With the database itself, the settings that attaching gives to roles come along.
+# With the database itself, the settings that tfstate_attach() gave to roles are dumped.
 {
 	my %before = contents_of('plain', 'public');
 	my $fence = sql_in('plain', 'SELECT last_value FROM tfstate_fence');
@@ -263,17 +262,17 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 
 	sql_in('postgres', 'ALTER DATABASE plain RENAME TO plain_created');
 	$node->command_ok([ 'pg_dump', '-C', '-f', $file, 'plain_created' ],
-		'dump of a database with its settings');
+		'a database is dumped with its settings');
 	sql_in('postgres', 'DROP DATABASE plain_created');
 	$node->command_ok(
 		[ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'postgres', '-f', $file ],
-		'restores cleanly');
+		'the database with its settings restores without errors');
 	check_contents('plain_created', 'public', %before);
 	check_works('plain_created', 'public', $fence);
 }
 
-# A role is dumped by its name of now.  One that is missing where that is restored is
-# nobody there: its locks and grants are shown, and give nobody a right, also not a role
+# A role is dumped by its current name.  A role that is missing at the restore is nobody
+# there: its locks and grants are shown, and give no right to anybody, not even to a role
 # that gets the name later.
 {
 	my $file = "$dir/role.sql";
@@ -290,15 +289,15 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	}
 	sql_in('own', "SELECT locks.tfstate_grant('dump_locker', 'left/*')");
 	sql_in('postgres', 'ALTER ROLE dump_old RENAME TO dump_new');
-	$node->command_ok([ 'pg_dump', '-f', $file, 'own' ], 'dump with roles that leave');
+	$node->command_ok([ 'pg_dump', '-f', $file, 'own' ], 'a database is dumped with roles that will be missing');
 	sql_in('own', 'SELECT locks.tfstate_detach(\'tf\')');
 	sql_in('own', "DROP OWNED BY $_"), sql_in('postgres', "DROP ROLE $_")
 	  foreach 'dump_leaver', 'dump_leaver2';
 	sql_in('postgres', 'CREATE DATABASE roleless');
-	# their rights on the tables of states are refused, and nothing else
+	# the grants on the tables of states fail, and nothing else
 	my (undef, undef, $stderr) = $node->psql('roleless', slurp_file($file), on_error_stop => 0);
 	my @errors = grep { !/role "dump_leaver2?" does not exist/ } $stderr =~ /ERROR: .*/g;
-	is("@errors", '', 'without the roles, all but their rights on tables restores');
+	is("@errors", '', 'without the roles, everything but their grants on tables restores');
 	sql_in('postgres', "CREATE ROLE $_ LOGIN") foreach 'dump_leaver', 'dump_old';
 	is( sql_in('roleless', "SELECT string_agg(role, ' ' ORDER BY role) FROM locks.tfstate_grants WHERE pattern = 'left/*'"),
 		'dump_leaver dump_leaver2 dump_locker dump_new',
@@ -307,19 +306,19 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 			"SELECT string_agg(lockid || ' ' || role, ', ' ORDER BY lockid) FROM locks.tfstate_holders('left/*')"
 		),
 		'left/dump_leaver dump_leaver, left/dump_leaver2 dump_leaver2, left/dump_old dump_new',
-		'missing roles: and their locks');
+		'missing roles: their locks are shown');
 	is( sql_in('roleless',
 			"SELECT string_agg(role, ' ' ORDER BY fence) FROM locks.tfstate_history('left/past')"),
-		'dump_leaver dump_leaver2 dump_new', 'missing roles: and what they did');
+		'dump_leaver dump_leaver2 dump_new', 'missing roles: the history shows what they did');
 	is( sql_in('roleless',
 			"SELECT string_agg(role::text || ' ' || role_name, ', ' ORDER BY role_name) FROM locks.tfstate_attached_role WHERE role_name <> 'dump_locker'"
 		),
 		'none dump_leaver, none dump_leaver2, dump_new dump_old',
-		'missing roles: and what tables they were to use');
+		'missing roles: the tables to which they were attached are shown');
 	is(sql_in('roleless', "SELECT lockid FROM locks.tfstate_holders WHERE lockid !~ '^left' ORDER BY 1"),
-		$before, 'all other locks are held');
+		$before, 'missing roles: all other locks are held');
 	is( sql_in('roleless', "SELECT * FROM locks.tfstate_verify('tf.states/*', true)"),
-		'', 'and the states are there with their versions');
+		'', 'missing roles: the states and their versions are restored');
 
 	foreach my $role ('dump_leaver', 'dump_old')
 	{
@@ -333,23 +332,23 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	}
 	my $user = session($node, dbname => 'roleless', user => 'dump_new');
 	is($user->query("SELECT locks.tfstate_unlock('left/dump_old', 'dump_old') ->> 'ID'"),
-		'dump_old', 'the renamed role has its lock');
+		'dump_old', 'the renamed role still has its lock');
 	$user->quit;
 	is( sql_in('roleless', "SELECT locks.tfstate_force_unlock('left/dump_leaver') ->> 'ID'"),
-		'dump_leaver', 'the lock of nobody is to be forced');
+		'dump_leaver', 'the lock of a missing role can be released by force');
 	sql_in('roleless', "SELECT locks.tfstate_revoke('dump_leaver2', 'left/*')");
 	is( sql_in('roleless', "SELECT count(*) FROM locks.tfstate_grants WHERE role = 'dump_leaver2' AND pattern = 'left/*'"),
-		'0', 'and the grant of nobody to be revoked');
+		'0', 'the grant of a missing role can be revoked');
 }
 
-# The table of an attached schema alone: its triggers belong to it, and restore
-# where the extension is, attached or not.
+# A dump of a schema with an attached table: the triggers belong to the table, and restore
+# where the extension is installed, attached or not.
 {
 	my $file = "$dir/table.sql";
 
 	$node->command_ok(
 		[ 'pg_dump', '-f', $file, '-n', 'tf', 'plain_again' ],
-		'dump of a schema with an attached table');
+		'a schema with an attached table is dumped');
 	sql_in('postgres', 'CREATE DATABASE table_only');
 	sql_in('table_only', 'CREATE EXTENSION tfstate');
 	sql_in('table_only', 'CREATE SEQUENCE public.global_states_id_seq');
@@ -358,24 +357,24 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 			'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'table_only',
 			'-f', $file
 		],
-		'restores cleanly');
+		'a schema with an attached table restores without errors');
 	is(sql_in('table_only', "SELECT count(*) FROM tf.states"),
-		2, 'with its workspaces');
+		2, 'the restored table has its workspaces');
 
-	# The triggers came along, and must not be in the way of attaching it.
+	# The restored triggers must not prevent attaching the table.
 	my $session = session($node, dbname => 'table_only');
 	my $insert =
 	  q(INSERT INTO tf.states (id, name, data) VALUES (100, 'new', '{"serial":1,"lineage":"a"}'));
 	$session->query($insert);
-	is($session->sqlstate, '55000', 'but nothing is written unguarded');
+	is($session->sqlstate, '55000', 'the restored table cannot be written unguarded');
 	$session->query("SELECT tfstate_attach('tf', 'states', guard => 'on')");
-	is($session->{err}, '', 'until it is attached');
+	is($session->{err}, '', 'the restored table is not attached');
 	is($session->query_safe('SELECT relid FROM tfstate_attached_table'),
-		'tf.states', 'and then is');
+		'tf.states', 'the restored table can be attached');
 	$session->query_safe($insert);
 	is( $session->query_safe('SELECT workspace, number, operation FROM tfstate_versions ORDER BY 1'),
 		"tf.states/default|1|found\ntf.states/new|1|write\ntf.states/prod|1|found",
-		'and has versions from then on');
+		'the restored table gets versions after that');
 	$session->quit;
 }
 

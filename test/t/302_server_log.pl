@@ -1,5 +1,5 @@
-# States stay out of the server log, or tfstate_check() says which setting lets them in,
-# and its remedy helps.
+# States stay out of the server log, or tfstate_check() says which setting lets them in, and
+# its remedy works.
 
 use strict;
 use warnings;
@@ -28,8 +28,8 @@ END
 
 my $serial = 0;
 
-# Writes a state as Terraform does, with parameters, as its role, and then one that the
-# server refuses.  Returns whether the log has anything of either since.
+# Writes a state as Terraform does, with parameters and as its role, and then one that the
+# server refuses.  Returns whether the log has anything of either since then.
 sub leaks
 {
 	my $offset = -s $node->logfile;
@@ -39,22 +39,22 @@ sub leaks
 	my $bytes = join ' ', map { ord } split //, 'hidden';
 	run_log([ 'pgbench', '-n', '-t', 1, '-M', 'extended', '-U', 'terraform', '-h', $node->host, '-p', $node->port,
 		'-D', "data=$state", '-f', $script, 'postgres' ]);
-	is($node->safe_psql('postgres', q(SELECT serial FROM tfstate_states('tf.states/w'))), $serial, 'it is written');
+	is($node->safe_psql('postgres', q(SELECT serial FROM tfstate_states('tf.states/w'))), $serial, 'the first state is written');
 	my $log = slurp_file($node->logfile, $offset);
-	like($log, qr/ERROR: +duplicate key/, 'and the other is refused');
+	like($log, qr/ERROR: +duplicate key/, 'the second state is refused');
 	return $log =~ /hidden|\Q$bytes\E/ ? 'yes' : 'no';
 }
 
-# What tfstate_check() says of it, and what it tells to do.
+# What tfstate_check() reports, and its remedy
 sub found
 {
 	return $node->safe_psql('postgres', q(SELECT substring(problem FROM '^(.*) lets states'), remedy FROM tfstate_check() WHERE problem ~ 'server log'));
 }
 
-is(leaks(), 'no', 'nothing is logged');
-is(found(), '', 'and nothing is found');
+is(leaks(), 'no', 'no state is logged after tfstate_attach()');
+is(found(), '', 'tfstate_check() reports nothing');
 
-# The last one lets states in.
+# Each setting that lets states in
 my @cases = (
 	[ 'log_statement = mod', 'log_parameter_max_length = -1' ],
 	[ 'log_min_duration_statement = 0', 'log_parameter_max_length = 100000' ],
@@ -82,15 +82,15 @@ foreach my $case (@cases)
 		skip "$library is not installed", 8 if $library && !$installed{$library};
 		$node->safe_psql('postgres', join '', map { "ALTER ROLE terraform IN DATABASE postgres SET $_;" } @settings);
 		is(leaks(), 'yes', "$settings[-1]: the state is logged");
-		like(found(), qr/^\Q$setting\E\|ALTER ROLE terraform IN DATABASE postgres SET \Q$setting\E = \S+$/, "$settings[-1]: it is found");
+		like(found(), qr/^\Q$setting\E\|ALTER ROLE terraform IN DATABASE postgres SET \Q$setting\E = \S+$/, "$settings[-1]: tfstate_check() reports it");
 		$node->safe_psql('postgres', $node->safe_psql('postgres', q(SELECT remedy FROM tfstate_check() WHERE problem ~ 'server log')));
-		is(leaks(), 'no', "$settings[-1]: and remedied");
-		is(found(), '', "$settings[-1]: as it says");
+		is(leaks(), 'no', "$settings[-1]: no state is logged after the remedy");
+		is(found(), '', "$settings[-1]: tfstate_check() reports nothing after the remedy");
 		$node->safe_psql('postgres', join '', map { /^(\S+)/; "ALTER ROLE terraform IN DATABASE postgres RESET $1;" } @settings[ 0 .. $#settings - 1 ]);
 	}
 }
 
-# For the whole server, where tfstate_attach() has set what it can for its role.
+# Settings of the whole server, where tfstate_attach() has set what it can for its role
 my $libraries = join ',', grep { $installed{$_} } keys %installed;
 $node->append_conf('postgresql.conf', <<"END");
 shared_preload_libraries = '$libraries'
@@ -105,14 +105,14 @@ debug_print_plan = on
 END
 $node->restart;
 $node->safe_psql('postgres', q(SELECT tfstate_detach('tf'); SELECT tfstate_attach('tf', role => 'terraform')));
-is(leaks(), 'no', 'what is set for the server does not count for the role');
-is(found(), '', 'and is not found');
+is(leaks(), 'no', 'a setting of the server does not affect the attached role');
+is(found(), '', 'tfstate_check() does not report a setting of the server');
 $node->safe_psql('postgres', q(ALTER ROLE terraform IN DATABASE postgres RESET auto_explain.log_verbose));
 SKIP:
 {
 	skip 'auto_explain is not installed', 4 if !$installed{auto_explain};
-	is(leaks(), 'yes', 'unless it is reset');
-	like(found(), qr/^auto_explain.log_verbose\|/, 'and then it is found');
+	is(leaks(), 'yes', 'a setting of the server affects the role whose own one is reset');
+	like(found(), qr/^auto_explain.log_verbose\|/, 'tfstate_check() reports a role whose own setting is reset');
 }
 
 $node->stop;

@@ -1,7 +1,7 @@
-# Texts in an encoding that is not the database's: what comes from PGOPTIONS, from
-# ALTER ROLE in another database and from names of roles never reaches a table, so
-# that a dump can be restored, and a conflict is shown to any client.  And settings
-# that are refused where the library is preloaded.
+# Texts in another encoding than the database's: what comes from PGOPTIONS, from ALTER ROLE in
+# another database and from names of roles never reaches a table, so that a dump can be
+# restored and every client can read a conflict.  And settings that are refused if the
+# library is preloaded.
 use strict;
 use warnings;
 
@@ -21,7 +21,7 @@ foreach my $database ('latin1', 'ascii')
 	$node->safe_psql($database, 'CREATE EXTENSION tfstate');
 }
 
-# A session whose client has an encoding and options.
+# Starts a session whose client has an encoding and options.
 sub client
 {
 	my ($database, $encoding, $options, %params) = @_;
@@ -31,7 +31,7 @@ sub client
 	return session($node, dbname => $database, name => 'client', %params);
 }
 
-# What a database holds can be dumped and restored, and is the same.
+# Tests that a dump of a database can be restored, with the same contents.
 sub restores
 {
 	my ($database) = @_;
@@ -50,12 +50,12 @@ sub restores
 		"$database can be restored");
 	my $query = 'SELECT (SELECT count(*) FROM tfstate_durable_lock), (SELECT count(*) FROM tfstate_released_lock)';
 	is($node->safe_psql('restored', $query), $node->safe_psql($database, $query),
-		"$database: and nothing is missing");
+		"$database: the restored database has all locks and the whole history");
 	$node->safe_psql('postgres', 'DROP DATABASE restored');
 	return;
 }
 
-# PGOPTIONS: no lock is taken, and the message says why.
+# An invalid value in PGOPTIONS: no lock is taken, and the message says why.
 foreach my $setting ('tfstate.who', 'tfstate.operation', 'tfstate.info', 'tfstate.run_id')
 {
 	foreach my $value ("\xff", "x\xc3", "\xe6\x97")
@@ -68,9 +68,9 @@ foreach my $setting ('tfstate.who', 'tfstate.operation', 'tfstate.info', 'tfstat
 		$session->quit;
 	}
 }
-is($node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_holders'), 0, 'nothing was locked');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_holders'), 0, 'no lock is taken with invalid options');
 
-# ALTER ROLE in a database of another encoding, and a role with such a name.
+# ALTER ROLE in a database with another encoding, and a role with such a name
 my $alien = "r\xe9";
 $node->safe_psql('postgres', 'CREATE ROLE admin SUPERUSER LOGIN');
 my $latin1 = client('latin1', 'LATIN1');
@@ -78,12 +78,12 @@ $latin1->query_safe("ALTER ROLE admin SET tfstate.who = 'Ren\xe9'; CREATE ROLE \
 my $admin = client('postgres', 'UTF8', undef, user => 'admin');
 $admin->query("SELECT tfstate_lock('role')");
 like($admin->{err}, qr/22023: invalid value for parameter "tfstate.who": "Ren\?"/,
-	'what another database has set is refused, too');
+	'a value that is invalid here, set in another database, is refused');
 $admin->quit;
 $admin = client('latin1', 'UTF8', undef, user => 'admin');
 $admin->query_safe("SELECT tfstate_lock('role', '{\"ID\": \"1\"}')");
 is($admin->query_safe("SELECT who FROM tfstate_holders('role')"),
-	"Ren\xc3\xa9", 'and is good where it was set');
+	"Ren\xc3\xa9", 'the value is accepted where it was set');
 $admin->query_safe("SELECT tfstate_unlock('role')");
 $admin->quit;
 foreach my $database (sort keys %databases)
@@ -98,8 +98,7 @@ foreach my $database (sort keys %databases)
 	$session->quit;
 }
 
-# Long texts with characters of several bytes are cut between two of them, wherever
-# they lie.
+# Long texts of multi-byte characters are cut between two characters, wherever the cut falls.
 foreach my $database ('postgres', 'ascii')
 {
 	my $session = client($database, 'UTF8');
@@ -120,8 +119,8 @@ foreach my $database ('postgres', 'ascii')
 	$session->quit;
 }
 
-# Each client is shown the conflict, with question marks for what it cannot be shown,
-# and the way out in the hint works.
+# Every client can read the conflict, with question marks for what cannot be shown to it, and
+# the way out in its hint works.
 sub conflict
 {
 	my ($database, $lockid, $encoding, $shown) = @_;
@@ -130,9 +129,9 @@ sub conflict
 	$session->query('SELECT tfstate_lock(lockid) FROM tfstate_durable_lock WHERE id = \'odd\'');
 	like($session->{err}, qr/ERROR:  55P03: state lock "$lockid" is held by $shown since/,
 		"$database: a client with $encoding is shown the conflict");
-	unlike($session->{err}, qr/22021|22P05|invalid byte|no equivalent/, 'and no other error');
+	unlike($session->{err}, qr/22021|22P05|invalid byte|no equivalent/, '$database: a client with $encoding gets no other error');
 	my ($call) = $session->{err} =~ /(SELECT \S*tfstate_force_unlock.*;)/;
-	# what it returns cannot be shown to each of them
+	# not every client can read what the call returns
 	$session->query_safe('BEGIN; ' . $call =~ s/SELECT (.*);/SELECT count($1);/r . ' ROLLBACK');
 	$session->quit;
 	return;
@@ -154,8 +153,8 @@ $_->quit foreach $latin1, $ascii;
 
 restores($_) foreach sort keys %databases;
 
-# Where the library is preloaded, the server refuses bad values with a warning, and a
-# lock is an error all the same.
+# If the library is preloaded, the server refuses bad values with a warning, and a lock call
+# still fails.
 $node->safe_psql('postgres', 'ALTER ROLE admin RESET ALL');
 $node->safe_psql('postgres', 'CREATE ROLE other SUPERUSER LOGIN');
 $node->safe_psql('postgres', 'ALTER ROLE admin SET "tfstate.mode" = \'durble\'');
@@ -179,7 +178,7 @@ foreach my $case (
 	if ($role eq 'admin' && $database eq 'postgres')
 	{
 		$session->query_safe("SET tfstate.mode = durable; SELECT tfstate_lock('preloaded/set')");
-		is($session->sqlstate, '', 'a valid value that was set since will do');
+		is($session->sqlstate, '', 'preloaded: after a valid value is set, the lock call succeeds');
 	}
 	$session->quit;
 }

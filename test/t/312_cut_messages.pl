@@ -1,5 +1,5 @@
-# Texts that are cut in messages, in databases of several encodings, with a client of UTF-8:
-# wherever the cut falls, it falls between two characters, and the views show them whole.
+# Texts that are cut in messages, in databases with several encodings and with a client in
+# UTF-8: every cut falls between two characters, and the views show the texts whole.
 
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use TestServer;
 
-# The encodings of databases, each with a character to be cut
+# The encodings of the databases, each with the character that is to be cut
 my %characters = (
 	UTF8 => "\x{6771}",
 	LATIN1 => "\x{e9}",
@@ -22,7 +22,7 @@ my $node = tfstate_node('cut_messages', conf => "fsync = off\ntfstate.history = 
 
 $ENV{PGCLIENTENCODING} = 'UTF8';
 
-# What a client of UTF8 gets: a text, undef if it is cut within a character.
+# Returns a text as a client in UTF-8 gets it, or undef if it is cut within a character.
 sub decoded
 {
 	my ($bytes) = @_;
@@ -34,15 +34,15 @@ sub literal
 	return "'" . Encode::encode('UTF-8', $_[0]) . "'";
 }
 
-# Runs a statement that is refused; its error has the code, and begins with the text.
+# Runs a statement that must be refused; tests the SQLSTATE and the start of the message.
 sub refused
 {
 	my ($session, $sql, $code, $text, $what) = @_;
 
 	$session->query($sql);
-	is($session->sqlstate, $code, "$what: refused");
+	is($session->sqlstate, $code, "$what: the SQLSTATE");
 	my $error = decoded($session->{err} =~ s/.*?ERROR:  \w{5}: //sr);
-	is(substr($error // 'cut within a character', 0, length($text)), $text, "$what: the message");
+	is(substr($error // 'cut within a character', 0, length($text)), $text, "$what: the start of the message");
 	return;
 }
 
@@ -77,13 +77,13 @@ foreach my $encoding (sort keys %characters)
 		refused($other, "SELECT tfstate_unlock($long, @{[literal($start . $c x 60)]})",
 			'55000', "state lock \"$start$c", "$what, another ID");
 		is(decoded($other->query_safe("SELECT lockid = $long, operation, info ->> 'Info' FROM tfstate_holders WHERE id = 'i'")),
-			"t|$text|$text", "$what: tfstate_holders");
+			"t|$text|$text", "$what: tfstate_holders shows the texts whole");
 		ok(defined decoded($other->query_safe("SELECT tfstate_force_unlock($long, reason => @{[literal($text)]})")),
-			"$what: tfstate_force_unlock()");
+			"$what: tfstate_force_unlock() returns the texts whole");
 		is(decoded($other->query_safe("SELECT reason FROM tfstate_history WHERE lockid = $long")),
-			$text, "$what: tfstate_history");
+			$text, "$what: tfstate_history shows the texts whole");
 
-		# who has written a state, and its lineage
+		# the last writer of a state, and its lineage
 		$holder->query_safe(
 			"SELECT tfstate_lock($w); INSERT INTO tf.states (name, data) VALUES (@{[literal($name)]}, @{[$state->(2, $text)]})");
 		refused($holder, "UPDATE tf.states SET data = @{[$state->(1, $text)]} WHERE name = @{[literal($name)]}",
@@ -95,26 +95,26 @@ foreach my $encoding (sort keys %characters)
 		refused($other, "SELECT tfstate_pg.pg_try_advisory_lock(id) FROM tf.states WHERE name = @{[literal($name)]}",
 			'55P03', "state lock \"tf.states/$name\" is held", "$what, shim");
 		is(decoded($other->query_safe("SELECT lineage, lock_who FROM tfstate_versions($w)")),
-			$text . '|' . $start . $c x 60, "$what: tfstate_versions");
+			$text . '|' . $start . $c x 60, "$what: tfstate_versions shows the texts whole");
 		$holder->query_safe("SELECT tfstate_unlock($w)");
 	}
 	is($node->safe_psql($database, "SELECT count(*) FROM tfstate_verify('*', true)"), 0, "$encoding: the states are as recorded");
 	is( $node->safe_psql($database, "SELECT problem FROM tfstate_check() WHERE object = 'database'"),
 		$encoding eq 'UTF8' ? '' : "the encoding of the database is $encoding: a state that has other characters cannot be written",
-		"$encoding: tfstate_check()");
+		"$encoding: tfstate_check() works");
 	$_->quit foreach $holder, $other;
 }
 
-# A setting that comes before the library, in another encoding
+# A setting that is given before the library is loaded, in another encoding
 {
 	local $ENV{PGOPTIONS} = "-c tfstate.who=\xe9";
 	my $session = session($node, dbname => 'utf8');
 
 	$session->query("SELECT tfstate_lock('x')");
-	like($session->{err}, qr/DETAIL:  The value is not valid in encoding "UTF8"\./, 'a setting in another encoding: why it is refused');
+	like($session->{err}, qr/DETAIL:  The value is not valid in encoding "UTF8"\./, 'a setting in another encoding is refused with the reason');
 	$session->quit;
 }
 
 is_deeply([ grep { /PANIC|was terminated by signal/ } split /\n/, slurp_file($node->logfile) ],
-	[], 'the server has nothing to complain of');
+	[], 'the server log has no warning or error');
 done_testing();

@@ -1,6 +1,6 @@
-# What the README shows of psql is what psql prints: every statement there that has a
-# prompt is run, in this order, after "=>" as a role that may view and read no states.
-# The output is compared, but for IDs, times and what a library of compression decides.
+# psql prints what the README shows: every statement in the README with a prompt is run, in
+# order, those after "=>" as a role that may view locks but read no states.  The output is
+# compared, except for IDs, times and what depends on a compression library.
 
 use strict;
 use warnings;
@@ -14,8 +14,7 @@ use TestServer;
 my $node = tfstate_node('readme');
 my $waiter;
 
-# Runs psql without settings of its own, as a user sees it, and returns all that it
-# prints.
+# Runs psql without a psqlrc, and returns everything that it prints.
 sub psql
 {
 	my ($statements, @options) = @_;
@@ -28,8 +27,7 @@ sub psql
 	return $output;
 }
 
-# Replaces what is another one each time, by something of the same width where that
-# has one.
+# Replaces what differs each time, by something of the same width where that is fixed.
 sub normal
 {
 	my ($text) = @_;
@@ -65,7 +63,7 @@ sub write_state
 	return;
 }
 
-# The SQL of a state with the resources and outputs, in JSON.
+# Returns the SQL literal of a state with the resources and outputs, given in JSON.
 sub state_of
 {
 	my ($serial, $resources, $outputs) = @_;
@@ -78,7 +76,7 @@ sub instance
 	return qq({"mode":"$mode","type":"$type","name":"$name","provider":"provider[\\"registry.terraform.io/hashicorp/aws\\"]","instances":[{$rest}]});
 }
 
-# A state of 5 MB, in which a number differs from serial to serial.
+# Returns a state of 5 MB, in which a number depends on the serial.
 sub big_state
 {
 	my ($serial) = @_;
@@ -91,12 +89,12 @@ sub big_state
 
 my $vpc = '"attributes":{"id":"vpc-0a1b2c"}';
 
-# What happens before the blocks that are named by the last statement in them.
+# What happens before certain blocks, by the last statement in the block
 my %before = (
 	'FROM tfstate_holders' => sub {
 		$waiter = session($node);
 		$waiter->send("SELECT tfstate_lock('prod/network', wait => '10 min')");
-		wait_for('somebody to wait',
+		wait_for('a waiter',
 			sub { $node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_waiters') == 1 });
 	},
 	'FROM tfstate_versions' => sub {
@@ -120,7 +118,7 @@ my %before = (
 
 my $readme = slurp_file("$FindBin::RealBin/../../README.md");
 my @blocks = $readme =~ /^((?:    =[#>] .*\n)(?:    .*\n)*)/mg;
-cmp_ok(scalar(@blocks), '>', 5, 'the README has dialogues');
+cmp_ok(scalar(@blocks), '>', 5, 'the README has blocks with statements');
 
 foreach my $block (@blocks)
 {

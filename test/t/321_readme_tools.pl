@@ -1,5 +1,5 @@
-# The scripts of the README section "Your own tools", word for word: they change a
-# state under its lock, are refused when they have lost it, and leave no lock.
+# The scripts in the README section "Your own tools", word for word: they change a state under
+# its lock, are refused if they have lost it, and leave no lock.
 
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ my $workspace = 'terraform_remote_state.states/prod';
 my $node = tfstate_node('tools');
 my $tmp = PostgreSQL::Test::Utils::tempdir();
 
-# Writes the section's one block of a language into a file.
+# Writes the section's only block in a language to a file.
 sub script
 {
 	my ($language) = @_;
@@ -29,7 +29,7 @@ sub script
 	return "$tmp/script.$language";
 }
 
-# Runs a command in a server's environment; returns its status and what it said.
+# Runs a command with the server's environment; returns its status and output.
 sub run_script
 {
 	my (@command) = @_;
@@ -68,16 +68,16 @@ foreach my $language ('sql', 'sh')
 	my ($status, $output) = run_script(@{ $commands{$language} });
 
 	is($status, 0, "$language: the script succeeds") or diag($output);
-	unlike($output, qr/error|could not|cannot/i, "$language: and complains of nothing");
+	unlike($output, qr/error|could not|cannot/i, "$language: the script prints no error");
 	$serial++;
-	is(state(), "$serial|network team|a-b-c", "$language: and has changed the state");
+	is(state(), "$serial|network team|a-b-c", "$language: the script has changed the state");
 	is( sql("SELECT lock_operation, fence IS NOT NULL FROM tfstate_versions('$workspace') ORDER BY number DESC LIMIT 1"),
 		'set owner|t',
-		"$language: under its lock");
-	is(sql('SELECT count(*) FROM tfstate_holders'), '0', "$language: which it has released");
+		"$language: the version was written under the lock");
+	is(sql('SELECT count(*) FROM tfstate_holders'), '0', "$language: the script has released the lock");
 }
 
-# Somebody else has the lock.
+# Another session has the lock.
 my $holder = session($node);
 $holder->query_safe("SELECT tfstate_lock('$workspace', '{\"Who\":\"alice\",\"Info\":\"frozen\"}')");
 foreach my $language ('sql', 'sh')
@@ -89,16 +89,16 @@ foreach my $language ('sql', 'sh')
 	my ($status, $output) = run_script(
 		map { $_ eq "$tmp/script.$language" ? "$tmp/impatient" : $_ } @{ $commands{$language} });
 
-	isnt($status, 0, "$language: fails while somebody else has the lock");
-	like($output, qr/is held by alice/, "$language: and names who has it");
+	isnt($status, 0, "$language: the script fails while another session has the lock");
+	like($output, qr/is held by alice/, "$language: the script names the holder");
 	is(state(), "$serial|network team|a-b-c", "$language: the state is unchanged");
 }
 my $id = $holder->query_safe("SELECT id FROM tfstate_holders");
 $holder->query_safe("SELECT tfstate_unlock('$workspace', '$id')");
 $holder->quit;
 
-# Somebody takes the lock away while the shell script is at work: jq, which it runs
-# between reading and writing, is the moment.
+# Another session releases the lock by force while the shell script is at work, when it runs
+# jq, between reading and writing.
 mkdir "$tmp/bin" or die "mkdir: $!";
 my ($jq) = grep { -x } map { "$_/jq" } split(/:/, $ENV{PATH});
 open(my $file, '>', "$tmp/bin/jq") or die "jq: $!";
@@ -113,9 +113,9 @@ chmod(0755, "$tmp/bin/jq") or die "chmod: $!";
 	local $ENV{PATH} = "$tmp/bin:$ENV{PATH}";
 	my ($status, $output) = run_script(@{ $commands{sh} });
 
-	isnt($status, 0, 'sh: fails when the lock was taken away');
+	isnt($status, 0, 'sh: the script fails if the lock was released by force');
 	like($output, qr/its lock is not held under fence \d+, but under fence \d+ by mallory/,
-		'sh: and says so');
+		'sh: the script says that it has lost the lock');
 	is(state(), "$serial|network team|a-b-c", 'sh: the state is unchanged');
 }
 

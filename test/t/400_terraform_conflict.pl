@@ -1,5 +1,5 @@
-# Two people run terraform apply on one workspace: the second is refused and told
-# who holds the lock, or waits, by Terraform's -lock-timeout or by tfstate.wait.
+# Two people run terraform apply on one workspace: the second run is refused and told who
+# holds the lock, or it waits, by Terraform's -lock-timeout or by tfstate.wait.
 
 use strict;
 use warnings;
@@ -36,7 +36,7 @@ my $alice = project(
 	});
 my $bob = project('bob@ci');
 
-# The refusal names the holder, and not the one who is refused.
+# The refusal names the holder, and not the refused run.
 {
 	my $run = $alice->start_slow_apply;
 	my $holder = $node->safe_psql('postgres',
@@ -53,7 +53,7 @@ my $bob = project('bob@ci');
 			'SELECT lockid, who, operation, mode, info ->> \'Info\', role, client_addr FROM tfstate_holders'
 		),
 		"$lockid|alice\@laptop|quarterly upgrade|session|https://ci.example/job/4711|terraform|127.0.0.1",
-		'an apply holds the lock of its workspace, with what the settings say');
+		'an apply holds the lock of its workspace, with the info from the settings');
 	foreach my $command ([ 'apply', '-auto-approve' ], ['plan'],
 		[ 'taint', 'terraform_data.network' ])
 	{
@@ -64,21 +64,21 @@ my $bob = project('bob@ci');
 	}
 	$bob->run_ok('plan -lock=false during an apply', 'plan', '-lock=false');
 	is( $node->safe_psql('postgres', "SELECT id FROM tfstate_holders"),
-		$id, 'the holder has lost nothing by that');
-	is($run->is_done, 0, 'and is still at work');
+		$id, 'the refusal does not change the lock of the holder');
+	is($run->is_done, 0, 'the first apply is still running');
 	$alice->open_gate;
 	my ($status, $output) = $run->finish;
 	is($status, 0, 'the first apply succeeds') or diag($output);
-	nothing_held($node, 'and leaves no lock');
+	nothing_held($node, 'the first apply leaves no lock');
 	is(state_of($node, 'terraform_remote_state'),
-		'1|alice@laptop', 'and its state');
-	$bob->apply_ok('after that the second one gets through');
-	nothing_held($node, 'and leaves no lock, too');
+		'1|alice@laptop', 'the first apply has written its state');
+	$bob->apply_ok('the second apply succeeds after that');
+	nothing_held($node, 'the second apply leaves no lock');
 	is(state_of($node, 'terraform_remote_state'),
-		'2|bob@ci', 'its state continues that of the first');
+		'2|bob@ci', 'the second apply has written the next serial');
 }
 
-# Without settings the holder is named by the session.
+# Without settings the message names the holder by its session.
 {
 	my $nobody = project('nobody',
 		options => { 'tfstate.who' => '', 'tfstate.operation' => '' });
@@ -90,7 +90,7 @@ my $bob = project('bob@ci');
 	is(($run->finish)[0], 0, 'the holder without a name succeeds');
 }
 
-# -lock-timeout asks again and again, and gets the lock in the end.
+# -lock-timeout tries again and again, and gets the lock in the end.
 {
 	my $run = $alice->start_slow_apply;
 	my $offset = -s $node->logfile;
@@ -107,13 +107,13 @@ my $bob = project('bob@ci');
 	$alice->open_gate;
 	is(($run->finish)[0], 0, 'the first apply succeeds');
 	my ($status, $output) = $second->finish;
-	is($status, 0, 'and then the one with -lock-timeout') or diag($output);
+	is($status, 0, 'the apply with -lock-timeout succeeds after it') or diag($output);
 	is((split(/\|/, state_of($node, 'terraform_remote_state')))[1],
-		'bob@ci', 'whose state is the last');
-	nothing_held($node, 'and no lock is left');
+		'bob@ci', 'the apply with -lock-timeout has written the last state');
+	nothing_held($node, 'the apply with -lock-timeout leaves no lock');
 }
 
-# -lock-timeout ends in an error when the lock does not become free.
+# -lock-timeout ends with an error if the lock does not become free.
 {
 	my $run = $alice->start_slow_apply;
 
@@ -123,7 +123,7 @@ my $bob = project('bob@ci');
 	is(($run->finish)[0], 0, 'the holder succeeds');
 }
 
-# tfstate.wait queues in the server, first come, first served, in each mode.
+# With tfstate.wait runs queue in the server, first come, first served, in each mode.
 foreach my $mode ('session', 'durable')
 {
 	my %options = ('tfstate.wait' => '2min', 'tfstate.mode' => $mode);
@@ -141,7 +141,7 @@ foreach my $mode ('session', 'durable')
 	}
 	is( $node->safe_psql('postgres', 'SELECT who, waiters FROM tfstate_holders'),
 		"holder\@$mode|3", "$mode: three runs wait for the lock");
-	is(scalar(grep { $_->is_done } @runs), 0, "$mode: and none has failed");
+	is(scalar(grep { $_->is_done } @runs), 0, "$mode: none of the waiting runs has failed");
 	my ($before) = split(/\|/, state_of($node, 'terraform_remote_state'));
 	$holder->open_gate;
 	foreach my $each ($run, @runs)
@@ -154,21 +154,21 @@ foreach my $mode ('session', 'durable')
 			"SELECT string_agg(who, ' ' ORDER BY fence) FROM tfstate_history('$lockid') WHERE who LIKE '%\@$mode'"
 		),
 		join(' ', map { "$_\@$mode" } qw(holder waiter1 waiter2 waiter3)),
-		"$mode: in the order of their arrival");
+		"$mode: the runs had the lock in order of arrival");
 	is( $node->safe_psql(
 			'postgres', qq(
 			SELECT count(*) FROM (
 				SELECT created < lag(released_at) OVER (ORDER BY fence) AS early
 				  FROM tfstate_history('$lockid')) h WHERE early)),
 		0,
-		"$mode: no two at a time");
+		"$mode: no two runs had the lock at the same time");
 	is( state_of($node, 'terraform_remote_state'),
 		$before + 4 . "|waiter3\@$mode",
-		"$mode: each continues the state of the one before");
-	nothing_held($node, "$mode: and no lock is left");
+		"$mode: each run wrote the next serial");
+	nothing_held($node, "$mode: no lock is left");
 }
 
-# tfstate.wait is a bound: the refusal comes when it is over.
+# tfstate.wait is a limit: the refusal comes at its end.
 {
 	my $impatient = project('impatient', options => { 'tfstate.wait' => '100ms' });
 	my $run = $alice->start_slow_apply;

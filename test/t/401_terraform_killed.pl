@@ -1,5 +1,5 @@
-# What is left of a run of Terraform that is killed, or that loses its connection
-# in the midst of an apply, in each mode.
+# What is left of a run of Terraform that is killed, or that loses its connection during an
+# apply, in each mode
 
 use strict;
 use warnings;
@@ -29,13 +29,15 @@ sub project
 		options => { map { ("tfstate.$_" => $options{$_}) } keys %options });
 }
 
-# The only holder, as "who|mode|session_alive".
+# Returns the only holder, as "who
+# mode
+# session_alive".
 sub holder
 {
 	return sql('SELECT who, mode, session_alive FROM tfstate_holders');
 }
 
-# How the holdings of somebody have ended.
+# Returns how the holdings of somebody have ended.
 sub ends_of
 {
 	my ($who) = @_;
@@ -44,7 +46,7 @@ sub ends_of
 	);
 }
 
-# Ends the sessions of a running Terraform, which keeps running.
+# Terminates the sessions of a running Terraform, which keeps running.
 sub terminate
 {
 	my ($who) = @_;
@@ -57,21 +59,21 @@ sub terminate
 
 my $bob = project('bob');
 
-# kill -9 of the client, session mode: the lock is free.
+# kill -9 of the client in session mode: the lock is free.
 {
 	my $alice = project('alice-session');
 	my $run = $alice->start_slow_apply;
 
 	is(holder(), 'alice-session|session|t', 'session mode: the lock is held');
 	is(($run->kill9)[0], 'signal 9', 'session mode: the client is killed');
-	nothing_held($node, 'session mode: that frees the lock');
+	nothing_held($node, 'session mode: the end of the client frees the lock');
 	$bob->apply_ok('session mode: the next run succeeds');
-	is(ends_of('alice-session'), 'reclaimed', 'session mode: history tells');
+	is(ends_of('alice-session'), 'reclaimed', 'session mode: the history says that the lock was reclaimed');
 	nothing_held($node, 'session mode: no lock is left');
 	$alice->open_gate;
 }
 
-# kill -9 of the client, durable mode: the lock stays until it is forced.
+# kill -9 of the client in durable mode: the lock stays until it is released by force.
 {
 	my $alice = project('alice-durable', mode => 'durable');
 	my $run = $alice->start_slow_apply;
@@ -82,7 +84,7 @@ my $bob = project('bob');
 		sub { holder() eq 'alice-durable|durable|f' });
 	is( holder(),
 		'alice-durable|durable|f',
-		'durable mode: the lock is held, and its session known as dead');
+		'durable mode: the lock is held, and its session is shown as dead');
 
 	my $output =
 	  $bob->apply_fails('durable mode: the next run', qr/is held by alice-durable: apply since .*\(ID $uuid\)/);
@@ -90,36 +92,36 @@ my $bob = project('bob');
 	is(sql('SELECT id FROM tfstate_holders'),
 		$id, 'durable mode: the message has the ID of the lock');
 
-	# Terraform's own command sends nothing that names a lock.
+	# Terraform's own command sends no statement for a lock.
 	$bob->run_ok('durable mode: terraform force-unlock says that it did it',
 		'force-unlock', '-force', $id);
 	is( holder(),
 		'alice-durable|durable|f',
-		'durable mode: and did nothing');
+		'durable mode: terraform force-unlock has not released the lock');
 
 	my ($status, undef, $stderr) = $node->psql('postgres',
 		"SELECT tfstate_force_unlock('$lockid', 'another ID')");
-	isnt($status, 0, 'durable mode: another ID does not release the lock');
+	isnt($status, 0, 'durable mode: tfstate_force_unlock() with another ID is refused');
 	like(
 		$stderr,
 		qr/is not held under ID "another ID" but by alice-durable: apply/,
-		'durable mode: the message names the holder');
+		'durable mode: the refusal names the holder');
 	is( sql("SELECT tfstate_force_unlock('$lockid', '$id', 'laptop was lost') ->> 'Who'"
 		),
 		'alice-durable',
-		'durable mode: the ID does');
-	is(ends_of('alice-durable'), 'force', 'durable mode: history tells');
+		'durable mode: tfstate_force_unlock() with the right ID releases the lock');
+	is(ends_of('alice-durable'), 'force', 'durable mode: the history says that the lock was released by force');
 	is( sql("SELECT reason, released_by LIKE current_user || '@%' FROM tfstate_history('$lockid') WHERE id = '$id'"
 		),
 		'laptop was lost|t',
-		'durable mode: and why, and who did it');
+		'durable mode: the history says why, and by whom');
 	$bob->apply_ok('durable mode: the next run succeeds');
 	nothing_held($node, 'durable mode: no lock is left');
 	$alice->open_gate;
 }
 
-# The connection breaks in durable mode.  Go connects anew, and tfstate.run_id
-# says that it is the same run: the lock stays, and is released at the end.
+# The connection breaks in durable mode.  Go opens a new one, and tfstate.run_id says that it
+# is the same run: the lock stays held, and is released at the end.
 {
 	my $alice = project('alice-run', mode => 'durable', run_id => uuid());
 	my $run = $alice->start_slow_apply;
@@ -128,7 +130,7 @@ my $bob = project('bob');
 	terminate('alice-run');
 	is( holder(),
 		'alice-run|durable|f',
-		'run_id: the lock outlives its session');
+		'run_id: the lock stays held after its session');
 	$bob->apply_fails('run_id: another run', qr/is held by alice-run: apply/);
 	project('carol', mode => 'durable', run_id => uuid())
 	  ->apply_fails('run_id: a run with another name', qr/is held by alice-run: apply/);
@@ -136,13 +138,12 @@ my $bob = project('bob');
 	my ($status, $output) = $run->finish;
 	is($status, 0, 'run_id: the run succeeds') or diag($output);
 	is(state_of($node, $schema), $before + 1 . '|alice-run',
-		'run_id: and has written its state');
-	is(ends_of('alice-run'), 'unlock', 'run_id: and has released its lock');
+		'run_id: the run has written its state');
+	is(ends_of('alice-run'), 'unlock', 'run_id: the run has released its lock');
 	nothing_held($node, 'run_id: no lock is left');
 }
 
-# A run of the same name that starts after a kill goes on with the lock that the
-# killed one has left.
+# A run with the name of a killed one goes on with the lock that that has left.
 {
 	my @same = (mode => 'durable', run_id => uuid());
 	my $alice = project('alice-again', @same);
@@ -156,15 +157,15 @@ my $bob = project('bob');
 		qr/is held by alice-again: apply/);
 	my $again = $alice->start_slow_apply;
 	is(sql('SELECT fence, session_alive FROM tfstate_holders'),
-		"$fence|t", 'same run_id: the lock goes on');
+		"$fence|t", 'same run_id: the second run has the lock, with the same fence');
 	$alice->open_gate;
 	my ($status, $output) = $again->finish;
 	is($status, 0, 'same run_id: the run succeeds') or diag($output);
-	is(ends_of('alice-again'), 'unlock', 'same run_id: and releases the lock');
+	is(ends_of('alice-again'), 'unlock', 'same run_id: the second run has released the lock');
 	nothing_held($node, 'same run_id: no lock is left');
 }
 
-# The connection breaks because the server crashes, and is started again.
+# The connection breaks because the server crashes and is started again.
 {
 	my $alice = project('alice-crash', mode => 'durable', run_id => uuid());
 	my $run = $alice->start_slow_apply;
@@ -172,19 +173,19 @@ my $bob = project('bob');
 
 	$node->stop('immediate');
 	$node->start;
-	is(holder(), 'alice-crash|durable|f', 'crash: the lock is held after it');
+	is(holder(), 'alice-crash|durable|f', 'crash: the lock is still held after the restart');
 	$bob->apply_fails('crash: another run', qr/is held by alice-crash: apply/);
 	$alice->open_gate;
 	my ($status, $output) = $run->finish;
 	is($status, 0, 'crash: the run succeeds') or diag($output);
 	is(state_of($node, $schema), $before + 1 . '|alice-crash',
-		'crash: and has written its state');
-	is(ends_of('alice-crash'), 'unlock', 'crash: and has released its lock');
+		'crash: the run has written its state');
+	is(ends_of('alice-crash'), 'unlock', 'crash: the run has released its lock');
 	nothing_held($node, 'crash: no lock is left');
 }
 
-# Without a name the second connection would be somebody else: the run is refused at once,
-# and told what to set.  So is one whose name may be another's.
+# Without a name, the second connection would not be known as the same run: the run is
+# refused at once, and told what to set.  So is a run whose name another run may have, too.
 foreach my $name (undef, 'job/4711', '%a', 'alice@laptop')
 {
 	my $alice = Terraform->new(
@@ -206,34 +207,34 @@ foreach my $name (undef, 'job/4711', '%a', 'alice@laptop')
 	nothing_held($node, "$test: no lock is taken");
 }
 
-# In session mode the lock is lost with the connection.  If another run has
-# taken it, the first one fails at its end, and the second keeps its lock.
+# In session mode the lock ends with the connection.  If another run has taken it, the first
+# one fails at its end, and the second one keeps its lock.
 {
 	my $alice = project('alice-lost');
 	my $carol = project('carol-taker');
 	my $first = $alice->start_slow_apply;
 
 	terminate('alice-lost');
-	is(holder(), '', 'lost lock: it is free');
+	is(holder(), '', 'lost lock: the lock is free');
 	my $second = $carol->start_slow_apply;
-	is(holder(), 'carol-taker|session|t', 'lost lock: another run takes it');
+	is(holder(), 'carol-taker|session|t', 'lost lock: another run takes the lock');
 	$alice->open_gate;
 	my ($status, $output) = $first->finish;
 	is($status, 1, 'lost lock: the first run fails');
 	like(
 		$output,
 		qr/\Q"$lockid" is not held by this run but by carol-taker: apply\E/,
-		'lost lock: and says who has the lock');
+		'lost lock: the error of the first run names the new holder');
 	is( holder(),
 		'carol-taker|session|t',
-		'lost lock: the second run still has it');
+		'lost lock: the second run still has the lock');
 	$carol->open_gate;
 	($status, $output) = $second->finish;
-	is($status, 0, 'lost lock: and succeeds') or diag($output);
+	is($status, 0, 'lost lock: the second run succeeds') or diag($output);
 	nothing_held($node, 'lost lock: no lock is left');
 }
 
-# A durable lock can be forced while its holder is at work.  The next run gets it
+# A durable lock can be released by force while its holder is running.  The next run gets it
 # at once, and the first one says at its end that it has lost it.
 {
 	my $alice = project('alice-forced', mode => 'durable');
@@ -242,25 +243,25 @@ foreach my $name (undef, 'job/4711', '%a', 'alice@laptop')
 	my $id = sql('SELECT id FROM tfstate_holders');
 
 	is(sql("SELECT tfstate_force_unlock('$lockid', '$id') ->> 'Who'"),
-		'alice-forced', 'forced lock: a live holder loses it');
-	$bob->apply_ok('forced lock: a run in session mode gets it');
+		'alice-forced', 'forced lock: the lock of a running holder is released');
+	$bob->apply_ok('forced lock: a run in session mode gets the lock');
 	my $second = $carol->start_slow_apply;
-	is(holder(), 'carol-next|durable|t', 'forced lock: one in durable mode, too');
+	is(holder(), 'carol-next|durable|t', 'forced lock: a run in durable mode gets the lock');
 	$alice->open_gate;
 	my ($status, $output) = $first->finish;
 	is($status, 1, 'forced lock: the first run fails');
 	like(
 		$output,
 		qr/\Q"$lockid" is not held by this run but by carol-next: apply\E/,
-		'forced lock: and says who has the lock');
-	is(holder(), 'carol-next|durable|t', 'forced lock: who still has it');
+		'forced lock: the error of the first run names the new holder');
+	is(holder(), 'carol-next|durable|t', 'forced lock: the second run still has the lock');
 	$carol->open_gate;
 	($status, $output) = $second->finish;
-	is($status, 0, 'forced lock: and succeeds') or diag($output);
+	is($status, 0, 'forced lock: the second run succeeds') or diag($output);
 	nothing_held($node, 'forced lock: no lock is left');
 }
 
-# A run that is killed in the queue leaves it, and does not get the lock.
+# A run that is killed in the queue leaves it without having had the lock.
 foreach my $mode ('session', 'durable')
 {
 	my $holder = project("holder-$mode", mode => $mode);
@@ -280,11 +281,11 @@ foreach my $mode ('session', 'durable')
 		sub { waiting_pids($node, $lockid) !~ /\b$pid\b/ });
 	like(waiting_pids($node, $lockid),
 		qr/^\d+$/, "$mode: a killed run leaves the queue");
-	is(holder(), "holder-$mode|$mode|t", "$mode: the holder is untouched");
+	is(holder(), "holder-$mode|$mode|t", "$mode: the holder still has the lock");
 	$holder->open_gate;
 	is(($run->finish)[0], 0, "$mode: the holder succeeds");
-	is(($waiter->finish)[0], 0, "$mode: and then the other waiter");
-	is(ends_of("first-$mode"), '', "$mode: the killed one never had the lock");
+	is(($waiter->finish)[0], 0, "$mode: the other waiter succeeds after it");
+	is(ends_of("first-$mode"), '', "$mode: the killed run never had the lock");
 	nothing_held($node, "$mode: no lock is left");
 }
 

@@ -1,6 +1,5 @@
-# Every ordinary command works on an attached table, whose writers need the lock, with the shim in both modes and
-# without it, takes the lock of the workspace that it is about, and leaves no lock
-# behind.
+# Every ordinary command works on an attached table whose writers need the lock, with the
+# shim in both modes and without it; it takes the lock of its workspace, and leaves no lock.
 
 use strict;
 use warnings;
@@ -35,7 +34,7 @@ END
 my $x = 'terraform_data';
 my $builtin = 'terraform.io/builtin/terraform';
 
-# How to run: with the shim in a mode, or without it.
+# The ways to run: with the shim in a mode, or without it
 my %kinds = (
 	session => { options => { 'tfstate.mode' => 'session' } },
 	durable => { options => { 'tfstate.mode' => 'durable' } },
@@ -56,7 +55,7 @@ sub project
 	return $project;
 }
 
-# An attached table without the row "default".
+# Makes an attached table without the row "default".
 sub rowless_table
 {
 	my ($schema) = @_;
@@ -66,8 +65,8 @@ sub rowless_table
 	return;
 }
 
-# Tests which locks were taken since a fence, in what order, and that none is left.
-# "new" is that for creations.  Of the server's own functions nothing is known.
+# Tests which locks were taken since a fence, in order, and that none is left.  "new" stands
+# for the creation key.  Locks of the server's own functions leave no trace.
 sub locks_are
 {
 	my ($project, $before, $test, $expected) = @_;
@@ -101,7 +100,7 @@ sub run_locked
 	return $output;
 }
 
-# The same for one that must fail.
+# The same for a command that must fail
 sub run_refused
 {
 	my ($project, $expected, $reason, @command) = @_;
@@ -119,7 +118,7 @@ sub serial
 	return (split(/\|/, state_of($node, $project->{schema}, $workspace)))[0];
 }
 
-# The workspaces whose state has the resource "network".
+# Returns the workspaces whose state has the resource "network".
 sub workspaces
 {
 	my ($schema) = @_;
@@ -128,7 +127,7 @@ sub workspaces
 	);
 }
 
-# The addresses of the resources in a state.
+# Returns the addresses of the resources in a state.
 sub resources
 {
 	my ($project) = @_;
@@ -174,7 +173,7 @@ sub check_commands
 	run_locked($p, 'default', 'apply', 'file');
 	run_locked($p, 'default', 'taint', "$x.network");
 	like(run_locked($p, 'default', 'plan'),
-		qr/@{[program('tainted')]}/, "$kind: taint has its effect");
+		qr/@{[program('tainted')]}/, "$kind: taint marks the resource");
 	run_locked($p, 'default', 'untaint', "$x.network");
 	run_locked($p, 'default', 'refresh');
 	run_locked($p, 'default', 'apply', '-refresh-only', '-auto-approve');
@@ -183,20 +182,20 @@ sub check_commands
 	run_locked($p, '', 'state', 'list');
 	run_locked($p, '', 'state', 'show', "$x.network");
 	run_locked($p, 'default', 'state', 'mv', "$x.imported", "$x.moved");
-	is(resources($p), "$x.moved $x.network", "$kind: state mv has its effect");
+	is(resources($p), "$x.moved $x.network", "$kind: state mv moves the resource");
 	run_locked($p, 'default', 'state', 'rm', "$x.moved");
-	is(resources($p), "$x.network", "$kind: state rm has its effect");
+	is(resources($p), "$x.network", "$kind: state rm removes the resource");
 	foreach my $change ([ $builtin, 'example.com/x/y' ], [ 'example.com/x/y', $builtin ])
 	{
 		run_locked($p, 'default', 'state', 'replace-provider', '-auto-approve', @$change);
 		is( sql("SELECT data::jsonb #>> '{resources,0,provider}' FROM $schema.states"),
 			"provider[\"$change->[1]\"]",
-			"$kind: state replace-provider has its effect");
+			"$kind: state replace-provider replaces the provider");
 	}
-	like(run_locked($p, '', 'output'), qr/by = "alice"/, "$kind: output");
+	like(run_locked($p, '', 'output'), qr/by = "alice"/, "$kind: output prints the output");
 	run_locked($p, '', 'show');
 
-	# state push takes a newer state, and refuses an older one.
+	# state push accepts a newer state, and refuses an older one.
 	my $serial = serial($p);
 	my $state = run_locked($p, '', 'state', 'pull');
 	is($state =~ s/\s//gr, sql("SELECT data FROM $schema.states") =~ s/\s//gr,
@@ -213,13 +212,13 @@ sub check_commands
 	run_locked($p, 'default', 'apply', '-destroy', '-auto-approve');
 	run_locked($p, '', 'force-unlock', '-force', 'some-id');
 
-	# An apply that fails unlocks, too.
+	# An apply that fails unlocks.
 	$p->write_config($broken);
 	run_refused($p, 'default', qr/exit status 3/, 'apply', '-auto-approve');
 	return;
 }
 
-# The commands for workspaces.  A new one is created under the key for that, which is
+# The commands for workspaces: a new workspace is created under the creation key, which is
 # exchanged for its own lock.
 sub check_workspaces
 {
@@ -231,14 +230,14 @@ sub check_workspaces
 	run_locked($p, '', 'init');
 	run_locked($p, 'new stage', 'workspace', 'new', 'stage');
 	run_locked($p, 'stage', 'apply', '-auto-approve');
-	is(serial($p, 'stage'), 2, "$kind: the workspace has a state");
+	is(serial($p, 'stage'), 2, "$kind: the new workspace has a state");
 	my (undef, $state) = $p->run('state', 'pull');
 	run_locked($p, '', 'workspace', 'select', 'default');
 	run_locked($p, '', 'workspace', 'list');
 	run_locked($p, '', 'workspace', 'show');
 	run_refused($p, '', qr/Workspace "stage" already exists/, 'workspace', 'new', 'stage');
 	run_refused($p, 'stage', qr/Workspace is not empty/, 'workspace', 'delete', 'stage');
-	# (that it does not write this state is a fault of the programs, with any backend)
+	# (that it does not write this state is a fault of the programs, with every backend)
 	run_locked($p, 'new copy copy', 'workspace', 'new', '-state=' . write_state($p, 'stage', $state), 'copy');
 	run_locked($p, 'new other', 'workspace', 'select', '-or-create', 'other');
 	run_locked($p, '', 'workspace', 'select', '-or-create', 'stage');
@@ -248,11 +247,11 @@ sub check_workspaces
 	run_locked($p, 'copy', 'workspace', 'delete', '-force', 'copy');
 	run_locked($p, 'other', 'workspace', 'delete', 'other');
 	is(sql("SELECT string_agg(name, ' ') FROM $schema.states"),
-		'default', "$kind: the workspaces are deleted");
+		'default', "$kind: workspace delete has deleted the workspaces");
 	run_locked($p, 'new stage', 'workspace', 'new', 'stage');
 	run_locked($p, '', 'workspace', 'select', 'default');
 
-	# An apply that creates its workspace.
+	# An apply that creates its workspace
 	$p->{env}{TF_WORKSPACE} = 'made';
 	run_locked($p, 'new made made', 'apply', '-auto-approve');
 	is(workspaces($schema), 'made', "$kind: the first apply has written its state");
@@ -261,7 +260,7 @@ sub check_workspaces
 	return;
 }
 
-# First runs where "default" has no row yet.
+# First runs without a row for "default"
 sub check_rowless
 {
 	my ($kind) = @_;
@@ -278,7 +277,7 @@ sub check_rowless
 	return;
 }
 
-# Moving states into the server, there, and out of it, workspaces and all.
+# States are moved into the server, within it, and out of it, with all workspaces.
 sub check_migration
 {
 	my ($kind) = @_;
@@ -296,7 +295,7 @@ sub check_migration
 	$p->apply_ok("$kind: apply there");
 	my $id = resource_id($p);
 
-	# From one table to another takes locks in both at a time.
+	# A migration from one table to another locks in both at the same time.
 	foreach my $to (@tables)
 	{
 		my $setting = $to eq $schema ? '' : qq(\nschema_name = "$to");
@@ -306,17 +305,17 @@ sub check_migration
 		$p->run_ok($test, @migrate);
 		nothing_held($node, "$test: leaves no lock");
 		is(workspaces($to), 'default stage', "$test: both workspaces are there");
-		is(resource_id($p), $id, "$test: with their resources");
+		is(resource_id($p), $id, "$test: both workspaces have their resources");
 		like($p->run_ok("$test: plan", 'plan'),
-			qr/No changes/, "$test: nothing has changed");
+			qr/No changes/, "$test: a plan finds nothing to change");
 	}
 
 	$p->write_config($local);
 	$p->run_ok("$kind: init -migrate-state out of the server", @migrate);
-	nothing_held($node, "$kind: leaves no lock");
-	is(resource_id($p), $id, "$kind: with the same resources");
+	nothing_held($node, "$kind: init -migrate-state out of the server leaves no lock");
+	is(resource_id($p), $id, "$kind: the local state has the same resources");
 	like($p->run_ok("$kind: plan there", 'plan'),
-		qr/No changes/, "$kind: nothing has changed");
+		qr/No changes/, "$kind: a plan of the local state finds nothing to change");
 	return;
 }
 

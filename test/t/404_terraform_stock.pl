@@ -1,5 +1,5 @@
-# Clients with and without tfstate exclude each other: a stock Terraform, whose
-# search_path does not name the shim, and tfstate_lock() in psql.
+# Clients with and without tfstate exclude each other: a stock Terraform, whose search_path
+# does not contain the shim, and tfstate_lock() in psql.
 
 use strict;
 use warnings;
@@ -28,12 +28,12 @@ my $stock = project('stock', stock => 1);
 my $ours = project('ours');
 my $durable = project('durable', options => { 'tfstate.mode' => 'durable' });
 
-# The stock client holds the workspace.
+# The stock client holds the lock.
 {
 	my $run = $stock->start_slow_apply;
 
 	is(sql('SELECT count(*) FROM tfstate_holders'),
-		0, 'a stock client leaves no row');
+		0, 'the lock of a stock client has no row in tfstate');
 	foreach my $project ($ours, $durable)
 	{
 		$project->apply_fails(
@@ -43,17 +43,17 @@ my $durable = project('durable', options => { 'tfstate.mode' => 'durable' });
 	}
 	my ($status, undef, $stderr) =
 	  $node->psql('postgres', "SELECT tfstate_lock('$lockid')");
-	isnt($status, 0, 'tfstate_lock() is refused as well');
+	isnt($status, 0, 'tfstate_lock() is refused, too');
 	like($stderr, qr/is held without tfstate by terraform\@127\.0\.0\.1/,
-		'tfstate_lock() names the holder');
+		'the error of tfstate_lock() names the holder');
 	$stock->open_gate;
 	is(($run->finish)[0], 0, 'the stock client succeeds');
-	$_->apply_ok("after it $_->{who} does") foreach $ours, $durable;
+	$_->apply_ok("after the stock client, $_->{who} succeeds") foreach $ours, $durable;
 	nothing_held($node, 'no lock is left');
 }
 
-# A client with tfstate holds it; in durable mode this works as long as its
-# session is there.
+# A client with tfstate holds the lock; in durable mode it keeps stock clients out only as
+# long as its session lives.
 foreach my $project ($ours, $durable)
 {
 	my $run = $project->start_slow_apply;
@@ -61,14 +61,14 @@ foreach my $project ($ours, $durable)
 	$stock->apply_fails("$project->{who} against stock",
 		qr/Workspace is already locked: default/);
 	is(sql('SELECT who FROM tfstate_holders'),
-		$project->{who}, 'which changes nothing for the holder');
+		$project->{who}, 'the refusal does not change the lock of the holder');
 	$project->open_gate;
 	is(($run->finish)[0], 0, "$project->{who} succeeds");
-	$stock->apply_ok('after it the stock client does');
+	$stock->apply_ok("after $project->{who}, the stock client succeeds");
 	nothing_held($node, 'no lock is left');
 }
 
-# A wait for a stock client is a wait in the server, too.
+# A run can wait in the server for a stock client, too.
 foreach my $mode ('session', 'durable')
 {
 	my $waiter = project("waiter-$mode",
@@ -86,11 +86,11 @@ foreach my $mode ('session', 'durable')
 	is($waiting->is_done, 0, "$mode: tfstate.wait waits for a stock client");
 	$stock->open_gate;
 	is(($run->finish)[0], 0, "$mode: the stock client succeeds");
-	is(($waiting->finish)[0], 0, "$mode: and then the one that waited");
+	is(($waiting->finish)[0], 0, "$mode: the run that waited succeeds after it");
 	nothing_held($node, "$mode: no lock is left");
 }
 
-# tfstate_lock() in psql on the lockid of the workspace, in each mode.
+# tfstate_lock() in psql on the lockid of the workspace, in each mode
 foreach my $mode ('session', 'durable')
 {
 	my $session = session($node);
@@ -110,21 +110,21 @@ foreach my $mode ('session', 'durable')
 	$ours->apply_ok("psql, $mode mode: after the unlock the run succeeds");
 	$session->quit;
 
-	# and the other way round
+	# the other way round
 	my $run = $ours->start_slow_apply;
 	my ($status, undef, $stderr) = $node->psql('postgres',
 		"SELECT tfstate_lock('$lockid', '{}', '$mode')");
-	isnt($status, 0, "a run against psql, $mode mode: refused");
+	isnt($status, 0, "a run against psql, $mode mode: tfstate_lock() is refused");
 	like(
 		$stderr,
 		qr/state lock "\Q$lockid\E" is held by ours: apply since/,
-		"a run against psql, $mode mode: names the holder");
+		"a run against psql, $mode mode: the error names the holder");
 	$ours->open_gate;
 	is(($run->finish)[0], 0, 'the run succeeds');
 	nothing_held($node, 'no lock is left');
 }
 
-# The lock of a workspace that is not there yet keeps others from creating it.
+# The lock of a workspace that does not exist yet keeps others from creating it.
 foreach my $mode ('session', 'durable')
 {
 	my $session = session($node);
@@ -136,9 +136,9 @@ foreach my $mode ('session', 'durable')
 		qr/\Qstate lock "$schema.states\/stage" is held by dba since\E/,
 		'workspace', 'new', 'stage');
 	is(sql("SELECT count(*) FROM $schema.states WHERE name = 'stage'"),
-		0, "$mode: the workspace is not there");
+		0, "$mode: the workspace has not been created");
 	is(sql('SELECT lockid, who FROM tfstate_holders'),
-		"$schema.states/stage|dba", "$mode: and no other lock is left");
+		"$schema.states/stage|dba", "$mode: only the lock of psql is held");
 	$session->query_safe("SELECT tfstate_unlock('$schema.states/stage')");
 	$session->quit;
 	$p->run_ok("$mode: workspace new after the unlock",
@@ -148,9 +148,9 @@ foreach my $mode ('session', 'durable')
 	nothing_held($node, "$mode: no lock is left");
 }
 
-# A stock client that applies for the first time, to a table without a row, has the
-# key for creations for its whole run.  With tfstate this delays creations only, and
-# where each table has a key of its own not even those of another project.
+# A stock client that applies to a table without a row for the first time holds the creation
+# key for the whole run.  For clients of tfstate this delays only creations, and, with
+# programs that have a key for each table, not even those of other projects.
 {
 	my $other = Terraform->new(
 		$node,
@@ -162,7 +162,7 @@ foreach my $mode ('session', 'durable')
 	my $run = $other->start_slow_apply;
 
 	$ours->run_ok('a first stock apply: plan of another project', 'plan');
-	$ours->apply_ok('a first stock apply: apply of another project');
+	$ours->apply_ok('a first stock apply: another project can apply meanwhile');
 	if (program('key_per_table'))
 	{
 		$ours->run_ok('a first stock apply: workspace new of another project',
@@ -176,12 +176,12 @@ foreach my $mode ('session', 'durable')
 			'workspace', 'new', 'stage');
 	}
 	$other->open_gate;
-	is(($run->finish)[0], 0, 'a first stock apply: succeeds');
+	is(($run->finish)[0], 0, 'a first stock apply: the run succeeds');
 	nothing_held($node, 'no lock is left');
 }
 
-# The lock belongs to the name: a row that is deleted and made anew, with another
-# id, has the same lock.
+# The lock belongs to the name: a row that is deleted and inserted again, with another id,
+# has the same lock.
 {
 	my $run = $ours->start_slow_apply;
 	my $id = sql("SELECT id FROM $schema.states WHERE name = 'default'");
@@ -193,13 +193,13 @@ foreach my $mode ('session', 'durable')
 		INSERT INTO $schema.states (name, data) SELECT name, data FROM old;
 	));
 	isnt(sql("SELECT id FROM $schema.states WHERE name = 'default'"),
-		$id, 'the row has another id');
+		$id, 'the new row has another id');
 	$durable->apply_fails('a run on the new row',
 		qr/\Qstate lock "$lockid" is held by ours: apply\E/);
 	$ours->open_gate;
-	is(($run->finish)[0], 0, 'the run on the old row ends');
+	is(($run->finish)[0], 0, 'the run on the old row has ended');
 	nothing_held($node, 'no lock is left');
-	$durable->apply_ok('a run on the new row succeeds then');
+	$durable->apply_ok('a run on the new row succeeds after that');
 	nothing_held($node, 'no lock is left');
 }
 

@@ -1,5 +1,5 @@
-# Set-ups of Terraform with tfstate: the right ones work, and the wrong ones end
-# in an error that says what is wrong, before anything is locked or written.
+# Set-ups of Terraform with tfstate: the right ones work, and the wrong ones end with an
+# error that says what is wrong, before anything is locked or written.
 
 use strict;
 use warnings;
@@ -25,8 +25,8 @@ sub project
 		%params);
 }
 
-# The part of what tfstate_attach() returned that goes into main.tf, and the
-# environment variables that it names.
+# Returns the part of the result of tfstate_attach() that goes into main.tf, and the
+# environment variables in it.
 sub backend_block
 {
 	my ($text) = @_;
@@ -42,9 +42,9 @@ sub exported
 	return \%variables;
 }
 
-# A table that tfstate_attach() has made, with an empty workspace "default": the
-# first apply locks the row's id, and never takes the key for creations.  What it
-# returns is pasted as it is, and all that the role has is from that one call.
+# A table that tfstate_attach() has made, with an empty workspace "default": the first apply
+# locks the id of that row, and never the creation key.  The result is pasted as it is, and
+# the role has only what that one call gave it.
 {
 	my $text = attach($node, 'fresh');
 	my $exported = exported($text);
@@ -65,21 +65,21 @@ sub exported
 	my $run = $p->start_slow_apply;
 	is(sql('SELECT lockid FROM tfstate_holders'),
 		'fresh.states/default',
-		'fresh table: the first apply holds the workspace only');
+		'fresh table: the first apply holds only the lock of its workspace');
 	is(sql('SELECT who, operation, role FROM tfstate_holders'),
-		'alice|apply|terraform', 'fresh table: as the printed environment says');
+		'alice|apply|terraform', 'fresh table: the settings are those of the printed environment');
 	$p->open_gate;
 	my ($status, $output) = $run->finish;
-	is($status, 0, 'fresh table: it succeeds') or diag($output);
-	is(state_of($node, 'fresh'), '1|alice', 'fresh table: and writes its state');
+	is($status, 0, 'fresh table: the first apply succeeds') or diag($output);
+	is(state_of($node, 'fresh'), '1|alice', 'fresh table: the first apply has written its state');
 	is(sql('SELECT DISTINCT lockid FROM tfstate_history'),
 		'fresh.states/default',
-		'fresh table: nobody ever had the key for creations');
+		'fresh table: the creation key was never locked');
 	nothing_held($node, 'fresh table: no lock is left');
 }
 
-# A table that Terraform itself has made is taken over with its states, and the
-# one that tfstate_attach() makes is the same.
+# A table that Terraform itself has made is attached with its states, and then is the same
+# as one that tfstate_attach() makes.
 {
 	sql(q(
 		CREATE ROLE owner LOGIN;
@@ -107,26 +107,26 @@ sub exported
 	$before->run_ok("Terraform's table: init", 'init');
 	$before->apply_ok("Terraform's table: apply without tfstate");
 	is(sql(q(SELECT tableowner FROM pg_tables WHERE schemaname = 'own')),
-		'owner', "Terraform's table: was made by Terraform");
+		'owner', "Terraform's table: Terraform has made the table");
 	sql(q(SELECT tfstate_attach('own')));
 	is( sql(sprintf($definition, 'own')),
 		sql(sprintf($definition, 'fresh')),
-		"Terraform's table: is as tfstate_attach() makes it");
+		"Terraform's table: the table is as tfstate_attach() makes it");
 	$after->run_ok("Terraform's table: init with tfstate", 'init');
 	like(
 		$after->apply_ok("Terraform's table: apply with tfstate"),
 		qr/No changes/,
-		"Terraform's table: the state is still there");
+		"Terraform's table: the state is unchanged");
 	is(sql(q(SELECT lockid, role FROM tfstate_history('own.*'))),
 		'own.states/default|owner',
-		"Terraform's table: the run had the lock");
+		"Terraform's table: the run had the lock of its workspace");
 	nothing_held($node, "Terraform's table: no lock is left");
 
-	# And back again.
+	# Back to Terraform without tfstate
 	sql(q(SELECT tfstate_detach('own')));
 	my $run = $after->start_slow_apply;
 	is(sql('SELECT count(*) FROM tfstate_holders'),
-		0, 'after tfstate_detach() tfstate knows nothing of a run');
+		0, 'after tfstate_detach() a run takes no lock of tfstate');
 	$before->run_fails('after tfstate_detach(): a second run',
 		qr/Workspace is already locked: default/, 'plan');
 	$after->open_gate;
@@ -134,7 +134,7 @@ sub exported
 	nothing_held($node, 'after tfstate_detach(): no lock is left');
 }
 
-# Settings can come from the role or the connection string as well.
+# The settings can also come from the role or from the connection string.
 {
 	sql(q(
 		CREATE ROLE settings LOGIN IN ROLE terraform;
@@ -165,7 +165,7 @@ sub exported
 	}
 }
 
-# The extension's schema need not be one that the role may use.
+# The extension may be in a schema that the role cannot use.
 {
 	sql('CREATE DATABASE elsewhere');
 	$node->safe_psql(
@@ -187,7 +187,7 @@ sub exported
 		qr/"prod\.states\/default" is held by alice: apply/);
 	$alice->open_gate;
 	is(($run->finish)[0], 0, 'another schema: the holder succeeds');
-	$bob->apply_ok('another schema: the other one, too');
+	$bob->apply_ok('another schema: the second run succeeds');
 	$bob->run_ok('another schema: workspace new', 'workspace', 'new', 'stage');
 	$bob->run_ok('another schema: workspace select',
 		'workspace', 'select', 'default');
@@ -201,12 +201,12 @@ sub exported
 			'alice prod.states/default session',
 			map { "bob $_ durable" } 'prod.states/default', creation_lock('prod'), 'prod.states/stage',
 			'prod.states/stage'),
-		'another schema: all of them had their locks');
+		'another schema: the runs had the locks of their workspaces');
 	is($node->safe_psql('elsewhere', 'SELECT count(*) FROM locks.tfstate_holders'),
 		0, 'another schema: no lock is left');
 }
 
-# A role without a grant, or with one for something else.
+# A role without a grant, or with a grant for something else
 sql(q(
 	CREATE ROLE ungranted LOGIN;
 	CREATE ROLE viewer LOGIN;
@@ -238,10 +238,10 @@ project(
 	'fresh',
 	role => 'neighbour',
 	env => { TF_WORKSPACE => 'stage' }
-)->apply_ok('role neighbour: the workspace that it has a grant for');
+)->apply_ok('role neighbour: the run succeeds in the workspace that its grant names');
 sql(q(SET tfstate.guard = off; DELETE FROM fresh.states WHERE name = 'stage'));
 
-# Settings that are wrong are an error, and not the default.
+# Settings with a wrong value are an error; the default is not used instead.
 my %wrong = (
 	'tfstate.mode' => 'forever',
 	'tfstate.wait' => 'soon',
@@ -268,7 +268,7 @@ foreach my $name (sort keys %wrong)
 	nothing_held($node, "wrong $name: nothing is locked");
 }
 
-# A session that may not write can't lock.
+# A session that cannot write cannot lock.
 foreach my $mode ('session', 'durable')
 {
 	project(
@@ -283,15 +283,15 @@ foreach my $mode ('session', 'durable')
 	nothing_held($node, "read-only, $mode mode: nothing is locked");
 }
 
-# A role that tfstate_attach() makes ready for durable locks: PGAPPNAME names each run,
-# and what it waits for it gets.  tfstate_check() has nothing to say of the set-up.
+# A role that tfstate_attach() made ready for durable locks: PGAPPNAME names each run, and a
+# run that waits gets the lock.  tfstate_check() has nothing to report.
 {
 	sql('CREATE ROLE durable LOGIN');
 	like( sql(
 			q(SELECT tfstate_attach('durable', role => 'durable', mode => 'durable', wait => '2 min'))
 		),
 		qr/^export PGAPPNAME="tfstate-run:\$\(uuidgen\)"/m,
-		'durable role: the run is to be named');
+		'durable role: a run without a name is refused');
 	my %run = (alice => uuid(), bob => uuid());
 	my ($alice, $bob) = map {
 		project(
@@ -302,41 +302,41 @@ foreach my $mode ('session', 'durable')
 	} qw(alice bob);
 
 	is(sql(q(SELECT role, problem FROM tfstate_check() WHERE role = 'durable')),
-		'', 'durable role: nothing is wrong');
+		'', 'durable role: tfstate_check() reports nothing');
 	my $run = $alice->start_slow_apply;
 	is( sql('SELECT mode, application_name, role FROM tfstate_holders'),
 		"durable|tfstate-run:$run{alice}|durable",
-		'durable role: takes durable locks');
+		'durable role: the lock is durable');
 	is(sql('SELECT run_id FROM tfstate_durable_lock'),
-		$run{alice}, 'durable role: the run has the name in PGAPPNAME');
+		$run{alice}, 'durable role: the lock has the name in PGAPPNAME');
 	my $second = $bob->start('apply', '-auto-approve');
 	wait_for('the waiter', sub { waiting_pids($node, 'durable.states/default') });
 	$alice->open_gate;
 	is(($run->finish)[0], 0, 'durable role: the holder succeeds');
-	is(($second->finish)[0], 0, 'durable role: and then the one that waited');
+	is(($second->finish)[0], 0, 'durable role: the run that waited succeeds after it');
 
-	# The states are not in the server log, whatever that shows.
+	# The states are not in the server log, whatever is logged.
 	sql('ALTER DATABASE postgres SET log_statement = "all"');
 	my $offset = -s $node->logfile;
 	$run = $alice->start_slow_apply;
 	$alice->open_gate;
 	is(($run->finish)[0], 0, 'durable role: a run with log_statement = all');
 	my $log = slurp_file($node->logfile, $offset);
-	like($log, qr/INSERT INTO "?durable"?/, 'durable role: the log has the write');
-	unlike($log, qr/lineage/, 'durable role: and no state');
+	like($log, qr/INSERT INTO "?durable"?/, 'durable role: the log has the statement that writes');
+	unlike($log, qr/lineage/, 'durable role: the log has no state');
 	sql('ALTER DATABASE postgres RESET log_statement');
 }
 
-# tfstate_check() knows the server, too.
+# tfstate_check() reports settings of the server, too.
 {
 	is(sql(q(SELECT severity, problem, remedy FROM tfstate_check() WHERE object = 'server')),
 		'error|fsync is off: a crash loses or corrupts locks and states|ALTER SYSTEM SET fsync = on',
-		'tfstate_check(): fsync');
+		'tfstate_check() reports fsync');
 	sql('ALTER SYSTEM SET fsync = on');
 	sql('ALTER SYSTEM SET full_page_writes = off');
 	$node->reload;
 	like(sql(q(SELECT problem FROM tfstate_check() WHERE object = 'server')),
-		qr/^full_page_writes is off/, 'tfstate_check(): full_page_writes');
+		qr/^full_page_writes is off/, 'tfstate_check() reports full_page_writes');
 	sql('ALTER SYSTEM RESET ALL');
 	$node->reload;
 }

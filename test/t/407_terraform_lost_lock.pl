@@ -1,7 +1,6 @@
-# A run loses its connection in the midst of an apply, and with it a session lock.
-# Terraform connects anew and writes its state, whatever others have done since.
-# Without tfstate that overwrites what they wrote, and nobody is told; the guard
-# refuses it.
+# A run loses its connection during an apply, and with it a session lock.  Terraform connects
+# again and writes its state, whatever others have done meanwhile.  Without tfstate that
+# overwrites their states silently; the guard refuses it.
 
 use strict;
 use warnings;
@@ -49,7 +48,9 @@ sub serial
 	return (split(/\|/, state_of($node, $schema)))[0];
 }
 
-# The newest version, as "serial|application_name|fence is that of its lock".
+# Returns the newest version, as "serial
+# application_name
+# fence is that of its lock".
 sub newest_version
 {
 	return sql(
@@ -59,7 +60,7 @@ sub newest_version
 		   ORDER BY v.number DESC LIMIT 1));
 }
 
-# What a run is told that writes without its lock, after somebody else has written.
+# The refusal of a run that writes without its lock, after another run has written
 my $compare = qr/; before pushing errored\.tfstate, compare it with the output of "terraform state pull"/;
 
 sub not_held
@@ -76,7 +77,7 @@ sub forced_out
 	  qr/cannot change the state of workspace "prod\.states\/default": this run has lost its lock \(it was released by force\), and the state was last written by $who at \S+ \S+$compare/;
 }
 
-# Starts an apply and ends its session.
+# Starts an apply and terminates its session.
 sub start_and_lose
 {
 	my ($project) = @_;
@@ -86,7 +87,7 @@ sub start_and_lose
 	return $run;
 }
 
-# Without the guard: both runs write the same serial, and succeed.
+# Without the guard both runs write the same serial, and succeed.
 foreach my $order ('holds the lock', 'has ended')
 {
 	my $alice = stock('plain', 'alice');
@@ -98,25 +99,25 @@ foreach my $order ('holds the lock', 'has ended')
 	if ($order eq 'has ended')
 	{
 		$bob->open_gate;
-		$second->succeeds_ok("not guarded, another run $order: that succeeds");
+		$second->succeeds_ok("not guarded, another run $order: that run succeeds");
 		is(state_of($node, 'plain'), $before + 1 . '|bob',
-			"not guarded, another run $order: and has written its state");
+			"not guarded, another run $order: that run has written its state");
 	}
 	$alice->open_gate;
-	$first->succeeds_ok("not guarded, another run $order: the first succeeds");
+	$first->succeeds_ok("not guarded, another run $order: the first run succeeds");
 	is(state_of($node, 'plain'), $before + 1 . '|alice',
-		"not guarded, another run $order: and has overwritten the state");
+		"not guarded, another run $order: the first run has overwritten the state");
 	if ($order eq 'holds the lock')
 	{
 		$bob->open_gate;
-		$second->succeeds_ok("not guarded, another run $order: that succeeds, too");
+		$second->succeeds_ok("not guarded, another run $order: that run succeeds, too");
 		is(state_of($node, 'plain'), $before + 1 . '|bob',
-			"not guarded, another run $order: and has overwritten the state");
+			"not guarded, another run $order: that run has overwritten the state");
 	}
 }
 
-# With the guard, each of a run with and one without the shim loses the lock to
-# each.  The other one still has it when the first writes.
+# With the guard: a run with or without the shim loses its lock to a run with or without
+# the shim, which still has the lock when the first run writes.
 my %kinds = (
 	'a shim' => sub { project('prod', $_[0]) },
 	'stock' => sub { stock('prod', $_[0]) });
@@ -140,35 +141,35 @@ foreach my $first_kind (sort keys %kinds)
 			? qr/Error saving state: pq: state lock "prod\.states\/default" is held without tfstate by terraform\@127\.0\.0\.1 \(pid \d+, bob\)/
 			: qr/Error saving state: pq: cannot change the state of workspace "prod\.states\/default": its lock is held by bob: apply since \S+ \S+ \(ID $uuid\); ask them/
 		);
-		is(state_of($node, 'prod'), $state, "$test: and has not written");
+		is(state_of($node, 'prod'), $state, "$test: the first run has not written");
 		is($alice->errored_state, $before + 1 . '|alice',
-			"$test: its state is in errored.tfstate");
+			"$test: the state of the first run is in errored.tfstate");
 		$bob->open_gate;
-		$second->succeeds_ok("$test: the second succeeds");
+		$second->succeeds_ok("$test: the second run succeeds");
 		is(state_of($node, 'prod'), $before + 1 . '|bob',
-			"$test: and has written its state");
+			"$test: the second run has written its state");
 		nothing_held($node, "$test: no lock is left");
 	}
 
-	# The other one has written and ended.
+	# The other run has written and ended.
 	my $test = "$first_kind run loses its lock to one that has ended";
 	my $alice = $kinds{$first_kind}->('alice');
 	my $before = serial('prod');
 	my $first = start_and_lose($alice);
 
-	project('prod', 'bob')->apply_ok("$test: that succeeds");
-	is(state_of($node, 'prod'), $before + 1 . '|bob', "$test: and has written");
+	project('prod', 'bob')->apply_ok("$test: the other run succeeds");
+	is(state_of($node, 'prod'), $before + 1 . '|bob', "$test: the other run has written");
 	$alice->open_gate;
 	$first->fails_ok(
 		$test,
 		qr/Error saving state: pq: @{[not_held('bob')]}/);
-	is(state_of($node, 'prod'), $before + 1 . '|bob', "$test: and has not written");
+	is(state_of($node, 'prod'), $before + 1 . '|bob', "$test: the first run has not written");
 	is($alice->errored_state, $before + 1 . '|alice',
-		"$test: its state is in errored.tfstate");
+		"$test: the state of the first run is in errored.tfstate");
 	nothing_held($node, "$test: no lock is left");
 
-	# Nobody has taken it: what was there is still there, and what the run has done
-	# is written under the lock.
+	# No other run has taken the lock: the old state is still there, and the results of the run
+	# are written under the lock.
 	$test = "$first_kind run loses its lock to nobody";
 	$alice = $kinds{$first_kind}->('alice');
 	$before = serial('prod');
@@ -176,27 +177,27 @@ foreach my $first_kind (sort keys %kinds)
 	my $state = state_of($node, 'prod');
 	$alice->open_gate;
 	$first->fails_ok($test, qr/Error saving state: pq: @{[not_held('bob')]}/);
-	is(state_of($node, 'prod'), $state, "$test: and has not written");
+	is(state_of($node, 'prod'), $state, "$test: the run has not written");
 	is($alice->errored_state, $before + 1 . '|alice',
-		"$test: its state is in errored.tfstate");
+		"$test: the state of the run is in errored.tfstate");
 	$alice->run_ok("$test: state push", 'state', 'push', 'errored.tfstate');
-	like(state_of($node, 'prod'), qr/\|alice$/, "$test: which is written");
+	like(state_of($node, 'prod'), qr/\|alice$/, "$test: the pushed state is written");
 	nothing_held($node, "$test: no lock is left");
 
-	# Where the lock is not required, it has written at once.
+	# If the lock is not required, the run writes at once.
 	sql(q(SELECT tfstate_attach('prod', guard => 'on')));
 	$before = serial('prod');
 	$first = start_and_lose($alice);
 	$alice->open_gate;
-	$first->succeeds_ok("$test, not required");
-	is(state_of($node, 'prod'), $before + 1 . '|alice', "$test, not required: and has written");
+	$first->succeeds_ok("$test, not required: the run succeeds");
+	is(state_of($node, 'prod'), $before + 1 . '|alice', "$test, not required: the run has written");
 	is(newest_version(), $before + 1 . '|alice|',
-		"$test, not required: the version tells that it had no lock");
+		"$test, not required: the version shows that the run had no lock");
 	sql(q(SELECT tfstate_attach('prod', guard => 'require')));
 }
 
-# Terraform raises the serial with each attempt.  It makes several if it is asked
-# to stop: the second one would have a higher serial than what the other run wrote.
+# Terraform raises the serial with each attempt, and makes several if it is interrupted: the
+# second one would have a higher serial than the state of the other run.
 foreach my $schema ('plain', 'prod')
 {
 	my $alice =
@@ -208,27 +209,27 @@ foreach my $schema ('plain', 'prod')
 
 	$bob->apply_ok("several attempts, $schema: the other run succeeds");
 	is(state_of($node, $schema), $before + 1 . '|bob',
-		"several attempts, $schema: and has written");
+		"several attempts, $schema: the other run has written");
 	$first->interrupt;
 	if ($schema eq 'plain')
 	{
 		$first->finish;
 		isnt(state_of($node, $schema), $before + 1 . '|bob',
-			'several attempts, not guarded: its state is overwritten');
+			'several attempts, not guarded: the state of the other run is overwritten');
 	}
 	else
 	{
 		$first->fails_ok('several attempts, guarded',
 			not_held('bob'));
 		is(state_of($node, $schema), $before + 1 . '|bob',
-			'several attempts, guarded: its state is still there');
+			'several attempts, guarded: the state of the other run is still there');
 		cmp_ok((split(/\|/, $alice->errored_state))[0], '>', $before + 1,
-			'several attempts, guarded: the last one had a higher serial');
+			'several attempts, guarded: the last attempt had a higher serial');
 	}
 	$alice->open_gate;
 }
 
-# In durable mode a run that has a name still owns the lock.
+# In durable mode a run with a name still owns the lock.
 {
 	my $alice = durable('alice');
 	my $before = serial('prod');
@@ -238,13 +239,13 @@ foreach my $schema ('plain', 'prod')
 		qr/Error acquiring the state lock.* is held by alice: apply/);
 	$alice->open_gate;
 	$run->succeeds_ok('durable: a run that has lost its connection succeeds');
-	is(state_of($node, 'prod'), $before + 1 . '|alice', 'durable: and has written');
+	is(state_of($node, 'prod'), $before + 1 . '|alice', 'durable: the run has written');
 	is(newest_version(), $before + 1 . '|alice|t',
-		'durable: the version tells that it had its lock');
+		'durable: the version shows that the run had its lock');
 	nothing_held($node, 'durable: no lock is left');
 }
 
-# Where "default" has no row, a run has the key for creations until it writes.
+# Without a row for "default", a run holds the creation key until it writes.
 {
 	my ($alice, $bob) = map { durable($_) } 'alice', 'bob';
 
@@ -256,14 +257,14 @@ foreach my $schema ('plain', 'prod')
 		qr/cannot create a workspace: the lock for that is held by alice: @{[creation('rowless')]} since/);
 	$alice->open_gate;
 	$run->succeeds_ok('durable, no row: the run succeeds');
-	is(state_of($node, 'rowless'), '1|alice', 'durable, no row: and has written');
+	is(state_of($node, 'rowless'), '1|alice', 'durable, no row: the run has written');
 	is( sql(q(SELECT fence IS NOT NULL, lock_who FROM tfstate_versions('rowless.states/default') WHERE operation = 'write')),
 		't|alice',
-		'durable, no row: under the lock of the workspace');
+		'durable, no row: the version was written under the lock of the workspace');
 	nothing_held($node, 'durable, no row: no lock is left');
 }
 
-# Unless the lock was forced, and somebody else has it, or has had it.
+# A durable lock that was released by force: another run has it, or has had it.
 foreach my $order ('holds the lock', 'has ended')
 {
 	my $test = "forced, another run $order";
@@ -277,7 +278,7 @@ foreach my $order ('holds the lock', 'has ended')
 	if ($order eq 'has ended')
 	{
 		$bob->open_gate;
-		$second->succeeds_ok("$test: it succeeds");
+		$second->succeeds_ok("$test: the other run succeeds");
 	}
 	my $state = state_of($node, 'prod');
 	$alice->open_gate;
@@ -286,20 +287,20 @@ foreach my $order ('holds the lock', 'has ended')
 		$order eq 'has ended'
 		? forced_out('bob')
 		: qr/cannot change the state of workspace \S+: its lock is held by bob: apply/);
-	is(state_of($node, 'prod'), $state, "$test: and has not written");
+	is(state_of($node, 'prod'), $state, "$test: the first run has not written");
 	is($alice->errored_state, $before + 1 . '|alice',
-		"$test: its state is in errored.tfstate");
+		"$test: the state of the first run is in errored.tfstate");
 	if ($order eq 'holds the lock')
 	{
 		$bob->open_gate;
-		$second->succeeds_ok("$test: the second succeeds");
+		$second->succeeds_ok("$test: the second run succeeds");
 	}
 	is(newest_version(), $before + 1 . '|bob|t',
-		"$test: the newest version is that of the second");
+		"$test: the newest version is that of the second run");
 	nothing_held($node, "$test: no lock is left");
 }
 
-# A run whose lock was forced stays out, though nobody took it.
+# A run whose lock was released by force stays out, even if no other run has taken it.
 {
 	my $alice = durable('alice');
 	my $before = state_of($node, 'prod');
@@ -308,8 +309,8 @@ foreach my $order ('holds the lock', 'has ended')
 	sql(q(SELECT tfstate_force_unlock('prod.states/default')));
 	$alice->open_gate;
 	$run->fails_ok('forced, nobody takes it: the run', forced_out('bob'));
-	is(state_of($node, 'prod'), $before, 'forced, nobody takes it: and has not written');
-	nothing_held($node, 'forced, nobody takes it: no lock is left');
+	is(state_of($node, 'prod'), $before, 'forced, no other run: the run has not written');
+	nothing_held($node, 'forced, no other run: no lock is left');
 }
 
 is( sql(q(SELECT count(*) FROM tfstate_verify('prod.*', true))),

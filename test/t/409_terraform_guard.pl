@@ -1,5 +1,5 @@
-# The guard in the daily use of Terraform: what it refuses, what people read then,
-# and the ways out.
+# The guard in everyday use of Terraform: what it refuses, what users read then, and the ways
+# out.
 
 use strict;
 use warnings;
@@ -33,7 +33,10 @@ sub serial
 	return (split(/\|/, state_now()))[0];
 }
 
-# The newest version of a workspace, as "serial|operation|who|fence is that of its lock".
+# Returns the newest version, as "serial
+# operation
+# who
+# fence is that of its lock".
 sub newest_version
 {
 	my ($workspace) = @_;
@@ -44,7 +47,7 @@ sub newest_version
 		    ORDER BY v.number DESC LIMIT 1));
 }
 
-# What a run is told that writes without the lock.
+# The refusal of a run that writes without the lock
 my $compare = qr/; before pushing errored\.tfstate, compare it with the output of "terraform state pull"/;
 
 sub not_held
@@ -54,7 +57,7 @@ sub not_held
 	  qr/cannot change the state of workspace "\Q$lockid\E": this session does not hold its lock, or has lost it, and the state was last written by $who at \S+ \S+$compare/;
 }
 
-# Writes the state to a file, perhaps changed.
+# Writes the state of a project to a file, with changes if wanted.
 sub save_state
 {
 	my ($project, $file, $state) = @_;
@@ -71,8 +74,8 @@ my $bob = project('bob');
 
 $alice->apply_ok('a first apply');
 
-# A lock that somebody has taken by hand, with a reason: a run with the shim stops at
-# once, and one without it at its write.  The same for -lock=false.
+# Somebody has taken the lock by hand, with a reason: a run with the shim stops at once, and
+# one without it when it writes.  So does -lock=false.
 foreach my $mode ('durable', 'session')
 {
 	my $dba = session($node);
@@ -88,19 +91,18 @@ foreach my $mode ('durable', 'session')
 			qr/Error acquiring the state lock Error message: pq: state lock "\Q$lockid\E" is $reason/,
 			@$command);
 	}
-	ok(!-s "$bob->{dir}/applied", "frozen, $mode: nothing was begun");
+	ok(!-s "$bob->{dir}/applied", "frozen, $mode: the run has changed no resource");
 	$bob->run_fails("frozen, $mode: apply -lock=false",
 		qr/Error saving state: pq: cannot change the state of workspace "\Q$lockid\E": its lock is $reason; ask them/,
 		'apply', '-auto-approve', '-lock=false');
-	is(state_now(), $state, "frozen, $mode: it has not written");
+	is(state_now(), $state, "frozen, $mode: the run has not written");
 	is($bob->errored_state, (split(/\|/, $state))[0] + 1 . '|bob',
-		"frozen, $mode: its state is in errored.tfstate");
+		"frozen, $mode: the state of the run is in errored.tfstate");
 	$bob->run_fails("frozen, $mode: state rm -lock=false",
 		qr/cannot change the state of workspace \S+: its lock is $reason/,
 		'state', 'rm', '-lock=false', $x);
 
-	# Without the shim, a run sees a lock in durable mode only if the session that
-	# took it is there.
+	# Without the shim, a run sees a durable lock only as long as the session that took it lives.
 	if ($mode eq 'durable')
 	{
 		my $stock = project('stock', stock => 1);
@@ -112,15 +114,15 @@ foreach my $mode ('durable', 'session')
 			qr/Error saving state: pq: cannot change the state of workspace "\Q$lockid\E": its lock is $reason/
 		);
 		is($stock->errored_state, (split(/\|/, $state))[0] + 1 . '|stock',
-			"frozen, $mode: its state is in errored.tfstate");
+			"frozen, $mode: the state of the stock run is in errored.tfstate");
 		$stock->run_fails("frozen, $mode: state push without the shim",
 			qr/its lock is $reason/, 'state', 'push', 'errored.tfstate');
-		is(state_now(), $state, "frozen, $mode: nothing was written");
+		is(state_now(), $state, "frozen, $mode: the stock run has not written");
 		sql("SELECT tfstate_unlock('$lockid', id) FROM tfstate_holders");
 		$stock->run_ok("frozen, $mode: state push after the unlock",
 			'state', 'push', 'errored.tfstate');
 		like(state_now(), qr/\|stock$/,
-			"frozen, $mode: has written what was in errored.tfstate");
+			"frozen, $mode: state push has written errored.tfstate");
 		like($stock->run_ok("frozen, $mode: plan", 'plan'),
 			qr/No changes/, "frozen, $mode: the state is that of the resources");
 	}
@@ -130,14 +132,14 @@ foreach my $mode ('durable', 'session')
 		$bob->run_ok("frozen, $mode: state push after the unlock",
 			'state', 'push', 'errored.tfstate');
 		like(state_now(), qr/\|bob$/,
-			"frozen, $mode: has written what was in errored.tfstate");
+			"frozen, $mode: state push has written the errored.tfstate of the stock run");
 		$dba->quit;
 	}
 	unlink("$bob->{dir}/applied");
 	nothing_held($node, "frozen, $mode: no lock is left");
 }
 
-# -lock=false beside a run: refused, and the run has lost nothing.
+# -lock=false beside a run is refused, and the run is not affected.
 {
 	my $run = $alice->start_slow_apply;
 	my $state = state_now();
@@ -145,21 +147,21 @@ foreach my $mode ('durable', 'session')
 	$bob->run_fails('-lock=false beside a run',
 		qr/cannot change the state of workspace \S+: its lock is held by alice: apply since/,
 		'apply', '-auto-approve', '-lock=false', "-replace=$x");
-	is(state_now(), $state, '-lock=false beside a run: has not written');
+	is(state_now(), $state, '-lock=false beside a run: the run without the lock has not written');
 	$bob->run_ok('-lock=false beside a run: plan may read', 'plan', '-lock=false');
 	$alice->open_gate;
-	$run->succeeds_ok('-lock=false beside a run: the run succeeds');
-	like(state_now(), qr/\|alice$/, '-lock=false beside a run: and has written');
+	$run->succeeds_ok('-lock=false beside a run: the run with the lock succeeds');
+	like(state_now(), qr/\|alice$/, '-lock=false beside a run: the run with the lock has written');
 
-	# and with nobody beside it
+	# with no other run
 	$state = state_now();
 	$bob->run_fails('-lock=false alone', not_held('alice'),
 		'apply', '-auto-approve', '-lock=false');
-	is(state_now(), $state, '-lock=false alone: has not written');
+	is(state_now(), $state, '-lock=false alone: the run has not written');
 	nothing_held($node, '-lock=false: no lock is left');
 }
 
-# For comparison, without tfstate -lock=false overwrites the state.
+# For comparison: without tfstate, -lock=false overwrites the state.
 {
 	plain_table($node, 'plain', 'terraform');
 	my ($first, $second) =
@@ -168,16 +170,15 @@ foreach my $mode ('durable', 'session')
 
 	$second->run_ok('not guarded, -lock=false: succeeds',
 		'apply', '-auto-approve', '-lock=false');
-	is(state_of($node, 'plain'), '1|second', 'not guarded, -lock=false: has written');
+	is(state_of($node, 'plain'), '1|second', 'not guarded, -lock=false: the run without the lock has written');
 	$first->open_gate;
-	$run->succeeds_ok('not guarded, -lock=false: so does the other run');
+	$run->succeeds_ok('not guarded, -lock=false: the run with the lock succeeds');
 	is(state_of($node, 'plain'), '1|first',
-		'not guarded, -lock=false: whose state has replaced it');
+		'not guarded, -lock=false: the run with the lock has overwritten the state');
 }
 
-# state push -force of an older state, or of another lineage: refused, unless the
-# guard is off, for which one needs a privilege.  (Terraform adds one to the serial
-# of what it pushes.)
+# state push -force of an older state, or of another lineage, is refused unless the guard is
+# off, which needs a privilege.  (Terraform adds one to the serial that it pushes.)
 {
 	my $state = sql(q(SELECT data FROM prod.states));
 	my $privileged = project('carol', options => { 'tfstate.guard' => 'off' });
@@ -203,35 +204,34 @@ foreach my $mode ('durable', 'session')
 	$privileged->run_ok('push -force with the guard off, with the privilege',
 		'state', 'push', '-force', 'other.tfstate');
 	is(sql(q(SELECT lineage FROM tfstate_states('prod.*'))), 'another',
-		'push -force with the guard off: is done');
+		'push -force with the guard off writes the state');
 	like(newest_version('default'), qr/^\d+\|write\|carol\|t$/,
-		'push -force with the guard off: leaves a version');
+		'push -force with the guard off leaves a version');
 	sql(q(SELECT tfstate_revoke('terraform', 'prod.states/*', 'override')));
 
-	# The way back from it.
+	# The way back from there
 	sql(qq(SELECT tfstate_rollback('$lockid', max(number) - 1) FROM tfstate_versions('$lockid')));
 	is( sql(q(SELECT data FROM prod.states)),
 		edit_state($state, serial => serial()),
-		'push -force: is undone by a roll back');
-	$alice->apply_ok('push -force: after that an apply succeeds');
+		'push -force: a rollback restores the state');
+	$alice->apply_ok('push -force: an apply succeeds after the rollback');
 	nothing_held($node, 'push -force: no lock is left');
 }
 
-# A state of another lineage where there is none: workspace new has made an empty
-# one there.
+# A state of another lineage where there is none: workspace new has made an empty one.
 {
 	save_state($bob, 'state.tfstate', sql(q(SELECT data FROM prod.states WHERE name = 'default')));
 	$bob->run_ok('copy: workspace new', 'workspace', 'new', 'copy');
 	$bob->run_ok('copy: state push', 'state', 'push', 'state.tfstate');
 	is( sql(q(SELECT count(DISTINCT lineage) FROM tfstate_states('prod.states/*') WHERE workspace ~ '/(default|copy)$')),
 		1,
-		'copy: the state is there');
-	$bob->apply_ok('copy: apply');
+		'copy: the workspace has the pushed state');
+	$bob->apply_ok('copy: an apply succeeds');
 	$bob->run_ok('copy: workspace select', 'workspace', 'select', 'default');
 	$bob->run_ok('copy: workspace delete', 'workspace', 'delete', '-force', 'copy');
 }
 
-# TRUNCATE, and what is no state.
+# TRUNCATE, and a text that is no state
 {
 	my $run = $alice->start_slow_apply;
 	my (undef, undef, $stderr) = $node->psql('postgres', 'TRUNCATE prod.states');
@@ -241,12 +241,11 @@ foreach my $mode ('durable', 'session')
 	$run->succeeds_ok('TRUNCATE during a run: that succeeds');
 	(undef, undef, $stderr) = $node->psql('postgres',
 		qq(SELECT tfstate_lock('$lockid', '{}', 'session'); UPDATE prod.states SET data = 'x' WHERE name = 'default'));
-	like($stderr, qr/the new one is not a JSON object/, 'no state: refused');
+	like($stderr, qr/the new one is not a JSON object/, 'a text that is no state is refused');
 	$alice->run_ok('no state: the one that is there can be read', 'plan');
 }
 
-# Whoever writes has the lock.  Terraform has it, if it is not told otherwise, with
-# the shim or without.
+# Writers need the lock.  Terraform takes it unless told otherwise, with the shim or without.
 {
 	my $stock = project('stock', stock => 1);
 
@@ -258,7 +257,7 @@ foreach my $mode ('durable', 'session')
 
 		$p->run_ok("$test: plan", 'plan');
 		$p->run_ok("$test: apply", 'apply', '-auto-approve', "-replace=$x");
-		is(state_now(), $before + 1 . "|$p->{who}", "$test: has written");
+		is(state_now(), $before + 1 . "|$p->{who}", "$test: the run has written");
 		is( newest_version('default'),
 			$before + 1 . "|write|$p->{who}|" . ($p == $stock ? '' : 't'),
 			"$test: the version has the fence of its lock, if that has one");
@@ -270,23 +269,23 @@ foreach my $mode ('durable', 'session')
 		save_state($p, 'next.tfstate',
 			edit_state(slurp_file("$p->{dir}/next.tfstate"), serial => $before));
 		$p->run_ok("$test: state push", 'state', 'push', 'next.tfstate');
-		like(state_now(), qr/\|$p->{who}$/, "$test: has its effect");
+		like(state_now(), qr/\|$p->{who}$/, "$test: the command changes the state");
 
 		$before = state_now();
 		$p->run_fails("$test: apply -lock=false", $unlocked,
 			'apply', '-auto-approve', '-lock=false', "-replace=$x");
-		is(state_now(), $before, "$test: has not written");
+		is(state_now(), $before, "$test: the run without the lock has not written");
 		is((split(/\|/, $p->errored_state))[0], (split(/\|/, $before))[0] + 1,
-			"$test: its state is in errored.tfstate");
-		$p->run_ok("$test: which can be pushed with the lock",
+			"$test: the state of the run is in errored.tfstate");
+		$p->run_ok("$test: errored.tfstate can be pushed with the lock",
 			'state', 'push', 'errored.tfstate');
 		$p->run_fails("$test: state rm -lock=false", $unlocked,
 			'state', 'rm', '-lock=false', $x);
 		$p->run_ok("$test: destroy", 'destroy', '-auto-approve');
 
-		# A workspace that is not empty is not deleted without its lock.
+		# A workspace whose state has resources cannot be deleted without its lock.
 		$p->run_ok("$test: workspace new", 'workspace', 'new', 'stage');
-		$p->apply_ok("$test: apply there");
+		$p->apply_ok("$test: apply in the workspace");
 		$p->run_ok("$test: workspace select", 'workspace', 'select', 'default');
 		$p->run_fails(
 			"$test: workspace delete -force -lock=false",
@@ -297,7 +296,7 @@ foreach my $mode ('durable', 'session')
 		$p->run_ok("$test: workspace select", 'workspace', 'select', 'default');
 		$p->run_ok("$test: workspace delete", 'workspace', 'delete', 'stage');
 
-		# Workspaces that come with a state, or by the way
+		# Workspaces that are created with a state, or by an apply
 		save_state($p, 'next.tfstate', sql(q(SELECT data FROM prod.states)));
 		$p->run_ok("$test: workspace new -state",
 			'workspace', 'new', '-state=next.tfstate', 'copied');
@@ -307,7 +306,7 @@ foreach my $mode ('durable', 'session')
 		$p->run_ok("$test: workspace delete $_", 'workspace', 'delete', $_)
 		  foreach 'copied', 'selected';
 		is(sql(q(SELECT string_agg(name, ' ') FROM prod.states)), 'default',
-			"$test: it is deleted");
+			"$test: the workspace is deleted");
 		nothing_held($node, "$test: no lock is left");
 	}
 }

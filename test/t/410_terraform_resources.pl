@@ -1,6 +1,6 @@
-# tfstate_resources() and tfstate_outputs() list what Terraform's own commands
-# list, for states that Terraform has written; tfstate_diff() tells what an apply
-# has changed; and all of them work on a standby.
+# tfstate_resources() and tfstate_outputs() list what Terraform's own commands list, for
+# states written by Terraform; tfstate_diff() shows what an apply has changed; and all of
+# them work on a standby.
 
 use strict;
 use warnings;
@@ -19,7 +19,7 @@ terraform_or_skip();
 my $node = terraform_node('resources', init => { allows_streaming => 1 });
 my $workspace = 'estate.states/default';
 
-# All the ways in which Terraform addresses an instance.
+# All the ways in which Terraform addresses an instance
 my $config = Terraform::pg_backend() . <<'END';
 variable "size" {
   default = 3
@@ -82,7 +82,7 @@ module "innermost" {
 END
 my $innermost = 'resource "terraform_data" "single" {}';
 
-# What a command prints, as it is.
+# Returns what a command prints, unchanged.
 sub printed
 {
 	my ($project, @command) = @_;
@@ -93,7 +93,7 @@ sub printed
 	return slurp_file($run->{log});
 }
 
-# Tests that the same addresses are listed by Terraform and by us.
+# Tests that tfstate_resources() lists the same addresses as Terraform.
 sub same_addresses
 {
 	my ($project, $count, $test) = @_;
@@ -101,8 +101,8 @@ sub same_addresses
 		sql("SELECT DISTINCT address FROM tfstate_resources('$workspace')"));
 	my @theirs = split(/\n/, printed($project, 'state', 'list'));
 
-	is(scalar(@theirs), $count, "$test: Terraform lists $count");
-	is_deeply([ sort @ours ], [ sort @theirs ], "$test: we list the same");
+	is(scalar(@theirs), $count, "$test: Terraform lists $count instances");
+	is_deeply([ sort @ours ], [ sort @theirs ], "$test: tfstate_resources() lists the same");
 	return;
 }
 
@@ -122,7 +122,7 @@ append_to_file("$dir/other.tfstate",
 $project->run_ok('init', 'init');
 $project->apply_ok('apply');
 
-# 21 instances of the root module, and 4 of each of the 6 instances of module inner.
+# 21 instances in the root module, and 4 in each of the 6 instances of module inner
 same_addresses($project, 45, 'after the apply');
 
 my $ids = decode_json(printed($project, 'show', '-json'));
@@ -135,12 +135,12 @@ my %ours = map { split(/\|/, $_, 2) } split(
 is_deeply(
 	\%ours,
 	{ map { $_ => $theirs{$_} } 'terraform_data.plain', 'terraform_data.kept' },
-	'ids are those that Terraform shows');
+	'the ids are those that Terraform shows');
 is( sql("SELECT string_agg(DISTINCT provider, ' ') FROM tfstate_resources()"),
 	'provider["terraform.io/builtin/terraform"]',
 	'the provider is shown');
 
-# Outputs.
+# Outputs
 my $outputs = decode_json(printed($project, 'output', '-json'));
 my %listed = map {
 	my ($name, $value, $type, $sensitive) = split(/\t/);
@@ -152,14 +152,14 @@ my %listed = map {
 } split(
 	/\n/,
 	sql("SELECT concat_ws(E'\\t', name, value, type, sensitive) FROM tfstate_outputs('$workspace')"));
-is_deeply(\%listed, $outputs, 'outputs are those that Terraform shows');
+is_deeply(\%listed, $outputs, 'the outputs are those that Terraform shows');
 
-# Tainted.
+# A tainted instance
 $project->run_ok('taint', 'taint', 'terraform_data.counted[1]');
 is(sql('SELECT address FROM tfstate_resources() WHERE tainted'),
 	'terraform_data.counted[1]', 'the tainted instance is shown');
 
-# What an apply changes.
+# What an apply changes
 my $version =
   sql("SELECT max(number) FROM tfstate_versions WHERE workspace = '$workspace'");
 $project->run_ok('another apply', 'apply', '-auto-approve', '-var=size=2');
@@ -168,9 +168,9 @@ is( sql("SELECT address, change, deposed FROM tfstate_diff('$workspace', $versio
 	"terraform_data.counted[1]|changed|\n"
 	  . "terraform_data.counted[2]|removed|\n"
 	  . 'terraform_data.plain|changed|',
-	'tfstate_diff() lists what it has changed');
+	'tfstate_diff() lists what the apply has changed');
 
-# A deposed instance, beside a current one and alone.
+# A deposed instance, beside a current one and alone
 sql(q{
 	SET tfstate.guard = off;
 	UPDATE estate.states SET data = jsonb_set(
@@ -187,7 +187,7 @@ is( sql("SELECT address, deposed FROM tfstate_resources() WHERE name IN ('kept',
 	"terraform_data.kept|a1b2c3d4\nterraform_data.kept|\nterraform_data.plain|00000001",
 	'deposed instances are shown as such');
 
-# On a standby.
+# On a standby
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
@@ -200,11 +200,11 @@ foreach my $query (
 	my $result = $standby->safe_psql('postgres', "SELECT * FROM $query");
 
 	isnt($result, '', "$query lists something on a standby");
-	is($result, sql("SELECT * FROM $query"), "$query lists the same there");
+	is($result, sql("SELECT * FROM $query"), "$query lists the same on a standby");
 }
 
 $project->run_ok('destroy', 'destroy', '-auto-approve');
 is(sql('SELECT count(*) FROM tfstate_resources()'),
-	0, 'after the destroy there is nothing');
+	0, 'after the destroy nothing is listed');
 
 done_testing();

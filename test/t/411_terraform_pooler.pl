@@ -1,10 +1,10 @@
-# Terraform through PgBouncer in transaction mode: each statement of a run can go to
-# another session, and each session serves many runs.
+# Terraform through PgBouncer in transaction mode: each statement of a run can go to another
+# session, and each session serves many runs.
 #
-# What it takes: a role that tfstate_attach() has made ready for locks in durable mode,
-# which are no session's; a UUID for each run in PGAPPNAME, which PgBouncer passes on,
-# while it refuses PGOPTIONS; and binary_parameters=yes in the connection string, so
-# that a statement with parameters goes to the server in one piece.
+# This needs a role that tfstate_attach() has made ready for durable locks, which do not
+# belong to a session; a UUID for each run in PGAPPNAME, which PgBouncer passes on, while it
+# refuses PGOPTIONS; and binary_parameters=yes in the connection string, so that a statement
+# with parameters goes to the server in one piece.
 
 use strict;
 use warnings;
@@ -39,7 +39,7 @@ my $pooler = start_pooler(
 	conf => 'server_round_robin = 1');
 my $port = $pooler->{port};
 
-# The names of the runs of each person, who does one after the other.
+# The names of the runs of each person, who makes one run at a time
 my %run = map { $_ => 'tfstate-run:' . uuid() } qw(alice bob);
 
 sub project
@@ -59,7 +59,7 @@ sub project
 		%params);
 }
 
-# Clients that keep the sessions of the pool of a role busy, by the session.
+# Clients that keep the sessions in the pool of a role busy, by the session
 my %keepers;
 
 sub pool_of
@@ -79,13 +79,13 @@ sub pool_of
 	return sort { $a <=> $b } keys %{ $keepers{$role} };
 }
 
-# From now on only one session of the pool is free: the given one.
+# Leaves only the given session of the pool free.
 sub use_session
 {
 	my ($role, $free) = @_;
 	my @pids = pool_of($role);
 
-	# a keeper gets whichever session is free, so take both and let one go
+	# a keeper gets any free session, so take both and release one
 	my %has = map { $_->query_safe('BEGIN; SELECT pg_backend_pid()') => $_ }
 	  values %{ $keepers{$role} };
 	$has{$free}->query_safe('COMMIT');
@@ -101,8 +101,8 @@ sub holder
 my @session = pool_of('terraform');
 my @stock_session = pool_of('stock');
 
-# Without tfstate, the second run gets the lock if it comes to the same session, and
-# both write the same serial.
+# Without tfstate, the second run gets the lock if it comes to the same session, and both
+# write the same serial.
 {
 	my ($first, $second) =
 	  map { project($_, schema => 'plain', role => 'stock') } 'first', 'second';
@@ -110,12 +110,12 @@ my @stock_session = pool_of('stock');
 	use_session('stock', $stock_session[0]);
 	my $run = $first->start_slow_apply;
 	$second->apply_ok('stock: a second run gets the lock');
-	is(state_of($node, 'plain'), '1|second', 'stock: and writes its state');
+	is(state_of($node, 'plain'), '1|second', 'stock: the second run writes its state');
 	$first->open_gate;
-	$run->succeeds_ok('stock: the first one succeeds, too');
-	is(state_of($node, 'plain'), '1|first', 'stock: and overwrites that state');
+	$run->succeeds_ok('stock: the first run succeeds, too');
+	is(state_of($node, 'plain'), '1|first', 'stock: the first run overwrites that state');
 
-	# What goes to another session leaves its lock behind.
+	# A run that ends in another session leaves its lock behind.
 	use_session('stock', $stock_session[0]);
 	$run = $first->start_slow_apply;
 	use_session('stock', $stock_session[1]);
@@ -125,12 +125,12 @@ my @stock_session = pool_of('stock');
 		qr/Workspace is already locked: default/, 'plan');
 	pool_of('stock');
 
-	# For comparison, not a test: statements that go to the server in two pieces.
+	# For comparison, not a test: statements that go to the server in two pieces
 	$second->{env}{PG_CONN_STR} =~ s/&binary_parameters=yes//;
 	note('without binary_parameters: ' . ($second->run('plan'))[1]);
 }
 
-# With tfstate exactly one has the lock, whatever sessions they come to.
+# With tfstate exactly one run has the lock, in whatever sessions.
 my ($alice, $bob) = map { project($_) } 'alice', 'bob';
 my $serial = 0;
 
@@ -146,7 +146,7 @@ foreach my $sessions ([ 0, 0 ], [ 0, 1 ], [ 1, 0 ], [ 1, 1 ])
 
 		use_session('terraform', $taker);
 		my $run = $first->start_slow_apply;
-		is(holder(), "$lockid|terraform|$run{$who}|durable", "$test, $who: has the lock");
+		is(holder(), "$lockid|terraform|$run{$who}|durable", "$test, $who: the run has the lock");
 		my $id = sql('SELECT id FROM tfstate_holders');
 		foreach my $pid (@session)
 		{
@@ -158,20 +158,20 @@ foreach my $sessions ([ 0, 0 ], [ 0, 1 ], [ 1, 0 ], [ 1, 1 ])
 				qr/cannot change the state of workspace \S+: its lock is held by terraform\@127\.0\.0\.1: a run since .* \(ID $id\)/,
 				'apply', '-auto-approve', '-lock=false', '-replace=terraform_data.network');
 		}
-		is(holder(), "$lockid|terraform|$run{$who}|durable", "$test, $who: still has the lock");
+		is(holder(), "$lockid|terraform|$run{$who}|durable", "$test, $who: the run still has the lock");
 		use_session('terraform', $releaser);
 		$first->open_gate;
-		$run->succeeds_ok("$test, $who: succeeds");
-		is(holder(), '', "$test, $who: and has released the lock");
-		is(state_of($node, 'prod'), ++$serial . "|$who", "$test, $who: and has written");
+		$run->succeeds_ok("$test, $who: the run succeeds");
+		is(holder(), '', "$test, $who: the run has released the lock");
+		is(state_of($node, 'prod'), ++$serial . "|$who", "$test, $who: the run has written");
 	}
 }
 is( sql(q(SELECT string_agg(concat_ws(' ', v.serial, v.application_name, v.fence = h.fence), ', ' ORDER BY v.number)
 		    FROM tfstate_versions('prod.*') v LEFT JOIN tfstate_history h ON h.id = v.lock_id WHERE v.number > 1)),
 	join(', ', map { "$_ " . $run{ $_ % 2 ? 'alice' : 'bob' } . ' t' } 1 .. $serial),
-	'each version tells its run, and has the fence of its lock');
+	'each version has the name of its run, and the fence of its lock');
 
-# Both sessions free: the runs come and go as the pooler likes.
+# Both sessions free: runs go to any session that the pooler chooses.
 pool_of('terraform');
 foreach my $round (1 .. 3)
 {
@@ -181,27 +181,27 @@ foreach my $round (1 .. 3)
 	$_->succeeds_ok("at the same time, round $round: a run succeeds") foreach @runs;
 }
 is((split(/\|/, state_of($node, 'prod')))[0], $serial + 6,
-	'at the same time: none has overwritten the state of another');
+	'at the same time: no run has overwritten the state of another');
 is( sql(qq(SELECT count(*) FROM (
 			SELECT created < lag(released_at) OVER (ORDER BY fence) AS early
 			  FROM tfstate_history('$lockid')) h WHERE early)),
-	0, 'at the same time: no two had the lock');
+	0, 'at the same time: no two runs had the lock');
 is(holder(), '', 'at the same time: no lock is left');
 
-# A run that is killed keeps its lock; another one of its name goes on with it.
+# A run that is killed keeps its lock until it is released by force.
 {
 	my $run = $alice->start_slow_apply;
 
 	$run->kill9;
 	$bob->apply_fails('killed: another run', qr/is held by terraform\@/);
-	is(holder(), "$lockid|terraform|$run{alice}|durable", 'killed: the lock is there');
+	is(holder(), "$lockid|terraform|$run{alice}|durable", 'killed: the lock is still held');
 	sql("SELECT tfstate_force_unlock('$lockid', id) FROM tfstate_holders");
-	$bob->apply_ok('killed: when it was forced, the next run succeeds');
+	$bob->apply_ok('killed: the next run succeeds after a forced unlock');
 	is(holder(), '', 'killed: no lock is left');
 	$alice->open_gate;
 }
 
-# An apply that creates its workspace has the lock of that, wherever it ends.
+# An apply that creates its workspace has the lock of that workspace, wherever it ends.
 foreach my $sessions ([ 0, 0 ], [ 0, 1 ])
 {
 	my $name = "made$sessions->[1]";
@@ -210,19 +210,19 @@ foreach my $sessions ([ 0, 0 ], [ 0, 1 ])
 	$_->{env}{TF_WORKSPACE} = $name foreach $alice, $bob;
 	use_session('terraform', $session[ $sessions->[0] ]);
 	my $run = $alice->start_slow_apply;
-	is(holder(), "prod.states/$name|terraform|$run{alice}|durable", "$test: has its lock");
+	is(holder(), "prod.states/$name|terraform|$run{alice}|durable", "$test: the run has the lock of the new workspace");
 	$bob->apply_fails("$test: another run",
 		qr/state lock "prod\.states\/$name" is held by terraform\@/);
 	use_session('terraform', $session[ $sessions->[1] ]);
 	$alice->open_gate;
-	$run->succeeds_ok("$test: succeeds");
-	is(holder(), '', "$test: and has released the lock");
+	$run->succeeds_ok("$test: the run succeeds");
+	is(holder(), '', "$test: the run has released the lock");
 	$bob->apply_ok("$test: the next run succeeds");
-	is(state_of($node, 'prod', $name), '3|bob', "$test: and has written");
+	is(state_of($node, 'prod', $name), '3|bob', "$test: the next run has written");
 	delete $_->{env}{TF_WORKSPACE} foreach $alice, $bob;
 }
 
-# The commands for workspaces, through both sessions by turns.
+# The commands for workspaces, through both sessions in turn
 pool_of('terraform');
 foreach my $name ('stage', 'test')
 {
@@ -234,7 +234,7 @@ foreach my $name ('stage', 'test')
 	$alice->run_ok("workspace delete $name", 'workspace', 'delete', $name);
 	is(holder(), '', "workspace delete $name: no lock is left");
 }
-# A name that is no run's, or that the pooler has changed, is refused with what to do.
+# A name that is no run's name, or that the pooler has changed, is refused with the remedy.
 {
 	my $nameless = project('carol');
 

@@ -1,5 +1,5 @@
-# States that OpenTofu encrypts: locks, guard, versions and the ways back work as
-# with others, though the server cannot read them.
+# States that OpenTofu encrypts: locks, guard, versions and rollback work as with other
+# states, though the server cannot read them.
 
 use strict;
 use warnings;
@@ -17,7 +17,7 @@ plan skip_all => program('name') . ' cannot encrypt states'
 
 my $node = terraform_node('encryption');
 
-# Without a fallback: a state that is not encrypted is an error.
+# There is no fallback, so a state that is not encrypted is an error.
 my $encryption = <<'END';
 terraform {
   encryption {
@@ -41,32 +41,32 @@ output "by" {
 END
 my $config = Terraform::pg_backend() . Terraform::network() . $encryption;
 
-# The data of a workspace.
+# Returns the state of a workspace.
 sub data_of
 {
 	my ($schema, $workspace) = @_;
 	return sql("SELECT data FROM $schema.states WHERE name = '$workspace'");
 }
 
-# Tests that a workspace has an encrypted state of a serial, and that its newest
-# version is that.
+# Tests that the state of a workspace is encrypted and has a serial, and that it is the
+# newest version.
 sub has_state
 {
 	my ($schema, $workspace, $serial, $test) = @_;
 	my $data = data_of($schema, $workspace);
 
 	like($data, qr/"encrypted_data":/, "$test: the state is encrypted");
-	unlike($data, qr/terraform_data|"outputs"|alice|bob/, "$test: the server cannot read it");
+	unlike($data, qr/terraform_data|"outputs"|alice|bob/, "$test: tfstate_resources() lists nothing");
 	is( sql("SELECT serial, fence IS NOT NULL FROM tfstate_versions('$schema.states/$workspace') ORDER BY number DESC LIMIT 1"),
 		"$serial|t",
-		"$test: its version has the serial, and was written under the lock");
+		"$test: the version has the serial, and was written under the lock");
 	is( sql("SELECT tfstate_version('$schema.states/$workspace', max(number)) FROM tfstate_versions('$schema.states/$workspace')"),
 		$data,
-		"$test: and gives it back");
+		"$test: the version returns the state");
 	return;
 }
 
-# The row of the workspace "default" that tfstate_attach() makes is no encrypted state.
+# The row "default" that tfstate_attach() makes is not an encrypted state.
 {
 	attach($node, 'plain');
 	my $p = Terraform->new(
@@ -104,9 +104,9 @@ foreach my $mode ('session', 'durable')
 	is( sql("SELECT w.encrypted, r.address FROM tfstate_workspaces w, tfstate_resources() r
 			 WHERE w.workspace = r.workspace AND w.workspace = '$schema.states/default'"),
 		't|(encrypted)',
-		"$mode: lists say that it is encrypted");
+		"$mode: the lists say that the state is encrypted");
 	my $version = sql("SELECT max(number) FROM tfstate_versions('$schema.states/default')");
-	like($alice->run_ok("$mode: output", 'output', 'by'), qr/^ ?"alice" ?$/, "$mode: output");
+	like($alice->run_ok("$mode: output", 'output', 'by'), qr/^ ?"alice" ?$/, "$mode: output prints the output");
 
 	# The lock, and the guard.
 	my $run = $bob->start_slow_apply;
@@ -116,16 +116,16 @@ foreach my $mode ('session', 'durable')
 		qr/cannot change the state of workspace "\Q$schema.states\/default\E": its lock is held by bob/,
 		'apply', '-auto-approve', '-lock=false', '-replace=terraform_data.network');
 	$bob->open_gate;
-	$run->succeeds_ok("$mode: that run succeeds");
+	$run->succeeds_ok("$mode: the run with the lock succeeds");
 	has_state($schema, 'default', 2, "$mode: the second apply");
 
-	# Back to the first state.  Its serial is encrypted with it, so it keeps that.
+	# Rollback to the first state: its serial is encrypted, too, so it keeps that one.
 	sql("SELECT tfstate_rollback('$schema.states/default', $version)");
-	is((split(/\|/, state_of($node, $schema)))[0], 1, "$mode: roll back: the serial of old");
+	is((split(/\|/, state_of($node, $schema)))[0], 1, "$mode: rollback: the state has its old serial");
 	like($bob->run_ok("$mode: plan after it", 'plan'),
-		qr/~ input = "alice" -> "bob"/, "$mode: roll back: it is the state of old");
+		qr/~ input = "alice" -> "bob"/, "$mode: rollback: the state is the old one");
 	$alice->run_ok("$mode: apply after it", 'apply', '-auto-approve', '-replace=terraform_data.network');
-	has_state($schema, 'default', 2, "$mode: roll back: the apply after it");
+	has_state($schema, 'default', 2, "$mode: rollback: an apply succeeds after it");
 
 	# Workspaces.
 	$alice->run_ok("$mode: workspace new", 'workspace', 'new', 'stage');
@@ -138,7 +138,7 @@ foreach my $mode ('session', 'durable')
 	sql("SELECT tfstate_undelete('$schema.states/stage')");
 	$alice->run_ok("$mode: workspace select", 'workspace', 'select', 'stage');
 	like($alice->run_ok("$mode: plan there", 'plan'),
-		qr/No changes/, "$mode: undelete: the state is there again");
+		qr/No changes/, "$mode: undelete: the state is restored");
 	$alice->run_ok("$mode: destroy there", 'destroy', '-auto-approve');
 	has_state($schema, 'stage', 3, "$mode: destroy there");
 	$alice->run_ok("$mode: workspace select", 'workspace', 'select', 'default');
@@ -155,9 +155,9 @@ foreach my $mode ('session', 'durable')
 	$alice->run_ok("$mode: state push", 'state', 'push', 'pulled.tfstate');
 	has_state($schema, 'default', 7, "$mode: state push");
 	like($alice->run_ok("$mode: plan after it", 'plan'),
-		qr/No changes/, "$mode: state push: the state is there again");
+		qr/No changes/, "$mode: state push: the state is restored");
 
-	# It is noticed when a state comes from another project.
+	# A state from another project is noticed.
 	$alice->run_fails("$mode: state push -force of another lineage",
 		qr/the new state has lineage "another", but the workspace has lineage "[0-9a-f-]{36}"/,
 		'state', 'push', '-force',

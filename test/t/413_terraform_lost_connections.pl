@@ -1,12 +1,12 @@
-# What becomes of a run that loses its connection in mid-apply: each cell of the table
-# in doc/lost-connections.md.
+# What happens to a run that loses its connection during an apply: each cell of the table in
+# doc/lost-connections.md.
 #
-# The connection is lost because its session is ended, because the server is restarted,
-# because the server is away when Terraform wants to write what it has so far (it does
-# that each 20 seconds, and raises the serial with each attempt), or behind a pooler
-# whose connections to the server are ended.  Before the run ends nobody else comes; or
-# another run holds the lock, or has written and ended; in durable mode the other one is
-# turned away, unless an administrator has released the lock by force.
+# The connection is lost because its session is terminated; because the server is restarted;
+# because the server is down when Terraform wants to write a snapshot of its state (it does
+# so every 20 seconds, and raises the serial with each attempt); or behind a pooler whose
+# connections to the server are terminated.  Before the run ends, no other run comes, or
+# another run holds the lock, or has written and ended; in durable mode the other run is
+# refused, unless an administrator has released the lock by force.
 
 use strict;
 use warnings;
@@ -22,7 +22,7 @@ use Time::HiRes qw(time sleep);
 
 terraform_or_skip();
 
-# How long after its first change an apply writes what it has so far, at the next one
+# An apply writes a snapshot at the first change that comes so many seconds after its first
 my $persist_interval = 20;
 
 my $node = terraform_node('lost_connections');
@@ -34,8 +34,7 @@ my $forced =
   qr/this run has lost its lock \(it was released by force\), and the state was last written by/;
 my $held = qr/its lock is held by (?:bob: apply|pooled\@\S+) since/;
 
-# By mode and by what others do: what the run says of its last write, undef if it has
-# its effect.
+# By mode and by what other runs do: the error of the run's last write, or undef if it succeeds
 my %expected = (
 	session => {
 		nobody => $not_held,
@@ -55,7 +54,7 @@ my %expected = (
 		'forced, ended' => $forced
 	});
 
-# A resource that is there at once, and one whose end is the next change
+# One resource that is ready at once, and one whose end is the next change
 sub other_resources
 {
 	return <<'END';
@@ -100,7 +99,7 @@ sub project
 		%params);
 }
 
-# Begins a run in a schema of its own, up to the midst of its apply.
+# Starts a run in a schema of its own, and stops in the middle of its apply.
 sub begin_cell
 {
 	my ($event, $mode, $others, %params) = @_;
@@ -122,7 +121,7 @@ sub begin_cell
 	return $cell;
 }
 
-# What others do after the connection is lost.  Then lets the run come to its end.
+# What others do after the connection is lost; then lets the run finish.
 sub end_cell
 {
 	my ($cell) = @_;
@@ -136,7 +135,7 @@ sub end_cell
 		my ($status, $out, $notice) = $node->psql('postgres', "SELECT tfstate_force_unlock('$lockid')");
 		like($notice,
 			qr/NOTICE:  the process that held state lock "\Q$lockid\E" may still be at work: \S+.* since .*, application_name "\S+"/,
-			"$test: who releases the lock is told whose process goes on");
+			"$test: whoever releases the lock by force is told which process goes on");
 	}
 	$bob->apply_fails("$test: the other run", qr/state lock "\Q$lockid\E" is held by/)
 	  if $others eq 'refused';
@@ -159,33 +158,33 @@ sub check_cell
 	{
 		my $output = $cell->{run}->fails_ok($test, $expected);
 
-		is(state_of($node, $schema), $state, "$test: has not written");
+		is(state_of($node, $schema), $state, "$test: the run has not written");
 		like($cell->{alice}->errored_state, qr/^\d+\|alice$/,
-			"$test: its state is in errored.tfstate");
+			"$test: the state of the run is in errored.tfstate");
 	}
 	else
 	{
 		my ($status, $output) = $cell->{run}->finish;
 
-		# that it has not heard of the server once is an error to Terraform
+		# a snapshot that could not be written is an error to Terraform
 		is($status, $cell->{event} eq 'unheard' ? 1 : 0, $test) or diag($output);
-		like(state_of($node, $schema), qr/^\d+\|alice$/, "$test: has written");
+		like(state_of($node, $schema), qr/^\d+\|alice$/, "$test: the run has written");
 		is( sql("SELECT v.fence = h.fence FROM tfstate_versions('$schema.states/default') v JOIN tfstate_history h ON h.id = v.lock_id ORDER BY v.number DESC LIMIT 1"),
 			't',
-			"$test: under its lock");
+			"$test: the version was written under its lock");
 	}
 	if ($other)
 	{
 		$bob->open_gate;
-		$other->succeeds_ok("$test: the other run");
-		like(state_of($node, $schema), qr/^\d+\|bob$/, "$test: which has written");
+		$other->succeeds_ok("$test: the other run succeeds");
+		like(state_of($node, $schema), qr/^\d+\|bob$/, "$test: the other run has written");
 	}
 	is(sql("SELECT count(*) FROM tfstate_verify('$schema.*', true)"),
 		0, "$test: all versions are intact");
 	return;
 }
 
-# The cells of an event, all of them begun
+# Starts the runs for all cells of an event.
 sub begin_cells
 {
 	my ($event, @modes) = @_;
@@ -198,7 +197,7 @@ sub begin_cells
 	return @cells;
 }
 
-# The session of each run is ended.
+# The session of each run is terminated.
 {
 	my @cells = begin_cells('ended', 'session', 'no shim', 'durable');
 
@@ -214,8 +213,8 @@ sub begin_cells
 	check_cell($_) foreach @cells;
 }
 
-# The server is away when the runs want to write what they have so far: the next
-# attempt has a serial that nobody else has written, so that the serial tells nothing.
+# The server is down when the runs want to write snapshots: the next attempt has a serial
+# that no other run has written, so the serial alone shows no conflict.
 {
 	my @cells = begin_cells('unheard', 'session', 'no shim', 'durable');
 	my $weak = begin_cell('unheard', 'session', 'ended', guard => 'on');
@@ -235,14 +234,14 @@ sub begin_cells
 	$node->start;
 	check_cell($_) foreach @cells;
 
-	# Where the lock is not required, that is a lost update.
+	# If the lock is not required, the update of the other run is lost.
 	end_cell($weak);
 	$weak->{run}->finish;
 	like(state_of($node, $weak->{schema}), qr/^\d+\|alice$/,
 		'unheard, not required: the state of the other run is overwritten');
 }
 
-# Through PgBouncer in transaction mode, whose sessions are ended
+# Through PgBouncer in transaction mode, whose sessions are terminated
 SKIP:
 {
 	skip 'pgbouncer is not installed', 1 unless path_of('pgbouncer');

@@ -1,11 +1,11 @@
-# Random calls of the shim, of tfstate_lock() and its like, and writes, by several sessions,
-# roles and runs, in both modes, with connections that are shared as behind a pooler: what
-# each call comes to, who holds what then, and what is in the tables is what a model says
+# Random calls of the shim and of tfstate_lock() and similar functions, and writes, by several
+# sessions, roles and runs, in both modes, with connections shared as behind a pooler: the
+# result of each call, the holders and the contents of the tables are as a model predicts
 # (test/lib/ShimModel.pm).
 #
-# A sequence of operations that goes wrong is cut down to what is needed for it, and printed.
-# The seed of the random numbers is printed; TFSTATE_SEED sets it, and TFSTATE_SEQUENCES how
-# many sequences there are.
+# A failing sequence of operations is shortened to what is needed to fail, and printed.  The
+# seed of the random numbers is printed; TFSTATE_SEED sets it, and TFSTATE_SEQUENCES the
+# number of sequences.
 
 use strict;
 use warnings;
@@ -46,7 +46,7 @@ my $admin = session($node, name => 'admin');
 my %session = map { $_ => session($node) } 1 .. $sessions;
 
 #
-# What there is
+# What is there
 #
 
 sub state
@@ -56,7 +56,7 @@ sub state
 	return qq({"version":4,"serial":$serial,"lineage":"a","outputs":{},"resources":[$resources]});
 }
 
-# The model of what there is: who holds what, and what is in the tables
+# Reads the holders and the tables into a model.
 sub expected
 {
 	my ($model) = @_;
@@ -74,8 +74,8 @@ my $observe = q(
 			SELECT 'tg.states/' || name, data::json ->> 'serial', id FROM tg.states WHERE name <> 'default') s(w, serial, id)
 	 ORDER BY w COLLATE "C");
 
-# Compare it with what is found; the model learns the new IDs, fences and ids.  Returns
-# what is wrong.
+# Compares a model with what is there; the model learns the new IDs, fences and ids.  Returns
+# the differences.
 sub compare
 {
 	my ($model, $found) = @_;
@@ -108,7 +108,7 @@ sub compare
 }
 
 #
-# Operations: [ name, session, argument ].  That they are right is for the model to say.
+# Operations: [ name, session, argument ].  The model decides whether they are allowed.
 #
 
 sub random_operation
@@ -116,9 +116,11 @@ sub random_operation
 	my ($pooled) = @_;
 	my $session = 1 + int(rand $sessions);
 	my $w = choose(@workspaces);
-	my @operations = ([ choose(qw(L L L U U U-1 P P P D Lc Lc)), $session, $w ]);
+	my @operations = ([ choose(
+			qw(shim_lock shim_lock shim_lock shim_unlock shim_unlock shim_unlock_creation
+			  write write write delete shim_create shim_create)), $session, $w ]);
 
-	# a client of a pooler is known by its name, whatever session it comes to
+	# a client of a pooler is known by its name, in any session
 	if ($pooled)
 	{
 		return ([ 'run', $session, choose(@runs) ], @operations) if rand() < 0.9;
@@ -154,17 +156,17 @@ sub sql_of
 	my $held = $w && $model->{held}{$w};
 	my $serial = 1 + ($w && $model->{rows}{$w} ? $model->{rows}{$w}{serial} : 0);
 	my %sql = (
-		L => sub {
+		shim_lock => sub {
 			"SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1) FROM $table WHERE states.name = $row"
 		},
-		Lc => sub { 'SELECT pg_try_advisory_lock(-1)' },
-		U => sub { "SELECT pg_advisory_unlock($id)" },
-		'U-1' => sub { 'SELECT pg_advisory_unlock(-1)' },
-		P => sub {
+		shim_create => sub { 'SELECT pg_try_advisory_lock(-1)' },
+		shim_unlock => sub { "SELECT pg_advisory_unlock($id)" },
+		shim_unlock_creation => sub { 'SELECT pg_advisory_unlock(-1)' },
+		write => sub {
 			my $state = literal(state($serial));
 			"INSERT INTO $table (name, data) VALUES ($row, $state) ON CONFLICT (name) DO UPDATE SET data = $state WHERE states.name = $row";
 		},
-		D => sub { "DELETE FROM $table WHERE name = $row" },
+		delete => sub { "DELETE FROM $table WHERE name = $row" },
 		durable => sub { "SELECT tfstate_lock('$w')" },
 		session => sub { "SELECT tfstate_lock('$w', mode => 'session')" },
 		unlock => sub { "SELECT tfstate_unlock('$w')" },
@@ -200,7 +202,7 @@ sub wait_until_gone
 	return;
 }
 
-# Make everything as it was, and return the model of it.
+# Restores the initial state, and returns its model.
 sub start_over
 {
 	my @pids = map { pid($_) } sort keys %session;
@@ -228,7 +230,7 @@ sub start_over
 
 my %done;
 
-# Do an operation; returns the model of what there is then, or a text that says what is wrong.
+# Performs an operation; returns the model of the state after it, or a text that says what is wrong.
 sub perform
 {
 	my ($model, $operation) = @_;
@@ -258,7 +260,7 @@ sub perform
 	return ($session->{err} =~ s/\n.*//sr || 'success') . " instead of $codes";
 }
 
-# Perform operations; returns an empty text, or what is wrong after the last of them.
+# Performs operations; returns an empty string, or what is wrong after the last of them.
 sub run_sequence
 {
 	my (@operations) = @_;
@@ -275,7 +277,7 @@ sub run_sequence
 	return '';
 }
 
-# Leave out whatever is not needed for a sequence to go wrong.
+# Removes operations that a sequence does not need to fail.
 sub shrink
 {
 	my (@operations) = @_;
@@ -308,12 +310,13 @@ foreach my $n (1 .. $sequences)
 }
 note(join("\n", map { "$done{$_} $_" } sort keys %done));
 cmp_ok($done{$_} || 0, '>', 0, "of $_: " . ($done{$_} || 0))
-  foreach qw(L Lc U U-1 P D durable session unlock unlock_id force discard reconnect),
-  'L 55P03', 'L 42501', 'P 55000', 'P 55006', 'D 55000', 'D 55006', 'U 55000', 'unlock 55000',
+  foreach qw(shim_lock shim_create shim_unlock shim_unlock_creation write delete durable session unlock unlock_id force discard reconnect),
+  'shim_lock 55P03', 'shim_lock 42501', 'write 55000', 'write 55006', 'delete 55000', 'delete 55006',
+  'shim_unlock 55000', 'unlock 55000',
   'unlock_id 55000';
 is_deeply(
 	[ grep { /PANIC|was terminated by signal/ } split /\n/, slurp_file($node->logfile) ],
-	[], 'the server has nothing to complain of');
+	[], 'the server log has no warning or error');
 
 $_->quit foreach $admin, values %session;
 done_testing();

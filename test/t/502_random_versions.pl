@@ -1,10 +1,9 @@
-# Random writes, deletions, roll backs, prunings and tampering by two sessions, and
-# a model of what has to be there: every version that is still kept comes back byte
-# for byte, numbers have no gaps, and tfstate_verify() finds what was tampered with
-# and nothing else.
+# Random writes, deletions, rollbacks, prunings and tampering by two sessions, compared with a
+# model: every version that is still kept returns its text byte for byte, numbers have no
+# gaps, and tfstate_verify() reports exactly what was tampered with.
 #
-# The seed of the random numbers is printed; TFSTATE_SEED sets it, and
-# TFSTATE_STEPS how many steps there are.
+# The seed of the random numbers is printed; TFSTATE_SEED sets it, and TFSTATE_STEPS the
+# number of steps.
 
 use strict;
 use warnings;
@@ -34,7 +33,7 @@ my $node = tfstate_node(
 	'versions_property',
 	conf => "fsync = off\n");
 
-# The tables, with what they keep: the newest so many versions, and what is not old.
+# The tables, with the versions that they keep: so many of the newest, and those of an age
 my %tables = (
 	everything => {},
 	newest => { versions => 40 },
@@ -51,9 +50,8 @@ sub literal
 	return "'$text'";
 }
 
-#
-# What a session does to a workspace: a list of the SQL and of the function that
-# does the same to the model.
+# What a session does to a workspace: a list of the SQL and of the function that does the
+# same to the model
 #
 
 sub upsert
@@ -114,7 +112,7 @@ sub do_prune
 	my $count = $keep->{versions} || 'NULL';
 	my $age = $keep->{age} ? "'5 days'" : 'NULL';
 
-	# Without arguments, what the table says, which may be nothing
+	# Without arguments the values of the table apply, which may be none.
 	return (
 		"SELECT tfstate_prune($w->{quoted}" . ($keep == $w->{keep} ? '' : ", $count, $age") . ')',
 		sub { model_prune($w, $keep) });
@@ -170,7 +168,7 @@ sub do_undelete
 	return ("SELECT tfstate_undelete($w->{quoted})", sub { model_undelete($w, $session) });
 }
 
-# What Terraform does, under a lock or not
+# What Terraform does, with a lock or without
 sub do_next_write
 {
 	my ($w, $session) = @_;
@@ -179,7 +177,7 @@ sub do_next_write
 	return do_write($w, $session, next_state($w->{row}), $how);
 }
 
-# Writes that are refused, or leave no version, or are forced
+# Writes that are refused, leave no version, or are forced
 sub do_odd_write
 {
 	my ($w, $session) = @_;
@@ -212,9 +210,8 @@ sub do_something
 	return $action->($w, $session);
 }
 
-#
-# Sessions.  One that is in a transaction has frames, one for the transaction and one
-# for each savepoint, with what the workspaces were when they were first touched in it.
+# Sessions.  A session in a transaction has frames, one for the transaction and one for each
+# savepoint, with the workspaces as they were when they were first touched in it.
 #
 
 sub touch
@@ -234,8 +231,8 @@ sub restore_frame
 	return;
 }
 
-# Take what a session has done, and compare the error, if it is one, with what was
-# to be expected.
+# Applies what a session has done to the model, and compares the error, if any, with the
+# expected one.
 sub finish
 {
 	my ($session, $w, $sql, $effect) = @_;
@@ -253,7 +250,7 @@ sub finish
 	return;
 }
 
-# Do one thing.
+# Performs one action.
 sub act
 {
 	my ($session, $w, @action) = @_;
@@ -286,7 +283,7 @@ sub end_transaction
 	return;
 }
 
-# Begin, end or divide a transaction.
+# Begins or ends a transaction, or sets a savepoint.
 sub step_of_transaction
 {
 	my ($session) = @_;
@@ -315,8 +312,8 @@ sub step_of_transaction
 	return;
 }
 
-# One session writes in a transaction, and the other one waits for its end, since
-# there is a row to wait for.
+# One session writes in a transaction, and the other one waits for its end, because they
+# write the same row.
 sub collide
 {
 	my ($one, $other, $w) = @_;
@@ -367,7 +364,7 @@ sub version_as_text
 		$state && unpack('H*', $text));
 }
 
-# Differences between what is kept of a workspace and the model
+# Returns the differences between the versions of a workspace and the model.
 sub differences
 {
 	my ($w) = @_;
@@ -393,7 +390,7 @@ sub differences
 	return @wrong;
 }
 
-# What tfstate_verify() is to say
+# What tfstate_verify() should report
 sub problems
 {
 	my @problems;
@@ -420,7 +417,7 @@ sub verify
 	return "SELECT workspace, version, problem FROM tfstate_verify('*', true)";
 }
 
-# Cut the content of a version, and see that it and what depends on it are named.
+# Cuts the content of a version; it and the versions that depend on it have to be reported.
 sub check_damage
 {
 	my ($w) = @_;
@@ -443,7 +440,7 @@ sub check_damage
 	is_deeply(
 		[ sort split(/\n/, $found) ],
 		[ sort @expected ],
-		"version $number of $w->{lockid} is found damaged, up to $last");
+		"version $number of $w->{lockid} is reported as damaged, and those up to $last");
 	return;
 }
 
@@ -453,9 +450,9 @@ sub check_all
 	my @expected = sort(problems());
 
 	is_deeply([ map { differences($_) } values %model ],
-		[], "$batch: every version comes back byte for byte");
+		[], "$batch: every version returns its text byte for byte");
 	is_deeply([ sort split(/\n/, sql(verify())) ],
-		\@expected, "$batch: what was changed behind our back is found: " . scalar(@expected));
+		\@expected, "$batch: changes that bypassed the triggers are reported: " . scalar(@expected));
 	check_damage(choose(map { $model{$_} } sort keys %model));
 	return;
 }
@@ -519,7 +516,7 @@ sub check_long_chain
 	return;
 }
 
-# A serial is not forgotten with a state that was destroyed behind our back.
+# A serial is remembered after its state was destroyed with the triggers bypassed.
 sub check_serials
 {
 	my ($w, $session) = @_;
@@ -535,7 +532,7 @@ sub check_serials
 	return;
 }
 
-# What a transaction that was rolled back has locked is not released later.
+# What a rolled back transaction has locked is not released later.
 sub check_rolled_back_lock
 {
 	my ($w, $session) = @_;
@@ -594,7 +591,7 @@ cmp_ok($done{$_} || 0, '>', 0, "of $_: " . ($done{$_} || 0))
   'COMMIT', 'ROLLBACK', 'ROLLBACK TO';
 is_deeply(
 	[ grep { /PANIC|was terminated by signal|WARNING/ } split /\n/, slurp_file($node->logfile) ],
-	[], 'the server has nothing to complain of');
+	[], 'the server log has no warning or error');
 
 $_->{psql}->quit foreach @sessions;
 done_testing();

@@ -1,9 +1,8 @@
-# Random and nasty calls of everything that the extension has, in two sessions:
-# the server must not crash, raise an internal error, warn of a leak, hang, or
-# keep a lock.
+# Random and malicious calls of everything in the extension, in two sessions: the server must
+# not crash, raise an internal error, warn of a leak, hang, or keep a lock.
 #
-# The seed of the random numbers is printed; FUZZ_SEED sets it, and FUZZ_MINUTES
-# how long it takes.  With FUZZ_SQLSMITH a third of that is sqlsmith's.
+# The seed of the random numbers is printed; FUZZ_SEED sets it, and FUZZ_MINUTES the time.
+# With FUZZ_SQLSMITH a third of that time is sqlsmith's.
 
 use strict;
 use warnings;
@@ -18,8 +17,8 @@ use Test::More;
 use TestServer;
 use Time::HiRes qw(time usleep);
 
-# As long as a statement may go on after statement_timeout is over, or lock_timeout
-# where a query runs at the commit (DECLARE CURSOR WITH HOLD)
+# How many seconds a statement may run after its statement_timeout, or after lock_timeout if
+# a query runs at the commit (DECLARE CURSOR WITH HOLD)
 my $patience = 30;
 
 my $seed = $ENV{FUZZ_SEED} || time ^ $$;
@@ -92,7 +91,7 @@ sub make_databases
 	return;
 }
 
-# What a statement raised.  The server's log has the words.
+# Counts the errors of a statement.  Their texts are in the server log.
 sub judge
 {
 	my ($session, $sql) = @_;
@@ -106,7 +105,7 @@ sub judge
 	return;
 }
 
-# A session that prints no more than the codes of its errors
+# Starts a session that prints only the SQLSTATEs of its errors.
 sub connect_to
 {
 	my ($database) = @_;
@@ -116,8 +115,8 @@ sub connect_to
 	return $session;
 }
 
-# Waits for a statement that was sent.  False if the session has ended, which it
-# may only if it was told to.
+# Waits for a statement that was sent.  Returns false if the session has ended, which it may
+# only if it was told to.
 sub finish
 {
 	my ($session) = @_;
@@ -127,7 +126,7 @@ sub finish
 	{
 		usleep(300);
 		next if time < $begin + $patience;
-		problem('a statement does not come to its end', $sql);
+		problem('a statement does not end', $sql);
 		$session->kill9;
 		return 0;
 	}
@@ -173,7 +172,7 @@ sub run_all
 	return 1;
 }
 
-# Another role and other settings for a session
+# Sets another role and other settings in a session.
 sub become
 {
 	my ($session) = @_;
@@ -192,7 +191,7 @@ sub become
 		sprintf('SET SESSION AUTHORIZATION "%s"', choose(@roles, @roles[ 0, 0, 3, 3 ]) =~ s/"/""/gr));
 }
 
-# Damaged versions are read, and forgotten.
+# Damages versions, reads them, and restores them.
 sub read_damaged
 {
 	my ($session) = @_;
@@ -211,8 +210,8 @@ sub read_damaged
 	return 1;
 }
 
-# What a session does next, perhaps with another one.  False if one has ended.
-sub act
+# Performs the next action of a session, perhaps together with another one.  Returns false if
+# one of them has ended.
 {
 	my ($session, $other) = @_;
 	my $kind = rand();
@@ -223,7 +222,7 @@ sub act
 	return become($session) if $kind < 0.35;
 	return run_all($session, statement()) if $kind < 0.7;
 
-	# both at the same time, this one in a transaction perhaps
+	# both at the same time, perhaps the first in a transaction
 	run_all($session, 'BEGIN', statement()) or return 0 if chance(0.4);
 	start($session, statement());
 	start($other, statement());
@@ -231,18 +230,18 @@ sub act
 	return finish($other) && $alive && run_all($session, choose('COMMIT', 'ROLLBACK'));
 }
 
-# Sessions that give back what they have leave nothing in the lock manager, but
-# the tag by which others see that they are there.
+# Sessions that have released everything leave nothing in the lock manager except the
+# session tag.
 sub settle
 {
 	my ($database, @sessions) = @_;
 
 	foreach my $session (@sessions)
 	{
-		# the next lock gives back the built-in ones of locks that somebody else released
+		# the next lock releases built-in locks of workspaces whose locks others have released
 		run_all($session, 'ROLLBACK', 'RESET SESSION AUTHORIZATION', 'RESET ALL',
 			q(SELECT tfstate_lock('settle')),
-			# a lease that has expired, too: it can be renewed, so the built-in lock is kept
+			# a lease that has expired can be renewed, so its built-in lock is kept
 			'SELECT count(tfstate_unlock(lockid, id)) FROM
 				(SELECT lockid, id, pid FROM tfstate_holders UNION SELECT lockid, id, pid FROM tfstate_durable_lock) h
 			  WHERE pid = pg_backend_pid()')
@@ -294,8 +293,8 @@ sub play
 	return;
 }
 
-# sqlsmith, as a role without superpowers: as what it calls are all functions of
-# the server, too, only those internal errors are ours that come from our files.
+# sqlsmith, as a role without special rights.  It calls all functions of the server, so only
+# internal errors from files of tfstate count.
 sub play_sqlsmith
 {
 	my ($run_until, $round) = (time + $smith_seconds, 0);
@@ -321,7 +320,7 @@ sub play_sqlsmith
 	return;
 }
 
-# What only the server's log tells, in entries of several lines
+# What only the server log shows, in entries of several lines
 sub read_log
 {
 	open my $log, '<', $node->logfile or die;

@@ -1,9 +1,9 @@
-# Random locking, killing and cancelling by many clients for a while, and then
-# the question whether each of them had what it thought: no two holdings of a
-# lockid overlap, fences grow in the order of acquisition, and nothing is left.
+# Many clients lock, kill and cancel at random for a while; then the test checks that each
+# of them had what it thought: no two holdings of a lockid overlap, fences grow in the order
+# of acquisition, and nothing is left.
 #
-# The seed of the random numbers is printed; TFSTATE_SEED sets it, and
-# TFSTATE_SECONDS how long it takes.
+# The seed of the random numbers is printed; TFSTATE_SEED sets it, and TFSTATE_SECONDS the
+# duration.
 
 use strict;
 use warnings;
@@ -29,12 +29,12 @@ srand($seed);
 my $node = tfstate_node('stress', conf => "deadlock_timeout = 100ms\n");
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
-# One holding as a script for psql.  The log gets a line when the lock is there
-# ("L lockid mode id fence time"), one while it is held ("H id time") and one
-# before it is released ("U id time"), each with the clock of the server.
+# A holding is a script for psql.  The log gets a line when the lock is taken ("L lockid mode
+# id fence time"), one while it is held ("H id time") and one before it is released ("U id
+# time"), each with the server's clock.
 #
-# A durable lock may be left for another session of this client, as behind a
-# pooler; a transaction may be rolled back, and its holding ends unseen.
+# A durable lock may be left to another session of this client, as behind a pooler; a
+# transaction may be rolled back, which ends its holding unseen.
 sub holding
 {
 	my $lockid = 'stress/' . int(rand $keys);
@@ -78,7 +78,7 @@ sub holding
 		$script .=
 		  "\\if :locked\nSELECT pg_sleep($hold) \\g /dev/null\n";
 
-		# Only what is committed counts, and after an error COMMIT rolls back.
+		# only what is committed counts, and after an error COMMIT rolls back
 		$script .= "\\if :ERROR\n\\set locked false\n\\endif\n\\endif\n";
 		$script .= "$end;\n";
 		$script .= "\\if :ERROR\n\\set locked false\n\\endif\n";
@@ -91,7 +91,7 @@ sub holding
 	  "SELECT count(*) = 1 AS held, clock_timestamp() AS now FROM tfstate_holders('$lockid') WHERE id = :'id' \\gset\n"
 	  . "\\if :ERROR\n\\elif :held\n\\echo H :id :now\n\\else\n\\echo LOST :id\n\\endif\n";
 
-	# A cancel may hit the unlock: it is tried until it is done.
+	# A cancel may hit the unlock, which is repeated until it succeeds.
 	$script .= "SELECT clock_timestamp() AS now \\gset\n" x 2;
 	$script .= "\\echo U :id :now\n";
 	foreach my $try (1 .. 3)
@@ -105,7 +105,7 @@ sub holding
 	return $script;
 }
 
-# A client: psql after psql, each with some holdings, into one log.
+# A client: one psql after the other, each with some holdings, into one log
 sub run_client
 {
 	my ($n, $until) = @_;
@@ -131,7 +131,7 @@ sub run_client
 			  or POSIX::_exit(1);
 		}
 
-		# Now and then the client itself dies.
+		# now and then the client itself is killed
 		if (rand() < 0.3)
 		{
 			usleep(rand(200_000));
@@ -139,8 +139,7 @@ sub run_client
 		}
 		waitpid($pid, 0);
 
-		# A durable lock of a session that is gone stays until somebody
-		# releases it by force, as an administrator would.
+		# the durable lock of a dead session stays until an administrator releases it by force
 		$node->psql(
 			'postgres',
 			"SELECT tfstate_force_unlock(lockid, id, 'left by a dead session') FROM tfstate_holders WHERE mode = 'durable' AND application_name = 'stress$n' AND NOT session_alive"
@@ -166,8 +165,8 @@ foreach my $n (1 .. $clients)
 	push @children, $pid;
 }
 
-# The trouble: cancels and terminations of any of them, session locks released
-# by force, and listings.
+# Disturbances: random cancels and terminations, session locks released by force, and
+# listings
 my $unexpected = '';
 my $trouble = session($node, name => 'trouble');
 my %done =
@@ -185,7 +184,7 @@ while (time < $until)
 	}
 	elsif ($what eq 'force')
 	{
-		# The holder can be faster, and release the lock itself.
+		# the holder may release the lock first
 		$trouble->query(
 			"SELECT tfstate_force_unlock(lockid, id, 'stress', true) FROM tfstate_holders WHERE mode = 'session' ORDER BY random() LIMIT 1"
 		);
@@ -204,14 +203,14 @@ while (time < $until)
 $trouble->quit;
 is($unexpected, '', 'force-unlock of session locks');
 
-# Every client ends: none is stuck behind a lock that nobody releases.
+# Every client ends: none is stuck behind a lock that is never released.
 my $failed = 0;
 foreach my $pid (@children)
 {
 	wait_for('a client to end', sub { waitpid($pid, POSIX::WNOHANG()) == $pid });
 	$failed++ if $? != 0;
 }
-is($failed, 0, 'all clients came to their end');
+is($failed, 0, 'all clients have ended');
 wait_for(
 	'the backends to end',
 	sub {
@@ -266,11 +265,11 @@ note(sprintf('%d holdings of %d lockids, %d to their end; %s',
 note("errors: $_ ($errors{$_})") foreach sort keys %errors;
 
 cmp_ok(scalar(keys %by_id), '>', 10 * $seconds, 'there were holdings');
-is(scalar(keys %by_lockid), $keys, 'of all lockids');
-cmp_ok($ended, '>', scalar(keys %by_id) / 2, 'most came to their end');
-is($lost, 0, 'nobody missed a lock that it held');
+is(scalar(keys %by_lockid), $keys, 'all lockids were held');
+cmp_ok($ended, '>', scalar(keys %by_id) / 2, 'most holdings were released by their holders');
+is($lost, 0, 'no holder found its lock missing');
 
-# The times are texts of one format, in UTC or not, but of one zone.
+# The times are texts in one format and one time zone.
 my ($overlaps, $backwards, %fences) = (0, 0);
 foreach my $lockid (sort keys %by_lockid)
 {
@@ -301,19 +300,19 @@ is_deeply(
 		  sort keys %errors
 	],
 	[],
-	'the clients met no other errors than they were given');
+	'the clients met no unexpected errors');
 
 # What is left
 is( sql("SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), (SELECT count(*) FROM tfstate_holders), (SELECT count(*) FROM tfstate_waiters)"
 	),
 	'0|0|0',
-	'nothing is held in the end');
+	'no lock is held in the end');
 my $largest = max(map { $_->{fence} } values %by_id);
 is( sql("SELECT count(*) FROM generate_series(0, $keys - 1) i, tfstate_try_lock('stress/' || i) WHERE locked AND fence > $largest"
 	),
 	$keys,
-	'each lock is to be had, with a larger fence than all');
-# A process can be gone in the moment that it is to be terminated.
+	'each lock can be taken, with a larger fence than all before');
+# a process can have ended when it is to be terminated
 is_deeply(
 	[
 		grep {
@@ -323,6 +322,6 @@ is_deeply(
 		slurp_file($node->logfile)
 	],
 	[],
-	'the server has nothing to complain of');
+	'the server log has no warning or error');
 
 done_testing();

@@ -1,6 +1,6 @@
 # Sessions that live long use no more memory, locks or disk the longer they work.
 #
-# SOAK_MINUTES makes it longer, for a test by itself.
+# SOAK_MINUTES sets the duration.
 
 use strict;
 use warnings;
@@ -27,7 +27,7 @@ $node->safe_psql('postgres',
 $node->safe_psql('postgres',
 	q(INSERT INTO tf.states (name, data) VALUES ('w', '{"serial":1,"lineage":"l"}')));
 
-# What a session does again and again.  Another one holds taken and taken/session.
+# What a session repeats.  Another session holds taken and taken/session.
 my $work = q(
 SELECT tfstate_lock('a'), tfstate_unlock('a');
 SELECT tfstate_lock('a', mode => 'session');
@@ -61,7 +61,7 @@ SELECT count(*) FROM tfstate_holders, tfstate_waiters;
 SELECT count(*) FROM tfstate_resources();
 );
 
-# The bytes of its memory contexts, and its locks.
+# Returns the size of the memory contexts of a session in bytes, and its number of locks.
 my $usage = q(
 SELECT sum(total_bytes) FILTER (WHERE name = 'TopMemoryContext'),
 	   sum(total_bytes) FILTER (WHERE name LIKE 'LOCALLOCK%'),
@@ -77,7 +77,7 @@ sub resident_kb
 	return $kb;
 }
 
-# The size of the extension's tables with their indexes, in kB.
+# Returns the size of the extension's tables with their indexes, in kB.
 sub disk_kb
 {
 	return $node->safe_psql('postgres',
@@ -103,10 +103,10 @@ while (time < $begin + $seconds)
 }
 note "$rounds rounds";
 
-# What was used at most in the last third is no more than in the middle third, but
-# for a little that depends on when one looks.
+# The maximum of the last third is no larger than that of the middle third, apart from a
+# small amount that depends on the moment of the measurement.
 my $third = int(@samples / 3);
-cmp_ok($third, '>=', 3, 'there are samples enough');
+cmp_ok($third, '>=', 3, 'there are enough samples');
 my %slack = (top => 0, locallock => 0, contexts => 65536, locks => 0, rss => 512, disk => 2048);
 foreach my $what (sort keys %slack)
 {
