@@ -49,7 +49,7 @@ foreach my $n (0 .. $sessions - 1)
 is(manager_locks($node), $session_locks + $sessions,
 	"$session_locks session locks are in the lock manager");
 
-# The next lock is refused by tfstate, before the server runs out of memory for all sessions.
+# The next lock is refused by tfstate, before the lock table of the server is full for all sessions.
 $holders[0]->query("SELECT tfstate_lock('many/session/more', '{}', 'session')");
 is($holders[0]->sqlstate, '53400', 'a session has a limit of session locks');
 

@@ -212,6 +212,7 @@ sub read_damaged
 
 # Performs the next action of a session, perhaps together with another one.  Returns false if
 # one of them has ended.
+sub act
 {
 	my ($session, $other) = @_;
 	my $kind = rand();
