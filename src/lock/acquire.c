@@ -16,7 +16,7 @@
  * 	   the tag up.
  * 	3. Delete what is expired or left behind, and record that.
  * 	4. Where the lockid is a workspace's, take a share of the built-in advisory
- * 	   lock that a Terraform without tfstate takes (commit.c).
+ * 	   lock that a Terraform without tfstate takes (share.c).
  * 	5. Insert the row, with a new fence.
  * 	6. At commit, which a durable lock flushes, the lock tag goes with the transaction
  * 	   or, in session mode, is kept for the session, as the built-in lock always is.
@@ -57,6 +57,7 @@
 #include "lock/commit_internal.h"
 #include "lock/conflict.h"
 #include "lock/fence.h"
+#include "lock/flush.h"
 #include "lock/history.h"
 #include "lock/holding.h"
 #include "lock/holding_internal.h"
@@ -64,6 +65,7 @@
 #include "lock/lookup.h"
 #include "lock/owner.h"
 #include "lock/session.h"
+#include "lock/share.h"
 #include "lock/tag.h"
 #include "lock/wait.h"
 
@@ -462,7 +464,8 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 
 	if (!had_key)
 		tfstate_check_lock_count();
-	tfstate_drop_stale_builtins();
+	if (!tfstate_has_pending())
+		tfstate_drop_stale_shares();
 	tfstate_start_wait(&limit, request->wait);
 	if (is_held_still(request, &key, conflict))
 		return false;
@@ -480,7 +483,7 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 	else
 		take(request, &key, conflict->newest_fence, holding);
 	if (request->has_key && !request->tied)
-		tfstate_keep_builtin(holding);
+		tfstate_keep_share_at_commit(holding);
 	return true;
 }
 

@@ -11,14 +11,11 @@
 #include "lock/holding.h"
 #include "storage/lock.h"
 
-extern void tfstate_sync_at_commit(void);
-extern void tfstate_begin_release(void);
-extern void tfstate_end_release(void);
 extern void tfstate_promote_at_commit(const LOCKTAG *tag, int64 session);
 extern void tfstate_release_at_commit(const LOCKTAG *tag, int64 session);
-extern void tfstate_wake_at_commit(const LOCKTAG *tag);
-extern void tfstate_keep_builtin(const Holding *holding);
-extern void tfstate_return_builtin(const Holding *holding);
-extern void tfstate_drop_stale_builtins(void);
+extern void tfstate_wake_at_commit(const LOCKTAG *lock_tag);
+extern void tfstate_keep_share_at_commit(const Holding *holding);
+extern void tfstate_return_share_at_commit(const Holding *holding);
+extern bool tfstate_has_pending(void);
 
 #endif							/* TFSTATE_COMMIT_INTERNAL_H */

@@ -54,12 +54,12 @@
 #include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/rel.h"
 
 #include "common/catalog.h"
 #include "common/compat.h"
 #include "lock/fence.h"
+#include "lock/flush.h"
 #include "lock/tag.h"
 
 /* How many fences one WAL record covers beyond the one that is given out. */
@@ -81,18 +81,6 @@ static struct
 	uint64		hash;
 	XLogRecPtr	lsn;
 }			checked;
-
-/*
- * Raise synchronous_commit for the rest of the transaction, so that it waits
- * for its commit to be on disk, and on the synchronous standby.
- */
-void
-tfstate_raise_synchronous_commit(void)
-{
-	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
-		(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-}
 
 /*
  * Has a synchronous standby flushed WAL up to this place?

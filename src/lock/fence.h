@@ -10,6 +10,5 @@
 
 extern int64 tfstate_newest_in_history(const char *lockid, int64 least);
 extern int64 tfstate_next_fence(const char *lockid, int64 newest);
-extern void tfstate_raise_synchronous_commit(void);
 
 #endif							/* TFSTATE_FENCE_H */

@@ -35,6 +35,7 @@
 #include "lock/commit_internal.h"
 #include "lock/conflict.h"
 #include "lock/describe.h"
+#include "lock/flush.h"
 #include "lock/history.h"
 #include "lock/holding.h"
 #include "lock/holding_internal.h"
@@ -68,7 +69,7 @@ tfstate_release(const Holding *holding, const char *how, const char *reason)
 	else if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
 		tfstate_release_at_commit(&key, HOLDING_INT64(holding, session));
 	if (!HOLDING_NULL(holding, key))
-		tfstate_return_builtin(holding);
+		tfstate_return_share_at_commit(holding);
 	return true;
 }
 
