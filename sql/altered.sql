@@ -153,3 +153,93 @@ DROP TABLE audit;
 DROP PROCEDURE with_change, use;
 DROP FUNCTION state, nothing, touch;
 DROP EXTENSION tfstate;
+
+-- The schema of the extension under another name.  A new session has parsed nothing before.
+CREATE SCHEMA regress_tfstate_before;
+CREATE EXTENSION tfstate SCHEMA regress_tfstate_before;
+SELECT regress_tfstate_before.tfstate_attach('tf', 'states') <> '' AS attached;
+ALTER SCHEMA regress_tfstate_before RENAME TO "regress_tfstate After";
+CREATE ROLE regress_tfstate_terraform LOGIN;
+\c
+SET client_min_messages = error;
+SET search_path = pg_catalog;
+CREATE TEMP TABLE command (n serial, text text);
+INSERT INTO command (text) VALUES
+	($$SELECT our.tfstate_lock('a', '{"ID": "1"}')$$),
+	($$SELECT our.tfstate_try_lock('b', '{"ID": "2"}', ttl => '1 hour')$$),
+	($$CALL our.tfstate_wait_lock('c', '{"ID": "3"}')$$),
+	($$SELECT our.tfstate_renew('b', '2')$$),
+	($$TABLE our.tfstate_holders$$),
+	($$SELECT our.tfstate_holders('*')$$),
+	($$TABLE our.tfstate_waiters$$),
+	($$SELECT our.tfstate_waiters('*')$$),
+	($$SELECT our.tfstate_unlock('a')$$),
+	($$SELECT our.tfstate_force_unlock('b')$$),
+	($$TABLE our.tfstate_history$$),
+	($$SELECT our.tfstate_history('*')$$),
+	($$SELECT our.tfstate_grant('public', 'x')$$),
+	($$TABLE our.tfstate_grants$$),
+	($$SELECT our.tfstate_revoke('public', 'x')$$),
+	($$SELECT our.tfstate_has_privilege('x', 'lock'), our.tfstate_matches('x', '*')$$),
+	($$SELECT our.tfstate_attach('tf', 'states', role => 'regress_tfstate_terraform', mode => 'durable')$$),
+	($$SELECT our.tfstate_attach('tf', 'states', default_workspace => false)$$),
+	($$SELECT our.tfstate_attach('tf', 'states', default_workspace => true)$$),
+	($$SELECT our.tfstate_attach('tf', 'other')$$),
+	($$SELECT our.tfstate_detach('tf', 'other')$$),
+	($$SELECT our.tfstate_check()$$),
+	($$SELECT our.tfstate_lock('tf.states/default', '{"ID": "4"}')$$),
+	($$UPDATE tf.states SET data = '{"version": 4, "serial": 1, "lineage": ""}'$$),
+	($$SELECT our.tfstate_unlock('tf.states/default', '4')$$),
+	($$TABLE our.tfstate_workspaces$$),
+	($$SELECT our.tfstate_states('*')$$),
+	($$TABLE our.tfstate_versions$$),
+	($$SELECT our.tfstate_versions('*')$$),
+	($$SELECT our.tfstate_version('tf.states/default', max(number)) FROM our.tfstate_versions$$),
+	($$SELECT our.tfstate_rollback('tf.states/default', max(number)) FROM our.tfstate_versions$$),
+	($$SELECT our.tfstate_diff('tf.states/default', min(number)) FROM our.tfstate_versions WHERE serial = 1$$),
+	($$SELECT our.tfstate_lock('tf.states/default', '{"ID": "5"}')$$),
+	($$DELETE FROM tf.states$$),
+	($$SELECT our.tfstate_unlock('tf.states/default', '5')$$),
+	($$SELECT our.tfstate_undelete('tf.states/default')$$),
+	($$SELECT our.tfstate_verify('*', true)$$),
+	($$SELECT our.tfstate_repair('tf.states/default')$$),
+	($$SELECT our.tfstate_resources('*'), our.tfstate_outputs('*')$$),
+	($$SELECT our.tfstate_prune('*', 3)$$),
+	($$CALL our.tfstate_prune_in_batches('*', 2)$$),
+	($$SELECT tfstate_pg.pg_try_advisory_lock(id), tfstate_pg.pg_advisory_unlock(id) FROM tf.states$$);
+-- every function and view is among them
+SELECT p.proname AS not_called FROM pg_proc p
+ WHERE p.pronamespace = '"regress_tfstate After"'::regnamespace
+   AND NOT EXISTS (SELECT FROM command c WHERE c.text ~ ('our\.' || p.proname || '\('))
+UNION ALL
+SELECT c.relname FROM pg_class c
+ WHERE c.relnamespace = '"regress_tfstate After"'::regnamespace AND c.relkind = 'v'
+   AND NOT EXISTS (SELECT FROM command o WHERE o.text ~ ('TABLE our\.' || c.relname || '$'));
+\o /dev/null
+SELECT replace(text, 'our.', '"regress_tfstate After".') FROM command ORDER BY n \gexec
+\o
+-- What is printed to be run names the schema, too.
+SELECT line FROM string_to_table("regress_tfstate After".tfstate_attach('tf', 'states'), E'\n') line WHERE line ~ 'tfstate_attach';
+DROP TRIGGER tfstate_guard_row ON tf.states;
+SELECT remedy FROM "regress_tfstate After".tfstate_check() WHERE problem ~ 'tfstate_guard_row';
+SELECT remedy FROM "regress_tfstate After".tfstate_check() WHERE problem ~ 'tfstate_guard_row'
+\o /dev/null
+\gexec
+\o
+SELECT count(*) FROM "regress_tfstate After".tfstate_check() WHERE problem ~ 'tfstate_guard_row';
+DO $$
+DECLARE
+	hint text;
+BEGIN
+	PERFORM "regress_tfstate After".tfstate_lock('c');
+EXCEPTION WHEN lock_not_available THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RAISE INFO '%', hint;
+END;
+$$;
+RESET search_path;
+DROP EXTENSION tfstate CASCADE;
+DROP SCHEMA "regress_tfstate After", tf CASCADE;
+DROP SEQUENCE public.global_states_id_seq;
+DROP OWNED BY regress_tfstate_terraform;
+DROP ROLE regress_tfstate_terraform;

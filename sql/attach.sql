@@ -81,7 +81,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS states_by_name ON "terraform_remote_state".sta
 SELECT id AS default_id, data AS before FROM terraform_remote_state.states \gset
 SELECT tfstate_attach('terraform_remote_state', 'states') IS NOT NULL AS attached;
 SELECT id = :default_id AS id, data = :'before' AS data FROM terraform_remote_state.states;
-SELECT relid, attached_by = current_user AS by, guard, keep_versions, keep_age, name FROM tfstate_attached_table;
+SELECT relid, attached_by = current_user AS by, guard, keep_versions, keep_age, name FROM tfstate_internal.attached_table;
 SELECT tgname, tgenabled, tgtype FROM pg_trigger WHERE tgrelid = 'terraform_remote_state.states'::regclass AND tgname LIKE 'tfstate_guard%' ORDER BY 1;
 
 -- A missing default workspace comes back, unless somebody holds its lock.
@@ -100,11 +100,11 @@ SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'terraform_remote_state
 
 -- The floor under tfstate.guard, and what is kept of versions.
 SELECT tfstate_attach(guard => 'require', keep_versions => 10, keep_age => '30 days') IS NOT NULL AS attached;
-SELECT guard, keep_versions, keep_age FROM tfstate_attached_table;
+SELECT guard, keep_versions, keep_age FROM tfstate_internal.attached_table;
 SELECT tfstate_attach(keep_versions => 20) IS NOT NULL AS attached;
-SELECT guard, keep_versions, keep_age FROM tfstate_attached_table;
+SELECT guard, keep_versions, keep_age FROM tfstate_internal.attached_table;
 SELECT tfstate_attach(guard => 'off', keep_versions => -1, keep_age => '-1') IS NOT NULL AS attached;
-SELECT guard, keep_versions, keep_age FROM tfstate_attached_table;
+SELECT guard, keep_versions, keep_age FROM tfstate_internal.attached_table;
 
 -- Without the workspace "default", which a state that OpenTofu encrypts would have to be.  One that
 -- attaching has made goes, unless somebody has written or locked it since, and does not come back.
@@ -120,7 +120,7 @@ CALL fails($$SELECT tfstate_attach('enc', default_workspace => false)$$);
 SELECT tfstate_unlock('enc.states/default', '1') IS NOT NULL AS unlocked;
 SELECT tfstate_attach('enc', default_workspace => false) IS NOT NULL AS attached;
 SELECT count(*) FROM enc.states;
-SELECT default_workspace FROM tfstate_attached_table WHERE name = 'enc.states';
+SELECT default_workspace FROM tfstate_internal.attached_table WHERE name = 'enc.states';
 SELECT number, operation, lock_operation FROM tfstate_versions('enc.states/default') ORDER BY number;
 SELECT tfstate_attach('enc', default_workspace => true) IS NOT NULL AS attached;
 SELECT fence > 0 AS locked FROM tfstate_lock('enc.states/default');
@@ -167,7 +167,7 @@ CREATE SCHEMA odd;
 CREATE TABLE odd.tf (id bigint PRIMARY KEY DEFERRABLE, name text UNIQUE DEFERRABLE, data text);
 CREATE UNIQUE INDEX ON odd.tf (name) WHERE data IS NOT NULL;
 SELECT attached('odd', $$'tf'$$);
-SELECT tfstate_unique_index('odd.tf', 'id'), tfstate_unique_index('odd.tf', 'name');
+SELECT tfstate_internal.unique_index('odd.tf', 'id'), tfstate_internal.unique_index('odd.tf', 'name');
 SELECT tfstate_detach('old'), tfstate_detach('ident'), tfstate_detach('odd', 'tf'), tfstate_detach('terraform');
 
 --
@@ -206,7 +206,7 @@ CALL fails($$SELECT tfstate_attach('wrong', 'varchars')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'two_columns')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'generated')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'Names')$$);
-CALL fails($$SELECT tfstate_attach('public', 'tfstate_attached_table')$$);
+CALL fails($$SELECT tfstate_attach('tfstate_internal', 'attached_table')$$);
 -- Rows that cannot be told apart.
 CREATE TABLE wrong.rows (id bigint, name text, data text);
 INSERT INTO wrong.rows VALUES (3000000, NULL, '');
@@ -231,7 +231,7 @@ END;
 $$;
 CALL fails('SELECT collision()');
 DROP FUNCTION collision;
-SELECT relid FROM tfstate_attached_table;
+SELECT relid FROM tfstate_internal.attached_table;
 SELECT count(*) FROM pg_trigger t JOIN pg_class c ON t.tgrelid = c.oid WHERE c.relnamespace = 'wrong'::regnamespace;
 UPDATE wrong.rows SET id = 3000002 WHERE name = 'default';
 SELECT tfstate_attach('wrong', 'rows') IS NOT NULL AS attached;
@@ -323,7 +323,7 @@ DROP FUNCTION note CASCADE;
 SELECT attached('terraform_remote_state', $$role => 'regress_tfstate_tf'$$);
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT * FROM settings;
-SELECT relid, role, cardinality(settings) AS settings FROM tfstate_attached_role;
+SELECT relid, role, cardinality(settings) AS settings FROM tfstate_internal.attached_role;
 -- That is what Terraform's statements need.
 SET ROLE regress_tfstate_tf;
 SET search_path = tfstate_pg, pg_catalog, public;
@@ -365,7 +365,7 @@ SELECT tfstate_attach('terraform', role => 'regress_tfstate_tf') IS NOT NULL AS 
 SELECT tfstate_attach('terraform', role => 'regress_tfstate_other') IS NOT NULL AS attached;
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT DISTINCT settings = ARRAY(SELECT setting FROM settings WHERE role = 'regress_tfstate_tf'::regrole) AS same
-  FROM (SELECT ARRAY(SELECT s FROM unnest(settings) s WHERE s NOT LIKE 'transaction_timeout=%' ORDER BY 1) AS settings FROM tfstate_attached_role WHERE role = 'regress_tfstate_tf'::regrole) r;
+  FROM (SELECT ARRAY(SELECT s FROM unnest(settings) s WHERE s NOT LIKE 'transaction_timeout=%' ORDER BY 1) AS settings FROM tfstate_internal.attached_role WHERE role = 'regress_tfstate_tf'::regrole) r;
 -- Detaching takes from a role what none of its other tables needs.
 SELECT tfstate_detach();
 SELECT * FROM granted('regress_tfstate_tf');
@@ -380,8 +380,8 @@ SELECT tfstate_detach('terraform');
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT * FROM granted('regress_tfstate_other');
 SELECT * FROM settings;
-SELECT count(*) FROM tfstate_attached_role;
-SELECT count(*) FROM pg_trigger WHERE tgfoid = 'tfstate_guard()'::regprocedure;
+SELECT count(*) FROM tfstate_internal.attached_role;
+SELECT count(*) FROM pg_trigger WHERE tgfoid = 'tfstate_internal.guard()'::regprocedure;
 SELECT name FROM terraform_remote_state.states;
 SELECT name FROM terraform.states ORDER BY name;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET ALL;
@@ -409,13 +409,13 @@ GRANT CONNECT ON DATABASE :"database" TO PUBLIC;
 DROP OWNED BY regress_tfstate_group;
 DROP ROLE regress_tfstate_group;
 SELECT tfstate_detach('terraform');
-SELECT count(*) FROM tfstate_attached_role;
+SELECT count(*) FROM tfstate_internal.attached_role;
 
 -- A new name: locks and grants go by that.
 SELECT tfstate_attach('terraform', role => 'regress_tfstate_tf') IS NOT NULL AS attached;
 ALTER SCHEMA terraform RENAME TO renamed;
 SELECT tfstate_attach('renamed') IS NOT NULL AS attached;
-SELECT relid, name FROM tfstate_attached_table;
+SELECT relid, name FROM tfstate_internal.attached_table;
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT tfstate_detach('renamed');
 SELECT * FROM granted('regress_tfstate_tf');
@@ -439,7 +439,7 @@ SELECT tfstate_attach('renamed', role => 'regress_tfstate_tf') IS NOT NULL AS at
 ROLLBACK;
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT * FROM settings;
-SELECT count(*) FROM tfstate_attached_table;
+SELECT count(*) FROM tfstate_internal.attached_table;
 
 --
 -- The owner of the extension who is no superuser
@@ -447,13 +447,15 @@ SELECT count(*) FROM tfstate_attached_table;
 CREATE ROLE regress_tfstate_dba CREATEROLE;
 GRANT CREATE ON DATABASE :"database" TO regress_tfstate_dba;
 GRANT USAGE ON SEQUENCE public.global_states_id_seq TO regress_tfstate_dba;
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO regress_tfstate_dba;
+GRANT USAGE ON SCHEMA tfstate_internal TO regress_tfstate_dba;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public, tfstate_internal TO regress_tfstate_dba;
 DO $$
 DECLARE
 	object record;
 BEGIN
 	FOR object IN SELECT c.oid::regclass AS rel FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.deptype = 'e'
-				   WHERE c.relkind IN ('r', 'v', 'S') AND c.relname LIKE 'tfstate%' LOOP
+						JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'tfstate'
+				   WHERE c.relkind IN ('r', 'v', 'S') LOOP
 		EXECUTE format('ALTER TABLE %s OWNER TO regress_tfstate_dba', object.rel);
 	END LOOP;
 END;

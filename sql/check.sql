@@ -63,16 +63,16 @@ CREATE FUNCTION tf.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN N
 CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.states FOR EACH ROW EXECUTE FUNCTION tf.nothing();
 CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON tf.states FOR EACH STATEMENT EXECUTE FUNCTION tf.nothing();
 CALL remedied();
-CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.states FOR EACH ROW WHEN (false) EXECUTE FUNCTION tfstate_guard();
-CREATE OR REPLACE TRIGGER tfstate_guard_truncate AFTER TRUNCATE ON tf.states FOR EACH STATEMENT EXECUTE FUNCTION tfstate_guard();
+CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.states FOR EACH ROW WHEN (false) EXECUTE FUNCTION tfstate_internal.guard();
+CREATE OR REPLACE TRIGGER tfstate_guard_truncate AFTER TRUNCATE ON tf.states FOR EACH STATEMENT EXECUTE FUNCTION tfstate_internal.guard();
 CALL remedied();
-CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OF name OR DELETE ON tf.states FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
-CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON tf.states FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION tfstate_guard();
+CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OF name OR DELETE ON tf.states FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard();
+CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON tf.states FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION tfstate_internal.guard();
 CALL remedied();
-CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE ON tf.states FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
+CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE ON tf.states FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard();
 CALL remedied();
 DROP TRIGGER tfstate_guard_row ON tf.states;
-CREATE CONSTRAINT TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.states INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
+CREATE CONSTRAINT TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.states INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard();
 CALL remedied();
 -- Rules.
 CREATE RULE a AS ON INSERT TO tf.states DO ALSO NOTHING;
@@ -80,7 +80,7 @@ CREATE RULE b AS ON UPDATE TO tf.states DO INSTEAD NOTHING;
 CALL remedied();
 -- A table that was restored alone.
 CREATE TABLE tf.restored (LIKE tf.states INCLUDING ALL);
-CREATE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.restored FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
+CREATE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.restored FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard();
 CALL remedied();
 SELECT tfstate_detach('tf', 'restored');
 DROP TABLE tf.restored;
@@ -139,7 +139,7 @@ TABLE problems;
 SELECT tfstate_attach('tf', 'dropped') IS NOT NULL AS attached;
 DROP TABLE tf.dropped;
 SELECT severity, role, object, problem, regexp_replace(remedy, '\d+', '<oid>') FROM problems;
-DELETE FROM tfstate_attached_table WHERE name = 'tf.dropped';
+DELETE FROM tfstate_internal.attached_table WHERE name = 'tf.dropped';
 TABLE problems;
 
 --

@@ -23,7 +23,7 @@ DO $$ BEGIN
 	INSERT INTO tf.states (name, data) VALUES ('w', state(8));
 	FOR i IN 9..10 LOOP UPDATE tf.states SET data = state(i) WHERE name = 'w'; END LOOP;
 END; $$;
-CREATE VIEW stored AS SELECT * FROM tfstate_stored_version WHERE lockid = 'tf.states/w';
+CREATE VIEW stored AS SELECT * FROM tfstate_internal.stored_version WHERE lockid = 'tf.states/w';
 SELECT number, operation, chain FROM stored ORDER BY number;
 
 -- Each kind of damage, with the versions that cannot be read then: the damaged one and those that
@@ -99,7 +99,7 @@ CALL damaged($$UPDATE stored SET operation = 'delete' WHERE number = 4$$);
 CALL damaged($$UPDATE stored SET operation = 'write' WHERE number = 7$$);
 CALL damaged($$UPDATE stored SET size = NULL WHERE number = 4$$);
 CALL damaged($$UPDATE stored SET size = NULL, sha256 = NULL, chain = NULL, content = NULL WHERE operation <> 'delete'$$);
-CALL damaged($$UPDATE tfstate_stored_version SET lockid = 'tf.states/v' WHERE lockid = 'tf.states/w' AND number < 3$$);
+CALL damaged($$UPDATE tfstate_internal.stored_version SET lockid = 'tf.states/v' WHERE lockid = 'tf.states/w' AND number < 3$$);
 DROP PROCEDURE damaged;
 
 -- What was asked for and cannot be had is an error that names the version; what can be had, is.
@@ -225,7 +225,7 @@ BEGIN
 				END;
 			END LOOP;
 			SELECT coalesce(string_agg(version || ' ', '' ORDER BY version), '') INTO verified
-			  FROM tfstate_verify_workspace('tf.states/w', true, true) JOIN stored ON number = version
+			  FROM tfstate_internal.verify_workspace('tf.states/w', true, true) JOIN stored ON number = version
 			 WHERE problem LIKE '%damaged%' AND operation <> 'delete';
 			-- verify finds just that
 			ASSERT failed = verified, format('%s: failed %s, verified %s', i, failed, verified);

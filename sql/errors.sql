@@ -313,20 +313,20 @@ SELECT count(*) FROM pg_namespace WHERE nspname = 'terraform_remote_state';
 
 -- The trigger function is one of a trigger of the right kind.
 CREATE TABLE triggered (id bigint, name text, data text);
-CREATE TRIGGER wrong BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
+CREATE TRIGGER wrong BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard();
 CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
 DROP TRIGGER wrong ON triggered;
-CREATE TRIGGER wrong AFTER INSERT ON triggered EXECUTE FUNCTION tfstate_guard();
+CREATE TRIGGER wrong AFTER INSERT ON triggered EXECUTE FUNCTION tfstate_internal.guard();
 CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
-CALL fails($$SELECT tfstate_guard()$$);
+CALL fails($$SELECT tfstate_internal.guard()$$);
 DROP TRIGGER wrong ON triggered;
 -- So are those of the extension's own tables.
-CREATE TRIGGER wrong AFTER INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION tfstate_check_arriving_lock();
+CREATE TRIGGER wrong AFTER INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION tfstate_internal.require_free_lock();
 CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
 DROP TRIGGER wrong ON triggered;
-CREATE TRIGGER wrong BEFORE INSERT ON triggered EXECUTE FUNCTION tfstate_keep_own_row();
+CREATE TRIGGER wrong BEFORE INSERT ON triggered EXECUTE FUNCTION tfstate_internal.keep_own_row();
 CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
-CALL fails($$SELECT tfstate_keep_own_row()$$);
+CALL fails($$SELECT tfstate_internal.keep_own_row()$$);
 DROP TABLE triggered;
 
 -- pattern: as long as a lockid at most, and a match can be interrupted.

@@ -15,24 +15,24 @@ CALL fails('SELECT lastval()');
 SELECT nextval('own');
 SELECT fence > :first AS greater FROM tfstate_lock('f/b', '{"ID":"1"}');
 SELECT lastval(), currval('own');
-CALL fails($$SELECT currval('tfstate_fence')$$);
+CALL fails($$SELECT currval('tfstate_internal.fence')$$);
 SELECT tfstate_unlock('f/a', '1') IS NOT NULL AND tfstate_unlock('f/b', '1') IS NOT NULL AS unlocked;
 
 -- Each value of the sequence is used, and a value that somebody else took is not.
 SELECT fence AS first FROM tfstate_lock('f/a', '{"ID":"1"}') \gset
 SELECT fence = :first + 1 AS next FROM tfstate_lock('f/b', '{"ID":"1"}');
-SELECT nextval('tfstate_fence') = :first + 2 AS next;
+SELECT nextval('tfstate_internal.fence') = :first + 2 AS next;
 SELECT fence = :first + 3 AS next FROM tfstate_lock('f/c', '{"ID":"1"}');
 SELECT count(tfstate_unlock('f/' || l, '1')) FROM unnest('{a,b,c}'::text[]) l;
 
 -- setval() backwards.  The history knows, in each mode.
-SELECT newest FROM (SELECT max(fence) AS newest FROM tfstate_released_lock) r \gset
-SELECT setval('tfstate_fence', 1);
-SELECT object, regexp_replace(problem, 'fence \d+', 'fence <n>') AS problem, remedy ~ '^SELECT pg_catalog.setval\(.public.tfstate_fence., [0-9]+\)$' AS remedy
+SELECT newest FROM (SELECT max(fence) AS newest FROM tfstate_internal.released_lock) r \gset
+SELECT setval('tfstate_internal.fence', 1);
+SELECT object, regexp_replace(problem, 'fence \d+', 'fence <n>') AS problem, remedy ~ '^SELECT pg_catalog.setval\(.tfstate_internal.fence., [0-9]+\)$' AS remedy
   FROM tfstate_check() WHERE object ~ 'fence';
 SELECT fence = :newest + 1 AS above FROM tfstate_lock('f/c', '{"ID":"2"}', mode => 'session');
 SELECT count(*) FROM tfstate_check() WHERE object ~ 'fence';
-SELECT setval('tfstate_fence', 1, false);
+SELECT setval('tfstate_internal.fence', 1, false);
 SELECT fence < :newest AS other_lockid FROM tfstate_lock('f/new', '{"ID":"2"}');
 -- The session's own row is known, too.
 SELECT locked, fence = :newest + 1 AS own FROM tfstate_try_lock('f/c');
@@ -44,7 +44,7 @@ SELECT tfstate_unlock('f/c', '3') IS NOT NULL AND tfstate_unlock('f/new', '2') I
 SET tfstate.history = none;
 SELECT fence AS dead FROM tfstate_lock('f/d', '{"ID":"1"}') \gset
 SELECT tfstate_unlock('f/d', '1') IS NOT NULL AS unlocked;
-SELECT setval('tfstate_fence', 1);
+SELECT setval('tfstate_internal.fence', 1);
 SET client_min_messages = log;
 SELECT fence > :dead AS above FROM tfstate_lock('f/d', '{"ID":"2"}');
 RESET client_min_messages;
@@ -53,41 +53,41 @@ SELECT tfstate_unlock('f/d', '2') IS NOT NULL AS unlocked;
 RESET tfstate.history;
 
 -- Nothing but a version knows.
-INSERT INTO tfstate_stored_version (lockid, number, operation, created, fence)
+INSERT INTO tfstate_internal.stored_version (lockid, number, operation, created, fence)
 VALUES ('s.states/x', 1, 'write', now(), 70000), ('s.states/x', 2, 'write', now(), NULL);
 SELECT regexp_replace(problem, 'at \d+', 'at <n>') AS problem FROM tfstate_check() WHERE object ~ 'fence';
 SELECT fence FROM tfstate_lock('s.states/x', '{"ID":"1"}');
 SELECT tfstate_unlock('s.states/x', '1') IS NOT NULL AS unlocked;
 -- Its next value is just the one that was in use.
-INSERT INTO tfstate_stored_version (lockid, number, operation, created, fence)
+INSERT INTO tfstate_internal.stored_version (lockid, number, operation, created, fence)
 VALUES ('s.states/y', 1, 'write', now(), 70010);
-SELECT setval('tfstate_fence', 70009);
+SELECT setval('tfstate_internal.fence', 70009);
 SELECT fence FROM tfstate_lock('s.states/y', '{"ID":"1"}');
 SELECT tfstate_unlock('s.states/y', '1') IS NOT NULL AS unlocked;
-DELETE FROM tfstate_stored_version;
+DELETE FROM tfstate_internal.stored_version;
 
 -- A release does not fail for what is in the history.
 SELECT fence FROM tfstate_lock('f/e', '{"ID":"1"}');
-INSERT INTO tfstate_released_lock
-SELECT d.*, 'durable', now(), 'unlock', 'somebody', NULL FROM tfstate_durable_lock d WHERE d.lockid = 'f/e';
+INSERT INTO tfstate_internal.released_lock
+SELECT d.*, 'durable', now(), 'unlock', 'somebody', NULL FROM tfstate_internal.durable_lock d WHERE d.lockid = 'f/e';
 SELECT tfstate_unlock('f/e', '1') IS NOT NULL AS unlocked;
 SELECT lockid, fence, released_by = 'somebody' AS other FROM tfstate_history('f/e') ORDER BY other;
 
 -- There is an end, and it is told.
-INSERT INTO tfstate_released_lock
+INSERT INTO tfstate_internal.released_lock
 SELECT 'f/end', 9223372036854775807, d.id, d.created, d.ttl, d.expires_at, d.session, d.pid, d.role, d.role_name, d.login_role, d.application_name,
 	   d.client_addr, d.run_id, d.key, d.unlock_key, d.info, d.mode, d.released_at, d.how, d.released_by, d.reason
-  FROM tfstate_released_lock d WHERE d.lockid = 'f/e' LIMIT 1;
+  FROM tfstate_internal.released_lock d WHERE d.lockid = 'f/e' LIMIT 1;
 CALL fails($$SELECT fence FROM tfstate_lock('f/end')$$);
 SELECT count(*) FROM tfstate_holders;
 SELECT fence FROM tfstate_lock('f/e', '{"ID":"2"}');
 SELECT tfstate_unlock('f/e', '2') IS NOT NULL AS unlocked;
-SELECT setval('tfstate_fence', 9223372036854775807);
+SELECT setval('tfstate_internal.fence', 9223372036854775807);
 CALL fails($$SELECT fence FROM tfstate_lock('f/e')$$);
-ALTER SEQUENCE tfstate_fence MINVALUE -9223372036854775808 RESTART WITH -9223372036854775808;
+ALTER SEQUENCE tfstate_internal.fence MINVALUE -9223372036854775808 RESTART WITH -9223372036854775808;
 SELECT fence FROM tfstate_lock('f/low', '{"ID":"1"}');
 SELECT tfstate_unlock('f/low', '1') IS NOT NULL AS unlocked;
-ALTER SEQUENCE tfstate_fence RESTART WITH 100000;
+ALTER SEQUENCE tfstate_internal.fence RESTART WITH 100000;
 SELECT fence FROM tfstate_lock('f/low', '{"ID":"1"}');
 SELECT tfstate_unlock('f/low', '1') IS NOT NULL AS unlocked;
 
@@ -96,54 +96,54 @@ SELECT tfstate_unlock('f/low', '1') IS NOT NULL AS unlocked;
 --
 
 SELECT fence FROM tfstate_lock('r/a', '{"ID":"1"}');
-CREATE TEMP TABLE dump AS TABLE tfstate_durable_lock;
+CREATE TEMP TABLE dump AS TABLE tfstate_internal.durable_lock;
 -- A second row of a lock that is held, with a greater fence or a lower one, or in one statement.
-CALL fails('INSERT INTO tfstate_durable_lock SELECT * FROM dump');
+CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump');
 UPDATE dump SET fence = 200000;
-CALL fails('INSERT INTO tfstate_durable_lock SELECT * FROM dump');
+CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump');
 UPDATE dump SET fence = 1;
-CALL fails('INSERT INTO tfstate_durable_lock SELECT * FROM dump');
+CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump');
 SELECT tfstate_unlock('r/a', '1') IS NOT NULL AS unlocked;
 -- A row from before the last holding is out of date.
-CALL fails('INSERT INTO tfstate_durable_lock SELECT * FROM dump');
+CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump');
 UPDATE dump SET fence = 200000;
-CALL fails('INSERT INTO tfstate_durable_lock SELECT d.* FROM dump d, generate_series(1, 2)');
+CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT d.* FROM dump d, generate_series(1, 2)');
 -- Else it is a lock.
-INSERT INTO tfstate_durable_lock SELECT * FROM dump;
+INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump;
 SELECT locked, id, fence FROM tfstate_try_lock('r/a');
 SELECT object FROM tfstate_check() WHERE object ~ 'durable';
 -- Its row may be changed, but not into that of another lock.
-UPDATE tfstate_durable_lock SET application_name = 'other' WHERE lockid = 'r/a';
+UPDATE tfstate_internal.durable_lock SET application_name = 'other' WHERE lockid = 'r/a';
 SELECT fence FROM tfstate_lock('r/b', '{"ID":"2"}');
-CALL fails($$UPDATE tfstate_durable_lock SET lockid = 'r/b' WHERE lockid = 'r/a'$$);
-UPDATE tfstate_durable_lock SET fence = 300000 WHERE lockid = 'r/a';
+CALL fails($$UPDATE tfstate_internal.durable_lock SET lockid = 'r/b' WHERE lockid = 'r/a'$$);
+UPDATE tfstate_internal.durable_lock SET fence = 300000 WHERE lockid = 'r/a';
 SELECT fence FROM tfstate_holders('r/a');
 SELECT tfstate_force_unlock('r/a', '1') IS NOT NULL AND tfstate_unlock('r/b', '2') IS NOT NULL AS unlocked;
 SELECT fence FROM tfstate_lock('r/a', '{"ID":"3"}');
 SELECT tfstate_unlock('r/a', '3') IS NOT NULL AS unlocked;
-CALL fails($$INSERT INTO tfstate_durable_lock (lockid, fence) VALUES ('', 1)$$);
+CALL fails($$INSERT INTO tfstate_internal.durable_lock (lockid, fence) VALUES ('', 1)$$);
 
 -- Without the trigger two rows can be put there, in either order.  Both check and
 -- whoever uses the lock tell, and one of them has to be deleted.
-ALTER TABLE tfstate_durable_lock DISABLE TRIGGER ALL;
+ALTER TABLE tfstate_internal.durable_lock DISABLE TRIGGER ALL;
 UPDATE dump SET fence = 400001, lockid = 'r/up';
-INSERT INTO tfstate_durable_lock SELECT * FROM dump;
+INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump;
 UPDATE dump SET fence = 400000;
-INSERT INTO tfstate_durable_lock SELECT * FROM dump;
+INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump;
 UPDATE dump SET fence = 400000, lockid = 'r/down';
-INSERT INTO tfstate_durable_lock SELECT * FROM dump;
+INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump;
 UPDATE dump SET fence = 400001;
-INSERT INTO tfstate_durable_lock SELECT * FROM dump;
-ALTER TABLE tfstate_durable_lock ENABLE TRIGGER ALL;
+INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump;
+ALTER TABLE tfstate_internal.durable_lock ENABLE TRIGGER ALL;
 SELECT severity, object, problem, remedy FROM tfstate_check() WHERE object ~ 'durable' ORDER BY problem;
-ALTER TABLE tfstate_durable_lock ENABLE ALWAYS TRIGGER tfstate_check_arriving_lock;
+ALTER TABLE tfstate_internal.durable_lock ENABLE ALWAYS TRIGGER require_free_lock;
 \c
 SET client_min_messages = warning;
 CALL fails($$SELECT fence FROM tfstate_lock('r/up')$$);
 CALL fails($$SELECT locked FROM tfstate_try_lock('r/down')$$);
 CALL fails($$SELECT tfstate_unlock('r/up', '1')$$);
 CALL fails($$SELECT tfstate_force_unlock('r/down')$$);
-DELETE FROM tfstate_durable_lock WHERE fence = 400000;
+DELETE FROM tfstate_internal.durable_lock WHERE fence = 400000;
 SELECT locked, fence FROM tfstate_try_lock('r/up');
 SELECT tfstate_force_unlock('r/up') IS NOT NULL AND tfstate_force_unlock('r/down') IS NOT NULL AS unlocked;
 SELECT fence FROM tfstate_lock('r/down', '{"ID":"1"}');
@@ -163,7 +163,7 @@ CALL fails($$SELECT siphash('short', '')$$);
 -- It is the hash of the tags, with the key.
 BEGIN;
 SELECT fence > 0 AS locked FROM tfstate_lock('prod/a lockid of more than eight bytes', '{"ID":"1"}');
-SELECT count(*) FROM pg_locks l, tfstate_installation i
+SELECT count(*) FROM pg_locks l, tfstate_internal.installation i
  WHERE l.locktype = 'advisory' AND l.objsubid = x'7466'::integer
    AND (l.classid::bigint << 32) | l.objid::bigint = siphash(i.key, convert_to('prod/a lockid of more than eight bytes', 'UTF8'));
 ROLLBACK;
@@ -174,7 +174,7 @@ SELECT fence > 0 AS locked FROM tfstate_lock('keyed.states/default', '{"ID":"1"}
 UPDATE keyed.states SET data = '{"serial": 1, "lineage": "a"}';
 SELECT to_hex(l.objsubid::integer) AS tag, count(*),
 	   bool_and((l.classid::bigint << 32) | l.objid::bigint = siphash(i.key, convert_to('keyed.states/default', 'UTF8'))) AS keyed
-  FROM pg_locks l, tfstate_installation i
+  FROM pg_locks l, tfstate_internal.installation i
  WHERE l.locktype = 'advisory' AND l.pid = pg_backend_pid() AND l.objsubid IN (x'7466'::integer, x'7469'::integer)
  GROUP BY l.objsubid ORDER BY 1;
 ROLLBACK;
@@ -183,30 +183,30 @@ DROP FUNCTION siphash;
 CREATE ROLE regress_tfstate_reader;
 GRANT pg_read_all_data TO regress_tfstate_reader;
 SET ROLE regress_tfstate_reader;
-SELECT key FROM tfstate_installation;
-SELECT count(*) FROM pg_stats WHERE tablename = 'tfstate_installation' AND attname = 'key';
-CALL fails('SELECT tfstate_make_key()');
+SELECT key FROM tfstate_internal.installation;
+SELECT count(*) FROM pg_stats WHERE tablename = 'installation' AND attname = 'key';
+CALL fails('SELECT tfstate_internal.make_key()');
 RESET ROLE;
-ANALYZE tfstate_installation;
-SELECT count(*) FROM pg_statistic WHERE starelid = 'tfstate_installation'::regclass AND staattnum = 2;
+ANALYZE tfstate_internal.installation;
+SELECT count(*) FROM pg_statistic WHERE starelid = 'tfstate_internal.installation'::regclass AND staattnum = 2;
 DROP ROLE regress_tfstate_reader;
 
 -- Another protocol is refused where a session looks the tables up.
-UPDATE tfstate_installation SET protocol = 2;
+UPDATE tfstate_internal.installation SET protocol = 2;
 \c
 SET client_min_messages = warning;
 CALL fails($$SELECT fence FROM tfstate_lock('p/a')$$);
 CALL fails($$SELECT count(*) FROM tfstate_holders$$);
-UPDATE tfstate_installation SET protocol = 0;
+UPDATE tfstate_internal.installation SET protocol = 0;
 CALL fails($$SELECT fence FROM tfstate_lock('p/a')$$);
-UPDATE tfstate_installation SET protocol = 1;
+UPDATE tfstate_internal.installation SET protocol = 1;
 SELECT fence > 0 AS locked FROM tfstate_lock('p/a', '{"ID":"1"}');
 -- A key that is lost costs no lock.
-DELETE FROM tfstate_installation;
+DELETE FROM tfstate_internal.installation;
 \c
 SET client_min_messages = warning;
 CALL fails($$SELECT fence FROM tfstate_lock('p/b')$$);
-SELECT tfstate_make_key();
+SELECT tfstate_internal.make_key();
 SELECT locked, id FROM tfstate_try_lock('p/a');
 SELECT tfstate_unlock('p/a', '1') IS NOT NULL AS unlocked;
 
@@ -214,17 +214,17 @@ SELECT tfstate_unlock('p/a', '1') IS NOT NULL AS unlocked;
 -- of which the lock table knows an earlier fence.
 SELECT fence AS before FROM tfstate_lock('t/a', '{"ID":"0"}', ttl => '1 ms') \gset
 SELECT pg_sleep(0.01);
-UPDATE tfstate_installation SET timeline = 0;
+UPDATE tfstate_internal.installation SET timeline = 0;
 \c
 SET client_min_messages = warning;
 BEGIN;
 SELECT fence - :before >= 1000000000 AS jumped, fence AS after FROM tfstate_lock('t/b', '{"ID":"1"}') \gset
 ROLLBACK;
-SELECT :'jumped' AS jumped, timeline FROM tfstate_installation;
+SELECT :'jumped' AS jumped, timeline FROM tfstate_internal.installation;
 SELECT fence = :after + 1 AS next FROM tfstate_lock('t/b', '{"ID":"1"}');
 \c
 SELECT fence - :after >= 1000000000 AS jumped FROM tfstate_lock('t/a', '{"ID":"1"}');
-SELECT timeline > 0 AS noted FROM tfstate_installation;
+SELECT timeline > 0 AS noted FROM tfstate_internal.installation;
 \c
 SELECT fence - :after < 1100000000 AS jumped_no_more FROM tfstate_lock('t/d', '{"ID":"1"}');
 SELECT count(tfstate_unlock('t/' || l, '1')) FROM unnest('{a,b,d}'::text[]) l;
@@ -264,32 +264,32 @@ BEGIN
 END;
 $$;
 SET client_min_messages = warning;
-CALL altered('ALTER TABLE tfstate_durable_lock ADD extra integer');
-CALL altered('ALTER TABLE tfstate_attached_table DROP attached_by');
-CALL altered('ALTER TABLE tfstate_session_lock RENAME application_name TO name');
-CALL altered('ALTER TABLE tfstate_attached_table ALTER keep_versions TYPE bigint');
-CALL altered('ALTER TABLE tfstate_attached_table ALTER keep_age TYPE interval hour');
-CALL altered('ALTER TABLE tfstate_attached_table ALTER name TYPE text COLLATE "C"');
-CALL altered('ALTER TABLE tfstate_durable_lock ALTER info DROP NOT NULL');
-CALL altered('ALTER TABLE tfstate_durable_lock ALTER application_name SET NOT NULL');
-CALL altered('ALTER TABLE tfstate_session_lock SET LOGGED');
-CALL altered('ALTER TABLE tfstate_durable_lock SET UNLOGGED');
-CALL altered('CREATE INDEX ON tfstate_durable_lock (lower(id))');
-CALL altered('CREATE INDEX ON tfstate_session_lock (id) WHERE ttl IS NULL');
-CALL altered('CREATE INDEX odd ON tfstate_released_lock ((1 / pid))');
-CALL altered('ALTER TABLE tfstate_stored_version ADD UNIQUE (fence) DEFERRABLE');
-CALL altered('ALTER EXTENSION tfstate DROP TABLE tfstate_durable_lock; ALTER TABLE tfstate_durable_lock DROP CONSTRAINT tfstate_durable_lock_pkey');
-CALL altered('DROP INDEX tfstate_released_lock_lockid_fence_idx; CREATE INDEX tfstate_released_lock_lockid_fence_idx ON tfstate_released_lock (lockid, fence DESC)');
-CALL altered('DROP INDEX tfstate_released_lock_lockid_fence_idx; CREATE INDEX tfstate_released_lock_lockid_fence_idx ON tfstate_released_lock USING hash (lockid)');
-CALL altered('DROP INDEX tfstate_released_lock_lockid_fence_idx; CREATE INDEX tfstate_released_lock_lockid_fence_idx ON tfstate_released_lock (lockid, fence) INCLUDE (id)');
-CALL altered('DROP INDEX tfstate_released_lock_lockid_fence_idx; CREATE INDEX tfstate_released_lock_lockid_fence_idx ON tfstate_released_lock (lockid COLLATE "POSIX", fence)');
-CALL altered('ALTER TABLE tfstate_durable_lock RENAME TO gone; CREATE VIEW tfstate_durable_lock AS TABLE gone');
-CALL altered('ALTER TABLE tfstate_installation ADD extra integer');
-CALL altered('ALTER SEQUENCE tfstate_fence RENAME TO gone; CREATE TABLE tfstate_fence (n bigint)');
+CALL altered('ALTER TABLE tfstate_internal.durable_lock ADD extra integer');
+CALL altered('ALTER TABLE tfstate_internal.attached_table DROP attached_by');
+CALL altered('ALTER TABLE tfstate_internal.session_lock RENAME application_name TO name');
+CALL altered('ALTER TABLE tfstate_internal.attached_table ALTER keep_versions TYPE bigint');
+CALL altered('ALTER TABLE tfstate_internal.attached_table ALTER keep_age TYPE interval hour');
+CALL altered('ALTER TABLE tfstate_internal.attached_table ALTER name TYPE text COLLATE "C"');
+CALL altered('ALTER TABLE tfstate_internal.durable_lock ALTER info DROP NOT NULL');
+CALL altered('ALTER TABLE tfstate_internal.durable_lock ALTER application_name SET NOT NULL');
+CALL altered('ALTER TABLE tfstate_internal.session_lock SET LOGGED');
+CALL altered('ALTER TABLE tfstate_internal.durable_lock SET UNLOGGED');
+CALL altered('CREATE INDEX ON tfstate_internal.durable_lock (lower(id))');
+CALL altered('CREATE INDEX ON tfstate_internal.session_lock (id) WHERE ttl IS NULL');
+CALL altered('CREATE INDEX odd ON tfstate_internal.released_lock ((1 / pid))');
+CALL altered('ALTER TABLE tfstate_internal.stored_version ADD UNIQUE (fence) DEFERRABLE');
+CALL altered('ALTER EXTENSION tfstate DROP TABLE tfstate_internal.durable_lock; ALTER TABLE tfstate_internal.durable_lock DROP CONSTRAINT durable_lock_pkey');
+CALL altered('DROP INDEX tfstate_internal.released_lock_lockid_fence_idx; CREATE INDEX released_lock_lockid_fence_idx ON tfstate_internal.released_lock (lockid, fence DESC)');
+CALL altered('DROP INDEX tfstate_internal.released_lock_lockid_fence_idx; CREATE INDEX released_lock_lockid_fence_idx ON tfstate_internal.released_lock USING hash (lockid)');
+CALL altered('DROP INDEX tfstate_internal.released_lock_lockid_fence_idx; CREATE INDEX released_lock_lockid_fence_idx ON tfstate_internal.released_lock (lockid, fence) INCLUDE (id)');
+CALL altered('DROP INDEX tfstate_internal.released_lock_lockid_fence_idx; CREATE INDEX released_lock_lockid_fence_idx ON tfstate_internal.released_lock (lockid COLLATE "POSIX", fence)');
+CALL altered('ALTER TABLE tfstate_internal.durable_lock RENAME TO gone; CREATE VIEW tfstate_internal.durable_lock AS TABLE tfstate_internal.gone');
+CALL altered('ALTER TABLE tfstate_internal.installation ADD extra integer');
+CALL altered('ALTER SEQUENCE tfstate_internal.fence RENAME TO gone; CREATE TABLE tfstate_internal.fence (n bigint)');
 -- Plain indexes of others, and other columns' defaults, do no harm.
 BEGIN;
-CREATE INDEX ON tfstate_durable_lock USING gin (info);
-CREATE INDEX ON tfstate_released_lock (id);
+CREATE INDEX ON tfstate_internal.durable_lock USING gin (info);
+CREATE INDEX ON tfstate_internal.released_lock (id);
 SELECT fence > 0 AS locked FROM tfstate_lock('altered', '{"ID":"1"}');
 SELECT tfstate_unlock('altered', '1') IS NOT NULL AS unlocked;
 ROLLBACK;

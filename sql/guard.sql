@@ -447,13 +447,13 @@ SELECT number, operation, serial FROM tfstate_versions('tf.states/r') ORDER BY n
 SELECT count(tfstate_unlock(lockid)) AS unlocked FROM tfstate_holders;
 RESET tfstate.guard;
 -- A table can ask for it; a session can ask for more than the table, and not for less.
-UPDATE tfstate_attached_table SET guard = 'require';
+UPDATE tfstate_internal.attached_table SET guard = 'require';
 CALL fails($$UPDATE tf.states SET data = state(15) WHERE name = 'b'$$);
-UPDATE tfstate_attached_table SET guard = 'on';
+UPDATE tfstate_internal.attached_table SET guard = 'on';
 SET tfstate.guard = require;
 CALL fails($$UPDATE tf.states SET data = state(15) WHERE name = 'b'$$);
 RESET tfstate.guard;
-UPDATE tfstate_attached_table SET guard = 'off';
+UPDATE tfstate_internal.attached_table SET guard = 'off';
 UPDATE tf.states SET data = state(15) WHERE name = 'b';
 
 -- off needs the privilege "override" for the workspace.
@@ -594,18 +594,18 @@ DROP TRIGGER zz_again ON tf.states;
 
 -- The trigger function is of use on attached tables only, and in its two places.
 CREATE TABLE tf.other (id bigint, name text, data text);
-CREATE TRIGGER t AFTER INSERT ON tf.other FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
-CREATE TRIGGER u BEFORE TRUNCATE ON tf.other EXECUTE FUNCTION tfstate_guard();
+CREATE TRIGGER t AFTER INSERT ON tf.other FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard();
+CREATE TRIGGER u BEFORE TRUNCATE ON tf.other EXECUTE FUNCTION tfstate_internal.guard();
 CALL fails($$INSERT INTO tf.other VALUES (1, 'a', '')$$);
 CALL fails($$TRUNCATE tf.other$$);
 DROP TRIGGER t ON tf.other;
 DROP TRIGGER u ON tf.other;
-CREATE TRIGGER t AFTER TRUNCATE ON tf.other EXECUTE FUNCTION tfstate_guard();
+CREATE TRIGGER t AFTER TRUNCATE ON tf.other EXECUTE FUNCTION tfstate_internal.guard();
 CALL fails($$TRUNCATE tf.other$$);
 DROP TABLE tf.other;
 SET ROLE regress_tfstate_user;
 CREATE TEMP TABLE other (id bigint, name text, data text);
-CALL fails($$CREATE TRIGGER t AFTER INSERT ON other FOR EACH ROW EXECUTE FUNCTION tfstate_guard()$$);
+CALL fails($$CREATE TRIGGER t AFTER INSERT ON other FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard()$$);
 DROP TABLE other;
 RESET ROLE;
 

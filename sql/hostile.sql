@@ -51,12 +51,13 @@ BEGIN
 	EXECUTE leftover;
 END;
 $$;
-CALL plant('CREATE TABLE shared.tfstate_privilege (role regrole, pattern text)', 'DROP TABLE shared.tfstate_privilege');
+CALL plant('CREATE TABLE shared.tfstate_grants (role regrole, pattern text)', 'DROP TABLE shared.tfstate_grants');
 CALL plant('CREATE VIEW shared.tfstate_holders AS SELECT 1 AS n', 'DROP VIEW shared.tfstate_holders');
-CALL plant('CREATE TYPE shared.tfstate_durable_lock AS (n int)', 'DROP TYPE shared.tfstate_durable_lock');
-CALL plant('CREATE DOMAIN shared.tfstate_role AS oid', 'DROP DOMAIN shared.tfstate_role');
-CALL plant('CREATE FUNCTION shared.tfstate_check_grant(name, text, text) RETURNS void LANGUAGE sql AS ''SELECT shared.planted()''',
-		   'DROP FUNCTION shared.tfstate_check_grant');
+CALL plant('CREATE TYPE shared.tfstate_history AS (n int)', 'DROP TYPE shared.tfstate_history');
+CALL plant('CREATE DOMAIN shared.tfstate_versions AS oid', 'DROP DOMAIN shared.tfstate_versions');
+CALL plant('CREATE FUNCTION shared.tfstate_grant(name, text, text) RETURNS void LANGUAGE sql AS ''SELECT shared.planted()''',
+		   'DROP FUNCTION shared.tfstate_grant');
+CALL plant('CREATE SCHEMA tfstate_internal', 'DROP SCHEMA tfstate_internal');
 CALL plant('CREATE SCHEMA tfstate_pg', 'DROP SCHEMA tfstate_pg');
 
 -- Nor is what fits the arguments of a call as well as a function of the server's, in a schema
@@ -136,13 +137,16 @@ CREATE EXTENSION tfstate;
 
 ALTER SCHEMA public OWNER TO regress_tfstate_owner;
 SET ROLE regress_tfstate_owner;
-CALL try('TABLE tfstate_durable_lock');
-CALL try('DELETE FROM tfstate_released_lock');
-CALL try('ALTER TABLE tfstate_durable_lock DISABLE TRIGGER ALL');
+CALL try('TABLE tfstate_internal.durable_lock');
+CALL try('DELETE FROM tfstate_internal.released_lock');
+CALL try('ALTER TABLE tfstate_internal.durable_lock DISABLE TRIGGER ALL');
 CALL try('CREATE OR REPLACE FUNCTION tfstate_matches(text, text) RETURNS boolean LANGUAGE sql AS ''SELECT true''');
 CALL try('ALTER FUNCTION tfstate_matches(text, text) COST 1');
 CALL try('DROP FUNCTION tfstate_lock(text, jsonb, text, interval, interval)');
-CALL try('DROP TABLE tfstate_privilege');
+CALL try('DROP TABLE tfstate_internal.privilege');
+CALL try('CREATE TABLE tfstate_internal.planted ()');
+CALL try('ALTER SCHEMA tfstate_internal RENAME TO planted');
+CALL try('DROP VIEW tfstate_grants');
 CALL try('DROP EXTENSION tfstate');
 CALL try('ALTER EXTENSION tfstate SET SCHEMA public');
 CALL try($$SELECT tfstate_grant('regress_tfstate_owner')$$);
@@ -160,12 +164,12 @@ INSERT INTO terraform_remote_state.states (name, data) VALUES ('w', '{"version":
 CREATE SCHEMA mallory AUTHORIZATION regress_tfstate_mallory;
 SET ROLE regress_tfstate_mallory;
 CREATE TABLE mallory.states (id bigint, name text, data text);
-CALL try('CREATE TRIGGER t AFTER INSERT ON mallory.states FOR EACH ROW EXECUTE FUNCTION tfstate_guard()');
-CALL try('SELECT tfstate_guard()');
+CALL try('CREATE TRIGGER t AFTER INSERT ON mallory.states FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard()');
+CALL try('SELECT tfstate_internal.guard()');
 RESET ROLE;
 -- Even if an administrator does it for him:
-CALL try('SELECT tfstate_guard()');
-CREATE TRIGGER t AFTER INSERT OR UPDATE OR DELETE ON mallory.states FOR EACH ROW EXECUTE FUNCTION tfstate_guard();
+CALL try('SELECT tfstate_internal.guard()');
+CREATE TRIGGER t AFTER INSERT OR UPDATE OR DELETE ON mallory.states FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard();
 SET ROLE regress_tfstate_mallory;
 CALL try($$INSERT INTO mallory.states VALUES ((SELECT 1), 'w', '{"version": 4, "serial": 9, "lineage": "a"}')$$);
 RESET ROLE;
@@ -249,7 +253,7 @@ RESET ROLE;
 
 -- What a hint says can be copied, and does not change what the terminal shows.
 SELECT count(tfstate_lock(lockid, '{"ID": "'')--", "Who": "\u001b[31m\nERROR:  no", "Info": "%s"}')) AS locked
-  FROM unnest(ARRAY['''); DROP TABLE tfstate_privilege; --', E'a\nERROR:  b\x1b[31m\u0085', E'\\''', '%s%n', '*', '"']) lockid;
+  FROM unnest(ARRAY['''); DROP TABLE tfstate_internal.privilege; --', E'a\nERROR:  b\x1b[31m\u0085', E'\\''', '%s%n', '*', '"']) lockid;
 CREATE PROCEDURE show_conflict(lockid text) LANGUAGE plpgsql AS $$
 DECLARE
 	detail text;

@@ -47,10 +47,15 @@ RESET ROLE;
 CALL fails('CREATE EXTENSION tfstate');
 DROP FUNCTION tfstate_matches(text, text);
 SET ROLE regress_tfstate_user;
-CREATE TABLE tfstate_privilege (role regrole, pattern text, privilege text);
+CREATE SCHEMA tfstate_internal;
 RESET ROLE;
 CALL fails('CREATE EXTENSION tfstate');
-DROP TABLE tfstate_privilege;
+DROP SCHEMA tfstate_internal;
+SET ROLE regress_tfstate_user;
+CREATE TABLE tfstate_grants (role regrole, pattern text, privilege text);
+RESET ROLE;
+CALL fails('CREATE EXTENSION tfstate');
+DROP TABLE tfstate_grants;
 SELECT * FROM objects_left;
 
 CREATE EXTENSION tfstate;
@@ -70,9 +75,21 @@ SELECT type, identity FROM members WHERE coalesce(comment, '') = '';
 SELECT type, identity, comment FROM members
  WHERE type IN ('table', 'view', 'sequence', 'schema') ORDER BY type COLLATE "C", identity COLLATE "C";
 
--- All names start with tfstate_, in the schema of the extension or the shim's.
+-- All names start with tfstate_ in the schema of the extension; the rest is in two others.
 SELECT type, identity FROM members
- WHERE identity !~ '^(public\.tfstate_|tfstate_pg(\.pg_|$))' AND (type <> 'cast' OR identity !~ '\mpublic\.tfstate_role\M');
+ WHERE identity !~ '^(public\.tfstate_|tfstate_(pg|internal)(\.|$))'
+   AND (type <> 'cast' OR identity !~ '\mtfstate_internal\.role\M');
+
+-- Users see what the reference in the README lists, and nothing else.
+SELECT CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END AS kind, p.proname::text COLLATE "C" AS name
+  FROM pg_proc p WHERE p.proname ~ '^tfstate' AND pg_function_is_visible(p.oid)
+UNION ALL
+SELECT CASE c.relkind WHEN 'v' THEN 'view' ELSE c.relkind::text END, c.relname
+  FROM pg_class c WHERE c.relname ~ '^tfstate' AND pg_table_is_visible(c.oid)
+UNION ALL
+SELECT 'type', t.typname
+  FROM pg_type t WHERE t.typname ~ '^tfstate' AND t.typrelid = 0 AND t.typelem = 0 AND pg_type_is_visible(t.oid)
+ ORDER BY kind, name;
 
 -- Functions: kind, volatility, strictness, parallel label, rights.
 SELECT p.oid::regprocedure AS function, p.prokind AS kind, p.provolatile AS vol,
@@ -81,15 +98,15 @@ SELECT p.oid::regprocedure AS function, p.prokind AS kind, p.provolatile AS vol,
 	   array_to_string(p.proconfig, '; ') AS settings
   FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
 	   JOIN pg_language l ON p.prolang = l.oid
- ORDER BY p.proname COLLATE "C", p.oid::regprocedure::text COLLATE "C";
+ ORDER BY p.oid::regprocedure::text COLLATE "C";
 
 -- Signatures.
 \pset format unaligned
 \pset tuples_only on
-SELECT p.proname || '(' || pg_get_function_arguments(p.oid) || ')' ||
+SELECT p.oid::regproc || '(' || pg_get_function_arguments(p.oid) || ')' ||
 	   coalesce(' returns ' || pg_get_function_result(p.oid), '')
   FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
- ORDER BY p.proname COLLATE "C", p.oid::regprocedure::text COLLATE "C";
+ ORDER BY p.oid::regprocedure::text COLLATE "C";
 \pset format aligned
 \pset tuples_only off
 
@@ -104,9 +121,9 @@ SELECT c.relname, c.relpersistence AS pers,
 	   has_sequence_privilege('public', c.oid, 'USAGE, SELECT, UPDATE') AS public
   FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
  WHERE c.relkind = 'S';
-SELECT nspname, has_schema_privilege('public', oid, 'USAGE') AS usage,
-	   has_schema_privilege('public', oid, 'CREATE') AS "create"
-  FROM pg_namespace WHERE nspname = 'tfstate_pg';
+SELECT nspname, has_schema_privilege('public', n.oid, 'USAGE') AS usage,
+	   has_schema_privilege('public', n.oid, 'CREATE') AS "create"
+  FROM members m JOIN pg_namespace n ON m.classid = 'pg_namespace'::regclass AND m.objid = n.oid ORDER BY nspname;
 
 -- Triggers.
 SELECT tgrelid::regclass AS "table", tgname, tgenabled AS enabled
@@ -116,7 +133,7 @@ SELECT tgrelid::regclass AS "table", tgname, tgenabled AS enabled
 -- The order of the columns in C is that of the tables.
 SELECT c.relname, string_agg(a.attname, ' ' ORDER BY a.attnum) AS columns
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
- WHERE c.relname IN ('tfstate_durable_lock', 'tfstate_session_lock')
+ WHERE c.relname IN ('durable_lock', 'session_lock')
  GROUP BY c.relname ORDER BY c.relname;
 SELECT conrelid::regclass AS "table", contype AS type, pg_get_constraintdef(oid) AS constraint
   FROM pg_constraint
@@ -128,10 +145,10 @@ SELECT c.relname FROM pg_extension e, unnest(e.extconfig) u JOIN pg_class c ON c
  WHERE e.extname = 'tfstate' ORDER BY c.relname COLLATE "C";
 
 -- The key has one row, and each installation another value.
-SELECT key FROM tfstate_installation \gset key_
-SELECT count(*) AS rows, min(octet_length(key)) AS bytes, min(protocol) AS protocol FROM tfstate_installation;
-CALL fails('SELECT tfstate_make_key()');
-CALL fails($$INSERT INTO tfstate_installation VALUES (false, sha256(''), 1, 1)$$);
+SELECT key FROM tfstate_internal.installation \gset key_
+SELECT count(*) AS rows, min(octet_length(key)) AS bytes, min(protocol) AS protocol FROM tfstate_internal.installation;
+CALL fails('SELECT tfstate_internal.make_key()');
+CALL fails($$INSERT INTO tfstate_internal.installation VALUES (false, sha256(''), 1, 1)$$);
 
 -- Nothing is left, also in a session that used it; and it can come back.
 SELECT fence > 0 AS locked FROM tfstate_lock('a', '{"ID":"1"}');
@@ -140,7 +157,7 @@ DROP EXTENSION tfstate;
 SELECT * FROM objects_left;
 CALL fails($$SELECT * FROM tfstate_lock('a')$$);
 CREATE EXTENSION tfstate;
-SELECT key <> :'key_key' AS another FROM tfstate_installation;
+SELECT key <> :'key_key' AS another FROM tfstate_internal.installation;
 SELECT count(*) FROM tfstate_holders;
 SELECT fence > 0 AS locked FROM tfstate_lock('a', '{"ID":"2"}');
 SELECT tfstate_unlock('a', '2')->>'ID' AS unlocked;
@@ -185,7 +202,7 @@ BEGIN
 		RAISE INFO '%: % more, % fewer, check: %', grantee,
 			(SELECT count(*) FROM (TABLE rights EXCEPT ALL TABLE rights_before) r),
 			(SELECT count(*) FROM (TABLE rights_before EXCEPT ALL TABLE rights) r),
-			(SELECT count(*) FROM tfstate_check_rights());
+			(SELECT count(*) FROM tfstate_internal.check_rights());
 		ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM PUBLIC;
 		ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM PUBLIC;
 		ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM PUBLIC;
@@ -199,9 +216,9 @@ INSERT INTO objects_before VALUES ('grants_later()'::regprocedure);
 CALL grants_later();
 DROP PROCEDURE grants_later;
 -- What was granted since is told, and how to take it back.
-GRANT SELECT, DELETE ON tfstate_privilege TO "regress_tfstate_Default role";
-GRANT SELECT (content, size) ON tfstate_stored_version TO "regress_tfstate_Default role";
-GRANT USAGE ON SEQUENCE tfstate_fence TO PUBLIC;
+GRANT SELECT, DELETE ON tfstate_internal.privilege TO "regress_tfstate_Default role";
+GRANT SELECT (content, size) ON tfstate_internal.stored_version TO "regress_tfstate_Default role";
+GRANT USAGE ON SEQUENCE tfstate_internal.fence TO PUBLIC;
 GRANT EXECUTE ON FUNCTION tfstate_revoke TO "regress_tfstate_Default role";
 GRANT EXECUTE ON PROCEDURE tfstate_wait_lock TO "regress_tfstate_Default role";
 GRANT CREATE ON SCHEMA tfstate_pg TO "regress_tfstate_Default role";
@@ -216,11 +233,12 @@ SELECT count(*) FROM tfstate_check() WHERE problem ~ 'rights';
 -- A right that everybody has is no news, nor is a role's own to itself.
 REVOKE USAGE ON SCHEMA tfstate_pg FROM PUBLIC;
 GRANT USAGE ON SCHEMA tfstate_pg TO "regress_tfstate_Default role";
-GRANT SELECT ON tfstate_privilege, tfstate_stored_version TO "regress_tfstate_Default role";
-SELECT count(*) FROM tfstate_check_rights();
-GRANT EXECUTE ON FUNCTION tfstate_check_rights, tfstate_rights TO "regress_tfstate_Default role";
+GRANT SELECT ON tfstate_internal.privilege, tfstate_internal.stored_version TO "regress_tfstate_Default role";
+SELECT count(*) FROM tfstate_internal.check_rights();
+GRANT USAGE ON SCHEMA tfstate_internal TO "regress_tfstate_Default role";
+GRANT EXECUTE ON FUNCTION tfstate_internal.check_rights, tfstate_internal.rights TO "regress_tfstate_Default role";
 SET ROLE "regress_tfstate_Default role";
-SELECT count(*) FROM tfstate_check_rights();
+SELECT count(*) FROM tfstate_internal.check_rights();
 RESET ROLE;
 DROP SCHEMA regress_states CASCADE;
 DROP EXTENSION tfstate CASCADE;
@@ -234,6 +252,8 @@ DROP ROLE "regress_tfstate_Default role";
 CREATE SCHEMA "Odd schema";
 CREATE EXTENSION tfstate SCHEMA "Odd schema";
 SET search_path = '';
+-- No body that is parsed when it runs knows this name, which can change: see altered.sql.
+SELECT p.oid::regprocedure FROM pg_proc p WHERE p.prosqlbody IS NULL AND p.prosrc ~ 'Odd schema';
 SELECT fence > 0 AS locked FROM "Odd schema".tfstate_lock('a', '{"ID":"3"}');
 SELECT locked, id, holder->>'Path' AS path FROM "Odd schema".tfstate_try_lock('a');
 SELECT lockid, id FROM "Odd schema".tfstate_holders;

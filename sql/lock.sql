@@ -209,10 +209,10 @@ SELECT id FROM tfstate_lock('place', '{"ID": "p1"}');
 SELECT id FROM tfstate_lock('place/2', '{"ID": "p2"}');
 SELECT tfstate_unlock('place', 'p1')->>'ID' AS released;
 SELECT tfstate_unlock('place/2', 'p2')->>'ID' AS released;
-VACUUM tfstate_durable_lock;
+VACUUM tfstate_internal.durable_lock;
 CALL fails($$SELECT tfstate_unlock('place/2', 'p2')$$);
 SELECT id FROM tfstate_lock('place', '{"ID": "p3"}');
-VACUUM FULL tfstate_durable_lock;
+VACUUM FULL tfstate_internal.durable_lock;
 SELECT tfstate_unlock('place', 'p3')->>'ID' AS released;
 SELECT count(*) FROM tfstate_holders;
 
@@ -229,9 +229,9 @@ SELECT 'w' || i, '{"version": 4, "serial": 1, "lineage": "l", "resources": []}' 
 RESET tfstate.guard;
 SELECT count(tfstate_lock('tf_many.states/w' || i)) FROM generate_series(1, 100) i;
 BEGIN;
-SELECT pg_stat_get_xact_numscans('tfstate_durable_lock_pkey'::regclass) AS before \gset
+SELECT pg_stat_get_xact_numscans('tfstate_internal.durable_lock_pkey'::regclass) AS before \gset
 SELECT fence > 0 AS locked FROM tfstate_lock('another');
-SELECT pg_stat_get_xact_numscans('tfstate_durable_lock_pkey'::regclass) - :before BETWEEN 1 AND 40 AS bounded;
+SELECT pg_stat_get_xact_numscans('tfstate_internal.durable_lock_pkey'::regclass) - :before BETWEEN 1 AND 40 AS bounded;
 COMMIT;
 SELECT count(tfstate_unlock(lockid)) FROM tfstate_holders;
 SELECT * FROM tags;

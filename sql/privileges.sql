@@ -28,31 +28,36 @@ CALL fails($$SELECT tfstate_force_unlock('held', 'h')$$);
 SELECT count(*) FROM tfstate_holders;
 SELECT count(*) FROM tfstate_holders('held');
 SELECT count(*) FROM tfstate_holders('*');
-SELECT count(*) FROM tfstate_session_locks();
-SELECT tfstate_waiter_count('session', 'session');
 SELECT count(*) FROM tfstate_waiters;
 SELECT count(*) FROM tfstate_history;
 SELECT count(*) FROM tfstate_history('old');
 SELECT tfstate_has_privilege('held', 'lock') AS lock, tfstate_has_privilege('held', 'view') AS view,
 	   tfstate_has_privilege('held', 'force') AS force;
--- The tables are out of reach.
+-- What is not for users is out of reach, also where its schema is open.
+CALL fails($$SELECT count(*) FROM tfstate_internal.session_locks()$$);
+CALL fails('TABLE tfstate_internal.privilege');
+RESET ROLE;
+GRANT USAGE ON SCHEMA tfstate_internal TO regress_tfstate_alice;
+SET ROLE regress_tfstate_alice;
+SELECT count(*) FROM tfstate_internal.session_locks();
+SELECT tfstate_internal.waiter_count('session', 'session');
 DO $$
 DECLARE
 	rel text;
 	command text;
 BEGIN
-	FOREACH rel IN ARRAY ARRAY['tfstate_installation', 'tfstate_durable_lock', 'tfstate_session_lock',
-		'tfstate_released_lock', 'tfstate_privilege', 'tfstate_attached_table', 'tfstate_attached_role',
-		'tfstate_stored_version', 'tfstate_fence'] LOOP
+	FOREACH rel IN ARRAY ARRAY['tfstate_internal.installation', 'tfstate_internal.durable_lock', 'tfstate_internal.session_lock',
+		'tfstate_internal.released_lock', 'tfstate_internal.privilege', 'tfstate_internal.attached_table', 'tfstate_internal.attached_role',
+		'tfstate_internal.stored_version', 'tfstate_internal.fence'] LOOP
 		FOREACH command IN ARRAY ARRAY['TABLE %s', 'DELETE FROM %s', 'TRUNCATE %s', 'LOCK %s IN ACCESS SHARE MODE',
-			'CREATE TRIGGER t AFTER INSERT ON %s EXECUTE FUNCTION tfstate_guard()', 'SELECT nextval(%L)'] LOOP
+			'CREATE TRIGGER t AFTER INSERT ON %s EXECUTE FUNCTION tfstate_internal.guard()', 'SELECT nextval(%L)'] LOOP
 			BEGIN
 				EXECUTE format(command, rel);
 				RAISE INFO 'no error: %', format(command, rel);
 			EXCEPTION WHEN insufficient_privilege THEN
 				NULL;
 			WHEN wrong_object_type THEN	-- a sequence is no table, and the other way round
-				IF command LIKE '%nextval%' = (rel = 'tfstate_fence') THEN
+				IF command LIKE '%nextval%' = (rel = 'tfstate_internal.fence') THEN
 					RAISE INFO '%: %', format(command, rel), sqlerrm;
 				END IF;
 			END;
@@ -60,7 +65,7 @@ BEGIN
 	END LOOP;
 END;
 $$;
-CALL fails($$INSERT INTO tfstate_privilege VALUES ('regress_tfstate_alice', '*', 'lock', 'me')$$);
+CALL fails($$INSERT INTO tfstate_internal.privilege VALUES ('regress_tfstate_alice', '*', 'lock', 'me')$$);
 CALL fails($$DELETE FROM tfstate_grants$$);
 CALL fails($$DELETE FROM tfstate_history$$);
 -- Nor does it give itself anything.
@@ -69,7 +74,7 @@ CALL fails($$SELECT tfstate_revoke('regress_tfstate_alice')$$);
 CALL fails($$SELECT tfstate_attach()$$);
 CALL fails($$SELECT tfstate_detach()$$);
 CALL fails($$SELECT tfstate_check()$$);
-CALL fails($$SELECT tfstate_check_grant('public', '*', 'lock')$$);
+CALL fails($$SELECT tfstate_internal.require_grant_arguments('public', '*', 'lock')$$);
 RESET ROLE;
 
 -- The privilege lock, by a pattern.
@@ -86,7 +91,7 @@ CALL fails($$SELECT tfstate_lock('test/prod/a')$$);
 -- who waits for it, of the lockids that it may lock.
 SELECT lockid, role, waiters FROM tfstate_holders;
 SELECT count(*) FROM tfstate_holders('held');
-SELECT tfstate_waiter_count('prod/a', 'durable'), tfstate_waiter_count('held', 'durable');
+SELECT tfstate_internal.waiter_count('prod/a', 'durable'), tfstate_internal.waiter_count('held', 'durable');
 CALL fails($$SELECT tfstate_force_unlock('prod/a', '1')$$);
 -- But the holder of a conflict is named, with all there is.
 CALL fails($$SELECT tfstate_lock('prod/a')$$);
@@ -94,7 +99,7 @@ SELECT locked, id FROM tfstate_try_lock('prod/a');
 SELECT tfstate_unlock('prod/a', '1')->>'ID' AS released;
 SELECT count(*) FROM tfstate_history;
 SELECT id FROM tfstate_lock('prod/a', '{"ID": "2"}', 'session');
-SELECT count(*) FROM tfstate_session_locks();
+SELECT count(*) FROM tfstate_internal.session_locks();
 SELECT tfstate_unlock('prod/a')->>'ID' AS released;
 CALL tfstate_wait_lock('prod/', '{"ID": "3"}') \gset waited_
 SELECT tfstate_unlock('prod/', '3')->>'ID' AS released;
@@ -126,7 +131,7 @@ SELECT lockid FROM tfstate_holders('*') ORDER BY lockid;
 SELECT lockid FROM tfstate_holders('prod/b');
 SELECT lockid FROM tfstate_holders('held');
 SELECT count(*) FROM tfstate_history;
-SELECT tfstate_waiter_count('session', 'session'), tfstate_waiter_count('prod/b', 'durable');
+SELECT tfstate_internal.waiter_count('session', 'session'), tfstate_internal.waiter_count('prod/b', 'durable');
 CALL fails($$SELECT tfstate_lock('held')$$);
 CALL fails($$SELECT tfstate_unlock('held', 'h')$$);
 CALL fails($$SELECT tfstate_force_unlock('held')$$);
@@ -274,7 +279,7 @@ SELECT count(*) FROM tfstate_grants WHERE pattern = 'odd';
 DROP ROLE "regress_tfstate_Odd-""role";
 
 -- The owner of the extension's tables, and members of it, need no grant.
-SELECT rolname AS owner FROM pg_class c JOIN pg_roles r ON c.relowner = r.oid WHERE relname = 'tfstate_durable_lock' \gset
+SELECT rolname AS owner FROM pg_class c JOIN pg_roles r ON c.relowner = r.oid WHERE relname = 'durable_lock' \gset
 CREATE ROLE regress_tfstate_super SUPERUSER;
 SET ROLE regress_tfstate_super;
 SELECT bool_and(tfstate_has_privilege('anything', p)) AS super FROM unnest(ARRAY['lock', 'view', 'force']) p;
@@ -289,17 +294,19 @@ REVOKE :"owner" FROM regress_tfstate_alice;
 
 -- An administrator who is not a superuser: EXECUTE on the functions, and
 -- rights on the table.
-GRANT EXECUTE ON FUNCTION tfstate_grant, tfstate_revoke, tfstate_check_grant TO regress_tfstate_bob;
+GRANT USAGE ON SCHEMA tfstate_internal TO regress_tfstate_bob;
+GRANT EXECUTE ON FUNCTION tfstate_grant, tfstate_revoke, tfstate_internal.require_grant_arguments TO regress_tfstate_bob;
 SET ROLE regress_tfstate_bob;
 CALL fails($$SELECT tfstate_grant('regress_tfstate_bob')$$);
 RESET ROLE;
-GRANT SELECT, INSERT, DELETE ON tfstate_privilege TO regress_tfstate_bob;
+GRANT SELECT, INSERT, DELETE ON tfstate_internal.privilege TO regress_tfstate_bob;
 SET ROLE regress_tfstate_bob;
 SELECT tfstate_grant('regress_tfstate_bob', 'bob/*');
 SELECT tfstate_has_privilege('bob/a', 'lock') AS lock, tfstate_revoke('regress_tfstate_bob', 'bob/*');
 SELECT tfstate_has_privilege('bob/a', 'lock') AS lock;
 RESET ROLE;
-REVOKE ALL ON tfstate_privilege FROM regress_tfstate_bob;
+REVOKE ALL ON tfstate_internal.privilege FROM regress_tfstate_bob;
+REVOKE USAGE ON SCHEMA tfstate_internal FROM regress_tfstate_bob;
 
 -- A function of somebody else runs with his rights.
 CREATE FUNCTION lock_for_all(lockid text) RETURNS text LANGUAGE sql SECURITY DEFINER
@@ -314,7 +321,7 @@ DROP FUNCTION lock_for_all;
 -- The grants of a role that is gone: nobody gets them, the rest works, and they
 -- can be taken back as the view shows them.
 SELECT tfstate_grant('regress_tfstate_bob', 'x');
-REVOKE EXECUTE ON FUNCTION tfstate_grant, tfstate_revoke, tfstate_check_grant FROM regress_tfstate_bob;
+REVOKE EXECUTE ON FUNCTION tfstate_grant, tfstate_revoke, tfstate_internal.require_grant_arguments FROM regress_tfstate_bob;
 DROP ROLE regress_tfstate_bob;
 SELECT count(*) FROM tfstate_grants WHERE pattern = 'x';
 SET ROLE regress_tfstate_alice;
@@ -372,7 +379,7 @@ SELECT count(*) FROM tfstate_grants;
 DROP ROLE regress_tfstate_robert;
 -- The type in which a role is kept knows everybody and nobody, by which a name that no
 -- role has is read.
-SELECT r AS read, r::tfstate_role AS written, r::tfstate_role::oid IN (SELECT oid FROM pg_roles) AS exists
+SELECT r AS read, r::tfstate_internal.role AS written, r::tfstate_internal.role::oid IN (SELECT oid FROM pg_roles) AS exists
   FROM unnest(ARRAY['regress_tfstate_bob', 'public', 'none', 'regress_tfstate_robert', '', '10', repeat('x', 100)]) r;
 -- Who the session is, whatever role it has set.
 SELECT tfstate_grant('regress_tfstate_bob', 'who');
@@ -385,13 +392,13 @@ SELECT role, login_role = session_user AS login_role FROM tfstate_history('who')
 -- The grants of others do not slow a role's down, and its own are found among them.
 SELECT count(tfstate_grant('regress_tfstate_alice', 'a' || i, 'view')) FROM generate_series(1, 1000) i;
 SELECT pg_stat_force_next_flush();
-SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'tfstate_privilege' \gset before_
+SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'privilege' \gset before_
 SET ROLE regress_tfstate_bob;
 SELECT tfstate_has_privilege('who', 'lock') AS who, tfstate_has_privilege('a1', 'view') AS a1;
 RESET ROLE;
 SELECT pg_stat_force_next_flush();
 SELECT seq_tup_read - :before_seq_tup_read AS scanned, idx_tup_fetch - :before_idx_tup_fetch < 10 AS few
-  FROM pg_stat_user_tables WHERE relname = 'tfstate_privilege';
+  FROM pg_stat_user_tables WHERE relname = 'privilege';
 SELECT count(tfstate_revoke(role::name, pattern, privilege)) FROM tfstate_grants;
 -- The owner of the database is a member of a role of its own.
 SELECT current_database() AS database, r.rolname AS owner FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba

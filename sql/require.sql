@@ -25,7 +25,7 @@ END;
 $$;
 
 SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
-SELECT guard FROM tfstate_attached_table;
+SELECT guard FROM tfstate_internal.attached_table;
 CREATE VIEW held AS SELECT lockid, operation, mode FROM tfstate_holders ORDER BY lockid;
 CALL makes('a', state(1));
 
@@ -66,9 +66,9 @@ UPDATE tf.states SET data = state(6) WHERE name = 'a';
 SELECT tfstate_attach('tf', 'states', guard => 'off') IS NOT NULL AS attached;
 UPDATE tf.states SET data = state(7) WHERE name = 'a';
 CALL fails($$UPDATE tf.states SET data = state(7, 2) WHERE name = 'a'$$);
-SELECT guard FROM tfstate_attached_table;
+SELECT guard FROM tfstate_internal.attached_table;
 \set VERBOSITY terse
-UPDATE tfstate_attached_table SET guard = NULL;
+UPDATE tfstate_internal.attached_table SET guard = NULL;
 \set VERBOSITY default
 SELECT tfstate_attach('tf', 'states', guard => 'require') IS NOT NULL AS attached;
 
@@ -270,7 +270,7 @@ INSERT INTO tf.states (name, data) VALUES ('dev2', state(1, 0));
 SELECT pg_advisory_unlock(-1);
 -- where the lock is not required
 RESET ROLE;
-UPDATE tfstate_attached_table SET guard = 'on';
+UPDATE tfstate_internal.attached_table SET guard = 'on';
 SET ROLE regress_tfstate_user;
 CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'prod'$$);
 CALL fails($$INSERT INTO tf.states (name, data) VALUES ('prod2', state(1))$$);
@@ -280,7 +280,7 @@ UPDATE tf.states SET data = state(2) WHERE name = 'dev2';
 INSERT INTO tf.states (name, data) VALUES ('dev3', state(1));
 DELETE FROM tf.states WHERE name = 'dev3';
 RESET ROLE;
-UPDATE tfstate_attached_table SET guard = 'require';
+UPDATE tfstate_internal.attached_table SET guard = 'require';
 
 --
 -- A Terraform without tfstate that was refused once stays out: with each attempt it raises the serial
@@ -379,7 +379,7 @@ TABLE held;
 --
 -- A run that has lost its lock stays out where the lock is not required, too, if it has a name
 --
-UPDATE tfstate_attached_table SET guard = 'on';
+UPDATE tfstate_internal.attached_table SET guard = 'on';
 SET search_path = tfstate_pg, pg_catalog, public;
 SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
 SET tfstate.mode = durable;

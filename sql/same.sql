@@ -50,16 +50,16 @@ CREATE TABLE same."2" (n integer);
 CREATE TABLE same."Ä" (n integer);
 CREATE TABLE same."a""b" (n integer);
 CREATE TABLE same."xmltable" (n integer);
-SELECT tfstate_table_name(c.oid) FROM pg_class c
+SELECT tfstate_internal.table_name(c.oid) FROM pg_class c
  WHERE c.relnamespace = 'same'::regnamespace AND c.relkind = 'r' ORDER BY c.relname COLLATE "C";
-SELECT tfstate_table_name(0);
+SELECT tfstate_internal.table_name(0);
 DROP TABLE same."xmltable";
 CREATE FUNCTION differs(word text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
 	result boolean;
 BEGIN
 	EXECUTE format('ALTER TABLE same.json_table RENAME TO %I', word);
-	EXECUTE format('SELECT tfstate_table_name(%L) <> %L', format('same.%I', word), format('same.%I', word)) INTO result;
+	EXECUTE format('SELECT tfstate_internal.table_name(%L) <> %L', format('same.%I', word), format('same.%I', word)) INTO result;
 	EXECUTE format('ALTER TABLE same.%I RENAME TO json_table', word);
 	RETURN result;
 END;
@@ -105,7 +105,7 @@ SELECT * FROM (SELECT call, result FROM results WHERE run = 'hostile' EXCEPT ALL
 CREATE VIEW state AS
 SELECT t.name, t.relid::text, t.guard, (SELECT string_agg(concat_ws(' ', g.role, g.pattern, g.privilege), ', ' ORDER BY g.pattern) FROM tfstate_grants g) AS grants,
 	   (SELECT string_agg(pg_get_expr(d.adbin, d.adrelid), ', ') FROM pg_attrdef d WHERE d.adrelid = t.relid) AS defaults
-  FROM tfstate_attached_table t;
+  FROM tfstate_internal.attached_table t;
 SELECT count(tfstate_attach(s, t, 'regress_tfstate_same')) FROM tables;
 CREATE TABLE before AS TABLE state;
 CALL hostile();

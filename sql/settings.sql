@@ -307,7 +307,7 @@ SET tfstate.run_id = '0000000-00000-4000-8000-000000000001';
 CALL fails($$SELECT tfstate_lock('s')$$);
 SET tfstate.run_id = 'ABCDEFAB-0000-4000-8000-00000000000C';
 SELECT id FROM tfstate_lock('s', '{"ID": "8"}');
-SELECT masked(who) AS who, run_id FROM tfstate_holders JOIN tfstate_durable_lock USING (lockid);
+SELECT masked(who) AS who, run_id FROM tfstate_holders JOIN tfstate_internal.durable_lock USING (lockid);
 SELECT tfstate_unlock('s', '8')->>'ID' AS released;
 RESET tfstate.run_id;
 -- A lock that was taken without a name is not that of a run which has one, in the same session.
@@ -321,7 +321,7 @@ SELECT tfstate_unlock('s')->>'ID' AS released;
 -- An application's name counts if it has the form; if it begins like that, it has to.
 SET application_name = 'tfstate-run:00000000-0000-4000-8000-000000000001';
 SELECT id FROM tfstate_lock('s', '{"ID": "9"}');
-SELECT run_id, application_name FROM tfstate_holders JOIN tfstate_durable_lock USING (lockid, application_name);
+SELECT run_id, application_name FROM tfstate_holders JOIN tfstate_internal.durable_lock USING (lockid, application_name);
 SELECT tfstate_unlock('s', '9')->>'ID' AS released;
 SET application_name = 'tfstate-run:00000000-0000-4000-8000-000000000001 - 10.1.2.3:5432';
 CALL fails($$SELECT tfstate_lock('s')$$);
@@ -331,7 +331,7 @@ SET application_name = 'tfstate-run:job 4711';
 CALL fails($$SELECT tfstate_lock('s')$$);
 SET application_name = 'tfstate-run';
 SELECT id FROM tfstate_lock('s', '{"ID": "10"}');
-SELECT run_id, application_name FROM tfstate_holders JOIN tfstate_durable_lock USING (lockid, application_name);
+SELECT run_id, application_name FROM tfstate_holders JOIN tfstate_internal.durable_lock USING (lockid, application_name);
 SELECT tfstate_unlock('s', '10')->>'ID' AS released;
 RESET application_name;
 -- It is no other setting's business.

@@ -69,7 +69,7 @@ DO $$ BEGIN
 	END LOOP;
 END; $$;
 SELECT count(*) AS versions, sum(size) / sum(stored) > 100 AS small, max(stored) < 20000 AS full, min(stored) < 200 AS delta FROM tfstate_versions('tf.states/big');
-SELECT number, chain FROM tfstate_stored_version WHERE lockid = 'tf.states/big' AND (chain = 0 OR chain > 255 OR number > 598) ORDER BY number;
+SELECT number, chain FROM tfstate_internal.stored_version WHERE lockid = 'tf.states/big' AND (chain = 0 OR chain > 255 OR number > 598) ORDER BY number;
 SELECT count(*) FILTER (WHERE tfstate_version('tf.states/big', i) = state(i, CASE i WHEN 1 THEN 'x' ELSE 'change ' || i END, 200 + CASE i WHEN 1 THEN 0 ELSE i % 3 END)) AS equal
   FROM generate_series(1, 600) i;
 SELECT * FROM tfstate_verify(versions => true);
@@ -82,9 +82,9 @@ INSERT INTO tf.states (name, data) VALUES ('enc', encrypted(1));
 UPDATE tf.states SET data = encrypted(2) WHERE name = 'enc';
 UPDATE tf.states SET data = encrypted(3) WHERE name = 'enc';
 SELECT number, chain, v.serial, v.resources, v.stored > 6000 AS stored, tfstate_version(workspace, v.number) = encrypted(v.serial) AS equal
-  FROM tfstate_versions('tf.states/enc') v JOIN tfstate_stored_version USING (number) WHERE lockid = workspace ORDER BY number;
+  FROM tfstate_versions('tf.states/enc') v JOIN tfstate_internal.stored_version USING (number) WHERE lockid = workspace ORDER BY number;
 -- The first version after a deletion stands for itself, and so does one after a text that was found.
-SELECT number, operation, chain FROM tfstate_stored_version WHERE lockid = 'tf.states/prod' ORDER BY number;
+SELECT number, operation, chain FROM tfstate_internal.stored_version WHERE lockid = 'tf.states/prod' ORDER BY number;
 
 --
 -- Roll back and undelete
@@ -247,7 +247,7 @@ SELECT * FROM tfstate_verify('tf.states/nowhere');
 SELECT * FROM tfstate_verify(NULL);
 -- The next write records what it found before ...
 UPDATE tf.states SET data = state(51) WHERE name = 'prod';
-SELECT number, operation, serial, who, chain FROM tfstate_stored_version WHERE lockid = 'tf.states/prod' ORDER BY number DESC LIMIT 3;
+SELECT number, operation, serial, who, chain FROM tfstate_internal.stored_version WHERE lockid = 'tf.states/prod' ORDER BY number DESC LIMIT 3;
 -- ... and so does repair; it says which version is the newest then.
 SELECT tfstate_repair('tf.states/prod');
 SELECT tfstate_repair('tf.states/big');
@@ -304,7 +304,7 @@ SELECT kept('tf.states/big');
 SELECT tfstate_prune('tf.states/big', 400);
 SELECT kept('tf.states/big');
 SELECT tfstate_prune('tf.states/big', 400);
-SELECT number, chain FROM tfstate_stored_version WHERE lockid = 'tf.states/big' AND (chain = 0 OR number = (SELECT min(number) FROM tfstate_stored_version WHERE lockid = 'tf.states/big')) ORDER BY number;
+SELECT number, chain FROM tfstate_internal.stored_version WHERE lockid = 'tf.states/big' AND (chain = 0 OR number = (SELECT min(number) FROM tfstate_internal.stored_version WHERE lockid = 'tf.states/big')) ORDER BY number;
 SELECT * FROM tfstate_verify('tf.states/big', true);
 SELECT tfstate_version('tf.states/big', 500) = state(500, 'change 500', 202) AS equal;
 CALL fails($$SELECT tfstate_version('tf.states/big', 100)$$);
@@ -315,7 +315,7 @@ SELECT * FROM tfstate_verify('tf.states/big', true);
 UPDATE tf.states SET data = state(1000) WHERE name = 'big';
 SELECT kept('tf.states/big');
 -- By age: what is older, but for the last two.
-UPDATE tfstate_stored_version SET created = created - interval '10 days' * (10 - number) WHERE lockid = 'tf.states/prod';
+UPDATE tfstate_internal.stored_version SET created = created - interval '10 days' * (10 - number) WHERE lockid = 'tf.states/prod';
 SELECT kept('tf.states/prod');
 SELECT tfstate_prune('tf.states/prod', keep_age => '65 days');
 SELECT kept('tf.states/prod');
@@ -358,9 +358,9 @@ UPDATE tf.states SET data = state(4) WHERE name = 'many2';
 UPDATE tf.states SET data = state(4) WHERE name = 'many3';
 CALL tfstate_prune_in_batches('tf.states/many*', 1);
 SELECT DISTINCT kept(workspace) FROM tfstate_versions('tf.states/many*') ORDER BY 1;
-UPDATE tfstate_attached_table SET keep_versions = 2;
+UPDATE tfstate_internal.attached_table SET keep_versions = 2;
 UPDATE tf.states SET data = state(5) WHERE name = 'many1';
-UPDATE tfstate_attached_table SET keep_versions = NULL;
+UPDATE tfstate_internal.attached_table SET keep_versions = NULL;
 CALL tfstate_prune_in_batches();
 CALL tfstate_prune_in_batches(NULL);
 CALL tfstate_prune_in_batches('*', 0);
@@ -369,7 +369,7 @@ CALL tfstate_prune_in_batches();
 ROLLBACK;
 RESET tfstate.max_session_locks;
 -- In passing, as the table says; for a large state, now and then.
-UPDATE tfstate_attached_table SET keep_versions = 5;
+UPDATE tfstate_internal.attached_table SET keep_versions = 5;
 INSERT INTO tf.states (name, data) SELECT 'passing', state(1);
 CREATE PROCEDURE write_on(n integer) LANGUAGE plpgsql AS $$
 DECLARE
@@ -389,17 +389,17 @@ CALL write_on(100);
 SELECT kept('tf.states/passing');
 SELECT tfstate_prune('tf.states/passing');
 SELECT kept('tf.states/passing');
-UPDATE tfstate_attached_table SET keep_versions = NULL, keep_age = '300000 years';
+UPDATE tfstate_internal.attached_table SET keep_versions = NULL, keep_age = '300000 years';
 CALL write_on(64);
 SELECT kept('tf.states/passing');
-UPDATE tfstate_attached_table SET keep_versions = NULL, keep_age = '0';
+UPDATE tfstate_internal.attached_table SET keep_versions = NULL, keep_age = '0';
 CALL write_on(32);
 SELECT kept('tf.states/passing');
-UPDATE tfstate_attached_table SET keep_age = NULL;
+UPDATE tfstate_internal.attached_table SET keep_age = NULL;
 CALL write_on(64);
 SELECT kept('tf.states/passing');
 SELECT * FROM tfstate_verify(versions => true);
-UPDATE tfstate_attached_table SET keep_versions = 5;
+UPDATE tfstate_internal.attached_table SET keep_versions = 5;
 UPDATE tf.states SET data = state(1000) WHERE name = 'passing';
 SELECT kept('tf.states/passing');
 UPDATE tf.states SET data = state(1001) WHERE name = 'passing';
@@ -409,10 +409,10 @@ SELECT kept('tf.states/passing');
 DELETE FROM tf.states WHERE name = 'passing';
 SELECT kept('tf.states/passing');
 SELECT tfstate_undelete('tf.states/passing') > 0 AS undeleted;
-UPDATE tfstate_attached_table SET keep_versions = NULL, keep_age = '0';
+UPDATE tfstate_internal.attached_table SET keep_versions = NULL, keep_age = '0';
 UPDATE tf.states SET data = state(1010) WHERE name = 'passing';
 SELECT kept('tf.states/passing');
-UPDATE tfstate_attached_table SET keep_age = NULL;
+UPDATE tfstate_internal.attached_table SET keep_age = NULL;
 SELECT * FROM tfstate_verify(versions => true);
 
 -- The table of versions can be rewritten, and cut short, under a session that has used it.
@@ -434,16 +434,16 @@ END;
 $$;
 CALL rewritten(100);
 CALL rewritten(200);
-VACUUM FULL tfstate_stored_version;
+VACUUM FULL tfstate_internal.stored_version;
 CALL rewritten(300);
-CLUSTER tfstate_stored_version USING tfstate_stored_version_pkey;
+CLUSTER tfstate_internal.stored_version USING stored_version_pkey;
 CALL rewritten(400);
-REINDEX TABLE tfstate_stored_version;
+REINDEX TABLE tfstate_internal.stored_version;
 CALL rewritten(500);
-REINDEX INDEX CONCURRENTLY tfstate_stored_version_pkey;
+REINDEX INDEX CONCURRENTLY tfstate_internal.stored_version_pkey;
 CALL rewritten(600);
-DELETE FROM tfstate_stored_version WHERE lockid NOT IN ('tf.states/many1', 'tf.states/prod');
-VACUUM (TRUNCATE) tfstate_stored_version;
+DELETE FROM tfstate_internal.stored_version WHERE lockid NOT IN ('tf.states/many1', 'tf.states/prod');
+VACUUM (TRUNCATE) tfstate_internal.stored_version;
 DO $$ BEGIN PERFORM tfstate_repair(workspace) FROM tfstate_states(); END $$;
 CALL rewritten(700);
 DROP PROCEDURE rewritten;
@@ -464,13 +464,16 @@ SELECT count(*) FROM tfstate_workspaces;
 SELECT count(*) FROM tfstate_states();
 SELECT count(*) FROM tfstate_verify(versions => true);
 CALL fails($$SELECT tfstate_version('tf.states/prod', 1)$$);
-CALL fails($$SELECT tfstate_verify_workspace('tf.states/prod', true, true)$$);
+RESET ROLE;
+GRANT USAGE ON SCHEMA tfstate_internal TO regress_tfstate_reader;
+SET ROLE regress_tfstate_reader;
+CALL fails($$SELECT tfstate_internal.verify_workspace('tf.states/prod', true, true)$$);
 CALL fails($$SELECT tfstate_rollback('tf.states/prod', 1)$$);
 CALL fails($$SELECT tfstate_undelete('tf.states/prod')$$);
 CALL fails($$SELECT tfstate_repair('tf.states/prod')$$);
 CALL fails($$SELECT tfstate_prune('tf.states/prod', 2)$$);
-CALL fails($$SELECT tfstate_prune_workspace('tf.states/prod', 2, NULL)$$);
-CALL fails($$SELECT * FROM tfstate_stored_version$$);
+CALL fails($$SELECT tfstate_internal.prune_workspace('tf.states/prod', 2, NULL)$$);
+CALL fails($$SELECT * FROM tfstate_internal.stored_version$$);
 -- view without SELECT: all but the texts.
 SET ROLE regress_tfstate_viewer;
 SELECT DISTINCT workspace FROM tfstate_versions ORDER BY 1;
@@ -547,8 +550,8 @@ SELECT * FROM tfstate_verify('tf.states/prod', true);
 -- Detached, it is nobody's business.
 SELECT tfstate_detach('tf');
 SELECT * FROM tfstate_verify(versions => true);
-CALL fails($$SELECT tfstate_record_states('tf.states')$$);
-CALL fails($$SELECT tfstate_record_states(0)$$);
+CALL fails($$SELECT tfstate_internal.record_states('tf.states')$$);
+CALL fails($$SELECT tfstate_internal.record_states(0)$$);
 
 DROP EXTENSION tfstate CASCADE;
 DROP SCHEMA tf CASCADE;

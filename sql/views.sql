@@ -42,7 +42,7 @@ DECLARE
 	found boolean := false;
 BEGIN
 	FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
-		found := found OR line ~ 'Index.* (tfstate_durable_lock_pkey|tfstate_released_lock_lockid_fence_idx)';
+		found := found OR line ~ 'Index.* (durable_lock_pkey|released_lock_lockid_fence_idx)';
 	END LOOP;
 	RETURN found;
 END;
@@ -121,15 +121,15 @@ SELECT count(*) = :before + 1 AS kept FROM tfstate_history('many');
 SET tfstate.history_age = '1h';
 SELECT count(tfstate_unlock('new')) FROM tfstate_lock('new', '{"ID": "y"}');
 SELECT count(*) > 1 AS all_kept FROM tfstate_history;
-UPDATE tfstate_released_lock SET released_at = released_at - interval '59 min' WHERE lockid = 'prod/1';
-UPDATE tfstate_released_lock SET released_at = released_at - interval '61 min' WHERE lockid = 'prod/2';
+UPDATE tfstate_internal.released_lock SET released_at = released_at - interval '59 min' WHERE lockid = 'prod/1';
+UPDATE tfstate_internal.released_lock SET released_at = released_at - interval '61 min' WHERE lockid = 'prod/2';
 \c -
 SET tfstate.history_age = '1h';
 SELECT count(tfstate_unlock('new')) FROM tfstate_lock('new', '{"ID": "z"}');
 SELECT lockid FROM tfstate_history('prod/*') ORDER BY lockid;
 \c -
 SET tfstate.history_age = -1;
-UPDATE tfstate_released_lock SET released_at = released_at - interval '10 years' WHERE lockid = 'prod/1';
+UPDATE tfstate_internal.released_lock SET released_at = released_at - interval '10 years' WHERE lockid = 'prod/1';
 SELECT count(tfstate_unlock('new')) FROM tfstate_lock('new', '{"ID": "z"}');
 SELECT lockid FROM tfstate_history('prod/*') ORDER BY lockid;
 -- By default 90 days.

@@ -160,18 +160,18 @@ show_all() {
 			SELECT lockid, who, operation, mode, id, fence, created, expires_at, info FROM tfstate_holders ORDER BY lockid;
 			SELECT * FROM tfstate_history ORDER BY fence;
 			SELECT * FROM tfstate_grants ORDER BY 1, 2, 3;
-			SELECT *, relid::oid FROM tfstate_attached_table ORDER BY attached_at;
-			SELECT *, role::oid FROM tfstate_attached_role;
+			SELECT *, relid::oid FROM tfstate_internal.attached_table ORDER BY attached_at;
+			SELECT *, role::oid FROM tfstate_internal.attached_role;
 			SELECT * FROM tfstate_versions ORDER BY workspace, number;
 			SELECT workspace, serial, lineage, size, version FROM tfstate_workspaces ORDER BY workspace;
-			SELECT last_value FROM tfstate_fence;
-			SELECT key, protocol FROM tfstate_installation;
+			SELECT last_value FROM tfstate_internal.fence;
+			SELECT key, protocol FROM tfstate_internal.installation;
 			SELECT pg_describe_object(classid, objid, 0), obj_description(objid, classid::regclass::name)
 			  FROM pg_depend
 			 WHERE deptype = 'e' AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'tfstate')
 			   AND classid <> 'pg_type'::regclass
 			 ORDER BY pg_describe_object(classid, objid, 0) COLLATE "C";
-			SELECT oid::regprocedure, coalesce(proacl, acldefault('f', proowner)) FROM pg_proc WHERE probin ~ 'tfstate' OR proname ~ '^tfstate_' ORDER BY oid::regprocedure::text;
+			SELECT oid::regprocedure, coalesce(proacl, acldefault('f', proowner)) FROM pg_proc WHERE probin ~ 'tfstate' OR proname ~ '^tfstate_' OR pronamespace = 'tfstate_internal'::regnamespace ORDER BY oid::regprocedure::text;
 			SELECT * FROM tfstate_verify('*', true);
 		SQL
 	done
@@ -271,7 +271,7 @@ check_states() {
 	check 'Terraform locks, writes and unlocks' $'tf.states/prod\n301\nt\nt\n0' "$(terraform_apply)"
 	check 'which leaves a version, a delta to the one before' "1|write|302|terraform" \
 		"$(query states "SELECT n.chain - o.chain, n.operation, n.serial, n.role
-						   FROM tfstate_stored_version n JOIN tfstate_stored_version o ON o.lockid = n.lockid AND o.number = n.number - 1
+						   FROM tfstate_internal.stored_version n JOIN tfstate_internal.stored_version o ON o.lockid = n.lockid AND o.number = n.number - 1
 						  WHERE n.lockid = 'tf.states/prod' ORDER BY n.number DESC LIMIT 1")"
 	check 'a version can be rolled back to' t "$(query states "SELECT tfstate_rollback('tf.states/prod', 290) > 300")"
 	check 'a deleted workspace can be brought back' 3 "$(query states "SELECT tfstate_undelete('tf.states/gone')")"
@@ -286,7 +286,7 @@ check_privileges() {
 		"$(query states $'SELECT tfstate_lock(\'prod/b\');\n\\echo :LAST_ERROR_SQLSTATE' terraform | tail -n 1)"
 	check 'one without a grant sees nothing' 0 "$(query states 'SELECT count(*) FROM tfstate_holders' nobody)"
 	check 'and does not read the tables' 42501 \
-		"$(query states $'SELECT FROM tfstate_stored_version;\n\\echo :LAST_ERROR_SQLSTATE' nobody | tail -n 1)"
+		"$(query states $'SELECT FROM tfstate_internal.stored_version;\n\\echo :LAST_ERROR_SQLSTATE' nobody | tail -n 1)"
 }
 
 inside() {
@@ -302,7 +302,7 @@ inside() {
 	fill
 	show_all >"$work/before"
 	check 'there is something to upgrade' '0|400' "$(grep -c ERROR "$work/before" || true)|$(sed -n '400{=;q}' "$work/before")"
-	fence=$(query states 'SELECT last_value FROM tfstate_fence')
+	fence=$(query states 'SELECT last_value FROM tfstate_internal.fence')
 	stop
 
 	use_major $new

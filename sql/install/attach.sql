@@ -1,11 +1,11 @@
 --
 -- Tables of Terraform states.  tfstate_attach() works on tables that other roles
 -- own, mostly as a superuser, so nothing that the owner of a table wrote may run
--- in it: see tfstate_attach_obstacles().  SQL reads the table that is being
--- attached only, while tfstate_lock_table() holds its name and definition.
+-- in it: see tfstate_internal.attach_obstacles().  SQL reads the table that is being
+-- attached only, while tfstate_internal.lock_table() holds its name and definition.
 --
 
-CREATE FUNCTION @extschema@.tfstate_check_table_name(schema text, "table" text)
+CREATE FUNCTION tfstate_internal.require_table_arguments(schema text, "table" text)
 RETURNS void
 LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -27,11 +27,11 @@ BEGIN
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_table_name(text, text) IS
+COMMENT ON FUNCTION tfstate_internal.require_table_arguments(text, text) IS
 'part of tfstate_attach() and tfstate_detach(): check the arguments that name the table';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_table_name(text, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.require_table_arguments(text, text) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_check_attach(
+CREATE FUNCTION tfstate_internal.require_attach_arguments(
 	role name,
 	mode text,
 	wait interval,
@@ -66,9 +66,9 @@ BEGIN
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_attach(name, text, interval, text, integer, interval) IS
+COMMENT ON FUNCTION tfstate_internal.require_attach_arguments(name, text, interval, text, integer, interval) IS
 'part of tfstate_attach(): check the other arguments';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_attach(name, text, interval, text, integer, interval) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.require_attach_arguments(name, text, interval, text, integer, interval) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_attach(
 	schema text DEFAULT 'terraform_remote_state',
@@ -89,31 +89,31 @@ AS $$
 DECLARE
 	rel regclass;
 BEGIN
-	PERFORM @extschema@.tfstate_check_table_name(schema, "table");
-	PERFORM @extschema@.tfstate_check_attach(role, mode, wait, guard, keep_versions, keep_age);
+	PERFORM tfstate_internal.require_table_arguments(schema, "table");
+	PERFORM tfstate_internal.require_attach_arguments(role, mode, wait, guard, keep_versions, keep_age);
 
 	-- One at a time, for ids that collide are looked for in attached tables.
-	LOCK TABLE @extschema@.tfstate_attached_table IN SHARE ROW EXCLUSIVE MODE;
-	DELETE FROM @extschema@.tfstate_attached_role a
+	LOCK TABLE tfstate_internal.attached_table IN SHARE ROW EXCLUSIVE MODE;
+	DELETE FROM tfstate_internal.attached_role a
 	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = a.relid) OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.role);
-	DELETE FROM @extschema@.tfstate_attached_table t
+	DELETE FROM tfstate_internal.attached_table t
 	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid);
 
-	rel := @extschema@.tfstate_lock_table(schema, "table");
-	PERFORM @extschema@.tfstate_raise_obstacle(rel);
-	PERFORM @extschema@.tfstate_record_table(rel, guard, keep_versions, keep_age, default_workspace);
+	rel := tfstate_internal.lock_table(schema, "table");
+	PERFORM tfstate_internal.raise_obstacle(rel);
+	PERFORM tfstate_internal.record_table(rel, guard, keep_versions, keep_age, default_workspace);
 	-- Before the indexes are made, which such rows would be in the way of, and then the
 	-- ids of other tables, too, which takes columns as Terraform makes them.
-	PERFORM @extschema@.tfstate_raise_row_obstacle(rel);
-	PERFORM @extschema@.tfstate_adopt_columns(rel);
-	PERFORM @extschema@.tfstate_raise_row_obstacle(rel);
-	PERFORM @extschema@.tfstate_advance_sequence(rel);
-	PERFORM @extschema@.tfstate_create_default(rel);
-	PERFORM @extschema@.tfstate_guard_table(rel);
+	PERFORM tfstate_internal.raise_row_obstacle(rel);
+	PERFORM tfstate_internal.adopt_columns(rel);
+	PERFORM tfstate_internal.raise_row_obstacle(rel);
+	PERFORM tfstate_internal.advance_sequence(rel);
+	PERFORM tfstate_internal.create_default(rel);
+	PERFORM tfstate_internal.guard_table(rel);
 	IF role IS NOT NULL THEN
-		PERFORM @extschema@.tfstate_attach_role(rel, role, mode, wait);
+		PERFORM tfstate_internal.attach_role(rel, role, mode, wait);
 	END IF;
-	RETURN @extschema@.tfstate_attach_text(rel, role);
+	RETURN tfstate_internal.attach_text(rel, role);
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean) IS

@@ -2,15 +2,15 @@
 -- Why a table cannot be attached.
 --
 
-CREATE FUNCTION @extschema@.tfstate_table_name(rel regclass)
+CREATE FUNCTION tfstate_internal.table_name(rel regclass)
 RETURNS text
 AS 'MODULE_PATHNAME', 'tfstate_table_name'
 LANGUAGE C STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@.tfstate_table_name(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.table_name(regclass) IS
 'the name of a table as its lockids begin with it, which no setting and no version of the server changes; NULL if it is gone';
-GRANT EXECUTE ON FUNCTION @extschema@.tfstate_table_name(regclass) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION tfstate_internal.table_name(regclass) TO PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_unique_index(rel regclass, "column" text)
+CREATE FUNCTION tfstate_internal.unique_index(rel regclass, "column" text)
 RETURNS regclass
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -22,11 +22,11 @@ SELECT i.indexrelid::regclass
  ORDER BY EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid), i.indexrelid
  LIMIT 1
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_unique_index(regclass, text) IS
+COMMENT ON FUNCTION tfstate_internal.unique_index(regclass, text) IS
 'an index that keeps the values of a column apart, one of no constraint if there is a choice';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_unique_index(regclass, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.unique_index(regclass, text) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_takes_shared_ids(rel regclass)
+CREATE FUNCTION tfstate_internal.takes_shared_ids(rel regclass)
 RETURNS boolean
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -35,13 +35,13 @@ SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_attrdef d ON (d.adrelid, d.adn
 				WHERE a.attrelid = rel AND a.attname = 'id'
 				  AND pg_get_expr(d.adbin, d.adrelid) = 'nextval(''public.global_states_id_seq''::regclass)')
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_takes_shared_ids(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.takes_shared_ids(regclass) IS
 'whether the ids of a table come from the sequence that all tables of states share';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_takes_shared_ids(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.takes_shared_ids(regclass) FROM PUBLIC;
 
 -- What the owner of a table can have attached to it to run in the session of
 -- whoever writes to it.
-CREATE FUNCTION @extschema@.tfstate_foreign_code(rel regclass)
+CREATE FUNCTION tfstate_internal.foreign_code(rel regclass)
 RETURNS SETOF text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -49,7 +49,7 @@ AS $$
 SELECT pg_describe_object(o.classid, o.objid, 0)
   FROM (SELECT 'pg_trigger'::regclass AS classid, t.oid AS objid FROM pg_trigger t
 		 WHERE t.tgrelid = rel AND NOT t.tgisinternal
-		   AND t.tgfoid <> '@extschema@.tfstate_guard()'::regprocedure
+		   AND t.tgfoid <> 'tfstate_internal.guard()'::regprocedure
 		UNION ALL
 		SELECT 'pg_rewrite'::regclass, r.oid FROM pg_rewrite r WHERE r.ev_class = rel
 		UNION ALL
@@ -65,12 +65,12 @@ SELECT pg_describe_object(o.classid, o.objid, 0)
 		SELECT 'pg_type'::regclass, t.oid FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 		 WHERE a.attrelid = rel AND t.typtype = 'd') o
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_foreign_code(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.foreign_code(regclass) IS
 'what of others would run in the session of whoever writes to a table';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_foreign_code(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.foreign_code(regclass) FROM PUBLIC;
 
 -- The code of a superuser, or of the caller, is no obstacle.
-CREATE FUNCTION @extschema@.tfstate_attach_obstacles(
+CREATE FUNCTION tfstate_internal.attach_obstacles(
 	rel regclass,
 	OUT sqlstate text,
 	OUT problem text,
@@ -101,18 +101,18 @@ SELECT o.sqlstate, o.problem, o.remedy
 				  AND (a.attname, a.atttypid) IN (('id', 'bigint'::regtype), ('id', 'integer'::regtype),
 												  ('name', 'text'::regtype), ('data', 'text'::regtype))), '42809',
 		 format('table "%s" does not have the columns id bigint, name text and data text', rel), NULL),
-		(NOT owner.rolsuper AND owner.rolname <> current_user AND EXISTS (SELECT FROM @extschema@.tfstate_foreign_code(rel)), '55000',
+		(NOT owner.rolsuper AND owner.rolname <> current_user AND EXISTS (SELECT FROM tfstate_internal.foreign_code(rel)), '55000',
 		 format('table "%s" has code of role "%s", which would run as "%s": %s', rel, owner.rolname, current_user,
-				(SELECT string_agg(code, ', ' ORDER BY code) FROM @extschema@.tfstate_foreign_code(rel) code)),
+				(SELECT string_agg(code, ', ' ORDER BY code) FROM tfstate_internal.foreign_code(rel) code)),
 		 NULL)
 	   ) o(applies, sqlstate, problem, remedy)
  WHERE c.oid = rel AND o.applies
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_attach_obstacles(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.attach_obstacles(regclass) IS
 'why a table cannot be one of Terraform states that tfstate looks after';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_obstacles(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.attach_obstacles(regclass) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_raise_obstacle(rel regclass)
+CREATE FUNCTION tfstate_internal.raise_obstacle(rel regclass)
 RETURNS void
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -120,7 +120,7 @@ AS $$
 DECLARE
 	obstacle record;
 BEGIN
-	SELECT * INTO obstacle FROM @extschema@.tfstate_attach_obstacles(rel) LIMIT 1;
+	SELECT * INTO obstacle FROM tfstate_internal.attach_obstacles(rel) LIMIT 1;
 	IF FOUND THEN
 		RAISE EXCEPTION '%', obstacle.problem
 			USING ERRCODE = obstacle.sqlstate,
@@ -129,35 +129,35 @@ BEGIN
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_raise_obstacle(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.raise_obstacle(regclass) IS
 'part of tfstate_attach(): refuse a table that tfstate cannot look after';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_raise_obstacle(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.raise_obstacle(regclass) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_rows(
+CREATE FUNCTION tfstate_internal.rows(
 	OUT "table" regclass,
 	OUT workspace text,
 	OUT id bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tfstate_rows'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION @extschema@.tfstate_rows() IS
+COMMENT ON FUNCTION tfstate_internal.rows() IS
 'the rows of all attached tables; workspace is NULL for one without a name, which is none';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_rows() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.rows() FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_colliding_ids()
+CREATE FUNCTION tfstate_internal.colliding_ids()
 RETURNS SETOF text
 LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
 AS $$
-WITH s AS MATERIALIZED (SELECT * FROM @extschema@.tfstate_rows() r WHERE r.workspace IS NOT NULL)
+WITH s AS MATERIALIZED (SELECT * FROM tfstate_internal.rows() r WHERE r.workspace IS NOT NULL)
 SELECT format('id %s belongs to workspace "%s" and to "%s"', a.id, a.workspace, b.workspace)
   FROM s a JOIN s b ON a.id = b.id AND a."table"::oid < b."table"::oid
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_colliding_ids() IS
+COMMENT ON FUNCTION tfstate_internal.colliding_ids() IS
 'the ids that workspaces of two attached tables have, so that nobody can tell which one Terraform locks';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_colliding_ids() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.colliding_ids() FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_row_obstacles(rel regclass)
+CREATE FUNCTION tfstate_internal.row_obstacles(rel regclass)
 RETURNS SETOF text
 LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
@@ -175,11 +175,11 @@ BEGIN
 		SELECT format('id %%s of a workspace of "%%s" is less than 1', id, $1) FROM %1$s WHERE id < 1$query$, rel) USING rel;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_row_obstacles(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.row_obstacles(regclass) IS
 'part of tfstate_attach(): why the rows of a table cannot be workspaces';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_row_obstacles(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.row_obstacles(regclass) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_raise_row_obstacle(rel regclass)
+CREATE FUNCTION tfstate_internal.raise_row_obstacle(rel regclass)
 RETURNS void
 LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
@@ -188,8 +188,8 @@ DECLARE
 	problem text;
 BEGIN
 	SELECT p INTO problem
-	  FROM (SELECT * FROM @extschema@.tfstate_row_obstacles(rel)
-			UNION ALL SELECT * FROM @extschema@.tfstate_colliding_ids()) o(p) ORDER BY p LIMIT 1;
+	  FROM (SELECT * FROM tfstate_internal.row_obstacles(rel)
+			UNION ALL SELECT * FROM tfstate_internal.colliding_ids()) o(p) ORDER BY p LIMIT 1;
 	IF FOUND THEN
 		RAISE EXCEPTION '%', problem
 			USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -197,6 +197,6 @@ BEGIN
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_raise_row_obstacle(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.raise_row_obstacle(regclass) IS
 'part of tfstate_attach(): refuse a table whose workspaces cannot be told apart';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_raise_row_obstacle(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.raise_row_obstacle(regclass) FROM PUBLIC;

@@ -2,7 +2,7 @@
 -- What tfstate_attach() does to a table.
 --
 
-CREATE FUNCTION @extschema@.tfstate_lock_table(schema text, "table" text)
+CREATE FUNCTION tfstate_internal.lock_table(schema text, "table" text)
 RETURNS regclass
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -13,17 +13,17 @@ BEGIN
 	-- What Terraform would create, and in its words.
 	IF to_regnamespace(quote_ident(schema)) IS NULL THEN
 		EXECUTE format('CREATE SCHEMA %I', schema);
-		PERFORM @extschema@.tfstate_revoke_rights('pg_namespace'::regclass::oid, to_regnamespace(quote_ident(schema))::oid);
+		PERFORM tfstate_internal.revoke_rights('pg_namespace'::regclass::oid, to_regnamespace(quote_ident(schema))::oid);
 	END IF;
 	IF to_regclass('public.global_states_id_seq') IS NULL THEN
 		CREATE SEQUENCE public.global_states_id_seq AS bigint;
-		PERFORM @extschema@.tfstate_revoke_rights('pg_class'::regclass::oid, to_regclass('public.global_states_id_seq')::oid);
+		PERFORM tfstate_internal.revoke_rights('pg_class'::regclass::oid, to_regclass('public.global_states_id_seq')::oid);
 	END IF;
 	IF to_regclass(qualified) IS NULL THEN
 		EXECUTE format('CREATE TABLE %s (id bigint NOT NULL DEFAULT nextval(''public.global_states_id_seq'') PRIMARY KEY, name text UNIQUE, data text)', qualified);
 		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
 					   CASE WHEN "table" = 'states' THEN 'states_by_name' ELSE '' END, qualified);
-		PERFORM @extschema@.tfstate_revoke_rights('pg_class'::regclass::oid, to_regclass(qualified)::oid);
+		PERFORM tfstate_internal.revoke_rights('pg_class'::regclass::oid, to_regclass(qualified)::oid);
 	END IF;
 
 	-- From here on neither the schema nor the table can get another name, so that
@@ -37,11 +37,11 @@ BEGIN
 	RETURN to_regclass(qualified);
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_lock_table(text, text) IS
+COMMENT ON FUNCTION tfstate_internal.lock_table(text, text) IS
 'part of tfstate_attach(): create a table of states where it is missing, and lock it';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_lock_table(text, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.lock_table(text, text) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_adopt_columns(rel regclass)
+CREATE FUNCTION tfstate_internal.adopt_columns(rel regclass)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -56,7 +56,7 @@ BEGIN
 	IF id.atttypid <> 'bigint'::regtype THEN
 		EXECUTE format('ALTER TABLE %s ALTER id DROP DEFAULT, ALTER id TYPE bigint', rel);
 	END IF;
-	IF NOT @extschema@.tfstate_takes_shared_ids(rel) THEN
+	IF NOT tfstate_internal.takes_shared_ids(rel) THEN
 		EXECUTE format('ALTER TABLE %s ALTER id SET DEFAULT nextval(''public.global_states_id_seq'')', rel);
 	END IF;
 	-- Several times as fast as the default, and each write of a state compresses it.
@@ -65,23 +65,23 @@ BEGIN
 				  AND s.name = 'default_toast_compression' AND 'lz4' = ANY (s.enumvals)) THEN
 		EXECUTE format('ALTER TABLE %s ALTER data SET COMPRESSION lz4', rel);
 	END IF;
-	IF @extschema@.tfstate_unique_index(rel, 'id') IS NULL THEN
+	IF tfstate_internal.unique_index(rel, 'id') IS NULL THEN
 		EXECUTE format(CASE WHEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = rel AND i.indisprimary)
 							THEN 'CREATE UNIQUE INDEX ON %s (id)' ELSE 'ALTER TABLE %s ADD PRIMARY KEY (id)' END, rel);
 	END IF;
-	IF @extschema@.tfstate_unique_index(rel, 'name') IS NULL THEN
+	IF tfstate_internal.unique_index(rel, 'name') IS NULL THEN
 		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
 					   CASE WHEN (SELECT c.relname FROM pg_class c WHERE c.oid = rel) = 'states' THEN 'states_by_name' ELSE '' END, rel);
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_adopt_columns(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.adopt_columns(regclass) IS
 'part of tfstate_attach(): give a table the ids, indexes and compression that are best now';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_adopt_columns(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.adopt_columns(regclass) FROM PUBLIC;
 
 -- A sequence that ALTER SEQUENCE has touched gives out no value to others before
 -- the end of the transaction, and then none that they have cached.
-CREATE FUNCTION @extschema@.tfstate_advance_sequence(rel regclass)
+CREATE FUNCTION tfstate_internal.advance_sequence(rel regclass)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -98,23 +98,23 @@ BEGIN
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_advance_sequence(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.advance_sequence(regclass) IS
 'part of tfstate_attach(): let the shared sequence go on behind the ids that a table has';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_advance_sequence(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.advance_sequence(regclass) FROM PUBLIC;
 
 -- With a row for it, the first apply locks the workspace and not the key under
 -- which workspaces are created.  The row goes again if it is not wanted and nobody has
 -- written it since.
-CREATE FUNCTION @extschema@.tfstate_create_default(rel regclass)
+CREATE FUNCTION tfstate_internal.create_default(rel regclass)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning	-- it locks a workspace that does not exist
 AS $$
 DECLARE
-	lockid text := @extschema@.tfstate_table_name(rel) || '/default';
+	lockid text := tfstate_internal.table_name(rel) || '/default';
 	guarded boolean := EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = rel AND g.tgname = 'tfstate_guard_row');
-	wanted boolean := (SELECT t.default_workspace FROM @extschema@.tfstate_attached_table t WHERE t.relid = rel);
+	wanted boolean := (SELECT t.default_workspace FROM tfstate_internal.attached_table t WHERE t.relid = rel);
 	pattern text := '{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s","outputs":{},"resources":[],"check_results":null}';
 	change boolean;
 BEGIN
@@ -125,7 +125,8 @@ BEGIN
 		RETURN;
 	END IF;
 	IF guarded THEN
-		PERFORM @extschema@.tfstate_lock(lockid, '{"Operation": "tfstate_attach()"}'::jsonb, 'session', '0'::interval, NULL::interval);
+		EXECUTE format('SELECT %s($1, $2, $3, $4, $5)', tfstate_internal.qualified('tfstate_lock'))
+			USING lockid, '{"Operation": "tfstate_attach()"}'::jsonb, 'session'::text, '0'::interval, NULL::interval;
 	END IF;
 	IF wanted THEN
 		EXECUTE format('INSERT INTO %s (id, name, data) VALUES (nextval(''public.global_states_id_seq''), ''default'', $1)', rel)
@@ -134,15 +135,15 @@ BEGIN
 		EXECUTE format('DELETE FROM %s WHERE name = ''default''', rel);
 	END IF;
 	IF guarded THEN
-		PERFORM @extschema@.tfstate_unlock(lockid, NULL);
+		EXECUTE format('SELECT %s($1, $2)', tfstate_internal.qualified('tfstate_unlock')) USING lockid, NULL::text;
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_create_default(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.create_default(regclass) IS
 'part of tfstate_attach(): create the workspace "default", with an empty state, where it is missing, or remove it again';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_create_default(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.create_default(regclass) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_record_table(
+CREATE FUNCTION tfstate_internal.record_table(
 	rel regclass,
 	guard text,
 	keep_versions integer,
@@ -156,40 +157,40 @@ AS $$
 BEGIN
 	-- Under another name, the roles need other grants.
 	WITH old AS (
-		DELETE FROM @extschema@.tfstate_privilege p
-		 USING @extschema@.tfstate_attached_table t JOIN @extschema@.tfstate_attached_role r ON r.relid = t.relid
-		 WHERE t.relid = rel AND t.name <> @extschema@.tfstate_table_name(rel)
+		DELETE FROM tfstate_internal.privilege p
+		 USING tfstate_internal.attached_table t JOIN tfstate_internal.attached_role r ON r.relid = t.relid
+		 WHERE t.relid = rel AND t.name <> tfstate_internal.table_name(rel)
 		   AND (p.role, p.pattern, p.privilege) = (r.role, t.name || '/*', 'lock')
 		RETURNING p.role)
-	INSERT INTO @extschema@.tfstate_privilege (role, pattern, privilege, grantor, role_name)
-	SELECT old.role, @extschema@.tfstate_table_name(rel) || '/*', 'lock', current_user, old.role::text FROM old
+	INSERT INTO tfstate_internal.privilege (role, pattern, privilege, grantor, role_name)
+	SELECT old.role, tfstate_internal.table_name(rel) || '/*', 'lock', current_user, old.role::text FROM old
 	ON CONFLICT DO NOTHING;
 
-	INSERT INTO @extschema@.tfstate_attached_table (relid, attached_by, name) VALUES (rel, current_user, @extschema@.tfstate_table_name(rel))
+	INSERT INTO tfstate_internal.attached_table (relid, attached_by, name) VALUES (rel, current_user, tfstate_internal.table_name(rel))
 	ON CONFLICT (relid) DO UPDATE SET name = excluded.name;
-	UPDATE @extschema@.tfstate_attached_table t
-	   SET guard = coalesce(tfstate_record_table.guard, t.guard),
-		   keep_versions = nullif(coalesce(tfstate_record_table.keep_versions, t.keep_versions), -1),
-		   keep_age = nullif(coalesce(tfstate_record_table.keep_age, t.keep_age), '-1'),
-		   default_workspace = coalesce(tfstate_record_table.default_workspace, t.default_workspace)
+	UPDATE tfstate_internal.attached_table t
+	   SET guard = coalesce(record_table.guard, t.guard),
+		   keep_versions = nullif(coalesce(record_table.keep_versions, t.keep_versions), -1),
+		   keep_age = nullif(coalesce(record_table.keep_age, t.keep_age), '-1'),
+		   default_workspace = coalesce(record_table.default_workspace, t.default_workspace)
 	 WHERE t.relid = rel;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_record_table(regclass, text, integer, interval, boolean) IS
-'part of tfstate_attach(): enter a table into tfstate_attached_table';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_record_table(regclass, text, integer, interval, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION tfstate_internal.record_table(regclass, text, integer, interval, boolean) IS
+'part of tfstate_attach(): enter a table into tfstate_internal.attached_table';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.record_table(regclass, text, integer, interval, boolean) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_guard_table(rel regclass)
+CREATE FUNCTION tfstate_internal.guard_table(rel regclass)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_guard()', rel);
-	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.tfstate_guard()', rel);
-	PERFORM @extschema@.tfstate_record_states(rel);
+	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard()', rel);
+	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tfstate_internal.guard()', rel);
+	PERFORM tfstate_internal.record_states(rel);
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_guard_table(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.guard_table(regclass) IS
 'part of tfstate_attach(): put the triggers on a table and record its states';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_guard_table(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.guard_table(regclass) FROM PUBLIC;

@@ -5,7 +5,7 @@
 -- A sequence that stands too low does no harm, as each lock looks for itself.  Two rows
 -- of a lock, and triggers that do not always fire, come of a restore without triggers.
 -- A standby has no table of session locks to be read.
-CREATE FUNCTION @extschema@.tfstate_check_fences(
+CREATE FUNCTION tfstate_internal.check_fences(
 	OUT severity text,
 	OUT object text,
 	OUT problem text,
@@ -13,35 +13,35 @@ CREATE FUNCTION @extschema@.tfstate_check_fences(
 RETURNS SETOF record
 LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 BEGIN ATOMIC
-	SELECT 'warning', '@extschema@.tfstate_fence'::regclass::text,
+	SELECT 'warning', 'tfstate_internal.fence'::regclass::text,
 		   format('the sequence stands at %s, although fence %s was given out: consumers elsewhere may know greater ones, too', f.last, k.newest),
-		   format('SELECT pg_catalog.setval(%L, %s)', '@extschema@.tfstate_fence'::regclass, k.newest)
-	  FROM (SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END FROM @extschema@.tfstate_fence s) f(last),
-		   (SELECT greatest((SELECT max(d.fence) FROM @extschema@.tfstate_durable_lock d),
-							(SELECT max(s.fence) FROM @extschema@.tfstate_session_locks() s),
-							(SELECT max(r.fence) FROM @extschema@.tfstate_released_lock r),
-							(SELECT max(v.fence) FROM @extschema@.tfstate_stored_version v))) k(newest)
+		   format('SELECT pg_catalog.setval(%L, %s)', 'tfstate_internal.fence'::regclass, k.newest)
+	  FROM (SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END FROM tfstate_internal.fence s) f(last),
+		   (SELECT greatest((SELECT max(d.fence) FROM tfstate_internal.durable_lock d),
+							(SELECT max(s.fence) FROM tfstate_internal.session_locks() s),
+							(SELECT max(r.fence) FROM tfstate_internal.released_lock r),
+							(SELECT max(v.fence) FROM tfstate_internal.stored_version v))) k(newest)
 	 WHERE k.newest > f.last
 	UNION ALL
-	SELECT 'error', '@extschema@.tfstate_durable_lock'::regclass::text,
+	SELECT 'error', 'tfstate_internal.durable_lock'::regclass::text,
 		   format('state lock "%s" has several rows, with fences %s: only one of them can be right', d.lockid, string_agg(d.fence::text, ', ' ORDER BY d.fence)),
-		   format('DELETE FROM %s WHERE lockid = %L AND fence = ...', '@extschema@.tfstate_durable_lock'::regclass, d.lockid)
-	  FROM @extschema@.tfstate_durable_lock d
+		   format('DELETE FROM %s WHERE lockid = %L AND fence = ...', 'tfstate_internal.durable_lock'::regclass, d.lockid)
+	  FROM tfstate_internal.durable_lock d
 	 GROUP BY d.lockid HAVING count(*) > 1
 	UNION ALL
 	SELECT 'error', t.rel::text,
 		   format('the trigger %s is missing or does not always fire: rows that a restore or replication brings are not checked', t.name),
 		   CASE WHEN g.oid IS NOT NULL THEN format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.rel, t.name) END
-	  FROM (VALUES ('@extschema@.tfstate_installation'::regclass, 'tfstate_keep_own_row'),
-				   ('@extschema@.tfstate_durable_lock'::regclass, 'tfstate_check_arriving_lock')) t(rel, name)
+	  FROM (VALUES ('tfstate_internal.installation'::regclass, 'keep_own_row'),
+				   ('tfstate_internal.durable_lock'::regclass, 'require_free_lock')) t(rel, name)
 		   LEFT JOIN pg_trigger g ON g.tgrelid = t.rel AND g.tgname = t.name
 	 WHERE g.tgenabled IS DISTINCT FROM 'A';
 END;
-COMMENT ON FUNCTION @extschema@.tfstate_check_fences() IS
+COMMENT ON FUNCTION tfstate_internal.check_fences() IS
 'part of tfstate_check(): what is wrong with fences and locks that came by another way than a lock';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_fences() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.check_fences() FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_check_database(
+CREATE FUNCTION tfstate_internal.check_database(
 	OUT severity text,
 	OUT role text,
 	OUT object text,
@@ -56,9 +56,9 @@ SELECT 'warning', NULL, 'database', format('the encoding of the database is %s: 
  WHERE getdatabaseencoding() <> 'UTF8'
 UNION ALL
 SELECT 'error', NULL, g.tgrelid::regclass::text, 'the table has triggers of tfstate, but is not attached: nobody can write to it',
-	   @extschema@.tfstate_attach_command(g.tgrelid::regclass, NULL::text)
-  FROM (SELECT DISTINCT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = '@extschema@.tfstate_guard()'::regprocedure) g
- WHERE NOT EXISTS (SELECT FROM @extschema@.tfstate_attached_table a WHERE a.relid = g.tgrelid)
+	   tfstate_internal.attach_command(g.tgrelid::regclass, NULL::text)
+  FROM (SELECT DISTINCT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = 'tfstate_internal.guard()'::regprocedure) g
+ WHERE NOT EXISTS (SELECT FROM tfstate_internal.attached_table a WHERE a.relid = g.tgrelid)
 UNION ALL
 -- Tables that Terraform makes itself, in the schemas where states are.
 SELECT 'warning', coalesce(r.rolname, 'public')::text, n.nspname::text,
@@ -70,21 +70,21 @@ SELECT 'warning', coalesce(r.rolname, 'public')::text, n.nspname::text,
 		 WHERE a.defaclobjtype = 'r' AND e.grantee <> a.defaclrole
 		   AND e.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
 		   AND (a.defaclnamespace = 0
-				OR a.defaclnamespace IN (SELECT c.relnamespace FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid))
-		   AND a.defaclrole IN (SELECT c.relowner FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
-								UNION SELECT a.role::oid FROM @extschema@.tfstate_attached_role a)
+				OR a.defaclnamespace IN (SELECT c.relnamespace FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid))
+		   AND a.defaclrole IN (SELECT c.relowner FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid
+								UNION SELECT a.role::oid FROM tfstate_internal.attached_role a)
 		 GROUP BY a.defaclrole, a.defaclnamespace, e.grantee) d
 	   JOIN pg_roles o ON o.oid = d.defaclrole
 	   LEFT JOIN pg_roles r ON r.oid = d.grantee
 	   LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_database() IS
+COMMENT ON FUNCTION tfstate_internal.check_database() IS
 'part of tfstate_check(): what is wrong with the database, beside the attached tables and the roles of Terraform';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_database() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.check_database() FROM PUBLIC;
 
 -- Those of the role that asks are no news to it.  A role has a row of its own, for an
 -- administrator who is no superuser has rights on many objects.
-CREATE FUNCTION @extschema@.tfstate_check_rights(
+CREATE FUNCTION tfstate_internal.check_rights(
 	OUT severity text,
 	OUT role text,
 	OUT object text,
@@ -99,7 +99,7 @@ WITH given AS (
 		   row_number() OVER (PARTITION BY r.grantee ORDER BY r.object COLLATE "C") AS n,
 		   count(*) OVER (PARTITION BY r.grantee) AS objects
 	  FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e',
-		   LATERAL (SELECT * FROM @extschema@.tfstate_rights(d.classid, d.objid)) r
+		   LATERAL (SELECT * FROM tfstate_internal.rights(d.classid, d.objid)) r
 	 WHERE e.extname = 'tfstate' AND NOT r.usual AND pg_get_userbyid(r.grantee) <> current_user
 	 GROUP BY r.object, r.grantee)
 SELECT 'warning', g.name, NULL,
@@ -111,9 +111,9 @@ SELECT 'warning', g.name, NULL,
 	   LATERAL (SELECT CASE r.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(r.grantee)::text END) g(name)
  GROUP BY r.grantee, r.objects, g.name
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_rights() IS
+COMMENT ON FUNCTION tfstate_internal.check_rights() IS
 'part of tfstate_check(): rights on the objects of tfstate that were not meant';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_rights() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.check_rights() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_check(
 	OUT severity text,
@@ -128,7 +128,7 @@ SET quote_all_identifiers = off SET standard_conforming_strings = on SET Interva
 SET jit = off
 AS $$
 BEGIN
-	PERFORM @extschema@.tfstate_matches('', '');	-- loads the library, which has the settings tfstate.*
+	PERFORM tfstate_internal.matches('', '');	-- loads the library, which has the settings tfstate.*
 	RETURN QUERY
 	SELECT p.severity, p.role, p.object, p.problem, p.remedy
 	  FROM (SELECT 'error', NULL, 'server', format('%s is off: a crash loses or corrupts locks and states', s.name),
@@ -136,21 +136,21 @@ BEGIN
 			  FROM pg_settings s WHERE s.name IN ('fsync', 'full_page_writes') AND s.setting = 'off'
 			UNION ALL
 			SELECT 'warning', NULL, t.name, 'the attached table was dropped',
-				   format('DELETE FROM @extschema@.tfstate_attached_table WHERE relid = %s', t.relid::oid)
-			  FROM @extschema@.tfstate_attached_table t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid)
+				   format('DELETE FROM tfstate_internal.attached_table WHERE relid = %s', t.relid::oid)
+			  FROM tfstate_internal.attached_table t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid)
 			UNION ALL
 			SELECT c.severity, NULL, t.relid::text, c.problem, c.remedy
-			  FROM @extschema@.tfstate_attached_table t, @extschema@.tfstate_check_table(t.relid) c
+			  FROM tfstate_internal.attached_table t, tfstate_internal.check_table(t.relid) c
 			UNION ALL
-			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM @extschema@.tfstate_check_rows() c
+			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM tfstate_internal.check_rows() c
 			UNION ALL
-			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM @extschema@.tfstate_check_fences() c
+			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM tfstate_internal.check_fences() c
 			UNION ALL
-			SELECT * FROM @extschema@.tfstate_check_database()
+			SELECT * FROM tfstate_internal.check_database()
 			UNION ALL
-			SELECT * FROM @extschema@.tfstate_check_rights()
+			SELECT * FROM tfstate_internal.check_rights()
 			UNION ALL
-			SELECT * FROM @extschema@.tfstate_check_roles()) p(severity, role, object, problem, remedy)
+			SELECT * FROM tfstate_internal.check_roles()) p(severity, role, object, problem, remedy)
 	 ORDER BY p.object COLLATE "C", p.role COLLATE "C", p.problem COLLATE "C";
 END;
 $$;

@@ -2,7 +2,7 @@
 -- What is wrong with the roles of Terraform.
 --
 
-CREATE FUNCTION @extschema@.tfstate_path_has_shim(path text)
+CREATE FUNCTION tfstate_internal.path_has_shim(path text)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -10,16 +10,16 @@ AS $$
 SELECT coalesce(array_position(schemas, 'tfstate_pg') < array_position(schemas, 'pg_catalog'), false)
   FROM (SELECT array_agg(btrim(schema, ' "') ORDER BY n) FROM string_to_table(path, ',') WITH ORDINALITY t(schema, n)) p(schemas)
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_path_has_shim(text) IS
+COMMENT ON FUNCTION tfstate_internal.path_has_shim(text) IS
 'whether a search_path finds the functions of tfstate_pg before the built-in ones';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_path_has_shim(text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.path_has_shim(text) FROM PUBLIC;
 
 -- Those who log in and may write an attached table or lock its workspaces for Terraform: the
 -- members of a role that tfstate_attach() has made ready, or of one to which the table grants a
 -- write, and those who may lock a workspace and read states (for terraform plan).  What everybody
 -- may, and what pg_write_all_data gives, makes no role one of Terraform; nor does a grant of all
 -- locks.  acts_as is the role that ALTER ROLE .. SET role makes of one that logs in.
-CREATE FUNCTION @extschema@.tfstate_terraform_roles(
+CREATE FUNCTION tfstate_internal.terraform_roles(
 	OUT rel regclass,
 	OUT roleid oid,
 	OUT acts_as oid,
@@ -42,11 +42,11 @@ WITH login AS MATERIALIZED (
 	 WHERE r.rolcanlogin AND NOT r.rolsuper AND a.rolsuper IS NOT TRUE),
 ready AS MATERIALIZED (
 	SELECT t.relid, a.role::oid AS role, true AS attached, true AS writes
-	  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
-		   JOIN @extschema@.tfstate_attached_role a ON a.relid = t.relid
+	  FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid
+		   JOIN tfstate_internal.attached_role a ON a.relid = t.relid
 	UNION
 	SELECT t.relid, x.grantee, false, true
-	  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid,
+	  FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid,
 		   LATERAL (SELECT e.grantee, e.privilege_type
 					  FROM aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) e
 					UNION ALL
@@ -56,8 +56,8 @@ ready AS MATERIALIZED (
 	 WHERE x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE') AND x.grantee <> 0
 	UNION
 	SELECT t.relid, p.role::oid, false, false
-	  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
-		   JOIN @extschema@.tfstate_privilege p ON starts_with(p.pattern, @extschema@.tfstate_table_name(t.relid) || '/')
+	  FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid
+		   JOIN tfstate_internal.privilege p ON starts_with(p.pattern, tfstate_internal.table_name(t.relid) || '/')
 	 WHERE p.privilege = 'lock' AND p.role::oid <> 0),
 member AS MATERIALIZED (
 	SELECT l.roleid, l.acts_as, g.role
@@ -68,13 +68,13 @@ SELECT r.relid, m.roleid, m.acts_as, bool_or(r.attached), bool_or(r.writes)
  WHERE r.writes OR has_any_column_privilege(m.acts_as, r.relid, 'SELECT')
  GROUP BY r.relid, m.roleid, m.acts_as
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_terraform_roles() IS
+COMMENT ON FUNCTION tfstate_internal.terraform_roles() IS
 'the roles that log in and use an attached table with Terraform, but superusers';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_terraform_roles() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.terraform_roles() FROM PUBLIC;
 
 -- Each table with the role beside it; to compile that for many would take longer than to do it.
 -- A role that does not write needs to read and to lock; for it, grants is what would help.
-CREATE FUNCTION @extschema@.tfstate_missing_privileges(
+CREATE FUNCTION tfstate_internal.missing_privileges(
 	rels regclass[],
 	roleids oid[],
 	writes boolean[],
@@ -93,7 +93,7 @@ WITH pair AS MATERIALIZED (
 	  FROM unnest(rels, roleids, writes) p(rel, roleid, writes)
 	 GROUP BY p.rel, p.roleid ORDER BY p.roleid),
 tab AS MATERIALIZED (
-	SELECT c.oid AS rel, c.relnamespace, n.nspname, @extschema@.tfstate_table_name(c.oid::regclass) || '/' AS prefix,
+	SELECT c.oid AS rel, c.relnamespace, n.nspname, tfstate_internal.table_name(c.oid::regclass) || '/' AS prefix,
 		   max(a.attnum) FILTER (WHERE a.attname = 'id') AS id,
 		   max(a.attnum) FILTER (WHERE a.attname = 'name') AS name,
 		   max(a.attnum) FILTER (WHERE a.attname = 'data') AS data
@@ -103,14 +103,14 @@ tab AS MATERIALIZED (
 locks AS MATERIALIZED (		-- which role's grant is for which table
 	SELECT DISTINCT t.rel, g.role
 	  FROM tab t, (SELECT DISTINCT p.role::oid AS role, p.pattern
-					 FROM @extschema@.tfstate_privilege p WHERE p.privilege = 'lock') g
-	 WHERE starts_with(g.pattern, t.prefix) OR @extschema@.tfstate_matches(t.prefix || 'default', g.pattern)),
+					 FROM tfstate_internal.privilege p WHERE p.privilege = 'lock') g
+	 WHERE starts_with(g.pattern, t.prefix) OR tfstate_internal.matches(t.prefix || 'default', g.pattern)),
 who AS MATERIALIZED (
 	SELECT r.oid AS roleid, r.rolname,
 		   has_database_privilege(r.oid, current_database(), 'CONNECT') AS "connect",
 		   has_sequence_privilege(r.oid, to_regclass('public.global_states_id_seq'), 'USAGE, UPDATE') AS sequence,
 		   has_schema_privilege(r.oid, to_regnamespace('tfstate_pg'), 'USAGE') AS shim,
-		   pg_has_role(r.oid, (SELECT c.relowner FROM pg_class c WHERE c.oid = '@extschema@.tfstate_privilege'::regclass), 'USAGE') AS owner,
+		   pg_has_role(r.oid, (SELECT c.relowner FROM pg_class c WHERE c.oid = 'tfstate_internal.privilege'::regclass), 'USAGE') AS owner,
 		   ARRAY(SELECT g.role FROM (SELECT DISTINCT l.role FROM locks l) g
 				  WHERE g.role = 0 OR pg_has_role(r.oid, g.role, 'USAGE')) AS roles
 	  FROM pg_roles r WHERE r.oid IN (SELECT p.roleid FROM pair p)),
@@ -150,14 +150,14 @@ SELECT m.rel, m.roleid,
 				CASE WHEN NOT m.shim THEN format('GRANT USAGE ON SCHEMA tfstate_pg TO %I', m.rolname) END), '') END
   FROM may m
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_missing_privileges(regclass[], oid[], boolean[]) IS
+COMMENT ON FUNCTION tfstate_internal.missing_privileges(regclass[], oid[], boolean[]) IS
 'what roles lack to use tables of states with Terraform; missing is NULL for nothing';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_missing_privileges(regclass[], oid[], boolean[]) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.missing_privileges(regclass[], oid[], boolean[]) FROM PUBLIC;
 
 -- A session gets the first of what is set for its role in this database, for its
 -- role, for this database, for everybody, and in the server.  The last is as far as
 -- the session that asks can tell: its own PGOPTIONS hide it.
-CREATE FUNCTION @extschema@.tfstate_role_settings(
+CREATE FUNCTION tfstate_internal.role_settings(
 	roleids oid[],
 	names text[],
 	OUT roleid oid,
@@ -191,13 +191,13 @@ SELECT c.roleid, jsonb_object_agg(c.name, c.value),
 									  '^\s*(-?[0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|h|d)?\s*$') v ON true
  GROUP BY c.roleid
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_role_settings(oid[], text[]) IS
+COMMENT ON FUNCTION tfstate_internal.role_settings(oid[], text[]) IS
 'the values of settings in new sessions of roles in this database, times also in seconds; without those that the server does not have';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_role_settings(oid[], text[]) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.role_settings(oid[], text[]) FROM PUBLIC;
 
 -- What the clients of a role set for themselves cannot be known here.  settings are
 -- what helps; attach tells whether tfstate_attach() gives them.
-CREATE FUNCTION @extschema@.tfstate_check_settings(
+CREATE FUNCTION tfstate_internal.check_settings(
 	roleids oid[],
 	OUT roleid oid,
 	OUT severity text,
@@ -217,12 +217,12 @@ WITH s AS MATERIALIZED (
 		   (r.seconds ->> 'tfstate.wait')::numeric AS wait,
 		   (r.value ->> 'default_transaction_read_only')::boolean AS read_only,
 		   r.seconds
-	  FROM @extschema@.tfstate_role_settings(roleids,
+	  FROM tfstate_internal.role_settings(roleids,
 			ARRAY['search_path', 'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'idle_session_timeout',
 				  'tfstate.wait', 'default_transaction_read_only', 'statement_timeout', 'lock_timeout', 'transaction_timeout']) r)
 SELECT s.roleid, v.severity, v.problem, v.settings, v.attach
   FROM s, LATERAL (VALUES
-	(NOT @extschema@.tfstate_path_has_shim(s.path), 'error',
+	(NOT tfstate_internal.path_has_shim(s.path), 'error',
 	 format('Terraform does not lock through tfstate, unless it sets search_path itself: tfstate_pg does not stand before pg_catalog in %s', s.path),
 	 ARRAY['search_path = tfstate_pg, pg_catalog, public'], true),
 	(s.noticed > 120, 'warning',
@@ -242,19 +242,19 @@ SELECT s.roleid, 'error', format('%s ends a wait for a lock after %s, which tfst
 					 FROM unnest(ARRAY['statement_timeout', 'lock_timeout', 'transaction_timeout']) n(name)) t(name, seconds)
  WHERE t.seconds > 0 AND (s.wait < 0 OR s.wait > t.seconds)
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_settings(oid[]) IS
+COMMENT ON FUNCTION tfstate_internal.check_settings(oid[]) IS
 'part of tfstate_check(): settings of roles that are wrong for Terraform';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_settings(oid[]) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.check_settings(oid[]) FROM PUBLIC;
 
 -- Terraform sends a state as a parameter.  The settings of a library count where it is loaded
 -- for the role; what they are where nobody has set them is then known here only.
-CREATE FUNCTION @extschema@.tfstate_check_log(roleids oid[], OUT roleid oid, OUT setting text, OUT safe text)
+CREATE FUNCTION tfstate_internal.check_log(roleids oid[], OUT roleid oid, OUT setting text, OUT safe text)
 RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT r.roleid, v.setting, v.safe
-  FROM @extschema@.tfstate_role_settings(roleids,
+  FROM tfstate_internal.role_settings(roleids,
 		ARRAY['log_statement', 'log_min_duration_statement', 'log_min_duration_sample', 'log_statement_sample_rate',
 			  'log_transaction_sample_rate', 'log_parameter_max_length', 'log_parameter_max_length_on_error', 'debug_print_plan',
 			  'shared_preload_libraries', 'session_preload_libraries', 'local_preload_libraries',
@@ -285,12 +285,12 @@ SELECT r.roleid, v.setting, v.safe
 	   ) v(logs, setting, safe)
  WHERE v.logs
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_log(oid[]) IS
+COMMENT ON FUNCTION tfstate_internal.check_log(oid[]) IS
 'part of tfstate_check(): settings that put the states which roles write into the server log, and their safe values';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_log(oid[]) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.check_log(oid[]) FROM PUBLIC;
 
 -- A value that was set before the library was loaded was accepted as it was.
-CREATE FUNCTION @extschema@.tfstate_check_own_settings(
+CREATE FUNCTION tfstate_internal.check_own_settings(
 	OUT role text,
 	OUT problem text,
 	OUT remedy text)
@@ -317,11 +317,11 @@ SELECT r.rolname::text,
 		OR g.vartype = 'enum' AND lower(n.value) <> ALL (g.enumvals)
 		OR g.vartype = 'integer' AND n.value !~ '^\s*-?[0-9]+(\.[0-9]+)?\s*(us|ms|s|min|h|d)?\s*$')
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_own_settings() IS
+COMMENT ON FUNCTION tfstate_internal.check_own_settings() IS
 'part of tfstate_check(): settings tfstate.* of roles and of the database that do not exist or have a wrong value';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_own_settings() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.check_own_settings() FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_check_roles(
+CREATE FUNCTION tfstate_internal.check_roles(
 	OUT severity text,
 	OUT role text,
 	OUT object text,
@@ -331,12 +331,12 @@ RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-WITH t AS MATERIALIZED (SELECT * FROM @extschema@.tfstate_terraform_roles()),
+WITH t AS MATERIALIZED (SELECT * FROM tfstate_internal.terraform_roles()),
 m AS MATERIALIZED (
 	SELECT m.*
 	  FROM (SELECT coalesce(array_agg(t.rel), '{}'), coalesce(array_agg(t.acts_as), '{}'), coalesce(array_agg(t.writes), '{}')
 			  FROM t) a(rels, roleids, writes),
-		   LATERAL @extschema@.tfstate_missing_privileges(a.rels, a.roleids, a.writes) m),
+		   LATERAL tfstate_internal.missing_privileges(a.rels, a.roleids, a.writes) m),
 r AS MATERIALIZED (
 	SELECT t.roleid, r.rolname, min(t.rel::oid)::regclass AS rel,
 		   t.roleid = t.acts_as AND bool_or(t.attached OR m.may_write) AS attach
@@ -345,24 +345,24 @@ r AS MATERIALIZED (
 roles AS MATERIALIZED (SELECT coalesce(array_agg(r.roleid), '{}') AS ids FROM r)
 SELECT 'error', l.rolname::text, t.rel::text,
 	   CASE WHEN t.acts_as = t.roleid THEN 'the role lacks ' ELSE format('the role "%s", which it sets, lacks ', a.rolname) END || m.missing,
-	   CASE WHEN t.attached OR m.may_write THEN @extschema@.tfstate_attach_command(t.rel, a.rolname::text) ELSE m.grants END
+	   CASE WHEN t.attached OR m.may_write THEN tfstate_internal.attach_command(t.rel, a.rolname::text) ELSE m.grants END
   FROM t JOIN m ON m.rel = t.rel AND m.roleid = t.acts_as
 	   JOIN pg_roles l ON l.oid = t.roleid JOIN pg_roles a ON a.oid = t.acts_as
  WHERE m.missing IS NOT NULL
 UNION ALL
 -- A role that does not write is not given the right to.
 SELECT p.severity, r.rolname::text, NULL, p.problem,
-	   CASE WHEN p.attach AND r.attach THEN @extschema@.tfstate_attach_command(r.rel, r.rolname::text)
+	   CASE WHEN p.attach AND r.attach THEN tfstate_internal.attach_command(r.rel, r.rolname::text)
 			ELSE (SELECT string_agg(format('ALTER ROLE %I IN DATABASE %I SET %s', r.rolname, current_database(), n.setting), '; ' ORDER BY n.n)
 					FROM unnest(p.settings) WITH ORDINALITY n(setting, n)) END
-  FROM roles, LATERAL @extschema@.tfstate_check_settings(roles.ids) p JOIN r ON r.roleid = p.roleid
+  FROM roles, LATERAL tfstate_internal.check_settings(roles.ids) p JOIN r ON r.roleid = p.roleid
 UNION ALL
 SELECT 'warning', r.rolname::text, NULL, format('%s lets states that the role writes into the server log', l.setting),
 	   format('ALTER ROLE %I IN DATABASE %I SET %s = %s', r.rolname, current_database(), l.setting, l.safe)
-  FROM roles, LATERAL @extschema@.tfstate_check_log(roles.ids) l JOIN r ON r.roleid = l.roleid
+  FROM roles, LATERAL tfstate_internal.check_log(roles.ids) l JOIN r ON r.roleid = l.roleid
 UNION ALL
-SELECT 'error', o.role, NULL, o.problem, o.remedy FROM @extschema@.tfstate_check_own_settings() o
+SELECT 'error', o.role, NULL, o.problem, o.remedy FROM tfstate_internal.check_own_settings() o
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_roles() IS
+COMMENT ON FUNCTION tfstate_internal.check_roles() IS
 'part of tfstate_check(): what is wrong with the roles of Terraform';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_roles() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.check_roles() FROM PUBLIC;

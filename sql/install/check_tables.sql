@@ -2,49 +2,50 @@
 -- What is wrong with attached tables.
 --
 
-CREATE FUNCTION @extschema@.tfstate_attach_command(rel regclass, role text)
+CREATE FUNCTION tfstate_internal.attach_command(rel regclass, role text)
 RETURNS text
 LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT format('SELECT @extschema@.tfstate_attach(%L, %L%s)', n.nspname, c.relname, ', role => ' || quote_literal(role))
+SELECT format('SELECT %s(%L, %L%s)', tfstate_internal.qualified('tfstate_attach'), n.nspname, c.relname,
+			  ', role => ' || quote_literal(role))
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.oid = rel
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_attach_command(regclass, text) IS
+COMMENT ON FUNCTION tfstate_internal.attach_command(regclass, text) IS
 'part of tfstate_check(): the call that attaches a table, or makes a role ready for it';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_command(regclass, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.attach_command(regclass, text) FROM PUBLIC;
 
 -- Without a WHEN, columns and arguments, and not deferred; the type has a bit for each event.
-CREATE FUNCTION @extschema@.tfstate_has_trigger(rel regclass, name text, type integer)
+CREATE FUNCTION tfstate_internal.has_trigger(rel regclass, name text, type integer)
 RETURNS boolean
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT EXISTS (SELECT FROM pg_trigger g
-				WHERE g.tgrelid = rel AND g.tgname = tfstate_has_trigger.name AND g.tgtype = type
-				  AND g.tgfoid = '@extschema@.tfstate_guard()'::regprocedure AND g.tgenabled IN ('O', 'A')
+				WHERE g.tgrelid = rel AND g.tgname = has_trigger.name AND g.tgtype = type
+				  AND g.tgfoid = 'tfstate_internal.guard()'::regprocedure AND g.tgenabled IN ('O', 'A')
 				  AND g.tgqual IS NULL AND g.tgattr = '' AND NOT g.tgdeferrable)
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_has_trigger(regclass, text, integer) IS
+COMMENT ON FUNCTION tfstate_internal.has_trigger(regclass, text, integer) IS
 'part of tfstate_check(): whether a table has a trigger of tfstate as tfstate_attach() makes it';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_has_trigger(regclass, text, integer) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.has_trigger(regclass, text, integer) FROM PUBLIC;
 
 -- A constraint trigger cannot be replaced.
-CREATE FUNCTION @extschema@.tfstate_trigger_command(rel regclass, name text)
+CREATE FUNCTION tfstate_internal.trigger_command(rel regclass, name text)
 RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT concat((SELECT format('DROP TRIGGER %I ON %s; ', g.tgname, rel) FROM pg_trigger g
-				WHERE g.tgrelid = rel AND g.tgname = tfstate_trigger_command.name AND g.tgconstraint <> 0),
-			  @extschema@.tfstate_attach_command(rel, NULL::text))
+				WHERE g.tgrelid = rel AND g.tgname = trigger_command.name AND g.tgconstraint <> 0),
+			  tfstate_internal.attach_command(rel, NULL::text))
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_trigger_command(regclass, text) IS
+COMMENT ON FUNCTION tfstate_internal.trigger_command(regclass, text) IS
 'part of tfstate_check(): what puts a trigger of tfstate on an attached table again';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_trigger_command(regclass, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.trigger_command(regclass, text) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_check_table(
+CREATE FUNCTION tfstate_internal.check_table(
 	rel regclass,
 	OUT severity text,
 	OUT problem text,
@@ -53,24 +54,24 @@ RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT 'error', o.problem, o.remedy FROM @extschema@.tfstate_attach_obstacles(rel) o
+SELECT 'error', o.problem, o.remedy FROM tfstate_internal.attach_obstacles(rel) o
 UNION ALL
-SELECT v.severity, v.problem, coalesce(v.remedy, @extschema@.tfstate_attach_command(rel, NULL))
-  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid JOIN pg_roles owner ON owner.oid = c.relowner,
+SELECT v.severity, v.problem, coalesce(v.remedy, tfstate_internal.attach_command(rel, NULL))
+  FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid JOIN pg_roles owner ON owner.oid = c.relowner,
 	   LATERAL (VALUES
-		(t.name <> @extschema@.tfstate_table_name(rel), 'error',
+		(t.name <> tfstate_internal.table_name(rel), 'error',
 		 format('the table was attached as "%s" and renamed: what is locked and recorded under the old name is not found', t.name), NULL),
-		(NOT @extschema@.tfstate_has_trigger(rel, 'tfstate_guard_row', 29), 'error',
+		(NOT tfstate_internal.has_trigger(rel, 'tfstate_guard_row', 29), 'error',
 		 'the trigger tfstate_guard_row is missing, disabled or another one: writes are neither guarded nor recorded',
-		 @extschema@.tfstate_trigger_command(rel, 'tfstate_guard_row')),
-		(NOT @extschema@.tfstate_has_trigger(rel, 'tfstate_guard_truncate', 34), 'error',
+		 tfstate_internal.trigger_command(rel, 'tfstate_guard_row')),
+		(NOT tfstate_internal.has_trigger(rel, 'tfstate_guard_truncate', 34), 'error',
 		 'the trigger tfstate_guard_truncate is missing, disabled or another one: the table can be emptied against the locks',
-		 @extschema@.tfstate_trigger_command(rel, 'tfstate_guard_truncate')),
-		(NOT @extschema@.tfstate_takes_shared_ids(rel), 'error',
+		 tfstate_internal.trigger_command(rel, 'tfstate_guard_truncate')),
+		(NOT tfstate_internal.takes_shared_ids(rel), 'error',
 		 'new ids do not come from public.global_states_id_seq, so that they collide with those of other tables', NULL),
-		(@extschema@.tfstate_unique_index(rel, 'id') IS NULL, 'error',
+		(tfstate_internal.unique_index(rel, 'id') IS NULL, 'error',
 		 'no unique index keeps the ids apart', NULL),
-		(@extschema@.tfstate_unique_index(rel, 'name') IS NULL, 'error',
+		(tfstate_internal.unique_index(rel, 'name') IS NULL, 'error',
 		 'there is no unique index on name: Terraform cannot write', NULL),
 		(owner.rolcanlogin AND NOT owner.rolsuper, 'warning',
 		 format('the table belongs to role "%s", which can drop the triggers and change everything', owner.rolname),
@@ -84,11 +85,11 @@ SELECT 'warning', format('everybody may use the table: PUBLIC has %s', string_ag
  WHERE c.oid = rel AND e.grantee = 0
 HAVING count(*) > 0
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_table(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.check_table(regclass) IS
 'part of tfstate_check(): what is wrong with the definition of an attached table';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_table(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.check_table(regclass) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_check_rows(
+CREATE FUNCTION tfstate_internal.check_rows(
 	OUT severity text,
 	OUT object text,
 	OUT problem text,
@@ -97,23 +98,23 @@ RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT v.severity, t.relid::text, v.problem, @extschema@.tfstate_attach_command(t.relid, NULL)
-  FROM @extschema@.tfstate_attached_table t JOIN pg_class c ON c.oid = t.relid
-	   LEFT JOIN (SELECT s."table", max(s.id), bool_or(s.workspace = @extschema@.tfstate_table_name(s."table") || '/default'), bool_or(s.workspace IS NULL)
-					FROM @extschema@.tfstate_rows() s GROUP BY s."table") w(rel, newest, has_default, nameless) ON w.rel = t.relid,
+SELECT v.severity, t.relid::text, v.problem, tfstate_internal.attach_command(t.relid, NULL)
+  FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid
+	   LEFT JOIN (SELECT s."table", max(s.id), bool_or(s.workspace = tfstate_internal.table_name(s."table") || '/default'), bool_or(s.workspace IS NULL)
+					FROM tfstate_internal.rows() s GROUP BY s."table") w(rel, newest, has_default, nameless) ON w.rel = t.relid,
 	   LATERAL (VALUES
 		(t.default_workspace AND w.has_default IS NOT TRUE, 'warning',
 		 'there is no workspace "default": the first run in it keeps all others from creating workspaces'),
 		(w.newest > coalesce(pg_sequence_last_value(to_regclass('public.global_states_id_seq')), 0), 'error',
 		 'public.global_states_id_seq will come to an id that the table already has')
 	   ) v(applies, severity, problem)
- WHERE v.applies AND NOT EXISTS (SELECT FROM @extschema@.tfstate_attach_obstacles(t.relid))
+ WHERE v.applies AND NOT EXISTS (SELECT FROM tfstate_internal.attach_obstacles(t.relid))
 UNION ALL
 SELECT 'error', s."table"::text, 'a row has no name: it is no workspace, so that its state is neither guarded nor recorded', NULL
-  FROM (SELECT DISTINCT r."table" FROM @extschema@.tfstate_rows() r WHERE r.workspace IS NULL) s
+  FROM (SELECT DISTINCT r."table" FROM tfstate_internal.rows() r WHERE r.workspace IS NULL) s
 UNION ALL
-SELECT 'error', NULL, c, NULL FROM @extschema@.tfstate_colliding_ids() c
+SELECT 'error', NULL, c, NULL FROM tfstate_internal.colliding_ids() c
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_rows() IS
+COMMENT ON FUNCTION tfstate_internal.check_rows() IS
 'part of tfstate_check(): what is wrong with the rows of the attached tables';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_rows() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.check_rows() FROM PUBLIC;

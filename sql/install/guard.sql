@@ -2,18 +2,18 @@
 -- The trigger of attached tables.
 --
 
-CREATE FUNCTION @extschema@.tfstate_guard()
+CREATE FUNCTION tfstate_internal.guard()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'tfstate_guard'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.tfstate_guard() IS
+COMMENT ON FUNCTION tfstate_internal.guard() IS
 'trigger of an attached table: refuse writes against the lock, serial or lineage, and record versions';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_guard() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.guard() FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_record_states("table" regclass)
+CREATE FUNCTION tfstate_internal.record_states("table" regclass)
 RETURNS void
 AS 'MODULE_PATHNAME', 'tfstate_record_states'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.tfstate_record_states(regclass) IS
+COMMENT ON FUNCTION tfstate_internal.record_states(regclass) IS
 'part of tfstate_attach(): record the states of a table that is locked against writes';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_record_states(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.record_states(regclass) FROM PUBLIC;

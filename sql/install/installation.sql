@@ -5,47 +5,47 @@
 --
 
 -- The key is secret: row-level security keeps it from members of pg_read_all_data, too.
-CREATE TABLE @extschema@.tfstate_installation (
+CREATE TABLE tfstate_internal.installation (
 	one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
 	key bytea NOT NULL CHECK (octet_length(key) = 16),
 	protocol integer NOT NULL,
 	timeline bigint NOT NULL
 ) USING heap;
-ALTER TABLE @extschema@.tfstate_installation ENABLE ROW LEVEL SECURITY;
-ALTER TABLE @extschema@.tfstate_installation ALTER COLUMN key SET STATISTICS 0;
-COMMENT ON TABLE @extschema@.tfstate_installation IS
+ALTER TABLE tfstate_internal.installation ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tfstate_internal.installation ALTER COLUMN key SET STATISTICS 0;
+COMMENT ON TABLE tfstate_internal.installation IS
 'one row: what this installation has for itself alone; it is neither dumped nor replicated';
-COMMENT ON COLUMN @extschema@.tfstate_installation.key IS
+COMMENT ON COLUMN tfstate_internal.installation.key IS
 'the secret key of the hash of lockids in the lock manager';
-COMMENT ON COLUMN @extschema@.tfstate_installation.protocol IS
+COMMENT ON COLUMN tfstate_internal.installation.protocol IS
 'what the library and the SQL objects have to agree on';
-COMMENT ON COLUMN @extschema@.tfstate_installation.timeline IS
+COMMENT ON COLUMN tfstate_internal.installation.timeline IS
 'the timeline on which fences are ahead of all earlier ones';
-REVOKE ALL ON @extschema@.tfstate_installation FROM PUBLIC;
+REVOKE ALL ON tfstate_internal.installation FROM PUBLIC;
 
 -- Two UUIDs of version 4 have 244 random bits.
-CREATE FUNCTION @extschema@.tfstate_make_key()
+CREATE FUNCTION tfstate_internal.make_key()
 RETURNS void
 LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 BEGIN ATOMIC
-	INSERT INTO @extschema@.tfstate_installation (key, protocol, timeline)
+	INSERT INTO tfstate_internal.installation (key, protocol, timeline)
 	SELECT substr(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 1, 16), 1, c.timeline_id
 	  FROM pg_control_checkpoint() c;
 END;
-COMMENT ON FUNCTION @extschema@.tfstate_make_key() IS
-'make the row of tfstate_installation anew if somebody has deleted it; no other session may use tfstate then';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_make_key() FROM PUBLIC;
-SELECT @extschema@.tfstate_make_key();
+COMMENT ON FUNCTION tfstate_internal.make_key() IS
+'make the row of tfstate_internal.installation anew if somebody has deleted it; no other session may use tfstate then';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.make_key() FROM PUBLIC;
+SELECT tfstate_internal.make_key();
 
-CREATE FUNCTION @extschema@.tfstate_keep_own_row()
+CREATE FUNCTION tfstate_internal.keep_own_row()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'tfstate_keep_own_row'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.tfstate_keep_own_row() IS
-'trigger of tfstate_installation: logical replication changes nothing there';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_keep_own_row() FROM PUBLIC;
-CREATE TRIGGER tfstate_keep_own_row BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.tfstate_installation
-	FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_keep_own_row();
-ALTER TABLE @extschema@.tfstate_installation ENABLE ALWAYS TRIGGER tfstate_keep_own_row;
-COMMENT ON TRIGGER tfstate_keep_own_row ON @extschema@.tfstate_installation IS
+COMMENT ON FUNCTION tfstate_internal.keep_own_row() IS
+'trigger of tfstate_internal.installation: logical replication changes nothing there';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.keep_own_row() FROM PUBLIC;
+CREATE TRIGGER keep_own_row BEFORE INSERT OR UPDATE OR DELETE ON tfstate_internal.installation
+	FOR EACH ROW EXECUTE FUNCTION tfstate_internal.keep_own_row();
+ALTER TABLE tfstate_internal.installation ENABLE ALWAYS TRIGGER keep_own_row;
+COMMENT ON TRIGGER keep_own_row ON tfstate_internal.installation IS
 'logical replication changes nothing here';

@@ -2,14 +2,14 @@
 -- The fences, and the tables of held and of released locks.
 --
 
-CREATE SEQUENCE @extschema@.tfstate_fence AS bigint;
-COMMENT ON SEQUENCE @extschema@.tfstate_fence IS
+CREATE SEQUENCE tfstate_internal.fence AS bigint;
+COMMENT ON SEQUENCE tfstate_internal.fence IS
 'the fences of all locks: one value for each acquisition, never given out twice';
-REVOKE ALL ON SEQUENCE @extschema@.tfstate_fence FROM PUBLIC;
+REVOKE ALL ON SEQUENCE tfstate_internal.fence FROM PUBLIC;
 
-SELECT pg_extension_config_dump('@extschema@.tfstate_fence', '');
+SELECT pg_extension_config_dump('tfstate_internal.fence', '');
 
-CREATE TABLE @extschema@.tfstate_durable_lock (
+CREATE TABLE tfstate_internal.durable_lock (
 	lockid text COLLATE "C" NOT NULL,
 	fence bigint NOT NULL,
 	id text COLLATE "C" NOT NULL,
@@ -18,7 +18,7 @@ CREATE TABLE @extschema@.tfstate_durable_lock (
 	expires_at timestamptz,
 	session bigint NOT NULL,
 	pid integer NOT NULL,
-	role @extschema@.tfstate_role NOT NULL,
+	role tfstate_internal.role NOT NULL,
 	role_name text NOT NULL,
 	login_role text NOT NULL,
 	application_name text,
@@ -30,50 +30,50 @@ CREATE TABLE @extschema@.tfstate_durable_lock (
 	PRIMARY KEY (lockid, fence)
 ) USING heap
 WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
-COMMENT ON TABLE @extschema@.tfstate_durable_lock IS
+COMMENT ON TABLE tfstate_internal.durable_lock IS
 'the locks that are held in durable mode, one row each';
-COMMENT ON COLUMN @extschema@.tfstate_durable_lock.session IS
+COMMENT ON COLUMN tfstate_internal.durable_lock.session IS
 'the random number that names the session which took the lock';
-COMMENT ON COLUMN @extschema@.tfstate_durable_lock.role_name IS
+COMMENT ON COLUMN tfstate_internal.durable_lock.role_name IS
 'what the role was called when it took the lock';
-COMMENT ON COLUMN @extschema@.tfstate_durable_lock.login_role IS
+COMMENT ON COLUMN tfstate_internal.durable_lock.login_role IS
 'the role that the session was, whatever SET ROLE it had done';
-COMMENT ON COLUMN @extschema@.tfstate_durable_lock.run_id IS
+COMMENT ON COLUMN tfstate_internal.durable_lock.run_id IS
 'the UUID that names the run, in lower case';
-COMMENT ON COLUMN @extschema@.tfstate_durable_lock.key IS
+COMMENT ON COLUMN tfstate_internal.durable_lock.key IS
 'the bigint that Terraform locks, where the lock came from there or covers a workspace';
-COMMENT ON COLUMN @extschema@.tfstate_durable_lock.unlock_key IS
+COMMENT ON COLUMN tfstate_internal.durable_lock.unlock_key IS
 'the bigint that Terraform unlocks, where that is another: the key under which it created the workspace';
-REVOKE ALL ON @extschema@.tfstate_durable_lock FROM PUBLIC;
+REVOKE ALL ON tfstate_internal.durable_lock FROM PUBLIC;
 
-SELECT pg_extension_config_dump('@extschema@.tfstate_durable_lock', '');
+SELECT pg_extension_config_dump('tfstate_internal.durable_lock', '');
 
 -- Locks do not fire it: a key on lockid alone would make each lock step over what all
 -- earlier ones have left behind.
-CREATE FUNCTION @extschema@.tfstate_check_arriving_lock()
+CREATE FUNCTION tfstate_internal.require_free_lock()
 RETURNS trigger
-AS 'MODULE_PATHNAME', 'tfstate_check_arriving_lock'
+AS 'MODULE_PATHNAME', 'tfstate_require_free_lock'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.tfstate_check_arriving_lock() IS
-'trigger of tfstate_durable_lock: a row that SQL puts there must be that of a free lock; logical replication changes nothing there';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_arriving_lock() FROM PUBLIC;
-CREATE TRIGGER tfstate_check_arriving_lock BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.tfstate_durable_lock
-	FOR EACH ROW EXECUTE FUNCTION @extschema@.tfstate_check_arriving_lock();
-ALTER TABLE @extschema@.tfstate_durable_lock ENABLE ALWAYS TRIGGER tfstate_check_arriving_lock;
-COMMENT ON TRIGGER tfstate_check_arriving_lock ON @extschema@.tfstate_durable_lock IS
+COMMENT ON FUNCTION tfstate_internal.require_free_lock() IS
+'trigger of tfstate_internal.durable_lock: a row that SQL puts there must be that of a free lock; logical replication changes nothing there';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.require_free_lock() FROM PUBLIC;
+CREATE TRIGGER require_free_lock BEFORE INSERT OR UPDATE OR DELETE ON tfstate_internal.durable_lock
+	FOR EACH ROW EXECUTE FUNCTION tfstate_internal.require_free_lock();
+ALTER TABLE tfstate_internal.durable_lock ENABLE ALWAYS TRIGGER require_free_lock;
+COMMENT ON TRIGGER require_free_lock ON tfstate_internal.durable_lock IS
 'no lock is held twice, and logical replication changes nothing here';
 
-CREATE UNLOGGED TABLE @extschema@.tfstate_session_lock (
-	LIKE @extschema@.tfstate_durable_lock INCLUDING COMMENTS,
+CREATE UNLOGGED TABLE tfstate_internal.session_lock (
+	LIKE tfstate_internal.durable_lock INCLUDING COMMENTS,
 	PRIMARY KEY (lockid, fence)
 ) USING heap
 WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
-COMMENT ON TABLE @extschema@.tfstate_session_lock IS
+COMMENT ON TABLE tfstate_internal.session_lock IS
 'the locks that are held in session mode, and what dead sessions left of theirs';
-REVOKE ALL ON @extschema@.tfstate_session_lock FROM PUBLIC;
+REVOKE ALL ON tfstate_internal.session_lock FROM PUBLIC;
 
-CREATE TABLE @extschema@.tfstate_released_lock (
-	LIKE @extschema@.tfstate_durable_lock INCLUDING COMMENTS,
+CREATE TABLE tfstate_internal.released_lock (
+	LIKE tfstate_internal.durable_lock INCLUDING COMMENTS,
 	mode text NOT NULL,
 	released_at timestamptz NOT NULL,
 	how text NOT NULL CHECK (how IN ('unlock', 'force', 'expired', 'reclaimed')),
@@ -82,16 +82,16 @@ CREATE TABLE @extschema@.tfstate_released_lock (
 ) USING heap
 WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
 -- Not unique: a release must not fail for what is in the history.
-CREATE INDEX tfstate_released_lock_lockid_fence_idx
-	ON @extschema@.tfstate_released_lock (lockid, fence);
-COMMENT ON INDEX @extschema@.tfstate_released_lock_lockid_fence_idx IS
+CREATE INDEX released_lock_lockid_fence_idx
+	ON tfstate_internal.released_lock (lockid, fence);
+COMMENT ON INDEX tfstate_internal.released_lock_lockid_fence_idx IS
 'finds the newest holdings of a lockid';
-CREATE INDEX tfstate_released_lock_released_at_idx
-	ON @extschema@.tfstate_released_lock (released_at);
-COMMENT ON INDEX @extschema@.tfstate_released_lock_released_at_idx IS
+CREATE INDEX released_lock_released_at_idx
+	ON tfstate_internal.released_lock (released_at);
+COMMENT ON INDEX tfstate_internal.released_lock_released_at_idx IS
 'finds what is older than tfstate.history_age';
-COMMENT ON TABLE @extschema@.tfstate_released_lock IS
+COMMENT ON TABLE tfstate_internal.released_lock IS
 'the finished holdings that tfstate.history keeps, one row each';
-REVOKE ALL ON @extschema@.tfstate_released_lock FROM PUBLIC;
+REVOKE ALL ON tfstate_internal.released_lock FROM PUBLIC;
 
-SELECT pg_extension_config_dump('@extschema@.tfstate_released_lock', '');
+SELECT pg_extension_config_dump('tfstate_internal.released_lock', '');

@@ -4,48 +4,48 @@
 
 -- What is shown about a lock is STABLE, so that a query that does not ask for it does
 -- not pay for it.
-CREATE FUNCTION @extschema@.tfstate_age(created timestamptz)
+CREATE FUNCTION tfstate_internal.age(created timestamptz)
 RETURNS interval
 AS 'MODULE_PATHNAME', 'tfstate_age'
 LANGUAGE C STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@.tfstate_age(timestamptz) IS
+COMMENT ON FUNCTION tfstate_internal.age(timestamptz) IS
 'how long ago a point in time was, in whole seconds';
-GRANT EXECUTE ON FUNCTION @extschema@.tfstate_age(timestamptz) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION tfstate_internal.age(timestamptz) TO PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_session_alive(session bigint)
+CREATE FUNCTION tfstate_internal.session_alive(session bigint)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'tfstate_session_alive'
 LANGUAGE C STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@.tfstate_session_alive(bigint) IS
+COMMENT ON FUNCTION tfstate_internal.session_alive(bigint) IS
 'whether a session that took a lock is still there; NULL on a standby';
-GRANT EXECUTE ON FUNCTION @extschema@.tfstate_session_alive(bigint) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION tfstate_internal.session_alive(bigint) TO PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_waiter_count(lockid text, mode text)
+CREATE FUNCTION tfstate_internal.waiter_count(lockid text, mode text)
 RETURNS integer
 AS 'MODULE_PATHNAME', 'tfstate_waiter_count'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION @extschema@.tfstate_waiter_count(text, text) IS
+COMMENT ON FUNCTION tfstate_internal.waiter_count(text, text) IS
 'how many sessions wait for a lock that is held in the given mode; NULL on a standby';
-GRANT EXECUTE ON FUNCTION @extschema@.tfstate_waiter_count(text, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION tfstate_internal.waiter_count(text, text) TO PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_session_locks()
-RETURNS SETOF @extschema@.tfstate_session_lock
+CREATE FUNCTION tfstate_internal.session_locks()
+RETURNS SETOF tfstate_internal.session_lock
 AS 'MODULE_PATHNAME', 'tfstate_session_locks'
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION @extschema@.tfstate_session_locks() IS
+COMMENT ON FUNCTION tfstate_internal.session_locks() IS
 'the locks of living sessions that the current role may take or view; none on a standby';
-GRANT EXECUTE ON FUNCTION @extschema@.tfstate_session_locks() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION tfstate_internal.session_locks() TO PUBLIC;
 
 CREATE VIEW @extschema@.tfstate_holders WITH (security_barrier) AS
 SELECT l.lockid,
 	   l.info OPERATOR(pg_catalog.->>) 'Who' AS who,
 	   l.info OPERATOR(pg_catalog.->>) 'Operation' AS operation,
-	   @extschema@.tfstate_age(l.created) AS age,
+	   tfstate_internal.age(l.created) AS age,
 	   l.mode,
-	   @extschema@.tfstate_waiter_count(l.lockid, CASE WHEN l.key IS NULL AND l.unlock_key IS NOT NULL THEN 'tied' ELSE l.mode END) AS waiters,
+	   tfstate_internal.waiter_count(l.lockid, CASE WHEN l.key IS NULL AND l.unlock_key IS NOT NULL THEN 'tied' ELSE l.mode END) AS waiters,
 	   l.id,
 	   l.fence,
-	   @extschema@.tfstate_session_alive(l.session) AS session_alive,
+	   tfstate_internal.session_alive(l.session) AS session_alive,
 	   l.created,
 	   l.expires_at,
 	   coalesce(nullif(l.role::text, 'none'), l.role_name) AS role,
@@ -55,10 +55,10 @@ SELECT l.lockid,
 	   l.info,
 	   l.login_role
   FROM (SELECT 'durable' AS mode, d.*
-		  FROM @extschema@.tfstate_durable_lock d
+		  FROM tfstate_internal.durable_lock d
 		UNION ALL
 		SELECT 'session', s.*
-		  FROM @extschema@.tfstate_session_locks() s) l
+		  FROM tfstate_internal.session_locks() s) l
  WHERE (l.expires_at IS NULL OR l.expires_at > clock_timestamp())
    AND (@extschema@.tfstate_has_privilege(l.lockid, 'view') OR @extschema@.tfstate_has_privilege(l.lockid, 'lock'));
 COMMENT ON VIEW @extschema@.tfstate_holders IS
@@ -127,7 +127,7 @@ SELECT r.lockid,
 	   r.pid,
 	   r.info,
 	   r.login_role
-  FROM @extschema@.tfstate_released_lock r
+  FROM tfstate_internal.released_lock r
  WHERE @extschema@.tfstate_has_privilege(r.lockid, 'view');
 COMMENT ON VIEW @extschema@.tfstate_history IS
 'the finished holdings, one row each';

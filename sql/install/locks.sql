@@ -4,11 +4,11 @@
 
 -- Named types: a record of OUT parameters is put together anew in each statement,
 -- column by column, which takes a third as long as a try that fails.
-CREATE TYPE @extschema@.tfstate_taken_lock AS (id text, fence bigint);
-COMMENT ON TYPE @extschema@.tfstate_taken_lock IS 'what tfstate_lock() returns';
+CREATE TYPE tfstate_internal.taken_lock AS (id text, fence bigint);
+COMMENT ON TYPE tfstate_internal.taken_lock IS 'what tfstate_lock() returns';
 
-CREATE TYPE @extschema@.tfstate_tried_lock AS (locked boolean, id text, fence bigint, holder jsonb);
-COMMENT ON TYPE @extschema@.tfstate_tried_lock IS 'what tfstate_try_lock() returns';
+CREATE TYPE tfstate_internal.tried_lock AS (locked boolean, id text, fence bigint, holder jsonb);
+COMMENT ON TYPE tfstate_internal.tried_lock IS 'what tfstate_try_lock() returns';
 
 CREATE FUNCTION @extschema@.tfstate_lock(
 	lockid text,
@@ -16,7 +16,7 @@ CREATE FUNCTION @extschema@.tfstate_lock(
 	mode text DEFAULT 'durable',
 	wait interval DEFAULT '0',
 	ttl interval DEFAULT NULL)
-RETURNS @extschema@.tfstate_taken_lock
+RETURNS tfstate_internal.taken_lock
 AS 'MODULE_PATHNAME', 'tfstate_lock'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_lock(text, jsonb, text, interval, interval) IS
@@ -29,7 +29,7 @@ CREATE FUNCTION @extschema@.tfstate_try_lock(
 	mode text DEFAULT 'durable',
 	wait interval DEFAULT '0',
 	ttl interval DEFAULT NULL)
-RETURNS @extschema@.tfstate_tried_lock
+RETURNS tfstate_internal.tried_lock
 AS 'MODULE_PATHNAME', 'tfstate_try_lock'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_try_lock(text, jsonb, text, interval, interval) IS

@@ -3,8 +3,8 @@
 --
 
 -- The name is in the key for roles that a restore has not found, which are all nobody.
-CREATE TABLE @extschema@.tfstate_privilege (
-	role @extschema@.tfstate_role NOT NULL,
+CREATE TABLE tfstate_internal.privilege (
+	role tfstate_internal.role NOT NULL,
 	pattern text COLLATE "C" NOT NULL,
 	privilege text COLLATE "C" NOT NULL
 		CHECK (privilege IN ('lock', 'view', 'force', 'override')),
@@ -13,14 +13,14 @@ CREATE TABLE @extschema@.tfstate_privilege (
 	role_name text COLLATE "C" NOT NULL,
 	PRIMARY KEY (role, pattern, privilege, role_name)
 ) USING heap;
-COMMENT ON TABLE @extschema@.tfstate_privilege IS
+COMMENT ON TABLE tfstate_internal.privilege IS
 'who may lock, view, force or override which lockids';
-COMMENT ON COLUMN @extschema@.tfstate_privilege.role_name IS
+COMMENT ON COLUMN tfstate_internal.privilege.role_name IS
 'what the role was called when it was granted the privilege';
-REVOKE ALL ON @extschema@.tfstate_privilege FROM PUBLIC;
+REVOKE ALL ON tfstate_internal.privilege FROM PUBLIC;
 
 -- What was dropped is not dumped: its bare OID could be another object's later.
-SELECT pg_extension_config_dump('@extschema@.tfstate_privilege',
+SELECT pg_extension_config_dump('tfstate_internal.privilege',
 	'WHERE role = 0 OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
 
 -- The grants of a role that was dropped are shown under the name that it had then, and
@@ -28,13 +28,13 @@ SELECT pg_extension_config_dump('@extschema@.tfstate_privilege',
 CREATE VIEW @extschema@.tfstate_grants AS
 SELECT coalesce(nullif(p.role::text, 'none'), p.role_name) AS role,
 	   p.pattern, p.privilege, p.grantor, p.granted_at
-  FROM @extschema@.tfstate_privilege p;
+  FROM tfstate_internal.privilege p;
 COMMENT ON VIEW @extschema@.tfstate_grants IS
 'who may lock, view, force or override which lockids';
 REVOKE ALL ON @extschema@.tfstate_grants FROM PUBLIC;
 GRANT SELECT ON @extschema@.tfstate_grants TO PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_check_grant(role name, pattern text, privilege text)
+CREATE FUNCTION tfstate_internal.require_grant_arguments(role name, pattern text, privilege text)
 RETURNS void
 LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -55,9 +55,9 @@ BEGIN
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check_grant(name, text, text) IS
+COMMENT ON FUNCTION tfstate_internal.require_grant_arguments(name, text, text) IS
 'part of tfstate_grant() and tfstate_revoke(): check the arguments';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check_grant(name, text, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.require_grant_arguments(name, text, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_grant(
 	role name,
@@ -71,7 +71,7 @@ AS $$
 DECLARE
 	roleid oid := 0;
 BEGIN
-	PERFORM @extschema@.tfstate_check_grant(tfstate_grant.role, tfstate_grant.pattern, tfstate_grant.privilege);
+	PERFORM tfstate_internal.require_grant_arguments(tfstate_grant.role, tfstate_grant.pattern, tfstate_grant.privilege);
 	IF tfstate_grant.role <> 'public' THEN
 		SELECT r.oid INTO roleid FROM pg_roles r WHERE r.rolname = tfstate_grant.role;
 		IF NOT FOUND THEN
@@ -79,9 +79,9 @@ BEGIN
 				USING ERRCODE = 'undefined_object';
 		END IF;
 	END IF;
-	INSERT INTO @extschema@.tfstate_privilege (role, pattern, privilege, grantor, role_name)
+	INSERT INTO tfstate_internal.privilege (role, pattern, privilege, grantor, role_name)
 	SELECT roleid, tfstate_grant.pattern, tfstate_grant.privilege, current_user, tfstate_grant.role
-	 WHERE NOT EXISTS (SELECT FROM @extschema@.tfstate_privilege p
+	 WHERE NOT EXISTS (SELECT FROM tfstate_internal.privilege p
 						WHERE p.role = roleid AND p.pattern = tfstate_grant.pattern AND p.privilege = tfstate_grant.privilege)
 	ON CONFLICT DO NOTHING;
 END;
@@ -100,9 +100,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-	PERFORM @extschema@.tfstate_check_grant(tfstate_revoke.role, tfstate_revoke.pattern, tfstate_revoke.privilege);
+	PERFORM tfstate_internal.require_grant_arguments(tfstate_revoke.role, tfstate_revoke.pattern, tfstate_revoke.privilege);
 	-- As the view shows it: a role that has the name, and one that had it and is gone.
-	DELETE FROM @extschema@.tfstate_privilege p
+	DELETE FROM tfstate_internal.privilege p
 	 WHERE coalesce(nullif(p.role::text, 'none'), p.role_name) = tfstate_revoke.role
 	   AND p.pattern = tfstate_revoke.pattern
 	   AND p.privilege = tfstate_revoke.privilege;
@@ -132,3 +132,11 @@ LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_matches(text, text) IS
 'whether a lockid matches a pattern, in which * stands for any text';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_matches(text, text) TO PUBLIC;
+
+CREATE FUNCTION tfstate_internal.matches(lockid text, pattern text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'tfstate_matches'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tfstate_internal.matches(text, text) IS
+'tfstate_matches(), for bodies that are parsed when they run';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.matches(text, text) FROM PUBLIC;

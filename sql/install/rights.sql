@@ -2,7 +2,7 @@
 -- The rights that others were given on an object.
 --
 
-CREATE FUNCTION @extschema@.tfstate_rights(
+CREATE FUNCTION tfstate_internal.rights(
 	classid oid,
 	objid oid,
 	OUT object text,
@@ -16,34 +16,34 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT o.kind || o.name, o.owner, a.grantee, a.privilege_type || o.suffix,
 	   EXISTS (SELECT FROM aclexplode(coalesce((SELECT i.initprivs FROM pg_init_privs i
-												 WHERE (i.classoid, i.objoid, i.objsubid) = (tfstate_rights.classid, tfstate_rights.objid, 0)),
+												 WHERE (i.classoid, i.objoid, i.objsubid) = (rights.classid, rights.objid, 0)),
 											   acldefault(o.type, o.owner))) u
 				WHERE o.suffix = '' AND u.grantee IN (0, a.grantee) AND u.privilege_type = a.privilege_type)
   FROM (SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END AS kind, c.oid::regclass::text AS name, c.relacl AS acl,
 			   c.relowner AS owner, CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END AS type, '' AS suffix
-		  FROM pg_class c WHERE tfstate_rights.classid = 'pg_class'::regclass AND c.oid = tfstate_rights.objid
+		  FROM pg_class c WHERE rights.classid = 'pg_class'::regclass AND c.oid = rights.objid
 		UNION ALL
 		SELECT 'TABLE ', c.oid::regclass::text, a.attacl, c.relowner, 'c', format(' (%I)', a.attname)
 		  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-		 WHERE tfstate_rights.classid = 'pg_class'::regclass AND c.oid = tfstate_rights.objid AND a.attacl IS NOT NULL
+		 WHERE rights.classid = 'pg_class'::regclass AND c.oid = rights.objid AND a.attacl IS NOT NULL
 		UNION ALL
 		SELECT 'ROUTINE ', p.oid::regprocedure::text, p.proacl, p.proowner, 'f', ''
-		  FROM pg_proc p WHERE tfstate_rights.classid = 'pg_proc'::regclass AND p.oid = tfstate_rights.objid
+		  FROM pg_proc p WHERE rights.classid = 'pg_proc'::regclass AND p.oid = rights.objid
 		UNION ALL
 		SELECT 'TYPE ', t.oid::regtype::text, t.typacl, t.typowner, 'T', ''
-		  FROM pg_type t WHERE tfstate_rights.classid = 'pg_type'::regclass AND t.oid = tfstate_rights.objid
+		  FROM pg_type t WHERE rights.classid = 'pg_type'::regclass AND t.oid = rights.objid
 		UNION ALL
 		SELECT 'SCHEMA ', n.oid::regnamespace::text, n.nspacl, n.nspowner, 'n', ''
-		  FROM pg_namespace n WHERE tfstate_rights.classid = 'pg_namespace'::regclass AND n.oid = tfstate_rights.objid) o,
+		  FROM pg_namespace n WHERE rights.classid = 'pg_namespace'::regclass AND n.oid = rights.objid) o,
 	   aclexplode(o.acl) a
  WHERE a.grantee <> o.owner
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_rights(oid, oid) IS
+COMMENT ON FUNCTION tfstate_internal.rights(oid, oid) IS
 'the rights that others than its owner have on an object, and whether it was made with them; grantee 0 is everybody';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_rights(oid, oid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.rights(oid, oid) FROM PUBLIC;
 
 -- What the default privileges of a database give to others was not meant for states.
-CREATE FUNCTION @extschema@.tfstate_revoke_rights(classid oid, objid oid)
+CREATE FUNCTION tfstate_internal.revoke_rights(classid oid, objid oid)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -54,12 +54,12 @@ BEGIN
 	FOR command IN
 		SELECT DISTINCT format('REVOKE ALL ON %s FROM %s', r.object,
 							   CASE r.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r.grantee)) END)
-		  FROM @extschema@.tfstate_rights(tfstate_revoke_rights.classid, tfstate_revoke_rights.objid) r
+		  FROM tfstate_internal.rights(revoke_rights.classid, revoke_rights.objid) r
 	LOOP
 		EXECUTE command;
 	END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_revoke_rights(oid, oid) IS
+COMMENT ON FUNCTION tfstate_internal.revoke_rights(oid, oid) IS
 'part of tfstate_attach(): take from all others what default privileges gave them on a new object';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_revoke_rights(oid, oid) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.revoke_rights(oid, oid) FROM PUBLIC;

@@ -2,7 +2,7 @@
 -- The attached tables, the roles that use them, and the versions of states.
 --
 
-CREATE TABLE @extschema@.tfstate_attached_table (
+CREATE TABLE tfstate_internal.attached_table (
 	relid regclass PRIMARY KEY,
 	attached_by text NOT NULL,
 	attached_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -12,44 +12,44 @@ CREATE TABLE @extschema@.tfstate_attached_table (
 	name text NOT NULL,
 	default_workspace boolean NOT NULL DEFAULT true
 ) USING heap;
-COMMENT ON TABLE @extschema@.tfstate_attached_table IS
+COMMENT ON TABLE tfstate_internal.attached_table IS
 'the tables of Terraform states whose workspaces are locked and guarded by tfstate';
-COMMENT ON COLUMN @extschema@.tfstate_attached_table.guard IS
+COMMENT ON COLUMN tfstate_internal.attached_table.guard IS
 'what tfstate.guard is at least for writes to this table';
-COMMENT ON COLUMN @extschema@.tfstate_attached_table.keep_versions IS
+COMMENT ON COLUMN tfstate_internal.attached_table.keep_versions IS
 'how many versions of a state are kept; NULL keeps all';
-COMMENT ON COLUMN @extschema@.tfstate_attached_table.keep_age IS
+COMMENT ON COLUMN tfstate_internal.attached_table.keep_age IS
 'for how long versions of a state are kept; NULL keeps them for ever';
-COMMENT ON COLUMN @extschema@.tfstate_attached_table.name IS
+COMMENT ON COLUMN tfstate_internal.attached_table.name IS
 'the name that the table was attached under, with which its lockids begin';
-COMMENT ON COLUMN @extschema@.tfstate_attached_table.default_workspace IS
+COMMENT ON COLUMN tfstate_internal.attached_table.default_workspace IS
 'whether tfstate_attach() makes the workspace "default" where it is missing, which OpenTofu cannot read where it encrypts states';
-REVOKE ALL ON @extschema@.tfstate_attached_table FROM PUBLIC;
+REVOKE ALL ON tfstate_internal.attached_table FROM PUBLIC;
 
-SELECT pg_extension_config_dump('@extschema@.tfstate_attached_table',
+SELECT pg_extension_config_dump('tfstate_internal.attached_table',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid)');
 
-CREATE TABLE @extschema@.tfstate_attached_role (
+CREATE TABLE tfstate_internal.attached_role (
 	relid regclass,
-	role @extschema@.tfstate_role,
+	role tfstate_internal.role,
 	settings text[] NOT NULL DEFAULT '{}',
 	role_name text COLLATE "C",
 	PRIMARY KEY (relid, role, role_name)
 ) USING heap;
-COMMENT ON TABLE @extschema@.tfstate_attached_role IS
+COMMENT ON TABLE tfstate_internal.attached_role IS
 'the roles that tfstate_attach() has made ready for Terraform';
-COMMENT ON COLUMN @extschema@.tfstate_attached_role.role_name IS
+COMMENT ON COLUMN tfstate_internal.attached_role.role_name IS
 'what the role was called then';
-COMMENT ON COLUMN @extschema@.tfstate_attached_role.settings IS
+COMMENT ON COLUMN tfstate_internal.attached_role.settings IS
 'what it has set for the role in this database, the same in all rows of a role';
-REVOKE ALL ON @extschema@.tfstate_attached_role FROM PUBLIC;
+REVOKE ALL ON tfstate_internal.attached_role FROM PUBLIC;
 
-SELECT pg_extension_config_dump('@extschema@.tfstate_attached_role',
+SELECT pg_extension_config_dump('tfstate_internal.attached_role',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid)
 	   AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
 
 -- content is compressed already
-CREATE TABLE @extschema@.tfstate_stored_version (
+CREATE TABLE tfstate_internal.stored_version (
 	lockid text COLLATE "C" NOT NULL,
 	number bigint NOT NULL,
 	operation text NOT NULL CHECK (operation IN ('write', 'delete', 'found')),
@@ -73,11 +73,11 @@ CREATE TABLE @extschema@.tfstate_stored_version (
 	content bytea,
 	PRIMARY KEY (lockid, number)
 ) USING heap;
-ALTER TABLE @extschema@.tfstate_stored_version ALTER COLUMN content SET STORAGE EXTERNAL;
-COMMENT ON TABLE @extschema@.tfstate_stored_version IS
+ALTER TABLE tfstate_internal.stored_version ALTER COLUMN content SET STORAGE EXTERNAL;
+COMMENT ON TABLE tfstate_internal.stored_version IS
 'the versions of the states in the attached tables, one row each';
-COMMENT ON COLUMN @extschema@.tfstate_stored_version.chain IS
+COMMENT ON COLUMN tfstate_internal.stored_version.chain IS
 '0 if content stands for itself; else it is a delta to the version before, and so many versions lie between it and a full copy';
-REVOKE ALL ON @extschema@.tfstate_stored_version FROM PUBLIC;
+REVOKE ALL ON tfstate_internal.stored_version FROM PUBLIC;
 
-SELECT pg_extension_config_dump('@extschema@.tfstate_stored_version', '');
+SELECT pg_extension_config_dump('tfstate_internal.stored_version', '');

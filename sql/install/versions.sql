@@ -23,7 +23,7 @@ SELECT v.lockid AS workspace,
 	   v.role,
 	   v.application_name,
 	   v.client_addr
-  FROM @extschema@.tfstate_stored_version v
+  FROM tfstate_internal.stored_version v
  WHERE @extschema@.tfstate_has_privilege(v.lockid, 'view');
 COMMENT ON VIEW @extschema@.tfstate_versions IS
 'the recorded versions of states, one row each';
@@ -68,7 +68,7 @@ COMMENT ON FUNCTION @extschema@.tfstate_undelete(text) IS
 'bring back a workspace that was deleted, and return the number of the version that this makes';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_undelete(text) TO PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_verify_workspace(
+CREATE FUNCTION tfstate_internal.verify_workspace(
 	workspace text,
 	versions boolean,
 	named boolean,
@@ -77,9 +77,9 @@ CREATE FUNCTION @extschema@.tfstate_verify_workspace(
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tfstate_verify_workspace'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION @extschema@.tfstate_verify_workspace(text, boolean, boolean) IS
+COMMENT ON FUNCTION tfstate_internal.verify_workspace(text, boolean, boolean) IS
 'part of tfstate_verify(): what is wrong with one workspace, as of the statement''s snapshot';
-GRANT EXECUTE ON FUNCTION @extschema@.tfstate_verify_workspace(text, boolean, boolean) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION tfstate_internal.verify_workspace(text, boolean, boolean) TO PUBLIC;
 
 -- A workspace whose table is not attached any more is looked at if it is named.
 
@@ -96,7 +96,7 @@ BEGIN ATOMIC
 	  FROM (SELECT s.workspace FROM @extschema@.tfstate_states(tfstate_verify.pattern) s
 			 UNION
 			SELECT v.workspace FROM @extschema@.tfstate_versions(tfstate_verify.pattern) v) w
-	 CROSS JOIN LATERAL @extschema@.tfstate_verify_workspace(w.workspace, tfstate_verify.versions,
+	 CROSS JOIN LATERAL tfstate_internal.verify_workspace(w.workspace, tfstate_verify.versions,
 															w.workspace = tfstate_verify.pattern COLLATE "C") p
 	 ORDER BY w.workspace COLLATE "C", p.version;
 END;
@@ -112,13 +112,13 @@ COMMENT ON FUNCTION @extschema@.tfstate_repair(text) IS
 'record what is in the table as the newest version if that is another one or damaged, and return its number';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_repair(text) TO PUBLIC;
 
-CREATE FUNCTION @extschema@.tfstate_prune_workspace(workspace text, keep_versions integer, keep_age interval)
+CREATE FUNCTION tfstate_internal.prune_workspace(workspace text, keep_versions integer, keep_age interval)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'tfstate_prune_workspace'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.tfstate_prune_workspace(text, integer, interval) IS
+COMMENT ON FUNCTION tfstate_internal.prune_workspace(text, integer, interval) IS
 'part of tfstate_prune(): forget the old versions of one workspace';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_prune_workspace(text, integer, interval) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.prune_workspace(text, integer, interval) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_prune(
 	pattern text DEFAULT '*',
@@ -127,9 +127,9 @@ CREATE FUNCTION @extschema@.tfstate_prune(
 RETURNS bigint
 LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 BEGIN ATOMIC
-	SELECT coalesce(sum(@extschema@.tfstate_prune_workspace(w.lockid, tfstate_prune.keep_versions, tfstate_prune.keep_age)), 0)::bigint
+	SELECT coalesce(sum(tfstate_internal.prune_workspace(w.lockid, tfstate_prune.keep_versions, tfstate_prune.keep_age)), 0)::bigint
 	  FROM (SELECT DISTINCT v.lockid
-			  FROM @extschema@.tfstate_stored_version v
+			  FROM tfstate_internal.stored_version v
 			 WHERE @extschema@.tfstate_matches(v.lockid, tfstate_prune.pattern)
 			 ORDER BY v.lockid) w;
 END;
@@ -151,16 +151,16 @@ DECLARE
 	looked_at integer := 0;
 BEGIN
 	pruned := 0;
-	PERFORM @extschema@.tfstate_matches('', '');	-- loads the library, which has the setting
+	PERFORM tfstate_internal.matches('', '');	-- loads the library, which has the setting
 	batch := pg_catalog.current_setting('tfstate.max_session_locks');
 	FOR workspace IN
 		SELECT DISTINCT v.lockid COLLATE "C"
-		  FROM @extschema@.tfstate_stored_version v
-		 WHERE @extschema@.tfstate_matches(v.lockid, tfstate_prune_in_batches.pattern)
+		  FROM tfstate_internal.stored_version v
+		 WHERE tfstate_internal.matches(v.lockid, tfstate_prune_in_batches.pattern)
 		 ORDER BY 1
 	LOOP
 		pruned := pruned OPERATOR(pg_catalog.+)
-			@extschema@.tfstate_prune_workspace(workspace, tfstate_prune_in_batches.keep_versions, tfstate_prune_in_batches.keep_age);
+			tfstate_internal.prune_workspace(workspace, tfstate_prune_in_batches.keep_versions, tfstate_prune_in_batches.keep_age);
 		looked_at := looked_at OPERATOR(pg_catalog.+) 1;
 		IF looked_at OPERATOR(pg_catalog.%) pg_catalog.int4smaller(batch, 100) OPERATOR(pg_catalog.=) 0 THEN
 			COMMIT;

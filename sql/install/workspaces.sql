@@ -37,7 +37,7 @@ SELECT s.workspace,
 	   s.encrypted
   FROM @extschema@.tfstate_states('*') s
   LEFT JOIN LATERAL (SELECT n.*
-					   FROM @extschema@.tfstate_stored_version n
+					   FROM tfstate_internal.stored_version n
 					  WHERE n.lockid = s.workspace COLLATE "C"
 					  ORDER BY n.number DESC
 					  LIMIT 1) v ON true

@@ -13,7 +13,7 @@
 #include "nodes/pg_list.h"
 #include "utils/relcache.h"
 
-/* A row of tfstate_attached_table. */
+/* A row of tfstate_internal.attached_table. */
 typedef struct AttachedTable
 {
 	Oid			relid;

@@ -10,7 +10,7 @@
  * without the executor, so a table of another layout would crash the server.
  * Therefore each look-up compares what the library was written for with what is
  * there: columns, indexes, and how the table is stored.  The protocol number in
- * tfstate_installation tells what a layout cannot.
+ * installation tells what a layout cannot.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +23,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
@@ -44,7 +45,7 @@
 #include "common/scan.h"
 #include "common/settings.h"
 
-/* Stands for the extension's own type tfstate_role, whose OID is not fixed. */
+/* Stands for the extension's own type role, whose OID is not fixed. */
 #define ROLE_TYPE	InvalidOid
 
 /* A column as the library expects it. */
@@ -75,7 +76,7 @@ typedef struct TableLayout
 	IndexLayout indexes[3];	/* the last has no name */
 } TableLayout;
 
-/* The columns of tfstate_released_lock, and the first of them of the lock tables. */
+/* The columns of released_lock, and the first of them of the lock tables. */
 static const ColumnLayout lock_columns[] = {
 	{"lockid", TEXTOID, true, true},
 	{"fence", INT8OID, true},
@@ -164,26 +165,26 @@ static const ColumnLayout installation_columns[] = {
 #define OFFSET(field)	offsetof(TfstateCatalog, field)
 
 static const TableLayout layouts[] = {
-	{"tfstate_installation", RELPERSISTENCE_PERMANENT,
+	{"installation", RELPERSISTENCE_PERMANENT,
 	installation_columns, lengthof(installation_columns), OFFSET(installation)},
-	{"tfstate_durable_lock", RELPERSISTENCE_PERMANENT,
+	{"durable_lock", RELPERSISTENCE_PERMANENT,
 		lock_columns, Natts_lock, OFFSET(durable),
-	{{"tfstate_durable_lock_pkey", true, {1, 2}, OFFSET(durable_index)}}},
-	{"tfstate_session_lock", RELPERSISTENCE_UNLOGGED,
+	{{"durable_lock_pkey", true, {1, 2}, OFFSET(durable_index)}}},
+	{"session_lock", RELPERSISTENCE_UNLOGGED,
 		lock_columns, Natts_lock, OFFSET(session),
-	{{"tfstate_session_lock_pkey", true, {1, 2}, OFFSET(session_index)}}},
-	{"tfstate_released_lock", RELPERSISTENCE_PERMANENT,
+	{{"session_lock_pkey", true, {1, 2}, OFFSET(session_index)}}},
+	{"released_lock", RELPERSISTENCE_PERMANENT,
 		lock_columns, Natts_released, OFFSET(released),
-		{{"tfstate_released_lock_lockid_fence_idx", false, {1, 2}, OFFSET(released_index)},
-	{"tfstate_released_lock_released_at_idx", false, {Anum_released_released_at}, OFFSET(released_at_index)}}},
-	{"tfstate_privilege", RELPERSISTENCE_PERMANENT,
+		{{"released_lock_lockid_fence_idx", false, {1, 2}, OFFSET(released_index)},
+	{"released_lock_released_at_idx", false, {Anum_released_released_at}, OFFSET(released_at_index)}}},
+	{"privilege", RELPERSISTENCE_PERMANENT,
 		privilege_columns, lengthof(privilege_columns), OFFSET(privilege),
-	{{"tfstate_privilege_pkey", true, {1, 2, 3, 6}, OFFSET(privilege_index)}}},
-	{"tfstate_attached_table", RELPERSISTENCE_PERMANENT,
+	{{"privilege_pkey", true, {1, 2, 3, 6}, OFFSET(privilege_index)}}},
+	{"attached_table", RELPERSISTENCE_PERMANENT,
 	attached_columns, lengthof(attached_columns), OFFSET(attached)},
-	{"tfstate_stored_version", RELPERSISTENCE_PERMANENT,
+	{"stored_version", RELPERSISTENCE_PERMANENT,
 		version_columns, lengthof(version_columns), OFFSET(version),
-	{{"tfstate_stored_version_pkey", true, {1, 2}, OFFSET(version_index)}}}
+	{{"stored_version_pkey", true, {1, 2}, OFFSET(version_index)}}}
 };
 
 static TfstateCatalog catalog;
@@ -218,10 +219,10 @@ forget_catalog(Datum arg, Oid relid)
 }
 
 /*
- * The schema that the extension was installed into.  Error if there is none.
+ * The schema that has what users call.  Error if the extension is not installed.
  */
-static Oid
-extension_schema(void)
+Oid
+tfstate_extension_schema(void)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	Oid			schema = InvalidOid;
@@ -247,7 +248,7 @@ extension_schema(void)
 }
 
 /*
- * A relation of the extension by its name.  Error if somebody dropped it.
+ * A relation of the internal schema by its name.  Error if somebody dropped it.
  */
 static Oid
 own_relation(Oid schema, const char *name)
@@ -257,8 +258,8 @@ own_relation(Oid schema, const char *name)
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"%s\" of extension \"%s\" does not exist",
-						name, "tfstate")));
+				 errmsg("relation \"%s.%s\" of extension \"%s\" does not exist",
+						TFSTATE_INTERNAL, name, "tfstate")));
 	return relid;
 }
 
@@ -283,8 +284,8 @@ raise_misfit(const char *name, const char *difference)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("relation \"%s\" of extension \"%s\" was altered, or the library is of another version: %s",
-					name, "tfstate", difference),
+			 errmsg("relation \"%s.%s\" of extension \"%s\" was altered, or the library is of another version: %s",
+					TFSTATE_INTERNAL, name, "tfstate", difference),
 			 errhint("Undo the change, or install the library that belongs to the extension.")));
 }
 
@@ -310,12 +311,12 @@ check_column(Relation rel, int number, const ColumnLayout *expected)
 		raise_misfit(name, psprintf("column %d is \"%s\", not \"%s\"", number,
 									NameStr(attr->attname), expected->name));
 	type = expected->type != ROLE_TYPE ? expected->type :
-		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("tfstate_role"),
+		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("role"),
 						ObjectIdGetDatum(RelationGetNamespace(rel)));
 	if (attr->atttypid != type || attr->atttypmod != -1)
 		raise_misfit(name, psprintf("column \"%s\" is of type %s, not %s", expected->name,
 									format_type_with_typemod(attr->atttypid, attr->atttypmod),
-									OidIsValid(type) ? format_type_be(type) : "tfstate_role"));
+									OidIsValid(type) ? format_type_be(type) : "role"));
 	collation = expected->collate_c ? C_COLLATION_OID : get_typcollation(type);
 	if (attr->attcollation != collation)
 		raise_misfit(name, psprintf("column \"%s\" has another collation", expected->name));
@@ -413,16 +414,16 @@ look_up_fence(Oid schema)
 {
 	Relation	rel;
 
-	catalog.fence = own_relation(schema, "tfstate_fence");
+	catalog.fence = own_relation(schema, "fence");
 	rel = relation_open(catalog.fence, AccessShareLock);
 	if (rel->rd_rel->relkind != RELKIND_SEQUENCE ||
 		rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
-		raise_misfit("tfstate_fence", "it is not a logged sequence");
+		raise_misfit("fence", "it is not a logged sequence");
 	relation_close(rel, AccessShareLock);
 }
 
 /*
- * Read the row of tfstate_installation, which is checked already.  Error if it is
+ * Read the row of installation, which is checked already.  Error if it is
  * missing, or of another protocol.
  */
 static void
@@ -440,9 +441,9 @@ read_installation(void)
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has no row: the secret key of the locks is missing",
-						RelationGetRelationName(rel)),
-				 errhint("End all sessions that use tfstate, and call tfstate_make_key().")));
+				 errmsg("table \"%s.%s\" has no row: the secret key of the locks is missing",
+						TFSTATE_INTERNAL, RelationGetRelationName(rel)),
+				 errhint("End all sessions that use tfstate, and call %s.make_key().", TFSTATE_INTERNAL)));
 	heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
 	protocol = DatumGetInt32(values[Anum_installation_protocol - 1]);
 	if (protocol != TFSTATE_PROTOCOL)
@@ -501,8 +502,10 @@ tfstate_note_timeline(TimeLineID timeline)
 static void
 look_up_catalog(void)
 {
-	Oid			schema = extension_schema();
+	Oid			schema;
 
+	(void) tfstate_extension_schema();
+	schema = get_namespace_oid(TFSTATE_INTERNAL, true);
 	for (int i = 0; i < lengthof(layouts); i++)
 		look_up_table(schema, &layouts[i]);
 	look_up_fence(schema);

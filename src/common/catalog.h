@@ -19,7 +19,10 @@
  */
 #define TFSTATE_PROTOCOL	1
 
-/* The columns of tfstate_durable_lock and tfstate_session_lock ... */
+/* The schema of all objects that users do not call. */
+#define TFSTATE_INTERNAL	"tfstate_internal"
+
+/* The columns of durable_lock and session_lock ... */
 enum
 {
 	Anum_lock_lockid = 1,
@@ -40,7 +43,7 @@ enum
 	Anum_lock_unlock_key,
 	Anum_lock_info,
 	Natts_lock = Anum_lock_info,
-	/* ... which tfstate_released_lock has too, before its own. */
+	/* ... which released_lock has too, before its own. */
 	Anum_released_mode,
 	Anum_released_released_at,
 	Anum_released_how,
@@ -49,7 +52,7 @@ enum
 	Natts_released = Anum_released_reason
 };
 
-/* The columns of tfstate_privilege, as far as C reads them. */
+/* The columns of privilege, as far as C reads them. */
 enum
 {
 	Anum_privilege_role = 1,
@@ -57,7 +60,7 @@ enum
 	Anum_privilege_privilege
 };
 
-/* The columns of tfstate_attached_table, as far as C reads them. */
+/* The columns of attached_table, as far as C reads them. */
 enum
 {
 	Anum_attached_relid = 1,
@@ -68,7 +71,7 @@ enum
 	Anum_attached_keep_age
 };
 
-/* The columns of tfstate_stored_version. */
+/* The columns of stored_version. */
 enum
 {
 	Anum_version_lockid = 1,
@@ -98,26 +101,27 @@ enum
 /* The objects of the installed extension; see catalog.c. */
 typedef struct TfstateCatalog
 {
-	Oid			durable;		/* tfstate_durable_lock */
+	Oid			durable;		/* durable_lock */
 	Oid			durable_index;	/* its key (lockid, fence) */
-	Oid			session;		/* tfstate_session_lock */
+	Oid			session;		/* session_lock */
 	Oid			session_index;	/* its key (lockid, fence) */
-	Oid			released;		/* tfstate_released_lock */
+	Oid			released;		/* released_lock */
 	Oid			released_index; /* its key (lockid, fence) */
 	Oid			released_at_index;	/* its index on released_at */
-	Oid			privilege;		/* tfstate_privilege */
+	Oid			privilege;		/* privilege */
 	Oid			privilege_index;	/* its key (role, pattern, privilege) */
-	Oid			attached;		/* tfstate_attached_table */
-	Oid			version;		/* tfstate_stored_version */
+	Oid			attached;		/* attached_table */
+	Oid			version;		/* stored_version */
 	Oid			version_index;	/* its key (lockid, number) */
 	Oid			fence;			/* the sequence of fences */
-	Oid			installation;	/* tfstate_installation */
+	Oid			installation;	/* installation */
 	Oid			owner;			/* who owns all of them */
 	uint8		key[TFSTATE_KEY_SIZE];	/* of the hash in the lock-manager tags */
 	TimeLineID	timeline;		/* whose fences are ahead of all earlier ones */
 } TfstateCatalog;
 
 extern const TfstateCatalog *tfstate_catalog(void);
+extern Oid	tfstate_extension_schema(void);
 extern void tfstate_note_timeline(TimeLineID timeline);
 
 #endif							/* TFSTATE_CATALOG_H */

@@ -3,10 +3,10 @@
  * privilege.c
  *	  Who may do what with which lockids.
  *
- * tfstate_privilege has a row for each grant.  A role without one can do
+ * tfstate_internal.privilege has a row for each grant.  A role without one can do
  * nothing; superusers and the owner of the extension's tables can do all.
  *
- * Roles are kept by their OIDs, in the type tfstate_role, and shown by their
+ * Roles are kept by their OIDs, in the type tfstate_internal.role, and shown by their
  * names: a role that is renamed keeps its locks and grants, and one that gets
  * the name of another that is gone does not have what that had.  A dump has the
  * names, and a name that no role has when it is restored is nobody's.
@@ -48,7 +48,7 @@ PG_FUNCTION_INFO_V1(tfstate_has_privilege);
 #define ROLE_NOBODY		((Oid) 1)
 
 /*
- * tfstate_role_in(cstring) returns tfstate_role
+ * tfstate_internal.role_in(cstring) returns tfstate_internal.role
  */
 Datum
 tfstate_role_in(PG_FUNCTION_ARGS)
@@ -63,7 +63,7 @@ tfstate_role_in(PG_FUNCTION_ARGS)
 }
 
 /*
- * tfstate_role_out(tfstate_role) returns cstring
+ * tfstate_internal.role_out(tfstate_internal.role) returns cstring
  */
 Datum
 tfstate_role_out(PG_FUNCTION_ARGS)

@@ -64,7 +64,7 @@ table_name(Oid relid)
 }
 
 /*
- * tfstate_table_name(rel regclass) returns text
+ * tfstate_internal.table_name(rel regclass) returns text
  */
 Datum
 tfstate_table_name(PG_FUNCTION_ARGS)

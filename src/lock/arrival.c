@@ -7,8 +7,8 @@
  * restore (COPY), an administrator, or logical replication, which a publication
  * FOR ALL TABLES starts without a word.
  *
- * Logical replication brings nothing into tfstate_installation and
- * tfstate_durable_lock: the key is this installation's own, and a lock that is held
+ * Logical replication brings nothing into tfstate_internal.installation and
+ * tfstate_internal.durable_lock: the key is this installation's own, and a lock that is held
  * on the publisher is held by nobody here.  Such a row is skipped, so that neither
  * it nor the key that refuses it stops the replication of the user's tables.
  *
@@ -35,7 +35,7 @@
 #include "lock/lookup.h"
 
 PG_FUNCTION_INFO_V1(tfstate_keep_own_row);
-PG_FUNCTION_INFO_V1(tfstate_check_arriving_lock);
+PG_FUNCTION_INFO_V1(tfstate_require_free_lock);
 
 static TriggerData *
 row_trigger(FunctionCallInfo fcinfo)
@@ -59,7 +59,7 @@ unchanged(const TriggerData *trigger)
 }
 
 /*
- * tfstate_keep_own_row() returns trigger
+ * tfstate_internal.keep_own_row() returns trigger
  *
  * Skips what logical replication wants to do to a row.
  */
@@ -116,13 +116,13 @@ check_arriving(const char *lockid, int64 fence, ItemPointer except)
 }
 
 /*
- * tfstate_check_arriving_lock() returns trigger
+ * tfstate_internal.require_free_lock() returns trigger
  *
  * For a row that is inserted or updated by SQL: error unless its lock could have been
  * taken.  For one that logical replication brings or takes away: skips it.
  */
 Datum
-tfstate_check_arriving_lock(PG_FUNCTION_ARGS)
+tfstate_require_free_lock(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = row_trigger(fcinfo);
 	Relation	rel = trigger->tg_relation;

@@ -88,11 +88,13 @@ tfstate_describe_tag_holder(const LOCKTAG *tag)
 char *
 tfstate_force_unlock_call(const char *lockid, const Holding *holder)
 {
-	Oid			relid = tfstate_catalog()->durable;
-	char	   *schema = RelationIsVisible(relid) ? NULL : get_namespace_name(get_rel_namespace(relid));
+	Oid			schema = tfstate_extension_schema();
+	Oid			relid = get_relname_relid("tfstate_holders", schema);
+	bool		visible = OidIsValid(relid) && RelationIsVisible(relid);
 
 	return psprintf("SELECT %s(%s, %s%s);",
-					quote_qualified_identifier(schema, "tfstate_force_unlock"), tfstate_shown_literal(lockid), tfstate_shown_literal(HOLDING_TEXT(holder, id)),
+					quote_qualified_identifier(visible ? NULL : get_namespace_name(schema), "tfstate_force_unlock"),
+					tfstate_shown_literal(lockid), tfstate_shown_literal(HOLDING_TEXT(holder, id)),
 					holder->durable ? "" : ", terminate => true");
 }
 

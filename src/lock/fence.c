@@ -29,7 +29,7 @@
  * A standby that was not synchronous may lack the last batches when it takes
  * over, and so may a backup that is recovered to a point in time.  Both begin a
  * new timeline, and the first fence of a session on a timeline that
- * tfstate_installation does not name jumps far ahead.  The new timeline is put
+ * tfstate_internal.installation does not name jumps far ahead.  The new timeline is put
  * down in the transaction that takes the lock; until that has committed, the
  * sessions that come first jump once each, which does no harm.
  *
@@ -158,7 +158,7 @@ advance(Relation sequence, int64 newest, int64 jump, XLogRecPtr *lsn)
 				 errmsg("there is no fence above %lld, which the tables know of this state lock",
 						(long long) newest) :
 				 errmsg("there is no fence above %lld, where sequence \"%s\" stands",
-						(long long) base, RelationGetRelationName(sequence)),
+						(long long) base, TFSTATE_INTERNAL ".fence"),
 				 newest >= base ?
 				 errhint("Delete the row of that fence if it was restored or written by mistake, or use another lockid.") :
 				 errhint("If it was set too high, set it to the greatest fence that was given out, with setval(); nothing is given out twice.")));
@@ -185,7 +185,7 @@ advance(Relation sequence, int64 newest, int64 jump, XLogRecPtr *lsn)
 	if (newest > base)
 		ereport(LOG,
 				(errmsg("sequence \"%s\" stood at %lld, below fence %lld of a state lock, and was moved on",
-						RelationGetRelationName(sequence), (long long) base,
+						TFSTATE_INTERNAL ".fence", (long long) base,
 						(long long) newest)));
 	return fence;
 }

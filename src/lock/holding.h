@@ -15,7 +15,7 @@
 /* One row of a lock table, copied out of it. */
 typedef struct Holding
 {
-	bool		durable;		/* from tfstate_durable_lock? */
+	bool		durable;		/* from tfstate_internal.durable_lock? */
 	Oid			relfilenode;	/* of the table, when it was read */
 	ItemPointerData tid;		/* where it lies */
 	TransactionId changing;		/* who is changing it in an open transaction */

@@ -48,7 +48,7 @@ PG_FUNCTION_INFO_V1(tfstate_session_locks);
 PG_FUNCTION_INFO_V1(tfstate_waiters);
 
 /*
- * tfstate_age(created timestamptz) returns interval
+ * tfstate_internal.age(created timestamptz) returns interval
  */
 Datum
 tfstate_age(PG_FUNCTION_ARGS)
@@ -62,7 +62,7 @@ tfstate_age(PG_FUNCTION_ARGS)
 }
 
 /*
- * tfstate_session_alive(session bigint) returns boolean
+ * tfstate_internal.session_alive(session bigint) returns boolean
  */
 Datum
 tfstate_session_alive(PG_FUNCTION_ARGS)
@@ -73,7 +73,7 @@ tfstate_session_alive(PG_FUNCTION_ARGS)
 }
 
 /*
- * tfstate_waiter_count(lockid text, mode text) returns integer
+ * tfstate_internal.waiter_count(lockid text, mode text) returns integer
  *
  * All who wait have or want K.  So has the holder of a lock in session mode, and who
  * has not committed yet that it took the lock, which is nobody but us then: the others
@@ -98,7 +98,7 @@ tfstate_waiter_count(PG_FUNCTION_ARGS)
 }
 
 /*
- * tfstate_session_locks() returns setof tfstate_session_lock
+ * tfstate_internal.session_locks() returns setof tfstate_internal.session_lock
  */
 Datum
 tfstate_session_locks(PG_FUNCTION_ARGS)

@@ -317,7 +317,7 @@ tfstate_guard(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be fired AFTER a row or BEFORE TRUNCATE",
-						"tfstate_guard")));
+						TFSTATE_INTERNAL ".guard")));
 	if (!tfstate_attached_table(RelationGetRelid(trigger->tg_relation), &table))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

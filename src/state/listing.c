@@ -244,7 +244,7 @@ put_table_row(const Workspace *workspace, void *arg)
 }
 
 /*
- * tfstate_rows() returns setof ("table" regclass, workspace text, id bigint)
+ * tfstate_internal.rows() returns setof ("table" regclass, workspace text, id bigint)
  *
  * All rows of all attached tables, without a look at the states.
  */

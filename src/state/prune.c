@@ -241,7 +241,7 @@ count_pruned(void)
 }
 
 /*
- * tfstate_prune_workspace(workspace text, keep_versions integer, keep_age interval)
+ * tfstate_internal.prune_workspace(workspace text, keep_versions integer, keep_age interval)
  * returns bigint
  *
  * With NULL for both, what the workspace's table says; nothing if that is nothing.

@@ -156,7 +156,6 @@ with_serial_after(const char *lockid, int64 number, int64 serial)
 static void
 check_foreign_code(Oid relid, const char *table)
 {
-	const char *schema = get_namespace_name(get_rel_namespace(tfstate_catalog()->durable));
 	Oid			type = REGCLASSOID;
 	Datum		value = ObjectIdGetDatum(relid);
 	HeapTuple	tuple;
@@ -175,9 +174,8 @@ check_foreign_code(Oid relid, const char *table)
 	ReleaseSysCache(tuple);
 	if (superuser_arg(owner) || owner == GetUserId())
 		return;
-	if (SPI_execute_with_args(psprintf("SELECT pg_catalog.string_agg(code, ', ' ORDER BY code COLLATE \"C\")"
-									   " FROM %s.tfstate_foreign_code($1) code",
-									   quote_identifier(schema)),
+	if (SPI_execute_with_args("SELECT pg_catalog.string_agg(code, ', ' ORDER BY code COLLATE \"C\")"
+							  " FROM tfstate_internal.foreign_code($1) code",
 							  1, &type, &value, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for code of table %u", relid);
 	code = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);

@@ -162,7 +162,7 @@ verify_versions(ReturnSetInfo *result, const char *lockid)
 }
 
 /*
- * tfstate_verify_workspace(workspace text, versions boolean, named boolean)
+ * tfstate_internal.verify_workspace(workspace text, versions boolean, named boolean)
  * returns setof (version bigint, problem text)
  */
 Datum
@@ -248,7 +248,7 @@ record_state(const Workspace *workspace, void *arg)
 }
 
 /*
- * tfstate_record_states("table" regclass) returns void
+ * tfstate_internal.record_states("table" regclass) returns void
  *
  * The caller has locked the table against writes.  A table can have more workspaces than
  * the server's lock table has room for, so V of each is not taken.

@@ -3,7 +3,7 @@
  * version.c
  *	  The recorded versions of states.
  *
- * tfstate_stored_version has a row for each write and each deletion of a
+ * tfstate_internal.stored_version has a row for each write and each deletion of a
  * workspace, under its lockid and a number that grows by one.  Rows are added
  * in the transaction that writes the state, so a crash or a rollback leaves either
  * both or none.  Only pruning removes any, and only it and repair change one: into a

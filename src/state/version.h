@@ -22,7 +22,7 @@
 #define OPERATION_DELETE	"delete"
 #define OPERATION_FOUND		"found"
 
-/* One row of tfstate_stored_version, copied out of it. */
+/* One row of tfstate_internal.stored_version, copied out of it. */
 typedef struct Version
 {
 	ItemPointerData tid;		/* where it lies */

@@ -218,7 +218,7 @@ my %by_type = (
 	oid => sub {
 		choose("'fuzz_none'::regrole", "'fuzz_lock'::regrole", '10::oid', '0::oid', '4294967295::oid', "'pg_class'::regclass");
 	},
-	tfstate_role => sub { choose(sub { literal(choose(@roles, 'public')) }, \&nasty_text, sub { choose('0::oid', '1::oid', '10::oid', '4294967295::oid') })->() },
+	'tfstate_internal.role' => sub { choose(sub { literal(choose(@roles, 'public')) }, \&nasty_text, sub { choose('0::oid', '1::oid', '10::oid', '4294967295::oid') })->() },
 	cstring => \&nasty_text,
 	inet => sub { literal(choose('127.0.0.1', '::1', '0.0.0.0/0')) });
 
@@ -482,7 +482,7 @@ sub damage
 		sub { "content = overlay(content PLACING substr(content, $_[0], 20) FROM 1 + $_[0])" },
 		sub { "content = overlay(content PLACING '\\xffffffffffffffffff' FROM 1 + ${\int(rand 30)})" },
 		sub { "content = " . choose('NULL', "''", "'\\x00'", "'\\x28b52ffd'", "'\\x28b52ffda0ffffffff'") },
-		sub { "content = (SELECT o.content FROM tfstate_stored_version o ORDER BY random() LIMIT 1)" },
+		sub { "content = (SELECT o.content FROM tfstate_internal.stored_version o ORDER BY random() LIMIT 1)" },
 		sub { "size = " . choose(@int64, 'NULL', 'size + 1', 1073741823, 1073741824) },
 		sub { "chain = " . choose(0, 1, -1, 'NULL', 'chain + 1', 2147483647) },
 		sub { "number = number + " . choose(1, -100, 1000000) },
@@ -491,7 +491,7 @@ sub damage
 		sub { "serial = " . choose(@int64, 'NULL') })->($at->());
 
 	$calls{'damage'}++;
-	return "UPDATE tfstate_stored_version SET $what WHERE number >= " . int(rand 10);
+	return "UPDATE tfstate_internal.stored_version SET $what WHERE number >= " . int(rand 10);
 }
 
 # Returns statements that together are a transaction.

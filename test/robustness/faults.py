@@ -247,7 +247,7 @@ class Faults:
     def rewrite_table(self, number: int) -> bool:
         """Have a lock table's rows lie elsewhere, between the looks and the changes of those who
         queued for it."""
-        table = self.random.choice(["tfstate_durable_lock", "tfstate_session_lock"])
+        table = self.random.choice(["tfstate_internal.durable_lock", "tfstate_internal.session_lock"])
         connections = [self.server.connect("robust") for _ in range(2)]
         try:
             first, second = [connection.cursor() for connection in connections]

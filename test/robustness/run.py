@@ -149,7 +149,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
 TIMES = "extract(epoch FROM created) AS created"
 TABLES = {
     # with leases that have expired
-    "holders": f"SELECT lockid, id, fence, 'durable' AS mode, {TIMES} FROM tfstate_durable_lock"
+    "holders": f"SELECT lockid, id, fence, 'durable' AS mode, {TIMES} FROM tfstate_internal.durable_lock"
     f" UNION ALL SELECT lockid, id, fence, mode, {TIMES} FROM tfstate_holders"
     " WHERE mode = 'session'",
     "history": f"SELECT lockid, id, fence, mode, how, {TIMES},"

@@ -96,7 +96,7 @@ my @scenarios = (
 		'an expired lease with a locked row',
 		[
 			"SELECT tfstate_lock('%s', $info, ttl => '1 ms')", 'SELECT pg_sleep(0.01)', 'BEGIN',
-			"SELECT FROM tfstate_durable_lock WHERE lockid = '%s' FOR SHARE"
+			"SELECT FROM tfstate_internal.durable_lock WHERE lockid = '%s' FOR SHARE"
 		],
 		['COMMIT']
 	],
@@ -222,7 +222,7 @@ $holder->query_safe("SELECT tfstate_unlock('stages')");
 
 # A renewal that had to wait sets its lease from the moment when it is done.
 $holder->query_safe("SELECT tfstate_lock('renewed', $info, ttl => '500 ms')");
-$second->query_safe("BEGIN; SELECT FROM tfstate_durable_lock WHERE lockid = 'renewed' FOR SHARE");
+$second->query_safe("BEGIN; SELECT FROM tfstate_internal.durable_lock WHERE lockid = 'renewed' FOR SHARE");
 $holder->send("SELECT tfstate_renew('renewed', 'h') > clock_timestamp()");
 wait_for('the renewal',
 	sub { sql("SELECT wait_event_type FROM pg_stat_activity WHERE pid = $holder->{pid}") eq 'Lock' });

@@ -62,7 +62,7 @@ sub check_free
 	is( $node->safe_psql(
 			'postgres',
 			q(SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),
-					 (SELECT count(*) FROM tfstate_durable_lock),
+					 (SELECT count(*) FROM tfstate_internal.durable_lock),
 					 (SELECT count(*) FROM tfstate_holders),
 					 (SELECT count(*) FROM tfstate_waiters))),
 		'0|0|0|0',

@@ -229,7 +229,7 @@ SELECT tfstate_unlock('pool/many', ':id');
 	unlike($stderr, qr/aborted|ERROR/, 'none of the clients fails');
 	is(sql('SELECT n, most, entered > 0 FROM inside'),
 		'0|1|t', 'at no time was more than one client inside');
-	is( sql("SELECT (SELECT entered FROM inside) - count(*), count(DISTINCT pid) <= $pool_size FROM tfstate_released_lock WHERE lockid = 'pool/many'"
+	is( sql("SELECT (SELECT entered FROM inside) - count(*), count(DISTINCT pid) <= $pool_size FROM tfstate_internal.released_lock WHERE lockid = 'pool/many'"
 		),
 		'0|t',
 		'each holding has a row in the history');

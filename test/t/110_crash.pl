@@ -53,7 +53,7 @@ sub check_both
 			 FROM tfstate_try_lock('$name/session', '{}', 'session')"),
 		't|t',
 		"$crash: the session lock can be taken, with a larger fence");
-	is( sql("SELECT count(*) FROM tfstate_session_lock WHERE fence = $session_fence"
+	is( sql("SELECT count(*) FROM tfstate_internal.session_lock WHERE fence = $session_fence"
 		),
 		0,
 		"$crash: the row of the session lock is gone");
@@ -204,7 +204,7 @@ sub wait_for_restart
 
 	$node->restart;
 	$_->kill9 foreach $durable, $session;
-	is(sql("SELECT count(*) FROM tfstate_session_lock WHERE id = '$id'"),
+	is(sql("SELECT count(*) FROM tfstate_internal.session_lock WHERE id = '$id'"),
 		1, 'clean restart: the row of the session lock is kept');
 	is( sql("SET tfstate.history = 'all'; SELECT locked FROM tfstate_try_lock('clean/session')"
 		),
@@ -212,7 +212,7 @@ sub wait_for_restart
 		'clean restart: the session lock can be taken');
 	is(sql("SELECT mode, how FROM tfstate_history('clean/session') WHERE id = '$id'"),
 		'session|reclaimed', 'clean restart: the history says that the session lock was reclaimed');
-	is(sql("SELECT count(*) FROM tfstate_session_lock WHERE id = '$id'"),
+	is(sql("SELECT count(*) FROM tfstate_internal.session_lock WHERE id = '$id'"),
 		0, 'clean restart: the row of the session lock is gone');
 	sql("SELECT tfstate_force_unlock('clean/session')");
 	check_both('clean', $durable->{pid}, \@fences, 'clean restart');

@@ -412,7 +412,7 @@ foreach my $case (
 
 	# the next fences must not be those that wait for the standby
 	$observer->query_safe(
-		"SELECT count(nextval('tfstate_fence')) FROM generate_series(0, (SELECT CASE WHEN log_cnt < 4 THEN log_cnt ELSE -1 END FROM tfstate_fence))"
+		"SELECT count(nextval('tfstate_internal.fence')) FROM generate_series(0, (SELECT CASE WHEN log_cnt < 4 THEN log_cnt ELSE -1 END FROM tfstate_internal.fence))"
 	);
 	if (!$case->{alone})
 	{

@@ -86,7 +86,7 @@ $standby->stop;
 
 # Only the tables, restored into an installation that has other locks
 sql("SELECT tfstate_unlock('failover', id) FROM tfstate_holders('failover')");
-sql("SELECT setval('tfstate_fence', 5000)");
+sql("SELECT setval('tfstate_internal.fence', 5000)");
 sql("SELECT tfstate_lock('restored/held', '{\"ID\":\"1\"}')");
 sql("SELECT tfstate_lock('restored/old', '{\"ID\":\"1\"}')");
 sql("SELECT tfstate_unlock('restored/old', '1')");
@@ -94,7 +94,7 @@ my $dump = $primary->basedir . '/data.sql';
 $primary->command_ok(
 	[
 		'pg_dump', '-a', '-f', $dump,
-		'-t', 'tfstate_durable_lock', '-t', 'tfstate_released_lock',
+		'-t', 'tfstate_internal.durable_lock', '-t', 'tfstate_internal.released_lock',
 		'-d', $primary->connstr('postgres')
 	],
 	'the tables are dumped without the sequence');
@@ -125,7 +125,7 @@ $primary->command_fails_like(
 
 # Logical replication of all tables.
 my $subscriber = tfstate_node('subscriber');
-my $key = $subscriber->safe_psql('postgres', 'SELECT key FROM tfstate_installation');
+my $key = $subscriber->safe_psql('postgres', 'SELECT key FROM tfstate_internal.installation');
 sql('CREATE TABLE users (n integer PRIMARY KEY)');
 $subscriber->safe_psql('postgres', 'CREATE TABLE users (n integer PRIMARY KEY)');
 sql('CREATE PUBLICATION everything FOR ALL TABLES');
@@ -137,13 +137,13 @@ $subscriber->safe_psql('postgres',
 $subscriber->wait_for_subscription_sync($primary, 's');
 sql("SELECT tfstate_lock('logical/after', '{\"ID\":\"1\"}')");
 sql("SELECT tfstate_unlock('logical/before', '1')");
-sql("UPDATE tfstate_installation SET timeline = timeline");
+sql("UPDATE tfstate_internal.installation SET timeline = timeline");
 my $newest = sql("SELECT max(fence) FROM tfstate_history");
 sql('INSERT INTO users VALUES (1)');
 $primary->wait_for_catchup('s');
 is($subscriber->safe_psql('postgres', 'SELECT n FROM users'),
 	1, 'replication goes on');
-is( $subscriber->safe_psql('postgres', 'SELECT key FROM tfstate_installation'),
+is( $subscriber->safe_psql('postgres', 'SELECT key FROM tfstate_internal.installation'),
 	$key, 'the subscriber has its own key, and no other');
 is($subscriber->safe_psql('postgres', 'SELECT count(*) FROM tfstate_holders'),
 	0, 'no lock is held on the subscriber');

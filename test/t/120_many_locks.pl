@@ -69,7 +69,7 @@ is(sql('SELECT count(*) FROM tfstate_waiters'), 0, 'tfstate_waiters shows no wai
 # One of all durable locks is found by an index.
 like(
 	sql("EXPLAIN SELECT * FROM tfstate_holders WHERE lockid = 'many/durable/77777'"),
-	qr/Index (Only )?Scan.* on tfstate_durable_lock/,
+	qr/Index (Only )?Scan.* on durable_lock/,
 	'one lockid is looked up by index');
 
 # A waiter for a lock in each mode

@@ -15,7 +15,7 @@ my $other = session($node, name => 'other');
 
 sub rows
 {
-	return sql('SELECT count(*) FROM tfstate_session_lock');
+	return sql('SELECT count(*) FROM tfstate_internal.session_lock');
 }
 
 # Leaves rows of dead sessions for ordinary lockids.

@@ -27,7 +27,7 @@ sub work
 # Returns how many rows the client reads by indexes of tfstate in 640 pairs.
 sub rows_read
 {
-	my $query = q(SELECT sum(idx_tup_fetch) FROM pg_stat_user_tables WHERE relname LIKE 'tfstate%');
+	my $query = q(SELECT sum(idx_tup_fetch) FROM pg_stat_user_tables WHERE schemaname = 'tfstate_internal');
 	my @sums;
 	foreach my $turn (1, 2)
 	{

@@ -155,9 +155,9 @@ my %deleted = map { $_ => 1 } qw(insert copy undelete);
 
 my $state_of_all = q(
 	SELECT coalesce(max(s.name), '') || '|' || coalesce(max(s.data::json ->> 'serial'), '') || '|' ||
-		   (SELECT max(number) FROM tfstate_stored_version WHERE lockid = 'tf.states/w')
+		   (SELECT max(number) FROM tfstate_internal.stored_version WHERE lockid = 'tf.states/w')
 	  FROM tf.states s;
-	SELECT md5(string_agg(v::text, ' ' ORDER BY number)) FROM tfstate_stored_version v;
+	SELECT md5(string_agg(v::text, ' ' ORDER BY number)) FROM tfstate_internal.stored_version v;
 	SELECT lockid, id, mode, fence, waiters FROM tfstate_holders;
 	SELECT count(*) FROM tfstate_waiters);
 # The writer's entries in the lock manager, without its session tag
@@ -173,8 +173,8 @@ sub start_over
 
 	$admin->query_safe(
 		qq(SELECT count(tfstate_force_unlock(lockid, terminate => true)) FROM tfstate_holders;
-		   DELETE FROM tf.states; DELETE FROM tfstate_stored_version;
-		   DELETE FROM tfstate_stored_version;
+		   DELETE FROM tf.states; DELETE FROM tfstate_internal.stored_version;
+		   DELETE FROM tfstate_internal.stored_version;
 		   INSERT INTO tf.states (name, data) VALUES ('$name', '$one');
 		   UPDATE tf.states SET data = '$two';)
 		  . ($writer eq 'repair'

@@ -171,7 +171,7 @@ my %lookups = (
 	},
 	'the tables of the extension in other files' => {
 		before => $lock, call => $lock, was => '55P03',
-		change => 'REINDEX TABLE tfstate_durable_lock; REINDEX TABLE tfstate_session_lock; REINDEX TABLE tfstate_stored_version; REINDEX TABLE tfstate_privilege; REINDEX TABLE tfstate_attached_table',
+		change => 'REINDEX TABLE tfstate_internal.durable_lock; REINDEX TABLE tfstate_internal.session_lock; REINDEX TABLE tfstate_internal.stored_version; REINDEX TABLE tfstate_internal.privilege; REINDEX TABLE tfstate_internal.attached_table',
 		is => '55P03'
 	},);
 
@@ -192,10 +192,10 @@ sub start_over
 	$admin->query_safe(
 		qq(RESET ALL; SET tfstate.guard = off; SET lock_timeout = '10 s';
 		   SELECT count(tfstate_force_unlock(lockid, terminate => true)) FROM tfstate_holders;
-		   DELETE FROM tf.states; DELETE FROM tfstate_stored_version;
+		   DELETE FROM tf.states; DELETE FROM tfstate_internal.stored_version;
 		   INSERT INTO tf.states (name, data) VALUES ('w', '$one');
 		   UPDATE tf.states SET data = '$two';
-		   DELETE FROM tfstate_privilege; REVOKE tf_group FROM tf_user));
+		   DELETE FROM tfstate_internal.privilege; REVOKE tf_group FROM tf_user));
 	return;
 }
 

@@ -241,7 +241,7 @@ foreach my $mode ('session', 'durable')
 				 FROM tfstate_versions('$lockid') ORDER BY number DESC LIMIT 1));
 	};
 
-	sql("UPDATE tfstate_attached_table SET guard = 'on' WHERE relid = '$name'::regclass");
+	sql("UPDATE tfstate_internal.attached_table SET guard = 'on' WHERE relid = '$name'::regclass");
 
 	# workspace new, then a state of another lineage over the empty one
 	lock_workspace($a, $workspace);
@@ -352,7 +352,7 @@ foreach my $mode ('session', 'durable')
 		"$test: delete is refused after the other client has written");
 
 	# a table whose guard requires the lock
-	sql("UPDATE tfstate_attached_table SET guard = 'require' WHERE relid = '$name'::regclass");
+	sql("UPDATE tfstate_internal.attached_table SET guard = 'require' WHERE relid = '$name'::regclass");
 	like(put($a, $workspace, state(9, $lineage)),
 		qr/^ERROR 55000: $refused: this session does not hold its lock, or has lost it/,
 		"$test, require: put without the lock is refused");
@@ -366,7 +366,7 @@ foreach my $mode ('session', 'durable')
 	my ($new_id) = split(/\|/, lock_workspace($a, "new-$mode"));
 	is(unlock($a, $a->{key}) . unlock($a, $new_id), 'tt', "$test, require: workspace delete unlocks");
 	is(delete_row($a, "new-$mode"), '', "$test, require: delete after the unlock succeeds");
-	sql("UPDATE tfstate_attached_table SET guard = 'on' WHERE relid = '$name'::regclass");
+	sql("UPDATE tfstate_internal.attached_table SET guard = 'on' WHERE relid = '$name'::regclass");
 
 	lock_workspace($a, $workspace);
 	unlock($a, $a->{key});

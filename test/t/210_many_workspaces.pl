@@ -33,10 +33,10 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM tfstate_verify()'), 0, 'al
 
 # Half of the workspaces have two versions that are not to be kept.
 $node->safe_psql('postgres', <<'END');
-INSERT INTO tfstate_stored_version
+INSERT INTO tfstate_internal.stored_version
 SELECT v.lockid, n, v.operation, v.serial, v.lineage, v.terraform_version, v.resources, v.size, v.sha256, v.md5, v.created, v.who, v.role,
 	   v.application_name, v.client_addr, v.lock_id, v.lock_who, v.lock_operation, v.fence, v.chain, v.content
-  FROM tfstate_stored_version v, generate_series(2, 4) n WHERE v.lockid LIKE '%0' OR v.lockid LIKE '%2' OR v.lockid LIKE '%4' OR v.lockid LIKE '%6' OR v.lockid LIKE '%8';
+  FROM tfstate_internal.stored_version v, generate_series(2, 4) n WHERE v.lockid LIKE '%0' OR v.lockid LIKE '%2' OR v.lockid LIKE '%4' OR v.lockid LIKE '%6' OR v.lockid LIKE '%8';
 ANALYZE;
 END
 my ($status, undef, $error) = $node->psql('postgres', q(SELECT tfstate_prune('*', 2)));

@@ -81,8 +81,8 @@ foreach my $from (map { $_ * $changes_of_call } 0 .. ($changes - 1) / $changes_o
 my ($size, $versions, $full, $chain, $total) = split(
 	/\|/,
 	sql_in('changes', "SELECT max(size), count(*), count(*) FILTER (WHERE chain = 0), max(chain),
-						   pg_total_relation_size('tfstate_stored_version')
-					  FROM tfstate_stored_version WHERE lockid = 'tf.states/prod'"));
+						   pg_total_relation_size('tfstate_internal.stored_version')
+					  FROM tfstate_internal.stored_version WHERE lockid = 'tf.states/prod'"));
 
 is($versions, $changes + 1, "$changes changes of a state of 5 MB leave a version each");
 

@@ -56,15 +56,15 @@ my %contents = (
 	grants =>
 	  'SELECT role, pattern, privilege, grantor, granted_at FROM %1$s.tfstate_grants ORDER BY 1, 2, 3',
 	'attached tables' =>
-	  'SELECT relid, attached_by, attached_at, guard, keep_versions, keep_age FROM %1$s.tfstate_attached_table ORDER BY 3',
+	  'SELECT relid, attached_by, attached_at, guard, keep_versions, keep_age FROM tfstate_internal.attached_table ORDER BY 3',
 	'attached roles' =>
-	  'SELECT relid, role, settings FROM %1$s.tfstate_attached_role ORDER BY 1',
+	  'SELECT relid, role, settings FROM tfstate_internal.attached_role ORDER BY 1',
 	states => 'SELECT id, name, data FROM tf.states ORDER BY 1',
 	versions =>
 	  'SELECT v.*, %1$s.tfstate_version(workspace, number) FROM %1$s.tfstate_versions v ORDER BY workspace, number',
 	triggers =>
 	  'SELECT tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgrelid::regclass::text, tgname',
-	'last fence' => 'SELECT last_value FROM %1$s.tfstate_fence');
+	'last fence' => 'SELECT last_value FROM tfstate_internal.fence');
 
 sub contents_of
 {
@@ -141,7 +141,7 @@ sub check_works
 	is($session->query_safe("SELECT tfstate_rollback('tf.states/prod', 1)"),
 		'3', "$db: a version can be rolled back to");
 	is( $session->query_safe(
-			"SELECT chain FROM tfstate_stored_version WHERE lockid = 'tf.states/prod' ORDER BY number"
+			"SELECT chain FROM tfstate_internal.stored_version WHERE lockid = 'tf.states/prod' ORDER BY number"
 		),
 		"0\n1\n2",
 		"$db: the rollback stores a delta to the last version");
@@ -245,7 +245,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 		# that leaves them enabled in another way than they were
 		my $remedy = sql_in("${db}_parts",
 			"SELECT remedy FROM $schema.tfstate_check() WHERE remedy ~ 'ENABLE ALWAYS TRIGGER'");
-		like($remedy, qr/^ALTER TABLE .*tfstate_durable_lock ENABLE ALWAYS TRIGGER \w+$/,
+		like($remedy, qr/^ALTER TABLE .*tfstate_internal.durable_lock ENABLE ALWAYS TRIGGER \w+$/,
 			"${db}_parts: tfstate_check() tells how to enable the trigger of the locks again");
 		sql_in("${db}_parts", $remedy);
 		check_equal($db, "${db}_parts", $schema);
@@ -257,7 +257,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 # With the database itself, the settings that tfstate_attach() gave to roles are dumped.
 {
 	my %before = contents_of('plain', 'public');
-	my $fence = sql_in('plain', 'SELECT last_value FROM tfstate_fence');
+	my $fence = sql_in('plain', 'SELECT last_value FROM tfstate_internal.fence');
 	my $file = "$dir/created.sql";
 
 	sql_in('postgres', 'ALTER DATABASE plain RENAME TO plain_created');
@@ -311,7 +311,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 			"SELECT string_agg(role, ' ' ORDER BY fence) FROM locks.tfstate_history('left/past')"),
 		'dump_leaver dump_leaver2 dump_new', 'missing roles: the history shows what they did');
 	is( sql_in('roleless',
-			"SELECT string_agg(role::text || ' ' || role_name, ', ' ORDER BY role_name) FROM locks.tfstate_attached_role WHERE role_name <> 'dump_locker'"
+			"SELECT string_agg(role::text || ' ' || role_name, ', ' ORDER BY role_name) FROM tfstate_internal.attached_role WHERE role_name <> 'dump_locker'"
 		),
 		'none dump_leaver, none dump_leaver2, dump_new dump_old',
 		'missing roles: the tables to which they were attached are shown');
@@ -369,7 +369,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	is($session->sqlstate, '55000', 'the restored table cannot be written unguarded');
 	$session->query("SELECT tfstate_attach('tf', 'states', guard => 'on')");
 	is($session->{err}, '', 'the restored table is not attached');
-	is($session->query_safe('SELECT relid FROM tfstate_attached_table'),
+	is($session->query_safe('SELECT relid FROM tfstate_internal.attached_table'),
 		'tf.states', 'the restored table can be attached');
 	$session->query_safe($insert);
 	is( $session->query_safe('SELECT workspace, number, operation FROM tfstate_versions ORDER BY 1'),

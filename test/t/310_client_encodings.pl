@@ -48,7 +48,7 @@ sub restores
 			'--output', '/dev/null', '--dbname', $node->connstr('restored')
 		],
 		"$database can be restored");
-	my $query = 'SELECT (SELECT count(*) FROM tfstate_durable_lock), (SELECT count(*) FROM tfstate_released_lock)';
+	my $query = 'SELECT (SELECT count(*) FROM tfstate_internal.durable_lock), (SELECT count(*) FROM tfstate_internal.released_lock)';
 	is($node->safe_psql('restored', $query), $node->safe_psql($database, $query),
 		"$database: the restored database has all locks and the whole history");
 	$node->safe_psql('postgres', 'DROP DATABASE restored');
@@ -126,7 +126,7 @@ sub conflict
 	my ($database, $lockid, $encoding, $shown) = @_;
 	my $session = client($database, $encoding);
 
-	$session->query('SELECT tfstate_lock(lockid) FROM tfstate_durable_lock WHERE id = \'odd\'');
+	$session->query('SELECT tfstate_lock(lockid) FROM tfstate_internal.durable_lock WHERE id = \'odd\'');
 	like($session->{err}, qr/ERROR:  55P03: state lock "$lockid" is held by $shown since/,
 		"$database: a client with $encoding is shown the conflict");
 	unlike($session->{err}, qr/22021|22P05|invalid byte|no equivalent/, '$database: a client with $encoding gets no other error');

@@ -307,7 +307,7 @@ foreach my $mode ('session', 'durable')
 	is( sql('SELECT mode, application_name, role FROM tfstate_holders'),
 		"durable|tfstate-run:$run{alice}|durable",
 		'durable role: the lock is durable');
-	is(sql('SELECT run_id FROM tfstate_durable_lock'),
+	is(sql('SELECT run_id FROM tfstate_internal.durable_lock'),
 		$run{alice}, 'durable role: the lock has the name in PGAPPNAME');
 	my $second = $bob->start('apply', '-auto-approve');
 	wait_for('the waiter', sub { waiting_pids($node, 'durable.states/default') });

@@ -211,7 +211,7 @@ sub start_over
 	wait_until_gone($_) foreach @pids;
 	$admin->query_safe(
 		q(SELECT count(tfstate_force_unlock(lockid)) FROM tfstate_holders;
-		  DELETE FROM tfstate_released_lock;
+		  DELETE FROM tfstate_internal.released_lock;
 		  SET session_replication_role = replica;
 		  DELETE FROM tf.states WHERE name <> 'default'; DELETE FROM tg.states WHERE name <> 'default';)
 		  . join('',

@@ -143,7 +143,7 @@ sub do_age
 	my $number = $w->{newest} - int(rand 30);
 
 	return (
-		"UPDATE tfstate_stored_version SET created = created - interval '10 days' WHERE lockid = $w->{quoted} AND number <= $number",
+		"UPDATE tfstate_internal.stored_version SET created = created - interval '10 days' WHERE lockid = $w->{quoted} AND number <= $number",
 		sub { model_age($w, $number) });
 }
 
@@ -425,7 +425,7 @@ sub check_damage
 	return unless @texts;
 	my $number = choose(@texts);
 	my $last = sql(
-		"SELECT coalesce(min(number) - 1, $w->{newest}) FROM tfstate_stored_version
+		"SELECT coalesce(min(number) - 1, $w->{newest}) FROM tfstate_internal.stored_version
 		  WHERE lockid = $w->{quoted} AND number > $number AND coalesce(chain, 0) = 0");
 	my @expected = (
 		problems(),
@@ -433,7 +433,7 @@ sub check_damage
 		  $number .. $last);
 	my $found = sql(
 		"BEGIN;
-		 UPDATE tfstate_stored_version SET content = substr(content, 1, length(content) - 1)
+		 UPDATE tfstate_internal.stored_version SET content = substr(content, 1, length(content) - 1)
 		  WHERE lockid = $w->{quoted} AND number = $number;"
 		  . verify() . ';ROLLBACK');
 
@@ -509,7 +509,7 @@ sub check_long_chain
 			$_->[1]->() foreach @writes;
 			return '';
 		});
-	is( sql("SELECT string_agg(chain::text, ' ' ORDER BY number DESC) FROM tfstate_stored_version
+	is( sql("SELECT string_agg(chain::text, ' ' ORDER BY number DESC) FROM tfstate_internal.stored_version
 			  WHERE lockid = $w->{quoted} AND lineage = 'long' AND number > $w->{newest} - 45"),
 		join(' ', reverse($max_chain - 4 .. $max_chain, 0 .. 39)),
 		"a full copy follows $max_chain deltas");

@@ -77,6 +77,8 @@ sub make_databases
 		SELECT tfstate_attach(role => 'fuzz "all"');
 		SELECT tfstate_grant('fuzz_lock');
 		SELECT tfstate_grant('fuzz "all"', '*', p) FROM unnest('{lock, view, force, override}'::text[]) p;
+		-- ordinary roles, too, call what is not for users
+		GRANT USAGE ON SCHEMA tfstate_internal TO PUBLIC;
 		CREATE SCHEMA fuzz;
 		CREATE TABLE fuzz.plain (id bigint PRIMARY KEY DEFAULT 1, name text UNIQUE, data text);
 		CREATE TABLE fuzz.wrong (data int[], id text, x bigint, name name);
@@ -244,7 +246,7 @@ sub settle
 			q(SELECT tfstate_lock('settle')),
 			# a lease that has expired can be renewed, so its built-in lock is kept
 			'SELECT count(tfstate_unlock(lockid, id)) FROM
-				(SELECT lockid, id, pid FROM tfstate_holders UNION SELECT lockid, id, pid FROM tfstate_durable_lock) h
+				(SELECT lockid, id, pid FROM tfstate_holders UNION SELECT lockid, id, pid FROM tfstate_internal.durable_lock) h
 			  WHERE pid = pg_backend_pid()')
 		  or return;
 		problem('an unlock of what the session holds failed', $session->{err}) if $session->{err} =~ /ERROR/;

@@ -82,7 +82,7 @@ sub disk_kb
 {
 	return $node->safe_psql('postgres',
 		q(SELECT sum(pg_total_relation_size(oid))::bigint / 1024 FROM pg_class
-		   WHERE relkind = 'r' AND relname LIKE 'tfstate%'));
+		   WHERE relkind = 'r' AND relnamespace = 'tfstate_internal'::regnamespace));
 }
 
 my $holder = session($node);
