@@ -465,6 +465,8 @@ sub statement
 	return read_of_view() if $kind < 0.28;
 	return setting() if $kind < 0.36;
 	return plain_write() if $kind < 0.38;
+	# often enough for the sessions to meet
+	return call_of(choose(qw(tfstate_lock tfstate_try_lock tfstate_unlock))) if $kind < 0.55;
 	# the functions of locks and states twice as often as the helpers of attach
 	my $function = choose(@functions);
 	$function = choose(@functions) if grep { /^(regclass|oid)$/ } @{ $function->{types} };
