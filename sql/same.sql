@@ -84,8 +84,9 @@ BEGIN
 		'parallel_setup_cost=0', 'parallel_tuple_cost=0', 'min_parallel_table_scan_size=0', 'password_encryption=md5',
 		'default_transaction_isolation=repeatable read', 'client_encoding=LATIN1', 'session_replication_role=replica',
 		'search_path=pg_temp, same, pg_catalog'] LOOP
-		-- not every major has all of them
-		IF pg_catalog.current_setting(split_part(setting, '=', 1), true) IS NOT NULL THEN
+		-- not every major has all of them, or this value of one
+		IF pg_catalog.current_setting(split_part(setting, '=', 1), true) IS NOT NULL AND
+			(setting <> 'standard_conforming_strings=off' OR pg_catalog.current_setting('server_version_num') < '190000') THEN
 			PERFORM pg_catalog.set_config(split_part(setting, '=', 1), split_part(setting, '=', 2), false);
 		END IF;
 	END LOOP;

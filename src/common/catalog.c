@@ -30,7 +30,9 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -39,11 +41,9 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "common/attached.h"
 #include "common/catalog.h"
 #include "common/compat.h"
 #include "common/scan.h"
-#include "common/settings.h"
 
 /* Stands for the extension's own type role, whose OID is not fixed. */
 #define ROLE_TYPE	InvalidOid

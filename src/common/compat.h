@@ -11,6 +11,7 @@
 #define TFSTATE_COMPAT_H
 
 #include "access/genam.h"
+#include "access/tableam.h"
 #include "access/xloginsert.h"
 #include "common/jsonapi.h"
 #include "storage/lock.h"
@@ -19,6 +20,7 @@
 #include "storage/sinvaladt.h"
 #include "utils/backend_status.h"
 #include "utils/guc_tables.h"
+#include "utils/jsonb.h"
 #include "utils/rel.h"
 
 #if PG_VERSION_NUM < 150000
@@ -35,7 +37,7 @@
 #include "commands/sequence.h"
 #endif
 
-/* Does this backend hold the tag in that mode, at any level? */
+/* Return true if this backend holds the tag in that mode, at any level. */
 static inline bool
 compat_lock_held_by_me(const LOCKTAG *tag, LOCKMODE mode)
 {
@@ -47,8 +49,8 @@ compat_lock_held_by_me(const LOCKTAG *tag, LOCKMODE mode)
 }
 
 /*
- * Take a tag for the transaction if that is possible at once.  A full lock table is no
- * error.
+ * Take a tag for the transaction, if that is possible at once.  Return false, without an
+ * error, if it is not, or if the lock table is full.
  */
 static inline bool
 compat_try_lock(const LOCKTAG *tag, LOCKMODE mode)
@@ -62,8 +64,8 @@ compat_try_lock(const LOCKTAG *tag, LOCKMODE mode)
 }
 
 /*
- * Has a process locked a tag in that mode?  The caller has the lock of the part of
- * the lock table that the tag's hash falls into.
+ * Return true if a process holds a tag in that mode.  The caller holds the lock of the
+ * partition of the lock table that the tag's hash falls into.
  */
 static inline bool
 compat_proc_holds(PGPROC *proc, const LOCKTAG *tag, uint32 hash, LOCKMODE mode)
@@ -90,7 +92,7 @@ compat_proc_holds(PGPROC *proc, const LOCKTAG *tag, uint32 hash, LOCKMODE mode)
 	return false;
 }
 
-/* The number that tells this backend's transactions apart. */
+/* Returns the number of this backend's current transaction among its own. */
 static inline LocalTransactionId
 compat_my_lxid(void)
 {
@@ -101,7 +103,7 @@ compat_my_lxid(void)
 #endif
 }
 
-/* The i-th backend's status entry, counted from 1; NULL past the end. */
+/* Returns the i-th status entry of a backend, counted from 1; NULL past the end. */
 static inline PgBackendStatus *
 compat_backend_status(int i)
 {
@@ -115,7 +117,7 @@ compat_backend_status(int i)
 	return local ? &local->backendStatus : NULL;
 }
 
-/* Begin a scan that reads an index only, and not its table. */
+/* Begin a scan that reads only an index, and not its table. */
 static inline IndexScanDesc
 compat_index_beginscan(Relation index, Snapshot snapshot, int nkeys)
 {
@@ -127,8 +129,26 @@ compat_index_beginscan(Relation index, Snapshot snapshot, int nkeys)
 }
 
 /*
- * Write the only tuple of a sequence to WAL, as recovery is to restore it.  The
- * caller has the buffer locked.
+ * Delete a row in the current command, as table_tuple_delete() does without snapshots.
+ * With wait, wait for a transaction that is changing the row.
+ */
+static inline TM_Result
+compat_delete_tuple(Relation rel, ItemPointer tid, CommandId command, bool wait)
+{
+	TM_FailureData failure;
+
+#if PG_VERSION_NUM >= 190000
+	return table_tuple_delete(rel, tid, command, 0, InvalidSnapshot, InvalidSnapshot,
+							  wait, &failure);
+#else
+	return table_tuple_delete(rel, tid, command, InvalidSnapshot, InvalidSnapshot,
+							  wait, &failure, false);
+#endif
+}
+
+/*
+ * Write the only tuple of a sequence to WAL, as recovery shall restore it, and return the
+ * end of the record.  The caller has locked the buffer.
  */
 static inline XLogRecPtr
 compat_log_sequence(Relation sequence, Buffer buffer, HeapTuple tuple)
@@ -147,7 +167,7 @@ compat_log_sequence(Relation sequence, Buffer buffer, HeapTuple tuple)
 	return XLogInsert(RM_SEQ_ID, XLOG_SEQ_LOG);
 }
 
-/* All configuration parameters, and how many there are. */
+/* Returns all configuration parameters, and sets their number. */
 static inline struct config_generic **
 compat_parameters(int *count)
 {
@@ -156,6 +176,26 @@ compat_parameters(int *count)
 #else
 	*count = GetNumConfigOptions();
 	return get_guc_variables();
+#endif
+}
+
+/* A jsonb value that is being built; all zero at first, and result is set at its end. */
+#if PG_VERSION_NUM < 190000
+typedef struct JsonbInState
+{
+	JsonbValue *result;
+	JsonbParseState *parseState;
+} JsonbInState;
+#endif
+
+/* Add a token to it, and the value that the token has, NULL for none. */
+static inline void
+compat_push_jsonb(JsonbInState *state, JsonbIteratorToken token, JsonbValue *value)
+{
+#if PG_VERSION_NUM >= 190000
+	pushJsonbValue(state, token, value);
+#else
+	state->result = pushJsonbValue(&state->parseState, token, value);
 #endif
 }
 
@@ -168,7 +208,7 @@ typedef void compat_json_result;
 #define COMPAT_JSON_RETURN	return
 #endif
 
-/* A lexer, and what is needed to switch the copying of strings off and on. */
+/* A lexer, with what switches the copying of strings off and on. */
 typedef struct CompatJsonLexer
 {
 	JsonLexContext *context;
@@ -177,7 +217,7 @@ typedef struct CompatJsonLexer
 #endif
 } CompatJsonLexer;
 
-/* Start to read a text of a number of bytes. */
+/* Start reading a text; len is in bytes. */
 static inline void
 compat_json_open(CompatJsonLexer *lexer, const char *json, int len, int encoding)
 {
@@ -193,7 +233,7 @@ compat_json_open(CompatJsonLexer *lexer, const char *json, int len, int encoding
 }
 
 /*
- * Are the strings that follow to be copied?  Without that an action gets NULL
+ * Switch on or off that the strings which follow are copied.  Off, the actions get NULL
  * in their place.
  */
 static inline void
@@ -206,7 +246,7 @@ compat_json_set_escapes(CompatJsonLexer *lexer, bool on)
 #endif
 }
 
-/* Does the text parse as JSON?  Raises no error. */
+/* Return true if the text is valid JSON.  Raises no error. */
 static inline bool
 compat_json_is_valid(const char *json, int encoding)
 {

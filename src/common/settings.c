@@ -28,7 +28,9 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/guc_tables.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 
 #include "common/compat.h"
 #include "common/limits.h"

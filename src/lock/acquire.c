@@ -34,10 +34,10 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
-
-#include "access/xact.h"
+#include "access/tableam.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"

@@ -12,10 +12,8 @@
 
 #include "common/ip.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "utils/acl.h"
+#include "utils/backend_status.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "common/compat.h"

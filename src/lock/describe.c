@@ -11,12 +11,10 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
-#include "mb/pg_wchar.h"
-#include "miscadmin.h"
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "common/catalog.h"

@@ -44,7 +44,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "access/xloginsert.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "replication/syncrep.h"
@@ -55,6 +54,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "common/catalog.h"
 #include "common/compat.h"

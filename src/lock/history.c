@@ -19,7 +19,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -27,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "common/catalog.h"
+#include "common/compat.h"
 #include "common/scan.h"
 #include "common/settings.h"
 #include "lock/history.h"
@@ -46,11 +46,7 @@
 static void
 forget(Relation rel, HeapTuple tuple)
 {
-	TM_FailureData failure;
-
-	(void) table_tuple_delete(rel, &tuple->t_self, GetCurrentCommandId(true),
-							  InvalidSnapshot, InvalidSnapshot, false,
-							  &failure, false);
+	(void) compat_delete_tuple(rel, &tuple->t_self, GetCurrentCommandId(true), false);
 }
 
 /*

@@ -22,24 +22,16 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/heapam.h"
 #include "access/htup_details.h"
-#include "access/relscan.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "common/pg_prng.h"
-#include "miscadmin.h"
-#include "storage/bufmgr.h"
-#include "storage/lmgr.h"
+#include "executor/tuptable.h"
+#include "storage/lock.h"
 #include "storage/procarray.h"
-#include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "common/catalog.h"
@@ -227,13 +219,10 @@ tfstate_delete_holding(const Holding *holding, bool wait)
 {
 	Relation	rel = table_open(tfstate_lock_table(holding->durable), RowExclusiveLock);
 	ItemPointerData tid = holding->tid;
-	TM_FailureData failure;
 	TM_Result	result = TM_Updated;
 
 	if (!was_moved(holding, rel))
-		result = table_tuple_delete(rel, &tid, GetCurrentCommandId(true),
-									InvalidSnapshot, InvalidSnapshot, wait,
-									&failure, false);
+		result = compat_delete_tuple(rel, &tid, GetCurrentCommandId(true), wait);
 	table_close(rel, NoLock);
 	if (result == TM_Ok)
 	{

@@ -7,9 +7,7 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_collation.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -153,21 +151,21 @@ default_value(const char *key, const char *lockid, TimestampTz created)
 }
 
 static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *text)
+push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
 {
 	JsonbValue	value;
 
 	value.type = jbvString;
 	value.val.string.val = unconstify(char *, text);
 	value.val.string.len = strlen(text);
-	(void) pushJsonbValue(state, token, &value);
+	compat_push_jsonb(state, token, &value);
 }
 
 /*
  * Copy the pairs of an object, later ones before earlier ones of the same key.
  */
 static void
-push_object(JsonbParseState **state, Jsonb *object)
+push_object(JsonbInState *state, Jsonb *object)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
 	JsonbIteratorToken token;
@@ -175,7 +173,7 @@ push_object(JsonbParseState **state, Jsonb *object)
 
 	(void) JsonbIteratorNext(&iterator, &value, true);	/* the opening brace */
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_END_OBJECT)
-		(void) pushJsonbValue(state, token, &value);
+		compat_push_jsonb(state, token, &value);
 }
 
 /*
@@ -245,12 +243,13 @@ tfstate_check_info(Jsonb *given)
 Jsonb *
 tfstate_who_info(const char *who)
 {
-	JsonbParseState *state = NULL;
+	JsonbInState state = {0};
 
-	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	push_string(&state, WJB_KEY, "Who");
 	push_string(&state, WJB_VALUE, who);
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
+	return JsonbValueToJsonb(state.result);
 }
 
 /*
@@ -259,12 +258,13 @@ tfstate_who_info(const char *who)
 Jsonb *
 tfstate_operation_info(const char *operation)
 {
-	JsonbParseState *state = NULL;
+	JsonbInState state = {0};
 
-	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	push_string(&state, WJB_KEY, "Operation");
 	push_string(&state, WJB_VALUE, operation);
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
+	return JsonbValueToJsonb(state.result);
 }
 
 /*
@@ -276,7 +276,7 @@ Jsonb *
 tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
 {
 	Jsonb	   *setting = setting_info();
-	JsonbParseState *state = NULL;
+	JsonbInState state = {0};
 
 	if (setting)
 		tfstate_check_info(setting);
@@ -285,7 +285,7 @@ tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("lock info and tfstate.info are too large together: they have %zu bytes, and %d are allowed",
 						(size_t) (VARSIZE(setting) + VARSIZE(given)), TFSTATE_MAX_INFO)));
-	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	if (setting)
 		push_object(&state, setting);
 	if (given)
@@ -305,5 +305,6 @@ tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
 		push_string(&state, WJB_KEY, known_keys[i]);
 		push_string(&state, WJB_VALUE, value);
 	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
+	return JsonbValueToJsonb(state.result);
 }

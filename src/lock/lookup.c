@@ -25,20 +25,19 @@
 #include "access/htup_details.h"
 #include "access/relscan.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "common/pg_prng.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "common/catalog.h"
 #include "common/limits.h"
@@ -48,7 +47,6 @@
 #include "lock/holding_internal.h"
 #include "lock/lookup.h"
 #include "lock/session.h"
-#include "lock/tag.h"
 
 /*
  * How tables and indexes are locked for looking: as for writing, which most who look

@@ -16,9 +16,10 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
+#include "access/tableam.h"
 #include "access/xlog.h"
-#include "utils/builtins.h"
+#include "nodes/pg_list.h"
+#include "storage/lock.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
 

@@ -17,12 +17,8 @@
  */
 #include "postgres.h"
 
-#include "common/ip.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "utils/acl.h"
-#include "utils/builtins.h"
-#include "utils/guc.h"
+#include "storage/lock.h"
 #include "utils/memutils.h"
 
 #include "common/compat.h"

@@ -26,9 +26,9 @@
 #include "postgres.h"
 
 #include "access/subtrans.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "lock/tag.h"
 #include "lock/wait.h"

@@ -12,9 +12,12 @@
 
 #include "common/sha2.h"
 #include "funcapi.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "nodes/execnodes.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/tuplestore.h"
 
 #include "common/compat.h"
 #include "common/lockid.h"

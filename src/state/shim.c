@@ -39,14 +39,12 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
+#include "nodes/pg_list.h"
+#include "storage/lock.h"
 #include "utils/fmgrprotos.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 
 #include "common/attached.h"
 #include "common/compat.h"
