@@ -133,7 +133,7 @@ tfstate_read_holding(HeapTuple tuple, Relation rel, bool durable, Holding *holdi
 /*
  * Is it the lock of a workspace that a client without tfstate has created under a
  * built-in creation key?  Such a holding has no K, and lasts as long as its session
- * has that key (see shim.c).
+ * has that key (see creation.c).
  */
 bool
 tfstate_holding_is_tied(const Holding *holding)

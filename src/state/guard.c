@@ -8,7 +8,7 @@
  * INSERT triggers for an update, too.)
  *
  * 	1. A session that creates a workspace under the creation key exchanges the key for
- * 	   the workspace's lock (shim.c).
+ * 	   the workspace's lock (creation.c).
  * 	2. The session must be allowed to write the workspace: it must hold the lock, or be
  * 	   one of those that may write without it (writer.c).  The lock then stays as it is
  * 	   until the transaction ends.
@@ -45,11 +45,11 @@
 #include "lock/holding.h"
 #include "lock/lookup.h"
 #include "lock/owner.h"
+#include "state/creation.h"
 #include "state/facts.h"
 #include "state/guard.h"
 #include "state/prune.h"
 #include "state/refusal.h"
-#include "state/shim.h"
 #include "state/version.h"
 #include "state/writer.h"
 

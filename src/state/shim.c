@@ -11,40 +11,31 @@
  * 	Lc	SELECT pg_try_advisory_lock(-1)		where L found no such workspace
  * 	U	SELECT pg_advisory_unlock(id or -1)
  *
- * An id of an attached table locks the workspace's lockid.  A conflict is an
- * error and not false, for Terraform shows the message of an error, which names
- * the holder, but makes up its own for false.
+ * An id of an attached table locks the workspace's lockid.  A conflict is an error and
+ * not false, because Terraform shows the message of an error, which names the holder,
+ * but replaces false by a message of its own.
  *
- * -1 is the creation key.  In Lc it locks the creation of workspaces: Terraform
- * knows no finer way.  In L, behind the id of an existing workspace, it would
- * only make runs of different projects fail for each other, and protects
- * nothing: whoever creates a workspace gets its lock with the row (see
- * tfstate_exchange_creation_key()).  So there it is granted and not taken, and
- * the U that follows releases nothing.
- *
- * A client without tfstate has the built-in lock of the creation key.  With the row
- * it gets the workspace's lock, too, so that its next writes are those of the
- * holder.  Its U is not seen here, so that lock is tied to the key: it has no K and
- * no built-in lock, only its row, which counts while the session has the key.  If
- * the client takes the key once more, for another workspace, the first one's lock
- * is over.
+ * -1 is the creation key.  In Lc it locks the creation of workspaces: Terraform knows no
+ * finer way.  In L, after the id of an existing workspace, it would only make runs of
+ * different projects fail for each other, and protects nothing: a session that creates a
+ * workspace gets its lock with the row (creation.c).  So there it is granted and not
+ * taken, and the U that follows releases nothing.
  *
  * All other keys go to the built-in functions.
  *
- * What U needs to know is kept in the session, because the row of a workspace
- * can have been deleted by then.  It is a hint: who holds what is told by the
- * lock tables.
+ * The row of a workspace may have been deleted when U comes, so the session remembers
+ * what it has locked for a key (shim_memory.c).  That is a hint: the lock tables tell
+ * who holds what.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "storage/lock.h"
+#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/memutils.h"
 
 #include "common/attached.h"
 #include "common/compat.h"
@@ -62,115 +53,16 @@
 #include "lock/lookup.h"
 #include "lock/owner.h"
 #include "lock/release.h"
-#include "lock/session.h"
 #include "lock/tag.h"
 #include "state/shim.h"
-#include "state/version.h"
+#include "state/shim_memory.h"
 
 PG_FUNCTION_INFO_V1(tfstate_pg_try_advisory_lock);
 PG_FUNCTION_INFO_V1(tfstate_pg_advisory_unlock);
 
-/* A lock that this session took for a key. */
-typedef struct ShimLock
-{
-	int64		key;			/* as Terraform named it */
-	bool		creation;		/* of the creation key itself? */
-	char	   *lockid;
-	char	   *id;
-} ShimLock;
-
-static List *shim_locks = NIL;	/* in TopMemoryContext */
-
-/* The last lock that this session released: Terraform's next word may be DELETE. */
-static struct
-{
-	Caller		caller;
-	char	   *lockid;			/* in TopMemoryContext; NULL for none */
-	int64		fence;
-	int64		version;		/* its newest one at that moment; 0 for none */
-}			last_release;
-
-/* The creation key that was granted and not taken, with the lock of a workspace. */
-static struct
-{
-	Caller		caller;
-	int64		key;			/* 0 for none */
-	char	   *lockid;			/* of the workspace, in TopMemoryContext */
-	char	   *id;				/* of its holding, in TopMemoryContext */
-}			granted;
-
-/* What the last key of this statement was, to tell L from Lc. */
-typedef enum LastKey
-{
-	KEY_NONE,
-	KEY_WORKSPACE,
-	KEY_OTHER
-} LastKey;
-
-static struct
-{
-	LocalTransactionId lxid;
-	TimestampTz statement;
-	LastKey		key;
-}			last;
-
-static void
-remember_key(LastKey key)
-{
-	last.lxid = compat_my_lxid();
-	last.statement = GetCurrentStatementStartTimestamp();
-	last.key = key;
-}
-
-static LastKey
-last_key(void)
-{
-	if (last.lxid != compat_my_lxid() ||
-		last.statement != GetCurrentStatementStartTimestamp())
-		return KEY_NONE;
-	return last.key;
-}
-
-static void
-forget_lock(ShimLock *lock)
-{
-	pfree(lock->lockid);
-	pfree(lock->id);
-	pfree(lock);
-}
-
 /*
- * Remember a lock that was taken for a key, in place of what is left of an
- * earlier one: a rollback or DISCARD ALL releases locks without our knowing.
- */
-static void
-remember_lock(int64 key, bool creation, const char *lockid, const char *id)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	ShimLock   *lock = palloc(sizeof(ShimLock));
-	ListCell   *lc;
-
-	foreach(lc, shim_locks)
-	{
-		ShimLock   *earlier = lfirst(lc);
-
-		if (strcmp(earlier->lockid, lockid) != 0)
-			continue;
-		shim_locks = foreach_delete_current(shim_locks, lc);
-		forget_lock(earlier);
-	}
-
-	lock->key = key;
-	lock->creation = creation;
-	lock->lockid = pstrdup(lockid);
-	lock->id = pstrdup(id);
-	shim_locks = lappend(shim_locks, lock);
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * Error unless the role may lock a workspace.  It was named by its id only: what it is
- * called is told to those who can read that in its table.
+ * Error unless the role may lock a workspace.  The caller named it by its id only: the
+ * error tells its lockid only to a role that can read the table.
  */
 static void
 check_workspace_privilege(const char *lockid, int64 id)
@@ -190,7 +82,7 @@ check_workspace_privilege(const char *lockid, int64 id)
 
 /*
  * Error unless the role may lock a workspace, existing or not, of the table that a
- * creation key is for.  With -1 nobody knows yet of which table, and any will do.
+ * creation key is for.  -1 does not say which table, so the role needs only one of them.
  */
 static void
 check_creation_privilege(List *tables, int64 key)
@@ -217,11 +109,14 @@ check_creation_privilege(List *tables, int64 key)
 }
 
 /*
- * Take a lock as the settings say, or raise the conflict.  key is what Terraform
- * will unlock, builtin the built-in lock that goes along.
+ * Take the lock of a workspace, or of a creation key, as the settings say.  key is what
+ * Terraform will unlock, builtin the key of the built-in lock that is taken, too.
+ *
+ * Errors: the conflict; the settings are wrong; the role lost its privilege while it
+ * waited; what tfstate_acquire() raises.
  */
-static void
-shim_lock(const char *lockid, int64 key, int64 builtin)
+void
+tfstate_shim_lock(const char *lockid, int64 key, int64 builtin)
 {
 	char	   *creation = tfstate_describe_creation(lockid);
 	LockRequest request = {0};
@@ -251,52 +146,24 @@ shim_lock(const char *lockid, int64 key, int64 builtin)
 		tfstate_check_privilege(lockid, "lock");
 	if (!taken)
 		tfstate_raise_conflict(lockid, &conflict);
-	remember_lock(key, builtin < 0, lockid, HOLDING_TEXT(&holding, id));
+	tfstate_remember_lock(key, builtin < 0, lockid, HOLDING_TEXT(&holding, id));
 }
 
 /*
- * Remember that a creation key was granted in the statement that has locked a
- * workspace, as the last one so far.
- */
-static void
-remember_grant(int64 key)
-{
-	const ShimLock *lock;
-
-	if (shim_locks == NIL)
-		return;					/* it was unlocked in the same statement */
-	lock = llast(shim_locks);
-	if (granted.key != 0)
-	{
-		pfree(granted.lockid);
-		pfree(granted.id);
-	}
-	tfstate_note_caller(&granted.caller);
-	granted.key = key;
-	granted.lockid = MemoryContextStrdup(TopMemoryContext, lock->lockid);
-	granted.id = MemoryContextStrdup(TopMemoryContext, lock->id);
-}
-
-/*
- * Does U release a creation key that was granted and not taken?  That follows L at
- * once, while the workspace is still locked.
+ * Return true if U releases a creation key that was granted and not taken: it follows L
+ * at once, while the workspace is still locked.
  */
 static bool
 return_grant(int64 key)
 {
+	char	   *lockid;
+	char	   *id;
 	Holding		holding;
-	bool		result;
 
-	if (granted.key == 0 || granted.key != key)
-		return false;
-	result = tfstate_is_caller(&granted.caller) &&
-		tfstate_current_holding(granted.lockid, &holding) &&
+	return tfstate_take_grant(key, &lockid, &id) &&
+		tfstate_current_holding(lockid, &holding) &&
 		tfstate_is_ours(&holding) &&
-		strcmp(granted.id, HOLDING_TEXT(&holding, id)) == 0;
-	granted.key = 0;
-	pfree(granted.lockid);
-	pfree(granted.id);
-	return result;
+		strcmp(id, HOLDING_TEXT(&holding, id)) == 0;
 }
 
 /*
@@ -311,52 +178,35 @@ tfstate_pg_try_advisory_lock(PG_FUNCTION_ARGS)
 
 	if (lockid)
 	{
-		if (last_key() == KEY_WORKSPACE)
+		if (tfstate_last_key() == KEY_WORKSPACE)
 		{
-			remember_grant(key);
+			tfstate_remember_grant(key);
 			PG_RETURN_BOOL(true);
 		}
-		if (last_key() == KEY_NONE)
+		if (tfstate_last_key() == KEY_NONE)
 		{
 			check_creation_privilege(tables, key);
-			shim_lock(lockid, key, key);
+			tfstate_shim_lock(lockid, key, key);
 			PG_RETURN_BOOL(true);
 		}
-		/* else: behind the id of a table that is not attached */
+		/* else: after the id of a table that is not attached */
 	}
 	else if ((lockid = tfstate_workspace_by_id(tables, key)) != NULL)
 	{
 		check_workspace_privilege(lockid, key);
-		remember_key(KEY_WORKSPACE);
-		shim_lock(lockid, key, key);
+		tfstate_remember_key(KEY_WORKSPACE);
+		tfstate_shim_lock(lockid, key, key);
 		PG_RETURN_BOOL(true);
 	}
 	else
-		remember_key(KEY_OTHER);
+		tfstate_remember_key(KEY_OTHER);
 	return pg_try_advisory_lock_int8(fcinfo);
 }
 
 /*
- * Remember what was released, and what its workspace has been like then.
- */
-static void
-remember_release(const char *lockid, int64 fence)
-{
-	Version		newest;
-
-	if (last_release.lockid)
-		pfree(last_release.lockid);
-	tfstate_note_caller(&last_release.caller);
-	last_release.lockid = MemoryContextStrdup(TopMemoryContext, lockid);
-	last_release.fence = fence;
-	last_release.version = tfstate_newest_version(lockid, &newest) ?
-		VERSION_INT64(&newest, number) : 0;
-}
-
-/*
- * Release the holding of a lockid if it is ours and, where an ID is given, has
- * that.  Returns whether it was.  If somebody else holds the lock, ours was lost
- * and Terraform has to say so, hence an error, unless lost_ok.
+ * Release the lock of this lockid if it is ours and has this ID; NULL stands for any.
+ * Returns false if nobody holds it.  If somebody else does, ours was lost: an error, so
+ * that Terraform says so, or false with lost_ok.
  */
 static bool
 shim_release(const char *lockid, const char *id, bool lost_ok)
@@ -374,7 +224,7 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 		{
 			if (lost_ok)
 				return false;
-			tfstate_check_privilege(lockid, "lock");	/* before it is told who has it */
+			tfstate_check_privilege(lockid, "lock");	/* before the holder is told */
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("state lock \"%s\" is not held by this run but by %s",
@@ -382,11 +232,14 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 							tfstate_describe_holding(&holding, false))));
 		}
 	} while (!tfstate_release(&holding, HOW_UNLOCK, NULL));
-	remember_release(lockid, HOLDING_INT64(&holding, fence));
+	tfstate_remember_release(lockid, HOLDING_INT64(&holding, fence));
 	return true;
 }
 
-/* Is a lock that this session remembers still held, and for another run or role? */
+/*
+ * Return true if a lock that this session remembers is still held, by another run or
+ * role.
+ */
 static bool
 is_of_another(const ShimLock *lock)
 {
@@ -397,12 +250,12 @@ is_of_another(const ShimLock *lock)
 }
 
 /*
- * Release the workspaces that this session remembers to have locked for a key.
- * Returns whether there was any.
+ * Release the workspaces that this session remembers to have locked for a key.  Returns
+ * true if it released any.
  *
- * A run that has a name may have released them through another session since, and
- * locked them anew: then that is not the lock that is remembered.  What is another run's or
- * role's still is left for that to unlock.
+ * A run that has a name may have released them through another session since, and locked
+ * them anew: then the lock is not the remembered one.  A lock that belongs to another run
+ * or role is skipped, so that those can unlock it.
  */
 static bool
 release_remembered(int64 key)
@@ -410,26 +263,29 @@ release_remembered(int64 key)
 	bool		released = false;
 	ListCell   *lc;
 
-	foreach(lc, shim_locks)
+	foreach(lc, tfstate_remembered_locks(key))
 	{
 		ShimLock   *lock = lfirst(lc);
+		bool		creation = lock->creation;
+		char	   *lockid = pstrdup(lock->lockid);
+		char	   *id = pstrdup(lock->id);
 
-		if (lock->key != key || is_of_another(lock))
+		if (is_of_another(lock))
 			continue;
-		shim_locks = foreach_delete_current(shim_locks, lc);
-		if (!lock->creation)
-			released |= shim_release(lock->lockid, lock->id,
-									 key < 0 || tfstate_my_run() != NULL);
-		forget_lock(lock);
+		tfstate_forget_lock(lock);	/* even if the release fails */
+		if (!creation)
+			released |= shim_release(lockid, id, key < 0 || tfstate_my_run() != NULL);
 	}
 	return released;
 }
 
 /*
- * Release the creation key, or the workspace for which another session of this run
- * has exchanged it.  Without a word if there is neither, for mostly the key was granted
- * and not taken; unless it was taken as the built-in lock, for a table that is not
- * attached.
+ * Release a creation key, or the workspace for which another session of this run has
+ * exchanged it.  Returns what pg_advisory_unlock() is to return.
+ *
+ * If there is neither, the key was most likely granted and not taken, so the result is
+ * true; unless the session has the built-in lock of the key, taken for a table that is
+ * not attached.
  */
 static bool
 release_creation(const char *lockid, int64 key)
@@ -449,9 +305,11 @@ release_creation(const char *lockid, int64 key)
 }
 
 /*
- * The lockid of the workspace that has an id in one of the tables that the role may read,
- * and whose lock is ours; NULL if there is none, or there are two.  Where another table has the id, too, a run
- * that unlocks in another session than it locked in is understood by what it holds.
+ * The lockid of the workspace that has this id in one of the tables that the role may
+ * read, and whose lock is ours; NULL if there is none, or there are two.
+ *
+ * This serves a run that unlocks in another session than it locked in: where two tables
+ * have the id, what the run holds tells which one it means.
  */
 static char *
 my_workspace_by_id(List *tables, int64 id)
@@ -477,8 +335,7 @@ my_workspace_by_id(List *tables, int64 id)
 /*
  * tfstate_pg.pg_advisory_unlock(bigint) returns boolean
  *
- * As with the built-in function it is false, with a warning, if nobody has the
- * lock.
+ * Like the built-in function it returns false, with a warning, if the lock is not held.
  */
 Datum
 tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
@@ -495,89 +352,8 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(release_creation(lockid, key));
 	lockid = my_workspace_by_id(tables, key);
 	if (lockid == NULL && (lockid = tfstate_workspace_by_id(tables, key)) != NULL)
-		check_workspace_privilege(lockid, key);	/* before it is told who has it */
+		check_workspace_privilege(lockid, key);	/* before the holder is told */
 	if (lockid && shim_release(lockid, NULL, false))
 		PG_RETURN_BOOL(true);
 	return pg_advisory_unlock_int8(fcinfo);
-}
-
-/*
- * If a creation key is ours, exchange it for the lock of a workspace.  Returns whether
- * it was.
- */
-static bool
-exchange_key(const char *creation, const char *lockid, int64 id)
-{
-	Holding		holding;
-
-	if (!tfstate_current_holding(creation, &holding) ||
-		!tfstate_is_ours(&holding) || HOLDING_NULL(&holding, key))
-		return false;
-	shim_lock(lockid, HOLDING_INT64(&holding, key), id);
-	(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
-	return true;
-}
-
-/*
- * If this session has a creation key as a client without tfstate takes it, give it the
- * lock of a workspace, tied to that.  Returns whether it was.
- */
-static bool
-tie_to_key(int64 key, const char *lockid, int64 id)
-{
-	LOCKTAG		tag = tfstate_builtin_tag(key);
-	LockRequest request = {0};
-	LockConflict conflict;
-	Holding		holding;
-
-	if (!compat_lock_held_by_me(&tag, ExclusiveLock))
-		return false;
-	while (tfstate_find_tied(key, &holding))
-		(void) tfstate_release(&holding, HOW_UNLOCK, NULL);
-	request.lockid = lockid;
-	request.tied = true;
-	request.unlock_key = key;
-	request.has_key = true;
-	request.key = id;
-	if (!tfstate_acquire(&request, &holding, &conflict))
-		tfstate_raise_conflict(lockid, &conflict);
-	return true;
-}
-
-/*
- * A row was inserted into an attached table: whoever has a creation key, and may lock
- * the workspace that it creates, exchanges the key for that lock.  Terraform, which does
- * not know, releases the lock with the key.
- */
-void
-tfstate_exchange_creation_key(Oid relid, const char *lockid, int64 id)
-{
-	int64		keys[] = {-1, tfstate_table_creation_key(relid)};
-
-	if (!tfstate_allowed(tfstate_privileges("lock"), lockid))
-		return;
-	for (int i = 0; i < lengthof(keys); i++)
-	{
-		char	   *creation = tfstate_creation_lockid(list_make1_oid(relid), keys[i]);
-
-		if ((creation && exchange_key(creation, lockid, id)) ||
-			tie_to_key(keys[i], lockid, id))
-			return;
-	}
-}
-
-/*
- * Was the lock of this workspace the last one that the caller released in this session?
- * Then its fence, and the number of the workspace's newest version at that moment, 0 if
- * there was none.  Whether that is still so is for the tables to say.
- */
-bool
-tfstate_released_last(const char *lockid, int64 *fence, int64 *version)
-{
-	if (last_release.lockid == NULL || strcmp(last_release.lockid, lockid) != 0 ||
-		!tfstate_is_caller(&last_release.caller))
-		return false;
-	*fence = last_release.fence;
-	*version = last_release.version;
-	return true;
 }

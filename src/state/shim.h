@@ -8,7 +8,6 @@
 #ifndef TFSTATE_SHIM_H
 #define TFSTATE_SHIM_H
 
-extern void tfstate_exchange_creation_key(Oid relid, const char *lockid, int64 id);
-extern bool tfstate_released_last(const char *lockid, int64 *fence, int64 *version);
+extern void tfstate_shim_lock(const char *lockid, int64 key, int64 builtin);
 
 #endif							/* TFSTATE_SHIM_H */

@@ -50,7 +50,7 @@
 #include "lock/wait.h"
 #include "state/facts.h"
 #include "state/refusal.h"
-#include "state/shim.h"
+#include "state/shim_memory.h"
 #include "state/version.h"
 #include "state/writer.h"
 
