@@ -26,7 +26,7 @@
 #include "common/workspace.h"
 #include "state/delta.h"
 #include "state/instance.h"
-#include "state/version.h"
+#include "state/restore.h"
 
 /* An instance or an output. */
 typedef struct Entry

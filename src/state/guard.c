@@ -14,7 +14,7 @@
  * 	   until the transaction ends.
  * 	3. The text must be a state.  Its serial must be greater than the one before, and its
  * 	   lineage the same, unless it replaces an empty state.
- * 	4. The version is recorded (version.c), and old ones are pruned (prune.c).
+ * 	4. The version is recorded (record.c), and old ones are pruned (prune.c).
  *
  * All that is part of the transaction that writes: a crash or a rollback leaves neither
  * the write nor its version, and the lock as it was.  An error in any step undoes the
@@ -49,6 +49,7 @@
 #include "state/facts.h"
 #include "state/guard.h"
 #include "state/prune.h"
+#include "state/record.h"
 #include "state/refusal.h"
 #include "state/version.h"
 #include "state/writer.h"
@@ -299,7 +300,7 @@ guard_row(TriggerData *trigger, const AttachedTable *table)
 }
 
 /*
- * tfstate_guard() returns trigger
+ * tfstate_internal.guard() returns trigger
  *
  * The trigger of an attached table: AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW, and
  * BEFORE TRUNCATE FOR EACH STATEMENT.

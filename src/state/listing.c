@@ -34,7 +34,7 @@
 #include "common/workspace.h"
 #include "state/facts.h"
 #include "state/listing.h"
-#include "state/version.h"
+#include "state/restore.h"
 
 PG_FUNCTION_INFO_V1(tfstate_states);
 PG_FUNCTION_INFO_V1(tfstate_rows);

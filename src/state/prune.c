@@ -38,6 +38,8 @@
 #include "common/text.h"
 #include "common/workspace.h"
 #include "state/prune.h"
+#include "state/record.h"
+#include "state/restore.h"
 #include "state/version.h"
 
 /* How many versions stay in any case. */

@@ -46,6 +46,7 @@
 #include "state/facts.h"
 #include "state/guard.h"
 #include "state/listing.h"
+#include "state/restore.h"
 #include "state/version.h"
 
 PG_FUNCTION_INFO_V1(tfstate_rollback);

@@ -26,6 +26,8 @@
 #include "common/privilege.h"
 #include "common/workspace.h"
 #include "state/listing.h"
+#include "state/record.h"
+#include "state/restore.h"
 #include "state/version.h"
 
 PG_FUNCTION_INFO_V1(tfstate_verify_workspace);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * version.h
- *	  The recorded versions of states.
+ *	  The rows of recorded versions.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,8 +10,6 @@
 
 #include "access/genam.h"
 #include "common/catalog.h"
-#include "lock/holding.h"
-#include "state/facts.h"
 #include "storage/itemptr.h"
 #include "utils/builtins.h"
 #include "utils/relcache.h"
@@ -42,19 +40,6 @@ typedef struct StateText
 	size_t		len;			/* in bytes */
 } StateText;
 
-/* Reads the texts of consecutive versions of a workspace. */
-typedef struct VersionReader
-{
-	Relation	rel;
-	Relation	index;
-	SysScanDesc scan;
-	Snapshot	snapshot;
-	bool		verify;			/* compare each text with its digest? */
-	Version		version;		/* the last one that was read, content
-								 * included */
-	StateText text;				/* of that; none for a deletion */
-} VersionReader;
-
 extern void tfstate_read_version(HeapTuple tuple, TupleDesc desc, bool with_content,
 								 Version *version);
 extern SysScanDesc tfstate_scan_versions(Relation rel, Relation index,
@@ -65,18 +50,6 @@ extern bool tfstate_newest_version_as_of(const char *lockid, Snapshot snapshot,
 										 Version *version);
 extern bool tfstate_find_version(const char *lockid, int64 number, Version *version);
 extern bool tfstate_version_is(const Version *version, const StateText *text);
-extern void tfstate_record_version(const char *lockid, const StateText *before,
-								   const StateText *after, const StateFacts *facts,
-								   const Holding *holding);
 extern bool tfstate_lock_versions(const char *lockid, bool wait);
-extern bool tfstate_record_found(const char *lockid, const StateText *found,
-								 Version *newest);
-extern bool tfstate_restore_version(const char *lockid, int64 number, StateText *text);
-extern void tfstate_make_full(const Version *version, const StateText *text);
-extern char *tfstate_version_text(const char *lockid, int64 number, size_t *len);
-extern void tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first,
-								  Snapshot as_of);
-extern bool tfstate_next_version(VersionReader *reader, bool *intact);
-extern void tfstate_close_versions(VersionReader *reader);
 
 #endif							/* TFSTATE_VERSION_H */

@@ -19,7 +19,7 @@ my $changes = $ENV{TFSTATE_CHANGES} || 1000;
 my $changes_of_call = 100;
 my $megabytes = $ENV{TFSTATE_MEGABYTES} || 100;
 
-# As in version.c
+# As in record.c
 my $max_chain_bytes = 2**30;
 
 # The shared buffers that a process has used count as its memory.

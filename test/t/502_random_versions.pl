@@ -22,7 +22,7 @@ my $seed = $ENV{TFSTATE_SEED} || time ^ $$;
 my $steps = $ENV{TFSTATE_STEPS} || 1000;
 my $steps_of_batch = 100;
 
-# As in version.c
+# As in record.c
 my $max_chain = 256;
 
 note("seed $seed");
