@@ -162,7 +162,10 @@ tfstate_visit_workspaces(const char *pattern, WorkspaceVisitor visitor, void *ar
 	{
 		char	   *prefix = tfstate_workspace_lockid(lfirst_oid(lc), "");
 
-		/* A table that has nothing for the role is not opened: it may be locked. */
+		/*
+		 * A table that has nothing for the role is not opened: it may be
+		 * locked.
+		 */
 		if (prefix && tfstate_allowed_below(list_make1(pstrdup(pattern)), prefix) &&
 			tfstate_allowed_below(visit.privileges, prefix))
 			visit_table(&visit, lfirst_oid(lc), NULL);

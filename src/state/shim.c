@@ -224,7 +224,8 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 		{
 			if (lost_ok)
 				return false;
-			tfstate_check_privilege(lockid, "lock");	/* before the holder is told */
+			/* the error tells who holds the lock */
+			tfstate_check_privilege(lockid, "lock");
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("state lock \"%s\" is not held by this run but by %s",
@@ -351,8 +352,9 @@ tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 	if (lockid)
 		PG_RETURN_BOOL(release_creation(lockid, key));
 	lockid = my_workspace_by_id(tables, key);
+	/* an error of the release tells who holds the lock */
 	if (lockid == NULL && (lockid = tfstate_workspace_by_id(tables, key)) != NULL)
-		check_workspace_privilege(lockid, key);	/* before the holder is told */
+		check_workspace_privilege(lockid, key);
 	if (lockid && shim_release(lockid, NULL, false))
 		PG_RETURN_BOOL(true);
 	return pg_advisory_unlock_int8(fcinfo);

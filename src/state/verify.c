@@ -212,7 +212,11 @@ tfstate_repair(PG_FUNCTION_ARGS)
 	relid = tfstate_lockid_table(lockid, &name);
 	if (!OidIsValid(relid))
 		tfstate_raise_no_workspace(lockid);
-	/* waits for tfstate_attach(), which records all states of the table without V */
+
+	/*
+	 * waits for tfstate_attach(), which records all states of the table
+	 * without V
+	 */
 	LockRelationOid(relid, RowExclusiveLock);
 	(void) tfstate_lock_versions(lockid, true);
 	/* no row must be moved, by VACUUM FULL, say, before it is mended */
