@@ -1,6 +1,6 @@
--- A call that is refused, fails or times out in an open transaction leaves nothing behind:
--- not in the lock manager, the tables, the views or the session.  It is refused again in
--- the same way, and so is what was refused before it.
+-- A call that is refused, fails or times out in an open transaction leaves nothing behind in the
+-- lock manager, the tables, the views or the session.  It is refused again in the same way, and
+-- so is what was refused before it.
 SET client_min_messages = warning;
 CREATE EXTENSION tfstate;
 SET search_path = tfstate_pg, pg_catalog, public;
@@ -13,7 +13,7 @@ SELECT json_build_object('serial', serial, 'lineage', lineage, 'resources',
 	'[{"mode": "managed", "type": "t", "name": "n", "instances": [{}]}]'::json)::text
 $$;
 
--- What there is, but for the sign that the session is alive.
+-- All state, except the session tag.
 CREATE FUNCTION picture() RETURNS text LANGUAGE sql AS $$
 SELECT concat_ws(E'\n',
 	(SELECT string_agg(l::text, ' ' ORDER BY l) FROM (
@@ -31,7 +31,7 @@ SELECT concat_ws(E'\n',
 	(SELECT string_agg(concat(name, setting), ' ' ORDER BY name) FROM pg_settings
 	  WHERE name ~ '^tfstate[.]' OR name IN ('synchronous_commit', 'lock_timeout', 'search_path')))
 $$;
--- What a statement comes to with some settings, which an error takes back.
+-- The result of a statement with some settings, which an error undoes.
 CREATE FUNCTION outcome(statement text, VARIADIC settings text[] DEFAULT '{}') RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	FOR i IN 1 .. cardinality(settings) LOOP
@@ -43,7 +43,7 @@ EXCEPTION WHEN others THEN
 	RETURN SQLSTATE;
 END;
 $$;
--- Shows what a statement comes to, and what there is to say of its traces.
+-- Shows the result of a statement, and its traces, if any.
 CREATE PROCEDURE refused(statement text, VARIADIC settings text[] DEFAULT '{}') LANGUAGE plpgsql AS $$
 DECLARE
 	before text := picture();
@@ -61,13 +61,13 @@ BEGIN
 	IF again <> code THEN
 		RAISE INFO 'the second time: %', again;
 	END IF;
-	-- nobody holds its lock, and it is not the next one: refused as ever
+	-- its lock is free, and it is not the next serial: refused as always
 	again := outcome($s$UPDATE tf.states SET data = state(1) WHERE name = 'free'$s$) ||
 			 outcome($s$UPDATE tf.states SET data = state(9) WHERE name = 'free'$s$);
 	IF again <> '5500055000' THEN
 		RAISE INFO 'then: %', again;
 	END IF;
-	-- under the lock: the serial counts
+	-- under the lock the serial counts
 	again := outcome($s$DO $d$ BEGIN
 		PERFORM tfstate_lock('tf.states/free');
 		UPDATE tf.states SET data = state(1) WHERE name = 'free';
@@ -95,7 +95,7 @@ GRANT ALL ON tf.states TO regress_tfstate_nobody, regress_tfstate_locker;
 GRANT ALL ON SEQUENCE public.global_states_id_seq TO regress_tfstate_nobody, regress_tfstate_locker;
 SELECT tfstate_grant('regress_tfstate_locker', 'tf.states/*');
 
--- Another run has one, and the creation of workspaces.
+-- Another run holds a lock, and the creation key.
 SET application_name = 'tfstate-run:00000001-0000-4000-8000-000000000000';
 SELECT id FROM tfstate_lock('tf.states/held', '{"ID": "h"}');
 SELECT id FROM tfstate_lock('tfstate_pg/new workspace', '{"ID": "c"}');
@@ -127,8 +127,8 @@ CALL refused($$SELECT pg_try_advisory_lock(id) FROM tf.states WHERE name = 'free
 CALL refused($$INSERT INTO tf.states (name, data) VALUES ('new', state(1))$$);
 ROLLBACK;
 
--- What ends without an error has no savepoint to take it back: waits in vain, whatever
--- other time there is, and by a try.
+-- A call that returns without an error has no savepoint that would undo it: waits that time out,
+-- also with other time-outs, and a try.
 CREATE PROCEDURE in_vain(statement text, VARIADIC settings text[] DEFAULT '{}') LANGUAGE plpgsql AS $$
 DECLARE
 	before text := picture();
@@ -155,7 +155,7 @@ CALL in_vain($$SELECT locked FROM tfstate_try_lock('tf.states/held', mode => 'se
 CALL in_vain($$SELECT locked FROM tfstate_try_lock('tf.states/held', wait => '10 ms')$$, 'lock_timeout = 20000');
 CALL in_vain($$SELECT locked FROM tfstate_try_lock('tf.states/held', mode => 'session', wait => '10 ms')$$,
 			 'lock_timeout = 20000');
--- as after any other
+-- as after any other failed call
 CALL in_vain($$SELECT locked FROM tfstate_try_lock('tf.states/held', wait => '10 ms')$$);
 ROLLBACK;
 DROP PROCEDURE in_vain;
@@ -185,7 +185,7 @@ CALL refused($$UPDATE tf.states SET data = state(4) WHERE name = 'mine'$$);
 CALL refused($$UPDATE tf.states SET data = state(6, 'b') WHERE name = 'mine'$$);
 CALL refused($$INSERT INTO tf.states (name, data) VALUES ('mine', state(5)), ('held', state(9))
 	ON CONFLICT (name) DO UPDATE SET data = EXCLUDED.data$$);
--- it is ours still
+-- the lock is still ours
 CALL refused($$UPDATE tf.states SET data = state(6) WHERE name = 'mine'$$);
 ROLLBACK;
 BEGIN;
@@ -220,7 +220,7 @@ CALL refused($$SELECT tfstate_diff('tf.states/free', 9)$$);
 CALL refused($$SELECT tfstate_repair('tf.states/nothing')$$);
 CALL refused($$SELECT tfstate_prune('tf.states/free', -1)$$);
 ROLLBACK;
--- where a write in the middle fails
+-- with a write that fails halfway
 BEGIN;
 CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION division_by_zero; END';
 CREATE FUNCTION skips() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';

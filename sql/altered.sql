@@ -1,4 +1,4 @@
--- What an administrator does to an attached table later: its workspaces are locked and
+-- Changes that an administrator makes to an attached table later: its workspaces are locked and
 -- written as before, whatever indexes, columns and triggers it has.
 SET client_min_messages = warning;
 CREATE EXTENSION tfstate;
@@ -8,15 +8,15 @@ SELECT tfstate_attach('tf', 'states', guard => 'require') <> '' AS attached;
 CREATE FUNCTION state(serial integer) RETURNS text LANGUAGE sql AS $$
 SELECT json_build_object('serial', serial, 'lineage', 'a', 'resources', '[{"mode": "managed"}]'::json)::text
 $$;
--- In C, B comes before a; the names have it the other way round in most languages.
+-- In C, B sorts before a; the names sort the other way round in most languages.
 SET tfstate.guard = off;
 INSERT INTO tf.states (name, data)
 SELECT chr(64 + n + 32 * (n % 2)) || repeat('x', n), state(1) FROM generate_series(1, 26) n;
 RESET tfstate.guard;
 
--- Locks each workspace by its lockid, and as Terraform does, writes it, and unlocks it: how
--- many had the lock, and the built-in one with it in both ways, were written, and are free
--- again; how many can be written without a lock; and what tfstate_verify() finds.
+-- Locks each workspace by its lockid, and as Terraform does, writes it, and unlocks it.  Returns
+-- how many got the lock, and the built-in one with it in both ways, were written, and are free
+-- again; how many can be written without a lock; and what tfstate_verify() reports.
 CREATE PROCEDURE use(what text) LANGUAGE plpgsql AS $$
 DECLARE
 	w record;
@@ -59,7 +59,7 @@ BEGIN
 		what, total, locked, by_name, builtin, written, freed, unguarded, (SELECT count(*) FROM tfstate_verify());
 END;
 $$;
--- The same after a change, which is undone
+-- The same after a change, which is then undone.
 CREATE PROCEDURE with_change(change text) LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE change;
@@ -75,7 +75,7 @@ $$;
 
 CALL use('as attached');
 
--- Indexes: the newest may be the one that is used.
+-- Indexes: the newest one may be chosen.
 CALL with_change($$CREATE INDEX ON tf.states (id) WHERE id < 3$$);
 CALL with_change($$CREATE INDEX ON tf.states (name) WHERE name > 'c'$$);
 CALL with_change($$CREATE INDEX ON tf.states ((id + 0))$$);
@@ -90,7 +90,7 @@ CALL with_change($$CREATE INDEX ON tf.states (name COLLATE "en-x-icu")$$);
 CALL with_change($$CREATE INDEX ON tf.states (name text_pattern_ops)$$);
 CALL with_change($$CREATE INDEX ON tf.states (id) INCLUDE (name)$$);
 CALL with_change($$CREATE UNIQUE INDEX ON tf.states (id, name)$$);
--- of them, what a concurrent build that failed leaves, and one that is being built
+-- what a failed concurrent build leaves, and an index that is being built
 CALL with_change($$CREATE INDEX bad ON tf.states (id);
 	UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tf.bad'::regclass$$);
 CALL with_change($$CREATE INDEX bad ON tf.states (name);
@@ -103,13 +103,13 @@ BEGIN
 		INSERT INTO tf.states (name, data) VALUES ('late', state(1)), ('later', state(1)); SET LOCAL tfstate.guard = require$c$);
 END;
 $$;
--- which lacks the rows that come later
+-- which lacks later rows
 CALL with_late_rows($$CREATE INDEX bad ON tf.states (id);
 	UPDATE pg_index SET indisvalid = false, indisready = false WHERE indexrelid = 'tf.bad'::regclass$$);
 CALL with_late_rows($$CREATE INDEX bad ON tf.states (name);
 	UPDATE pg_index SET indisvalid = false, indisready = false WHERE indexrelid = 'tf.bad'::regclass$$);
 DROP PROCEDURE with_late_rows;
--- none but what Terraform needs, and in a new file
+-- only what Terraform needs, in a new file
 CALL with_change($$ALTER TABLE tf.states DROP CONSTRAINT states_pkey$$);
 CALL with_change($$REINDEX TABLE tf.states$$);
 
@@ -140,7 +140,7 @@ CALL with_change($$CREATE TRIGGER a BEFORE INSERT OR UPDATE ON tf.states
 	FOR EACH ROW EXECUTE FUNCTION touch()$$);
 CALL with_change($$CREATE RULE a AS ON UPDATE TO tf.states DO ALSO INSERT INTO public.audit (name) VALUES (NEW.name)$$);
 
--- Where it is
+-- Another place for the table
 CALL with_change($$ALTER TABLE tf.states SET (fillfactor = 50)$$);
 CALL with_change($$ALTER TABLE tf.states CLUSTER ON states_by_name; CLUSTER tf.states$$);
 
@@ -154,7 +154,7 @@ DROP PROCEDURE with_change, use;
 DROP FUNCTION state, nothing, touch;
 DROP EXTENSION tfstate;
 
--- The schema of the extension under another name.  A new session has parsed nothing before.
+-- The schema of the extension is renamed.  A new session has parsed nothing before.
 CREATE SCHEMA regress_tfstate_before;
 CREATE EXTENSION tfstate SCHEMA regress_tfstate_before;
 SELECT regress_tfstate_before.tfstate_attach('tf', 'states') <> '' AS attached;
@@ -218,7 +218,7 @@ SELECT c.relname FROM pg_class c
 \o /dev/null
 SELECT replace(text, 'our.', '"regress_tfstate After".') FROM command ORDER BY n \gexec
 \o
--- What is printed to be run names the schema, too.
+-- Statements printed to be run contain the schema, too.
 SELECT line FROM string_to_table("regress_tfstate After".tfstate_attach('tf', 'states'), E'\n') line WHERE line ~ 'tfstate_attach';
 DROP TRIGGER tfstate_guard_row ON tf.states;
 SELECT remedy FROM "regress_tfstate After".tfstate_check() WHERE problem ~ 'tfstate_guard_row';

@@ -13,7 +13,7 @@ CREATE ROLE regress_tfstate_tf LOGIN;
 CREATE ROLE regress_tfstate_other LOGIN;
 CREATE ROLE regress_tfstate_owner LOGIN;
 
--- The text that attaching returns, without what varies.
+-- The text that tfstate_attach() returns, without what varies.
 CREATE FUNCTION attached(schema text, VARIADIC args text[] DEFAULT '{}') RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	result text;
@@ -22,7 +22,7 @@ BEGIN
 	RETURN replace(result, '/' || current_database() || '"', '/<database>"');
 END;
 $$;
--- Privileges on the objects of a table of states, but those of their owners.
+-- Privileges on the objects of a table of states, except those of their owners.
 CREATE FUNCTION granted(role name) RETURNS SETOF text LANGUAGE sql AS $$
 SELECT format('%s ON %s', string_agg(privilege_type, ', ' ORDER BY privilege_type), c.oid::regclass)
   FROM pg_class c, aclexplode(c.relacl) WHERE grantee = quote_ident(role)::regrole AND grantee <> relowner GROUP BY c.oid
@@ -43,7 +43,7 @@ $$;
 CREATE FUNCTION state(serial integer) RETURNS text LANGUAGE sql AS $$
 SELECT format('{"version":4,"terraform_version":"1.0.0","serial":%s,"lineage":"0d5f1f4a-6f7e-4f57-8b0e-1f6a3f1c2b3d","outputs":{},"resources":[]}', serial)
 $$;
--- (transaction_timeout is there from PostgreSQL 17 on.)
+-- (transaction_timeout exists from PostgreSQL 17 on.)
 CREATE VIEW settings AS
 SELECT role, setting
   FROM (SELECT setrole::regrole, unnest(setconfig)
@@ -56,7 +56,7 @@ SELECT role, setting
 --
 SELECT attached('terraform_remote_state');
 \d terraform_remote_state.states
--- It is as Terraform makes it.
+-- It is like a table made by Terraform.
 CREATE SCHEMA "terraform";
 CREATE TABLE IF NOT EXISTS "terraform".states (id bigint NOT NULL DEFAULT nextval('public.global_states_id_seq') PRIMARY KEY, name text UNIQUE, data text);
 CREATE UNIQUE INDEX IF NOT EXISTS states_by_name ON "terraform".states (name);
@@ -70,21 +70,21 @@ $$;
 SELECT shape AS differs FROM shape('terraform_remote_state.states') EXCEPT SELECT shape FROM shape('terraform.states');
 SELECT shape AS differs FROM shape('terraform.states') EXCEPT SELECT shape FROM shape('terraform_remote_state.states');
 SELECT data_type, start_value, increment FROM information_schema.sequences WHERE sequence_name = 'global_states_id_seq';
--- An empty default workspace, as Terraform understands it.
+-- An empty default workspace, as Terraform reads it.
 SELECT name, masked(data::jsonb::text) AS data FROM terraform_remote_state.states;
--- Terraform's own statements find it all there.
+-- Terraform's own statements find everything in place.
 CREATE SCHEMA IF NOT EXISTS "terraform_remote_state";
 CREATE SEQUENCE IF NOT EXISTS public.global_states_id_seq AS bigint;
 CREATE TABLE IF NOT EXISTS "terraform_remote_state".states (id bigint NOT NULL DEFAULT nextval('public.global_states_id_seq') PRIMARY KEY, name text UNIQUE, data text);
 CREATE UNIQUE INDEX IF NOT EXISTS states_by_name ON "terraform_remote_state".states (name);
--- Once more changes nothing.
+-- A second call changes nothing.
 SELECT id AS default_id, data AS before FROM terraform_remote_state.states \gset
 SELECT tfstate_attach('terraform_remote_state', 'states') IS NOT NULL AS attached;
 SELECT id = :default_id AS id, data = :'before' AS data FROM terraform_remote_state.states;
 SELECT relid, attached_by = current_user AS by, guard, keep_versions, keep_age, name FROM tfstate_internal.attached_table;
 SELECT tgname, tgenabled, tgtype FROM pg_trigger WHERE tgrelid = 'terraform_remote_state.states'::regclass AND tgname LIKE 'tfstate_guard%' ORDER BY 1;
 
--- A missing default workspace comes back, unless somebody holds its lock.
+-- A missing default workspace is made again, unless its lock is held.
 DELETE FROM terraform_remote_state.states;
 SELECT fence > 0 AS locked FROM tfstate_lock('terraform_remote_state.states/default', '{"ID": "1", "Who": "alice", "Created": "2026-11-23T02:45:23Z"}');
 CALL fails('SELECT tfstate_attach()');
@@ -92,13 +92,13 @@ SELECT tfstate_unlock('terraform_remote_state.states/default', '1') IS NOT NULL 
 SELECT tfstate_attach() IS NOT NULL AS attached;
 SELECT name FROM terraform_remote_state.states;
 SELECT count(*) FROM tfstate_holders;
--- So do triggers.
+-- So are triggers.
 DROP TRIGGER tfstate_guard_truncate ON terraform_remote_state.states;
 ALTER TABLE terraform_remote_state.states DISABLE TRIGGER USER;
 SELECT tfstate_attach() IS NOT NULL AS attached;
 SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'terraform_remote_state.states'::regclass AND tgname LIKE 'tfstate_guard%' ORDER BY 1;
 
--- The floor under tfstate.guard, and what is kept of versions.
+-- The minimum of tfstate.guard, and the versions to be kept.
 SELECT tfstate_attach(guard => 'require', keep_versions => 10, keep_age => '30 days') IS NOT NULL AS attached;
 SELECT guard, keep_versions, keep_age FROM tfstate_internal.attached_table;
 SELECT tfstate_attach(keep_versions => 20) IS NOT NULL AS attached;
@@ -106,8 +106,8 @@ SELECT guard, keep_versions, keep_age FROM tfstate_internal.attached_table;
 SELECT tfstate_attach(guard => 'off', keep_versions => -1, keep_age => '-1') IS NOT NULL AS attached;
 SELECT guard, keep_versions, keep_age FROM tfstate_internal.attached_table;
 
--- Without the workspace "default", which a state that OpenTofu encrypts would have to be.  One that
--- attaching has made goes, unless somebody has written or locked it since, and does not come back.
+-- Without the workspace "default", which OpenTofu would expect to be encrypted.  One made by tfstate_attach() is
+-- deleted, unless it has been written or locked since, and is not made again.
 SELECT attached('enc', 'default_workspace => false');
 SELECT count(*) FROM enc.states;
 SELECT tfstate_attach('enc') IS NOT NULL AS attached;
@@ -135,7 +135,7 @@ DROP SCHEMA enc CASCADE;
 -- Existing tables
 --
 
--- One that Terraform has made keeps its rows.
+-- A table made by Terraform keeps its rows.
 INSERT INTO terraform.states (name, data) VALUES ('prod', state(7)), ('default', state(8));
 CREATE TABLE rows_before AS TABLE terraform.states;
 SELECT tfstate_attach('terraform', 'states', guard => 'on') IS NOT NULL AS attached;
@@ -143,8 +143,8 @@ SELECT count(*) FROM (TABLE terraform.states EXCEPT TABLE rows_before) d;
 SELECT workspace, number, operation, serial FROM tfstate_versions ORDER BY workspace COLLATE "C", number;
 DROP TABLE rows_before;
 
--- One of old, with a sequence of its own and integer ids, gets the shared one,
--- which goes on behind the ids that there are.
+-- An old one, with a sequence of its own and integer ids, gets the shared sequence, which goes on
+-- after the existing ids.
 CREATE SCHEMA old;
 CREATE TABLE old.states (id serial PRIMARY KEY, name text, data text);
 CREATE UNIQUE INDEX states_by_name ON old.states (name);
@@ -155,14 +155,14 @@ INSERT INTO old.states (name, data) VALUES ('new', state(0));
 INSERT INTO terraform.states (name, data) VALUES ('new', state(0));
 SELECT id, name FROM old.states ORDER BY id;
 SELECT id FROM terraform.states WHERE name = 'new';
--- Identity columns and missing indexes are no hindrance.
+-- Identity columns and missing indexes are accepted.
 CREATE SCHEMA ident;
 CREATE TABLE ident.states (id integer GENERATED ALWAYS AS IDENTITY (START 2000000), name text, data text, note text DEFAULT 'mine');
 INSERT INTO ident.states (name) VALUES ('prod');
 SELECT tfstate_attach('ident') IS NOT NULL AS attached;
 SELECT shape FROM shape('ident.states');
 SELECT id > 2000000 AS behind, name, note FROM ident.states ORDER BY name;
--- A constraint that is not checked at once, or an index on a part, does not serve.
+-- A deferrable constraint or a partial index is not enough.
 CREATE SCHEMA odd;
 CREATE TABLE odd.tf (id bigint PRIMARY KEY DEFERRABLE, name text UNIQUE DEFERRABLE, data text);
 CREATE UNIQUE INDEX ON odd.tf (name) WHERE data IS NOT NULL;
@@ -171,7 +171,7 @@ SELECT tfstate_internal.unique_index('odd.tf', 'id'), tfstate_internal.unique_in
 SELECT tfstate_detach('old'), tfstate_detach('ident'), tfstate_detach('odd', 'tf'), tfstate_detach('terraform');
 
 --
--- What is refused; nothing is left of the attempt
+-- Refusals, which leave nothing behind
 --
 CREATE SCHEMA wrong;
 CREATE VIEW wrong.a_view AS TABLE terraform.states;
@@ -207,7 +207,7 @@ CALL fails($$SELECT tfstate_attach('wrong', 'two_columns')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'generated')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'Names')$$);
 CALL fails($$SELECT tfstate_attach('tfstate_internal', 'attached_table')$$);
--- Rows that cannot be told apart.
+-- Rows that cannot be told apart
 CREATE TABLE wrong.rows (id bigint, name text, data text);
 INSERT INTO wrong.rows VALUES (3000000, NULL, '');
 CALL fails($$SELECT tfstate_attach('wrong', 'rows')$$);
@@ -237,7 +237,7 @@ UPDATE wrong.rows SET id = 3000002 WHERE name = 'default';
 SELECT tfstate_attach('wrong', 'rows') IS NOT NULL AS attached;
 SELECT tfstate_detach('wrong', 'rows');
 
--- Arguments.
+-- Arguments
 CALL fails($$SELECT tfstate_attach(role => 'public')$$);
 CALL fails($$SELECT tfstate_attach(role => 'regress_tfstate_nobody')$$);
 CALL fails($$SELECT tfstate_attach(mode => 'durable')$$);
@@ -260,7 +260,7 @@ SELECT * FROM granted('regress_tfstate_tf');
 SELECT * FROM settings;
 
 --
--- Code of others.  Nothing that the owner of a table wrote runs as who attaches it.
+-- Code of others: nothing that the owner of a table wrote runs with the rights of the caller of tfstate_attach().
 --
 CREATE SCHEMA evil AUTHORIZATION regress_tfstate_owner;
 SET ROLE regress_tfstate_owner;
@@ -274,7 +274,7 @@ CREATE FUNCTION evil.fire() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM e
 CREATE FUNCTION evil.checks(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN evil.run() > 0; END';
 CREATE TABLE evil.states (id integer DEFAULT evil.run(), name text, data text);
 RESET ROLE;
--- A default of id goes without being called.
+-- A default of id is replaced without being evaluated.
 SELECT tfstate_attach('evil') IS NOT NULL AS attached;
 SELECT tfstate_detach('evil');
 CREATE PROCEDURE evil_way(command text, undo text) LANGUAGE plpgsql AS $$
@@ -296,7 +296,7 @@ CALL evil_way('CREATE INDEX i ON evil.states (evil.checks(data))', 'DROP INDEX e
 CALL evil_way('CREATE INDEX i ON evil.states (id) WHERE evil.checks(data)', 'DROP INDEX evil.i');
 CALL evil_way('ALTER TABLE evil.states ADD extra bigint DEFAULT evil.run()', 'ALTER TABLE evil.states DROP extra');
 CALL evil_way('CREATE DOMAIN evil.d AS text CHECK (evil.checks(value)); ALTER TABLE evil.states ADD extra evil.d', 'ALTER TABLE evil.states DROP extra; DROP DOMAIN evil.d');
--- A table of other states that is attached is not read if its ids are of another type.
+-- Another attached table is not read if its ids have another type.
 SELECT tfstate_attach('evil') IS NOT NULL AS attached;
 SET ROLE regress_tfstate_owner;
 CREATE TYPE evil.number AS (n bigint);
@@ -310,7 +310,7 @@ SET client_min_messages = error;
 DROP SCHEMA evil CASCADE;
 SET client_min_messages = warning;
 DROP PROCEDURE evil_way;
--- Its owner may well have a trigger if the owner attaches it.
+-- A trigger of the owner is accepted if the owner attaches the table.
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
 CREATE TRIGGER note BEFORE INSERT ON terraform.states FOR EACH ROW EXECUTE FUNCTION note();
 SELECT tfstate_attach('terraform') IS NOT NULL AS attached;
@@ -324,7 +324,7 @@ SELECT attached('terraform_remote_state', $$role => 'regress_tfstate_tf'$$);
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT * FROM settings;
 SELECT relid, role, cardinality(settings) AS settings FROM tfstate_internal.attached_role;
--- That is what Terraform's statements need.
+-- These are the privileges that Terraform's statements need.
 SET ROLE regress_tfstate_tf;
 SET search_path = tfstate_pg, pg_catalog, public;
 SELECT name FROM "terraform_remote_state".states WHERE name != 'default' ORDER BY name;
@@ -336,7 +336,7 @@ SELECT pg_try_advisory_lock(-1);
 INSERT INTO "terraform_remote_state".states (name, data) VALUES ('new', public.state(0)) ON CONFLICT (name) DO UPDATE SET data = public.state(0) WHERE states.name = 'new';
 SELECT pg_advisory_unlock(-1);
 DELETE FROM "terraform_remote_state".states WHERE name = 'new';
--- More than that it may not do.
+-- Nothing else is allowed.
 CALL public.fails('UPDATE terraform_remote_state.states SET id = 5');
 CALL public.fails($$UPDATE terraform_remote_state.states SET name = 'other'$$);
 CALL public.fails($$INSERT INTO terraform_remote_state.states (id, name) VALUES (5, 'five')$$);
@@ -348,7 +348,7 @@ CALL public.fails('SELECT public.tfstate_check()');
 RESET ROLE;
 RESET search_path;
 
--- Other values replace the ones before; what is not named stays.
+-- New values replace the old ones; what is not named stays.
 SELECT attached('terraform_remote_state', $$role => 'regress_tfstate_tf'$$, $$mode => 'durable'$$, $$wait => '90s'$$);
 SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)' ;
 SELECT tfstate_attach(role => 'regress_tfstate_tf', wait => '0') IS NOT NULL AS attached;
@@ -358,21 +358,20 @@ SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)' ;
 SELECT tfstate_attach(role => 'regress_tfstate_tf', mode => 'durable', wait => '24 days') IS NOT NULL AS attached;
 SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)' ;
 
--- A role of several tables, one of them in the same schema, and several roles of a
--- table.
+-- A role with several tables, one of them in the same schema, and several roles for one table.
 SELECT attached('terraform_remote_state', $$'more "states"'$$, $$role => 'regress_tfstate_tf'$$);
 SELECT tfstate_attach('terraform', role => 'regress_tfstate_tf') IS NOT NULL AS attached;
 SELECT tfstate_attach('terraform', role => 'regress_tfstate_other') IS NOT NULL AS attached;
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT DISTINCT settings = ARRAY(SELECT setting FROM settings WHERE role = 'regress_tfstate_tf'::regrole) AS same
   FROM (SELECT ARRAY(SELECT s FROM unnest(settings) s WHERE s NOT LIKE 'transaction_timeout=%' ORDER BY 1) AS settings FROM tfstate_internal.attached_role WHERE role = 'regress_tfstate_tf'::regrole) r;
--- Detaching takes from a role what none of its other tables needs.
+-- tfstate_detach() takes from a role what none of its other tables needs.
 SELECT tfstate_detach();
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT tfstate_detach('terraform_remote_state', 'more "states"');
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT count(*) FROM settings WHERE role = 'regress_tfstate_tf'::regrole;
--- What somebody else has set in the meantime stays.
+-- Settings that somebody has changed meanwhile stay.
 SELECT current_database() AS database \gset
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET tfstate.wait = '5s';
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET work_mem = '8MB';
@@ -386,7 +385,7 @@ SELECT name FROM terraform_remote_state.states;
 SELECT name FROM terraform.states ORDER BY name;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET ALL;
 
--- An owner of the table, schema and sequence keeps its own rights.
+-- The owner of table, schema and sequence keeps its own rights.
 ALTER TABLE terraform.states OWNER TO regress_tfstate_owner;
 ALTER SCHEMA terraform OWNER TO regress_tfstate_owner;
 ALTER SEQUENCE public.global_states_id_seq OWNER TO regress_tfstate_owner;
@@ -398,20 +397,20 @@ RESET ROLE;
 SELECT * FROM granted('regress_tfstate_owner');
 ALTER SEQUENCE public.global_states_id_seq OWNER TO CURRENT_USER;
 
--- A group, and a role that may not even connect.
+-- A group, and a role that may not connect.
 CREATE ROLE regress_tfstate_group;
 SELECT attached('terraform', $$role => 'regress_tfstate_group'$$);
 REVOKE CONNECT ON DATABASE :"database" FROM PUBLIC;
 SELECT tfstate_attach('terraform', role => 'regress_tfstate_group') IS NOT NULL AS attached;
 SELECT * FROM granted('regress_tfstate_group');
 GRANT CONNECT ON DATABASE :"database" TO PUBLIC;
--- One that is dropped is in nobody's way.
+-- A dropped role is ignored.
 DROP OWNED BY regress_tfstate_group;
 DROP ROLE regress_tfstate_group;
 SELECT tfstate_detach('terraform');
 SELECT count(*) FROM tfstate_internal.attached_role;
 
--- A new name: locks and grants go by that.
+-- A renamed table: locks and grants follow the new name.
 SELECT tfstate_attach('terraform', role => 'regress_tfstate_tf') IS NOT NULL AS attached;
 ALTER SCHEMA terraform RENAME TO renamed;
 SELECT tfstate_attach('renamed') IS NOT NULL AS attached;
@@ -421,7 +420,7 @@ SELECT tfstate_detach('renamed');
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT * FROM settings;
 
--- Odd names.
+-- Names that need quotes
 CREATE ROLE "regress_tfstate ""odd"" %'ü" LOGIN;
 SELECT attached(E'Infra "${p}" %{x}\\', $$'My "%s" ''states'''$$, $$role => 'regress_tfstate "odd" %''ü'$$);
 SELECT * FROM granted(E'regress_tfstate "odd" %''ü');
@@ -431,7 +430,7 @@ SELECT count(*) FROM settings;
 DROP SCHEMA "Infra ""${p}"" %{x}\" CASCADE;
 DROP ROLE "regress_tfstate ""odd"" %'ü";
 
--- A transaction that rolls back leaves nothing.
+-- A rollback leaves nothing.
 BEGIN;
 SELECT tfstate_attach('renamed', role => 'regress_tfstate_tf') IS NOT NULL AS attached;
 SELECT tfstate_detach('renamed');
@@ -442,7 +441,7 @@ SELECT * FROM settings;
 SELECT count(*) FROM tfstate_internal.attached_table;
 
 --
--- The owner of the extension who is no superuser
+-- An owner of the extension that is not a superuser
 --
 CREATE ROLE regress_tfstate_dba CREATEROLE;
 GRANT CREATE ON DATABASE :"database" TO regress_tfstate_dba;
@@ -462,7 +461,7 @@ END;
 $$;
 SET ROLE regress_tfstate_dba;
 CREATE ROLE regress_tfstate_mine LOGIN;
--- The sequence of somebody else is not his to give.
+-- It cannot grant on a sequence that belongs to another role.
 SET client_min_messages = error;
 CALL fails($$SELECT tfstate_attach('dba', role => 'regress_tfstate_mine')$$);
 SET client_min_messages = warning;
@@ -477,7 +476,7 @@ SET ROLE regress_tfstate_dba;
 SELECT count(*) FROM tfstate_check() WHERE object IS DISTINCT FROM 'server' AND problem NOT LIKE 'log_parameter%';
 SELECT tfstate_detach('dba');
 SELECT * FROM granted('regress_tfstate_mine');
--- The table of somebody else is not either.
+-- It cannot attach a table that belongs to another role.
 CALL fails($$SELECT tfstate_attach('terraform_remote_state')$$);
 RESET ROLE;
 REVOKE CREATE ON DATABASE :"database" FROM regress_tfstate_dba;

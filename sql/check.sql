@@ -1,11 +1,11 @@
--- tfstate_check(): each problem that it knows, and none where all is well.
+-- tfstate_check(): each problem that it reports, and no row if all is well.
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 SET IntervalStyle = 'postgres';
 CREATE EXTENSION tfstate;
 
--- Whatever the server at hand has: nothing is logged, and the system keeps
--- connections alive.
+-- Make the result independent of the server's configuration: nothing is logged, and keepalives
+-- are on.
 SELECT current_database() AS database \gset
 ALTER DATABASE :"database" SET log_statement = 'none';
 ALTER DATABASE :"database" SET log_min_duration_statement = -1;
@@ -24,7 +24,7 @@ SELECT severity, role, object, problem, replace(remedy, current_database(), '<da
   FROM tfstate_check() WHERE object IS NULL OR object NOT IN ('server', 'database');
 \pset format unaligned
 \pset tuples_only on
--- Shows the problems, does what they say, and tells whether that helped.
+-- Shows the problems, follows the remedies, and shows whether they helped.
 CREATE PROCEDURE remedied() LANGUAGE plpgsql AS $$
 DECLARE
 	p record;
@@ -41,7 +41,7 @@ BEGIN
 END;
 $$;
 
--- Nothing is attached, or as it should be.
+-- Nothing is attached, or everything is as it should be.
 TABLE problems;
 SELECT tfstate_attach('tf', role => 'regress_tfstate_tf', guard => 'on') IS NOT NULL AS attached;
 SELECT tfstate_attach('tf', 'more', role => 'regress_tfstate_tf', mode => 'durable', wait => '10 min') IS NOT NULL AS attached;
@@ -58,7 +58,7 @@ DROP TRIGGER tfstate_guard_truncate ON tf.states;
 CALL remedied();
 ALTER TABLE tf.states ENABLE ALWAYS TRIGGER tfstate_guard_row;
 CALL remedied();
--- A trigger of that name that is another one.
+-- A trigger with the right name that is another one.
 CREATE FUNCTION tf.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.states FOR EACH ROW EXECUTE FUNCTION tf.nothing();
 CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON tf.states FOR EACH STATEMENT EXECUTE FUNCTION tf.nothing();
@@ -78,7 +78,7 @@ CALL remedied();
 CREATE RULE a AS ON INSERT TO tf.states DO ALSO NOTHING;
 CREATE RULE b AS ON UPDATE TO tf.states DO INSTEAD NOTHING;
 CALL remedied();
--- A table that was restored alone.
+-- A table that was restored alone
 CREATE TABLE tf.restored (LIKE tf.states INCLUDING ALL);
 CREATE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON tf.restored FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard();
 CALL remedied();
@@ -117,19 +117,19 @@ DELETE FROM tf.states;
 CALL remedied();
 INSERT INTO tf.states VALUES (5000000, 'late', '{"version":4,"serial":1,"lineage":"1"}');
 CALL remedied();
--- The last id that was given out is taken, and the very next one.
+-- The last id that was given out is taken, and the next one.
 SELECT last_value + 1 AS next, last_value = (SELECT max(id) FROM tf.states) AS taken FROM public.global_states_id_seq \gset
 SELECT :'taken' AS taken;
 TABLE problems;
 SET tfstate.guard = off;
 UPDATE tf.states SET id = :next WHERE name = 'default';
 CALL remedied();
--- A row without a name.
+-- A row without a name
 INSERT INTO tf.states (name) VALUES (NULL);
 TABLE problems;
 DELETE FROM tf.states WHERE name IS NULL;
 RESET tfstate.guard;
--- Of a collision nobody can tell which one is to go.
+-- Which row of a collision should go cannot be known.
 SET tfstate.guard = off;
 UPDATE tf.more SET id = 5000000;
 TABLE problems;
@@ -158,12 +158,12 @@ REVOKE CONNECT ON DATABASE :"database" FROM regress_tfstate_tf;
 REVOKE USAGE ON SCHEMA tfstate_pg FROM PUBLIC;
 CALL remedied();
 GRANT USAGE ON SCHEMA tfstate_pg TO PUBLIC;
--- More than is needed, other ways to have it, and locks of single workspaces are
--- all well.
+-- More than needed, privileges from other sources, and locks of single workspaces are all
+-- accepted.
 GRANT DELETE, INSERT, REFERENCES, SELECT, TRIGGER, TRUNCATE, UPDATE ON tf.states TO PUBLIC;
 SELECT tfstate_revoke('regress_tfstate_tf', 'tf.states/*'), tfstate_grant('regress_tfstate_tf', 'tf.states/prod');
 SELECT * FROM problems WHERE role = 'regress_tfstate_tf';
--- But not for everybody: one row, not one for each role.
+-- But not for everybody, which is one row, not one for each role.
 SELECT count(*) FROM problems;
 CALL remedied();
 GRANT SELECT ON tf.states TO PUBLIC;
@@ -172,7 +172,7 @@ SELECT tfstate_revoke('regress_tfstate_tf', 'tf.states/prod'), tfstate_grant('pu
 TABLE problems;
 SELECT tfstate_revoke('public', '*'), tfstate_grant('regress_tfstate_tf', 'tf.states/*');
 
--- Default privileges that give states to others.
+-- Default privileges that let others read states
 ALTER DEFAULT PRIVILEGES IN SCHEMA tf GRANT SELECT, TRIGGER ON TABLES TO regress_tfstate_owner;
 ALTER DEFAULT PRIVILEGES FOR ROLE regress_tfstate_tf GRANT SELECT, UPDATE ON TABLES TO PUBLIC;
 CALL remedied();
@@ -182,7 +182,7 @@ TABLE problems;
 ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE SELECT ON TABLES FROM regress_tfstate_owner;
 ALTER DEFAULT PRIVILEGES IN SCHEMA tf REVOKE TRIGGER ON TABLES FROM regress_tfstate_owner;
 
--- Who reads and locks, for terraform plan, is not broken, and gets no right to write.
+-- A role that reads and locks, for terraform plan, is accepted, and gets no right to write.
 CREATE ROLE regress_tfstate_planner LOGIN;
 GRANT SELECT ON tf.states TO regress_tfstate_planner;
 SELECT tfstate_grant('regress_tfstate_planner', 'tf.states/prod');
@@ -200,12 +200,12 @@ SELECT has_any_column_privilege('regress_tfstate_planner', 'tf.states', 'INSERT,
 SELECT tfstate_revoke('regress_tfstate_planner', 'tf.states/prod');
 DROP OWNED BY regress_tfstate_planner;
 DROP ROLE regress_tfstate_planner;
--- Nor is who may write whatever there is.
+-- So is a role that may write everything.
 CREATE ROLE regress_tfstate_all LOGIN;
 GRANT pg_write_all_data TO regress_tfstate_all;
 TABLE problems;
 DROP ROLE regress_tfstate_all;
--- Who becomes an attached role at once has its rights, but not its settings.
+-- A role that becomes an attached role at login has its rights, but not its settings.
 CREATE ROLE regress_tfstate_other LOGIN NOINHERIT IN ROLE regress_tfstate_tf;
 TABLE problems;
 ALTER ROLE regress_tfstate_other SET role = regress_tfstate_tf;
@@ -217,7 +217,7 @@ ALTER ROLE regress_tfstate_other SET role = none;
 TABLE problems;
 DROP ROLE regress_tfstate_other;
 
--- Who else may write, lock and read, or has the privileges of an attached role.
+-- Other roles that may write, lock and read, or have the privileges of an attached role
 CREATE ROLE regress_tfstate_writer LOGIN;
 GRANT DELETE ON tf.states TO regress_tfstate_writer;
 CREATE ROLE regress_tfstate_locker LOGIN;
@@ -228,14 +228,14 @@ SELECT role, object, problem, remedy FROM problems;
 DROP OWNED BY regress_tfstate_writer;
 DROP ROLE regress_tfstate_member, regress_tfstate_writer;
 SELECT tfstate_revoke('regress_tfstate_locker', 'tf.states/prod');
--- Not who may lock, without reading states.
+-- Not a role that may lock without reading states.
 REVOKE ALL ON tf.states FROM regress_tfstate_locker;
 REVOKE SELECT (data) ON tf.states FROM regress_tfstate_locker;
 SELECT tfstate_grant('regress_tfstate_locker', 'tf.states/*');
 TABLE problems;
 SELECT tfstate_revoke('regress_tfstate_locker', 'tf.states/*');
--- Not who may lock everything, for it may lock without Terraform, who cannot log
--- in, and superusers.
+-- Not a role that may lock everything, which may lock without Terraform; a role that cannot log
+-- in; or a superuser.
 SELECT tfstate_grant('regress_tfstate_locker', '*');
 GRANT ALL ON tf.states TO regress_tfstate_locker;
 ALTER ROLE regress_tfstate_locker NOLOGIN;
@@ -266,8 +266,8 @@ ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET tcp_keepalives_interva
 CALL remedied();
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET tcp_keepalives_count = 100;
 CALL remedied();
--- A setting of the role in this database goes before one of the role, that before
--- one of the database.
+-- A setting of the role in this database overrides one of the role, and that overrides one of
+-- the database.
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET idle_session_timeout;
 ALTER DATABASE :"database" SET idle_session_timeout = '2h';
 SELECT problem FROM problems;
@@ -281,7 +281,7 @@ ALTER DATABASE :"database" SET statement_timeout = '30s';
 CALL remedied();
 ALTER DATABASE :"database" RESET default_transaction_read_only;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET default_transaction_read_only;
--- Time-outs are in the way of waits that are longer, only.
+-- Time-outs are problems only for longer waits.
 SELECT tfstate_attach('tf', role => 'regress_tfstate_tf', wait => '30s') IS NOT NULL AS attached;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET lock_timeout = 29999;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET statement_timeout;
@@ -290,7 +290,7 @@ ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET tfstate.wait = -1;
 CALL remedied();
 ALTER DATABASE :"database" RESET statement_timeout;
 
--- Settings of tfstate that an earlier session could give a wrong name or value.
+-- Settings of tfstate to which an earlier session could give a wrong name or value.
 \c -
 \pset format unaligned
 \pset tuples_only on
@@ -328,7 +328,7 @@ ALTER DATABASE :"database" SET log_statement_sample_rate = 0;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET log_parameter_max_length;
 TABLE problems;
 ALTER DATABASE :"database" SET log_min_duration_sample = -1;
--- Of libraries, where they are loaded for the role.
+-- Settings of libraries, if they are loaded for the role.
 ALTER DATABASE :"database" SET auto_explain.log_min_duration = '1s';
 ALTER DATABASE :"database" SET auto_explain.log_verbose = on;
 ALTER DATABASE :"database" SET auto_explain.log_parameter_max_length = 0;

@@ -1,4 +1,4 @@
--- Damaged versions: what is found, what is refused, and what goes on.
+-- Damaged versions: what is reported, what is refused, and what still works.
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 CREATE EXTENSION tfstate;
@@ -15,7 +15,7 @@ SELECT format('{"serial": %s, "lineage": "a", "resources": [%s]}', serial,
 			  (SELECT string_agg(format('{"instances": [{"attributes": {"id": "%s"}}]}', md5(i::text)), ', ') FROM generate_series(1, 15 * kilobytes) i))
 $$;
 SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
--- Ten versions, of which 7 is a deletion: 1 and 8 are full copies, the others deltas.
+-- Ten versions, of which 7 is a deletion: 1 and 8 are full copies, the others are deltas.
 DO $$ BEGIN
 	INSERT INTO tf.states (name, data) VALUES ('w', state(1));
 	FOR i IN 2..6 LOOP UPDATE tf.states SET data = state(i) WHERE name = 'w'; END LOOP;
@@ -27,7 +27,7 @@ CREATE VIEW stored AS SELECT * FROM tfstate_internal.stored_version WHERE lockid
 SELECT number, operation, chain FROM stored ORDER BY number;
 
 -- Each kind of damage, with the versions that cannot be read then: the damaged one and those that
--- depend on it.  The others are what they were.
+-- depend on it.  The others are unchanged.
 CREATE PROCEDURE damaged(statement text) LANGUAGE plpgsql AS $$
 DECLARE
 	v record;
@@ -55,11 +55,11 @@ END;
 $$;
 -- nothing
 CALL damaged($$SELECT$$);
--- a byte of a full copy, of a delta
+-- a byte of a full copy, and of a delta
 CALL damaged($$UPDATE stored SET content = set_byte(content, 100, 255 - get_byte(content, 100)) WHERE number = 1$$);
 CALL damaged($$UPDATE stored SET content = set_byte(content, octet_length(content) - 1, 255 - get_byte(content, octet_length(content) - 1)) WHERE number = 4$$);
 CALL damaged($$UPDATE stored SET content = set_byte(content, 0, 0) WHERE number = 10$$);
--- less, more, other, no content
+-- shorter, longer, other content, and none
 CALL damaged($$UPDATE stored SET content = substr(content, 1, octet_length(content) - 1) WHERE number = 1$$);
 CALL damaged($$UPDATE stored SET content = substr(content, 1, 10) WHERE number = 4$$);
 CALL damaged($$UPDATE stored SET content = content || '\x00' WHERE number = 4$$);
@@ -87,7 +87,7 @@ CALL damaged($$UPDATE stored SET sha256 = set_byte(sha256, 31, 255 - get_byte(sh
 CALL damaged($$UPDATE stored SET sha256 = substr(sha256, 1, 31) WHERE number = 4$$);
 CALL damaged($$UPDATE stored SET sha256 = '' WHERE number = 4$$);
 CALL damaged($$UPDATE stored SET sha256 = NULL WHERE number = 10$$);
--- rows that are missing, or are another's
+-- rows that are missing, or come from another version
 CALL damaged($$DELETE FROM stored WHERE number = 1$$);
 CALL damaged($$DELETE FROM stored WHERE number = 4$$);
 CALL damaged($$DELETE FROM stored WHERE number = 8$$);
@@ -102,7 +102,7 @@ CALL damaged($$UPDATE stored SET size = NULL, sha256 = NULL, chain = NULL, conte
 CALL damaged($$UPDATE tfstate_internal.stored_version SET lockid = 'tf.states/v' WHERE lockid = 'tf.states/w' AND number < 3$$);
 DROP PROCEDURE damaged;
 
--- What was asked for and cannot be had is an error that names the version; what can be had, is.
+-- A call that needs an unreadable version raises an error that names it; other calls work.
 BEGIN;
 UPDATE stored SET content = set_byte(content, 20, 255 - get_byte(content, 20)) WHERE number = 4;
 CALL fails($$SELECT tfstate_version('tf.states/w', 5)$$);
@@ -120,8 +120,8 @@ CALL fails($$SELECT tfstate_undelete('tf.states/w')$$);
 SELECT tfstate_rollback('tf.states/w', 9);
 ROLLBACK;
 
--- Writing goes on behind a damaged version; but what is written then depends on it, until somebody
--- notices and repairs: then the newest version stands for itself.
+-- Writes after a damaged version succeed, but depend on it, until tfstate_repair() stores the newest
+-- version in full.
 BEGIN;
 UPDATE stored SET content = set_byte(content, 20, 255 - get_byte(content, 20)) WHERE number = 10;
 UPDATE tf.states SET data = state(11) WHERE name = 'w';
@@ -133,7 +133,7 @@ SELECT number, chain FROM stored WHERE number > 10 ORDER BY 1;
 SELECT number, tfstate_version('tf.states/w', number) = state(number) AS equal FROM stored WHERE number > 11 ORDER BY 1;
 SELECT * FROM tfstate_verify(versions => true);
 ROLLBACK;
--- The same where the digest is what is damaged, and where the newest version is gone.
+-- The same if the digest is damaged, and if the newest version is missing.
 BEGIN;
 UPDATE stored SET sha256 = sha256('') WHERE number = 10;
 SELECT * FROM tfstate_verify(versions => true);
@@ -148,7 +148,7 @@ UPDATE tf.states SET data = state(11) WHERE name = 'w';
 SELECT number, operation, serial, chain FROM stored WHERE number > 7 ORDER BY 1;
 SELECT * FROM tfstate_verify(versions => true);
 ROLLBACK;
--- And where the number that says how long the chain is makes no sense.
+-- And if the length of the chain is wrong.
 BEGIN;
 UPDATE stored SET chain = 2147483647 WHERE number = 10;
 UPDATE tf.states SET data = state(11) WHERE name = 'w';
@@ -157,7 +157,7 @@ SELECT number, chain FROM stored WHERE number > 9 ORDER BY 1;
 SELECT * FROM tfstate_verify(versions => true);
 ROLLBACK;
 
--- Prune keeps all if what it would keep as the oldest is damaged: perhaps somebody can mend it.
+-- tfstate_prune() keeps everything if the oldest version to be kept is damaged: it may be repairable.
 BEGIN;
 UPDATE stored SET content = set_byte(content, 20, 255 - get_byte(content, 20)) WHERE number = 5;
 SELECT tfstate_prune('tf.states/w', 5);
@@ -167,14 +167,14 @@ SELECT * FROM tfstate_verify(versions => true);
 SELECT tfstate_prune('tf.states/w', 3);
 SELECT * FROM tfstate_verify(versions => true);
 ROLLBACK;
--- Versions that are missing do not count.
+-- Missing versions do not count.
 BEGIN;
 DELETE FROM stored WHERE number IN (3, 9);
 SELECT tfstate_prune('tf.states/w', 4);
 SELECT number FROM stored ORDER BY 1;
 ROLLBACK;
 
--- Whatever is done to the rows: a version is what was written, or an error.
+-- Whatever is done to the rows, a version is what was written, or an error.
 CREATE PROCEDURE damage(kind integer, n bigint) LANGUAGE plpgsql AS $$
 BEGIN
 	CASE kind
@@ -227,9 +227,9 @@ BEGIN
 			SELECT coalesce(string_agg(version || ' ', '' ORDER BY version), '') INTO verified
 			  FROM tfstate_internal.verify_workspace('tf.states/w', true, true) JOIN stored ON number = version
 			 WHERE problem LIKE '%damaged%' AND operation <> 'delete';
-			-- verify finds just that
+			-- verify reports exactly that
 			ASSERT failed = verified, format('%s: failed %s, verified %s', i, failed, verified);
-			-- and writing goes on
+			-- writes still work
 			PERFORM tfstate_lock('tf.states/w');
 			UPDATE tf.states SET data = state(40) WHERE name = 'w';
 			PERFORM tfstate_unlock('tf.states/w');

@@ -36,30 +36,30 @@ CALL write('a', 3, $json$[
 
 SELECT * FROM tfstate_diff('terraform_remote_state.states/a', 1, 2);
 SELECT * FROM tfstate_diff('terraform_remote_state.states/a', 2, 3);
--- The other way round, and not at all.
+-- In reverse, and between equal versions.
 SELECT * FROM tfstate_diff('terraform_remote_state.states/a', 3, 2);
 SELECT * FROM tfstate_diff('terraform_remote_state.states/a', 2, 2);
--- To the state as it is now.
+-- Compared with the current state.
 SELECT count(*) FROM tfstate_diff('terraform_remote_state.states/a', 3);
 SELECT * FROM tfstate_diff('terraform_remote_state.states/a', 2)
 EXCEPT SELECT * FROM tfstate_diff('terraform_remote_state.states/a', 2, 3);
 SELECT count(*) FROM tfstate_diff('terraform_remote_state.states/a', 1, NULL);
--- White space and the order of resources are no changes; that in texts is one.
+-- White space and the order of resources are no changes; white space in strings is one.
 CALL write('b', 1, '[{"type": "t", "name": "a", "instances": [{"attributes": {"x": "a b", "y": [1, 2]}}]}, {"type": "t", "name": "b", "instances": [{"status": "x y"}]}]');
 CALL write('b', 2, E'[{"type": "t",\n"name":\t"b" , "instances": [\n{"status": "x  y" }]}, {"type": "t", "name": "a", "instances": [ {"attributes" :{"x":"a b","y":[ 1,2 ]} } ]} ]');
 SELECT * FROM tfstate_diff('terraform_remote_state.states/b', 1, 2);
--- An address that is there more than once, as no client writes it.
+-- An address that occurs more than once, which no client writes.
 CALL write('b', 3, '[{"type": "t", "name": "a", "instances": [{}, {"status": "x"}, {"status": "y"}]}]');
 CALL write('b', 4, '[{"type": "t", "name": "a", "instances": [{"status": "y"}, {}]}]');
 SELECT * FROM tfstate_diff('terraform_remote_state.states/b', 3, 4);
--- Several deposed objects of one instance, told apart by their keys, whatever their order.
+-- Several deposed objects of one instance are told apart by their keys, in any order.
 CALL write('c', 1, '[{"type": "t", "name": "a", "instances": [{"index_key": 0, "status": "x"}, {"index_key": 0, "deposed": "a1"},
 	{"index_key": 0, "deposed": "b1", "status": "x"}, {"index_key": 0, "deposed": "c1"}, {"index_key": 1, "deposed": "a1"}]}]');
 CALL write('c', 2, '[{"type": "t", "name": "a", "instances": [{"index_key": 0, "deposed": "d1"}, {"index_key": 0, "deposed": "c1"},
 	{"index_key": 0, "deposed": "b1", "status": "y"}, {"index_key": 0, "status": "x"}, {"index_key": 1, "deposed": "a1"}]}]');
 SELECT * FROM tfstate_diff('terraform_remote_state.states/c', 1, 2);
 SELECT * FROM tfstate_diff('terraform_remote_state.states/c', 2, 1);
--- More instances than fit where they are collected at first.
+-- More instances than the first buffer holds.
 CREATE FUNCTION many(n int, statuses int) RETURNS text LANGUAGE sql
 RETURN (SELECT '[' || string_agg(format('{"type": "t", "name": "%s", "instances": [{"status": "%s"}]}', i, i % statuses), ',') || ']'
 		  FROM generate_series(1, n) i);
@@ -67,7 +67,7 @@ CALL write('many', 1, many(1000, 1000));
 CALL write('many', 2, many(2000, 900));
 SELECT change, count(*), min(address COLLATE "C"), max(address COLLATE "C") FROM tfstate_diff('terraform_remote_state.states/many', 1, 2) GROUP BY change ORDER BY change;
 
--- Who may view may compare, and sees no values.
+-- A role that may view may compare, without seeing values.
 SET ROLE regress_tfstate_viewer;
 SELECT count(*) FROM tfstate_diff('terraform_remote_state.states/a', 2, 3);
 CALL fails($$SELECT * FROM tfstate_diff('terraform_remote_state.states/b', 1, 2)$$);
@@ -75,7 +75,7 @@ SET ROLE regress_tfstate_other;
 CALL fails($$SELECT * FROM tfstate_diff('terraform_remote_state.states/a', 2, 3)$$);
 CALL fails($$SELECT * FROM tfstate_diff('terraform_remote_state.states/a', 2)$$);
 RESET ROLE;
--- Of what OpenTofu has encrypted it is known only that it is another text.
+-- Of states that OpenTofu has encrypted only a difference is known.
 CREATE FUNCTION secret(serial bigint) RETURNS text LANGUAGE sql
 RETURN format('{"serial": %s, "lineage": "e", "encrypted_data": "%s", "encryption_version": "v0"}', serial, md5(serial::text));
 INSERT INTO terraform_remote_state.states (name, data)

@@ -1,5 +1,4 @@
--- Bad input is refused with the right SQLSTATE and a clear text, and changes
--- nothing.
+-- Bad input is refused with the right SQLSTATE and a clear message, and changes nothing.
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 CREATE EXTENSION tfstate;
@@ -12,13 +11,12 @@ SET tfstate.history = 'all';
 \i :helpers
 \set ECHO all
 
--- How many tags this session has in the lock manager, apart from the one that
--- says that it is alive.
+-- How many tags this session has in the lock manager, without the session tag.
 CREATE VIEW tags AS
 SELECT count(*) AS tags FROM pg_locks
  WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid <> 29799;
 
--- What is there when all is done: these two and nothing else.
+-- These two locks are all that is there in the end.
 SELECT id FROM tfstate_lock('held', '{"ID": "h"}', ttl => '1 hour');
 SELECT id FROM tfstate_lock('session', '{"ID": "s"}', 'session');
 
@@ -58,7 +56,7 @@ CALL fails($$SELECT tfstate_lock('e', '{"Version": 1.11}')$$);
 CALL fails($$SELECT tfstate_lock('e', '{"Created": 0}')$$);
 CALL fails($$SELECT tfstate_lock('e', '{"Path": false}')$$);
 CALL fails($$SELECT tfstate_try_lock('e', '{"ID": 1}')$$);
--- No more than 8 kB, by whatever it is made of.
+-- At most 8 kB, whatever they consist of.
 DO $$
 DECLARE
 	detail text;
@@ -76,7 +74,7 @@ EXCEPTION WHEN program_limit_exceeded THEN
 	RAISE INFO '%: %', sqlstate, sqlerrm;
 END;
 $$;
--- What compresses well is as big.
+-- Text that compresses well counts in full.
 DO $$
 BEGIN
 	PERFORM tfstate_lock('e', jsonb_build_object('x', repeat('x', 1000000)));
@@ -84,7 +82,7 @@ EXCEPTION WHEN program_limit_exceeded THEN
 	RAISE INFO '%: %', sqlstate, sqlerrm;
 END;
 $$;
--- Exactly 8 kB are accepted, also where nothing compresses, and come back whole.
+-- Exactly 8 kB are accepted, even if nothing can be compressed, and are returned whole.
 SELECT jsonb_build_object('x', left(string_agg(md5(n::text), ''), 8179)) AS big FROM generate_series(1, 256) n \gset
 BEGIN;
 SELECT id FROM tfstate_lock('e', :'big') \gset
@@ -96,7 +94,7 @@ ROLLBACK;
 SELECT tfstate_lock('e', jsonb_build_object('x', :'big'::jsonb->>'x' || '.'));
 \set VERBOSITY default
 
--- So are 8 kB in two halves, and no more, in bytes.
+-- So are 8 kB in two halves, counted in bytes, and no more.
 SET tfstate.info = '{"a": "x"}';
 CREATE FUNCTION info_of(bytes integer) RETURNS jsonb LANGUAGE sql AS $$
 SELECT jsonb_build_object('b', rpad(repeat('é', bytes / 4), bytes - bytes / 4, 'x'))
@@ -123,7 +121,7 @@ CALL fails($$SELECT tfstate_renew('held', repeat('i', 257))$$);
 CALL fails($$SELECT tfstate_force_unlock('held', '')$$);
 CALL fails($$SELECT tfstate_force_unlock('held', repeat('i', 257))$$);
 CALL fails($$SELECT tfstate_force_unlock('held', terminate => NULL)$$);
--- A reason has 1,024 bytes at most.
+-- A reason has at most 1,024 bytes.
 CALL fails($$SELECT tfstate_force_unlock('held', reason => repeat('é', 512) || 'x')$$);
 BEGIN;
 SELECT tfstate_force_unlock('held', reason => repeat('é', 512)) IS NOT NULL AS released;
@@ -135,12 +133,12 @@ CALL fails($$SELECT tfstate_lock('e', mode => NULL)$$);
 CALL fails($$SELECT tfstate_lock('e', mode => '')$$);
 CALL fails($$SELECT tfstate_lock('e', mode => 'DURABLE')$$);
 CALL fails($$SELECT tfstate_lock('e', mode => 'shared')$$);
--- A message does not repeat a text of any length, or its lines.
+-- A message repeats neither texts of any length nor their line breaks.
 CALL fails($$SELECT tfstate_lock('e', mode => E'a\n' || repeat('m', 1000000))$$);
 CALL fails($$SELECT tfstate_try_lock('e', mode => NULL)$$);
 CALL fails($$SELECT tfstate_try_lock('e', mode => 'shared')$$);
 
--- wait and ttl: also where the parts have different signs.
+-- wait and ttl, also with parts of different signs
 CALL fails($$SELECT tfstate_lock('e', wait => '-1 us')$$);
 CALL fails($$SELECT tfstate_lock('e', wait => '-1 month')$$);
 CALL fails($$SELECT tfstate_lock('e', wait => '1 day -25 hours')$$);
@@ -163,7 +161,7 @@ CALL fails($$SELECT tfstate_renew('held', 'h', '0')$$);
 CALL fails($$SELECT tfstate_renew('held', 'h', '-1 h')$$);
 CALL fails($$SELECT tfstate_renew('held', 'h', '366 days')$$);
 
--- CALL tfstate_wait_lock() checks the same.
+-- CALL tfstate_wait_lock() checks the same arguments.
 \set VERBOSITY sqlstate
 CALL tfstate_wait_lock(NULL);
 CALL tfstate_wait_lock('');
@@ -179,7 +177,7 @@ CALL tfstate_wait_lock('e', ttl => '0');
 CALL tfstate_wait_lock('held');
 CALL tfstate_wait_lock('session', mode => 'session');
 \set VERBOSITY default
--- It commits, so it wants to be called where that can be done.
+-- It commits, so it has to be called where that is possible.
 BEGIN;
 CALL tfstate_wait_lock('e');
 \echo :SQLSTATE
@@ -201,7 +199,7 @@ BEGIN READ ONLY;
 CALL tfstate_wait_lock('e');
 \set VERBOSITY default
 ROLLBACK;
--- In an exception block it cannot, in a bare DO block it can.
+-- An exception block does not allow that, a plain DO block does.
 DO $$
 DECLARE
 	id text;
@@ -238,7 +236,7 @@ SELECT tfstate_force_unlock('held');
 SELECT tfstate_lock('e');
 RESET default_transaction_read_only;
 
--- A parallel worker, for whatever reason it comes there.
+-- A parallel worker, for whatever reason
 BEGIN;
 ALTER FUNCTION tfstate_lock PARALLEL SAFE;
 ALTER FUNCTION tfstate_try_lock PARALLEL SAFE;
@@ -270,7 +268,7 @@ END;
 $$;
 ROLLBACK;
 
--- No privilege.  A bad argument comes first, for it tells nothing.
+-- No privilege.  A bad argument is reported first, because that reveals nothing.
 CREATE ROLE regress_tfstate_user;
 SET ROLE regress_tfstate_user;
 CALL fails($$SELECT tfstate_lock('e')$$);
@@ -311,7 +309,7 @@ CALL fails($$SELECT tfstate_detach('public', 'nothing')$$);
 CALL fails($$SELECT tfstate_attach('pg_catalog', 'pg_class')$$);
 SELECT count(*) FROM pg_namespace WHERE nspname = 'terraform_remote_state';
 
--- The trigger function is one of a trigger of the right kind.
+-- The trigger function accepts only the right kind of trigger.
 CREATE TABLE triggered (id bigint, name text, data text);
 CREATE TRIGGER wrong BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard();
 CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
@@ -320,7 +318,7 @@ CREATE TRIGGER wrong AFTER INSERT ON triggered EXECUTE FUNCTION tfstate_internal
 CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
 CALL fails($$SELECT tfstate_internal.guard()$$);
 DROP TRIGGER wrong ON triggered;
--- So are those of the extension's own tables.
+-- So do those of the extension's own tables.
 CREATE TRIGGER wrong AFTER INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION tfstate_internal.require_free_lock();
 CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
 DROP TRIGGER wrong ON triggered;
@@ -329,7 +327,7 @@ CALL fails($$INSERT INTO triggered VALUES (1, 'a', '')$$);
 CALL fails($$SELECT tfstate_internal.keep_own_row()$$);
 DROP TABLE triggered;
 
--- pattern: as long as a lockid at most, and a match can be interrupted.
+-- pattern: at most as long as a lockid, and a match can be interrupted.
 SELECT tfstate_matches(repeat('a', 1024), '*' || repeat('a', 1022) || '*') AS longest,
 	   tfstate_matches('', '*') AS empty, tfstate_matches('', '') AS both;
 CALL fails($$SELECT tfstate_matches('a', repeat('*', 1025))$$);
@@ -350,7 +348,7 @@ RESET ROLE;
 SELECT tfstate_revoke('regress_tfstate_matcher', '*' || repeat('a', 1000) || 'b');
 DROP ROLE regress_tfstate_matcher;
 
--- What is cut in a message is cut between characters.
+-- Texts are cut in messages between characters.
 BEGIN;
 SELECT id FROM tfstate_lock('cut', jsonb_build_object('ID', 'c',
 	'Who', repeat('é', 200), 'Operation', 'a' || repeat('é', 200), 'Info', repeat('é', 200)));
@@ -362,7 +360,7 @@ SELECT count(*) FROM tfstate_holders(NULL);
 SELECT count(*) FROM tfstate_waiters(NULL);
 SELECT count(*) FROM tfstate_history(NULL);
 
--- Nothing has changed, but for the pair in the DO block.
+-- Nothing has changed, except for the two locks of the DO block.
 SELECT lockid, id, mode FROM tfstate_holders ORDER BY lockid;
 SELECT * FROM tags;
 SELECT lockid, how FROM tfstate_history;

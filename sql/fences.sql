@@ -1,4 +1,4 @@
--- Fences: above all that the tables know of a lockid, whatever happened to the sequence.
+-- Fences: above all that the tables know for a lockid, whatever happened to the sequence.
 SET client_min_messages = warning;
 CREATE EXTENSION tfstate;
 RESET client_min_messages;
@@ -8,7 +8,7 @@ RESET client_min_messages;
 \i :helpers
 \set ECHO all
 
--- The sequences of a session are the user's own.
+-- The sequence functions of a session are left to the user.
 CREATE TEMP SEQUENCE own START 7;
 SELECT fence AS first FROM tfstate_lock('f/a', '{"ID":"1"}') \gset
 CALL fails('SELECT lastval()');
@@ -18,14 +18,14 @@ SELECT lastval(), currval('own');
 CALL fails($$SELECT currval('tfstate_internal.fence')$$);
 SELECT tfstate_unlock('f/a', '1') IS NOT NULL AND tfstate_unlock('f/b', '1') IS NOT NULL AS unlocked;
 
--- Each value of the sequence is used, and a value that somebody else took is not.
+-- Each value of the sequence is used, unless another session has taken it.
 SELECT fence AS first FROM tfstate_lock('f/a', '{"ID":"1"}') \gset
 SELECT fence = :first + 1 AS next FROM tfstate_lock('f/b', '{"ID":"1"}');
 SELECT nextval('tfstate_internal.fence') = :first + 2 AS next;
 SELECT fence = :first + 3 AS next FROM tfstate_lock('f/c', '{"ID":"1"}');
 SELECT count(tfstate_unlock('f/' || l, '1')) FROM unnest('{a,b,c}'::text[]) l;
 
--- setval() backwards.  The history knows, in each mode.
+-- setval() to a smaller value: the history has the fences, in each mode.
 SELECT newest FROM (SELECT max(fence) AS newest FROM tfstate_internal.released_lock) r \gset
 SELECT setval('tfstate_internal.fence', 1);
 SELECT object, regexp_replace(problem, 'fence \d+', 'fence <n>') AS problem, remedy ~ '^SELECT pg_catalog.setval\(.tfstate_internal.fence., [0-9]+\)$' AS remedy
@@ -34,13 +34,13 @@ SELECT fence = :newest + 1 AS above FROM tfstate_lock('f/c', '{"ID":"2"}', mode 
 SELECT count(*) FROM tfstate_check() WHERE object ~ 'fence';
 SELECT setval('tfstate_internal.fence', 1, false);
 SELECT fence < :newest AS other_lockid FROM tfstate_lock('f/new', '{"ID":"2"}');
--- The session's own row is known, too.
+-- The session's own row has the fence, too.
 SELECT locked, fence = :newest + 1 AS own FROM tfstate_try_lock('f/c');
 SELECT tfstate_unlock('f/c', '2') IS NOT NULL AS unlocked;
 SELECT fence > :newest + 1 AS above FROM tfstate_lock('f/c', '{"ID":"3"}', mode => 'session');
 SELECT tfstate_unlock('f/c', '3') IS NOT NULL AND tfstate_unlock('f/new', '2') IS NOT NULL AS unlocked;
 
--- Nothing but a dead row of the lock table knows.
+-- Only a dead row of the lock table has the fence.
 SET tfstate.history = none;
 SELECT fence AS dead FROM tfstate_lock('f/d', '{"ID":"1"}') \gset
 SELECT tfstate_unlock('f/d', '1') IS NOT NULL AS unlocked;
@@ -52,13 +52,13 @@ SELECT locked, id FROM (SELECT (tfstate_try_lock('f/d')).*) t;
 SELECT tfstate_unlock('f/d', '2') IS NOT NULL AS unlocked;
 RESET tfstate.history;
 
--- Nothing but a version knows.
+-- Only a version has the fence.
 INSERT INTO tfstate_internal.stored_version (lockid, number, operation, created, fence)
 VALUES ('s.states/x', 1, 'write', now(), 70000), ('s.states/x', 2, 'write', now(), NULL);
 SELECT regexp_replace(problem, 'at \d+', 'at <n>') AS problem FROM tfstate_check() WHERE object ~ 'fence';
 SELECT fence FROM tfstate_lock('s.states/x', '{"ID":"1"}');
 SELECT tfstate_unlock('s.states/x', '1') IS NOT NULL AS unlocked;
--- Its next value is just the one that was in use.
+-- The next value of the sequence is the one that was in use.
 INSERT INTO tfstate_internal.stored_version (lockid, number, operation, created, fence)
 VALUES ('s.states/y', 1, 'write', now(), 70010);
 SELECT setval('tfstate_internal.fence', 70009);
@@ -66,14 +66,14 @@ SELECT fence FROM tfstate_lock('s.states/y', '{"ID":"1"}');
 SELECT tfstate_unlock('s.states/y', '1') IS NOT NULL AS unlocked;
 DELETE FROM tfstate_internal.stored_version;
 
--- A release does not fail for what is in the history.
+-- A release does not fail because of rows in the history.
 SELECT fence FROM tfstate_lock('f/e', '{"ID":"1"}');
 INSERT INTO tfstate_internal.released_lock
 SELECT d.*, 'durable', now(), 'unlock', 'somebody', NULL FROM tfstate_internal.durable_lock d WHERE d.lockid = 'f/e';
 SELECT tfstate_unlock('f/e', '1') IS NOT NULL AS unlocked;
 SELECT lockid, fence, released_by = 'somebody' AS other FROM tfstate_history('f/e') ORDER BY other;
 
--- There is an end, and it is told.
+-- The last possible fence is an error with a remedy.
 INSERT INTO tfstate_internal.released_lock
 SELECT 'f/end', 9223372036854775807, d.id, d.created, d.ttl, d.expires_at, d.session, d.pid, d.role, d.role_name, d.login_role, d.application_name,
 	   d.client_addr, d.run_id, d.key, d.unlock_key, d.info, d.mode, d.released_at, d.how, d.released_by, d.reason
@@ -92,12 +92,12 @@ SELECT fence FROM tfstate_lock('f/low', '{"ID":"1"}');
 SELECT tfstate_unlock('f/low', '1') IS NOT NULL AS unlocked;
 
 --
--- Rows that come by SQL
+-- Rows that SQL inserts
 --
 
 SELECT fence FROM tfstate_lock('r/a', '{"ID":"1"}');
 CREATE TEMP TABLE dump AS TABLE tfstate_internal.durable_lock;
--- A second row of a lock that is held, with a greater fence or a lower one, or in one statement.
+-- A second row for a held lock, with a greater or smaller fence, or in one statement.
 CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump');
 UPDATE dump SET fence = 200000;
 CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump');
@@ -108,11 +108,11 @@ SELECT tfstate_unlock('r/a', '1') IS NOT NULL AS unlocked;
 CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump');
 UPDATE dump SET fence = 200000;
 CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT d.* FROM dump d, generate_series(1, 2)');
--- Else it is a lock.
+-- Otherwise it is a lock.
 INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump;
 SELECT locked, id, fence FROM tfstate_try_lock('r/a');
 SELECT object FROM tfstate_check() WHERE object ~ 'durable';
--- Its row may be changed, but not into that of another lock.
+-- The row may be updated, but not to another lockid.
 UPDATE tfstate_internal.durable_lock SET application_name = 'other' WHERE lockid = 'r/a';
 SELECT fence FROM tfstate_lock('r/b', '{"ID":"2"}');
 CALL fails($$UPDATE tfstate_internal.durable_lock SET lockid = 'r/b' WHERE lockid = 'r/a'$$);
@@ -123,8 +123,8 @@ SELECT fence FROM tfstate_lock('r/a', '{"ID":"3"}');
 SELECT tfstate_unlock('r/a', '3') IS NOT NULL AS unlocked;
 CALL fails($$INSERT INTO tfstate_internal.durable_lock (lockid, fence) VALUES ('', 1)$$);
 
--- Without the trigger two rows can be put there, in either order.  Both check and
--- whoever uses the lock tell, and one of them has to be deleted.
+-- Without the trigger two rows can be inserted, in either order.  tfstate_check() and every use of
+-- the lock report them, and one of them has to be deleted.
 ALTER TABLE tfstate_internal.durable_lock DISABLE TRIGGER ALL;
 UPDATE dump SET fence = 400001, lockid = 'r/up';
 INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump;
@@ -154,20 +154,20 @@ SELECT object FROM tfstate_check() WHERE object ~ 'durable';
 -- The key
 --
 
--- The test values of the paper's appendix, and those of the reference implementation.
+-- The test vectors in the appendix of the paper, and those of the reference implementation.
 CREATE FUNCTION siphash(key bytea, data bytea) RETURNS bigint
 AS '$libdir/tfstate', 'tfstate_siphash_bytea' LANGUAGE C IMMUTABLE STRICT;
 SELECT n, to_hex(siphash('\x000102030405060708090a0b0c0d0e0f', substr('\x000102030405060708090a0b0c0d0e0f'::bytea, 1, n))) AS hash
   FROM unnest('{0,1,7,8,9,15}'::integer[]) n;
 CALL fails($$SELECT siphash('short', '')$$);
--- It is the hash of the tags, with the key.
+-- This is the hash in the tags, with the key.
 BEGIN;
 SELECT fence > 0 AS locked FROM tfstate_lock('prod/a lockid of more than eight bytes', '{"ID":"1"}');
 SELECT count(*) FROM pg_locks l, tfstate_internal.installation i
  WHERE l.locktype = 'advisory' AND l.objsubid = x'7466'::integer
    AND (l.classid::bigint << 32) | l.objid::bigint = siphash(i.key, convert_to('prod/a lockid of more than eight bytes', 'UTF8'));
 ROLLBACK;
--- While a state is written, of the one for its versions, too.
+-- While a state is written, also the hash in the version tag.
 BEGIN;
 SELECT tfstate_attach('keyed') IS NOT NULL AS attached;
 SELECT fence > 0 AS locked FROM tfstate_lock('keyed.states/default', '{"ID":"1"}');
@@ -179,7 +179,7 @@ SELECT to_hex(l.objsubid::integer) AS tag, count(*),
  GROUP BY l.objsubid ORDER BY 1;
 ROLLBACK;
 DROP FUNCTION siphash;
--- Who may read all data may not read it.
+-- A role that may read all data may not read the key.
 CREATE ROLE regress_tfstate_reader;
 GRANT pg_read_all_data TO regress_tfstate_reader;
 SET ROLE regress_tfstate_reader;
@@ -191,7 +191,7 @@ ANALYZE tfstate_internal.installation;
 SELECT count(*) FROM pg_statistic WHERE starelid = 'tfstate_internal.installation'::regclass AND staattnum = 2;
 DROP ROLE regress_tfstate_reader;
 
--- Another protocol is refused where a session looks the tables up.
+-- Another protocol is refused when a session looks up the tables.
 UPDATE tfstate_internal.installation SET protocol = 2;
 \c
 SET client_min_messages = warning;
@@ -201,7 +201,7 @@ UPDATE tfstate_internal.installation SET protocol = 0;
 CALL fails($$SELECT fence FROM tfstate_lock('p/a')$$);
 UPDATE tfstate_internal.installation SET protocol = 1;
 SELECT fence > 0 AS locked FROM tfstate_lock('p/a', '{"ID":"1"}');
--- A key that is lost costs no lock.
+-- If the key is lost, no lock is.
 DELETE FROM tfstate_internal.installation;
 \c
 SET client_min_messages = warning;
@@ -210,8 +210,8 @@ SELECT tfstate_internal.make_key();
 SELECT locked, id FROM tfstate_try_lock('p/a');
 SELECT tfstate_unlock('p/a', '1') IS NOT NULL AS unlocked;
 
--- Another timeline than that of the last fence: they jump, once.  So does one of a lockid
--- of which the lock table knows an earlier fence.
+-- On another timeline than that of the last fence, fences jump once.  So does the fence of a lockid
+-- for which the lock table has an earlier one.
 SELECT fence AS before FROM tfstate_lock('t/a', '{"ID":"0"}', ttl => '1 ms') \gset
 SELECT pg_sleep(0.01);
 UPDATE tfstate_internal.installation SET timeline = 0;
@@ -230,7 +230,7 @@ SELECT fence - :after < 1100000000 AS jumped_no_more FROM tfstate_lock('t/d', '{
 SELECT count(tfstate_unlock('t/' || l, '1')) FROM unnest('{a,b,d}'::text[]) l;
 
 --
--- tfstate.history_count holds for each lockid that a session releases in turn
+-- tfstate.history_count applies to each lockid that a session releases in turn
 --
 SET tfstate.history_count = -1;
 CREATE PROCEDURE cycle(lockid text, n integer) LANGUAGE plpgsql AS $$
@@ -286,7 +286,7 @@ CALL altered('DROP INDEX tfstate_internal.released_lock_lockid_fence_idx; CREATE
 CALL altered('ALTER TABLE tfstate_internal.durable_lock RENAME TO gone; CREATE VIEW tfstate_internal.durable_lock AS TABLE tfstate_internal.gone');
 CALL altered('ALTER TABLE tfstate_internal.installation ADD extra integer');
 CALL altered('ALTER SEQUENCE tfstate_internal.fence RENAME TO gone; CREATE TABLE tfstate_internal.fence (n bigint)');
--- Plain indexes of others, and other columns' defaults, do no harm.
+-- Plain indexes made by others, and defaults of other columns, do no harm.
 BEGIN;
 CREATE INDEX ON tfstate_internal.durable_lock USING gin (info);
 CREATE INDEX ON tfstate_internal.released_lock (id);

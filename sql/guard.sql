@@ -10,11 +10,11 @@ SET tfstate.who = 'me';
 \i :helpers
 \set ECHO all
 
--- A small state.
+-- A small state
 CREATE FUNCTION state(serial bigint, lineage text DEFAULT 'a', content text DEFAULT 'x') RETURNS text LANGUAGE sql
 RETURN format('{"version": 4, "serial": %s, "lineage": %s, "outputs": {"o": {"value": %s}}, "resources": [{"instances": [{}]}]}',
 			  serial, to_json(lineage), to_json(content));
--- What is in the table, and its newest version.
+-- The row and its newest version
 CREATE FUNCTION now_in(workspace text) RETURNS TABLE (serial bigint, version bigint, operation text, lock_id text) LANGUAGE sql AS $$
 SELECT s.serial, v.number, v.operation, v.lock_id
   FROM tfstate_versions(workspace) v
@@ -49,7 +49,7 @@ CALL writes(ARRAY['{"serial": 2}', '{"lineage": "a"}', '{"serial": "2", "lineage
 CALL fails($$UPDATE tf.states SET data = NULL WHERE name = 'a'$$);
 CALL fails($$INSERT INTO tf.states (name) VALUES ('c')$$);
 CALL fails($$INSERT INTO tf.states (name, data) VALUES ('c', '{}')$$);
--- A character that the server cannot store is no matter where nobody reads it.
+-- A character that the server cannot store does no harm where nothing reads it.
 CALL writes(ARRAY['{"serial": 2, "lineage": "a\u0000"}', '{"serial": 2, "lineage": "\ud800"}']);
 UPDATE tf.states SET data = '{"serial": 2, "lineage": "a", "outputs": {"\u0000": {"value": "\u0000 \ud800"}}}' WHERE name = 'a';
 -- Nesting has a limit.
@@ -67,8 +67,8 @@ UPDATE tf.states SET data = state(4) WHERE name = 'a';
 UPDATE tf.states SET data = state(70) WHERE name = 'a';
 CALL fails($$UPDATE tf.states SET data = state(70, content => 'y') WHERE name = 'a'$$);
 SELECT * FROM now_in('tf.states/a');
--- Who was refused has lost his footing: he raises the serial with each attempt, and has to lock the
--- workspace before another one.
+-- After a refusal the session has to lock the workspace before it may write another state, because
+-- Terraform raises the serial with each attempt.
 CALL fails($$UPDATE tf.states SET data = state(71, content => 'y') WHERE name = 'a'$$);
 CALL fails($$UPDATE tf.states SET data = state(72, content => 'y') WHERE name = 'a'$$);
 CALL fails($$INSERT INTO tf.states (name, data) VALUES ('a', state(73)) ON CONFLICT (name) DO UPDATE SET data = EXCLUDED.data$$);
@@ -77,42 +77,42 @@ SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "1"}');
 UPDATE tf.states SET data = state(71, content => 'y') WHERE name = 'a';
 SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
 UPDATE tf.states SET data = state(72) WHERE name = 'a';
--- With the lock in hand he may try again as often as he likes.
+-- With the lock it may try again as often as it likes.
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "1"}');
 CALL fails($$UPDATE tf.states SET data = state(71) WHERE name = 'a'$$);
 CALL fails($$UPDATE tf.states SET data = state(0) WHERE name = 'a'$$);
 UPDATE tf.states SET data = state(73) WHERE name = 'a';
 SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
 
--- The same text again is no change: no error, and no version.
+-- The same text again is not a change: no error, and no version.
 SELECT version AS before FROM now_in('tf.states/a') \gset
 UPDATE tf.states SET data = data;
 UPDATE tf.states SET data = state(73) WHERE name = 'a';
 SELECT version = :before AS same FROM now_in('tf.states/a');
 
--- The lineage stays.
+-- The lineage stays the same.
 CALL fails($$UPDATE tf.states SET data = state(74, 'b') WHERE name = 'a'$$);
 CALL fails($$UPDATE tf.states SET data = state(74, 'A') WHERE name = 'a'$$);
 CALL fails($$UPDATE tf.states SET data = state(74, repeat('x', 1000)) WHERE name = 'a'$$);
 CALL fails($$UPDATE tf.states SET data = state(74, E'a\nERROR: all is well') WHERE name = 'a'$$);
--- An empty one fits any, as it does for Terraform.
+-- An empty lineage fits any, as it does for Terraform.
 INSERT INTO tf.states (name, data) VALUES ('l', state(1, 'a'));
 UPDATE tf.states SET data = state(2, '') WHERE name = 'l';
 UPDATE tf.states SET data = state(3, 'b') WHERE name = 'l';
 CALL fails($$UPDATE tf.states SET data = state(3, '') WHERE name = 'l'$$);
 SELECT number, serial, lineage FROM tfstate_versions('tf.states/l') ORDER BY number;
 DELETE FROM tf.states WHERE name = 'l';
--- It is the text that counts, however it is written.
+-- The decoded text counts, however it is escaped.
 UPDATE tf.states SET data = '{"serial": 74, "lineage": "\u0061", "outputs": {"o": {}}}' WHERE name = 'a';
 
--- The first state of a workspace can have any serial, 0 and the greatest, too.
+-- The first state of a workspace can have any serial, including 0 and the greatest one.
 INSERT INTO tf.states (name, data) VALUES ('s0', state(0)), ('s9', state(9223372036854775807));
 UPDATE tf.states SET data = state(1) WHERE name = 's0';
 CALL fails($$UPDATE tf.states SET data = state(9223372036854775807, content => 'y') WHERE name = 's9'$$);
 CALL fails($$SELECT tfstate_rollback('tf.states/s9', 1)$$);
 DELETE FROM tf.states WHERE name IN ('s0', 's9');
 
--- An empty state gives way to one of another lineage, and at serial 0 to any.
+-- An empty state can be replaced by one of another lineage, and at serial 0 by any.
 CREATE FUNCTION empty(serial bigint, lineage text) RETURNS text LANGUAGE sql
 RETURN format('{"version": 4, "terraform_version": "1.0.0", "serial": %s, "lineage": "%s", "outputs": {}, "resources": [], "check_results": null}', serial, lineage);
 INSERT INTO tf.states (name, data) VALUES ('e', empty(0, 'a'));
@@ -122,19 +122,19 @@ CALL fails($$UPDATE tf.states SET data = empty(1, 'c') || ' ' WHERE name = 'e'$$
 SELECT id FROM tfstate_lock('tf.states/e', '{"ID": "1"}');
 UPDATE tf.states SET data = state(1, 'd') WHERE name = 'e';
 SELECT tfstate_unlock('tf.states/e') ->> 'ID' AS unlocked;
--- One with an output is not empty, nor is one with a resource, or one that is encrypted.
+-- A state with an output is not empty, nor is one with a resource, or an encrypted one.
 CALL fails($$UPDATE tf.states SET data = empty(2, 'e') WHERE name = 'e'$$);
 UPDATE tf.states SET data = '{"serial": 2, "lineage": "d", "resources": [{"instances": [{}, {}]}]}' WHERE name = 'e';
 CALL fails($$UPDATE tf.states SET data = empty(3, 'e') WHERE name = 'e'$$);
 UPDATE tf.states SET data = '{"serial": 3, "lineage": "d", "encrypted_data": "eHh4", "encryption_version": "v0"}' WHERE name = 'e';
 CALL fails($$UPDATE tf.states SET data = empty(4, 'e') WHERE name = 'e'$$);
--- Nor one of a Terraform before 0.12, which keeps resources in modules.
+-- Nor is one of a Terraform before 0.12, which keeps resources in modules.
 UPDATE tf.states SET data = '{"version": 3, "serial": 4, "lineage": "d", "modules": [{"path": ["root"], "outputs": {}, "resources": {"t.n": {}}}]}' WHERE name = 'e';
 CALL fails($$UPDATE tf.states SET data = empty(5, 'e') WHERE name = 'e'$$);
 SELECT serial, resources FROM tfstate_versions('tf.states/e') ORDER BY number;
 DELETE FROM tf.states WHERE name = 'e';
 
--- Of two keys of one name the last counts, as it does for Terraform.
+-- Of two equal keys the last one counts, as it does for Terraform.
 UPDATE tf.states SET data = '{"serial": 1, "serial": 75, "lineage": "b", "lineage": "a", "outputs": {"o": {}}}' WHERE name = 'a';
 SELECT serial FROM tfstate_states('tf.states/a');
 
@@ -147,7 +147,7 @@ DECLARE
 	s bigint := 100;
 	before integer;
 BEGIN
-	-- across the end of the part that is read first, at each of its bytes
+	-- across the end of the part that is read first, at each byte
 	FOR before IN 3950..4100 LOOP
 		UPDATE tf.states SET data = long_state(s, before) WHERE name = 'a';
 		ASSERT (SELECT serial FROM tfstate_states('tf.states/a')) = s;
@@ -162,7 +162,7 @@ BEGIN
 		PERFORM tfstate_unlock('tf.states/a');
 		s := s + 10;
 	END LOOP;
-	-- at the end of a long one that is compressed or stored out of line
+	-- at the end of a long text that is compressed or stored out of line
 	FOR i IN 1..3 LOOP
 		UPDATE tf.states SET data = long_state(s, 1000000) WHERE name = 'a';
 		s := s + 1;
@@ -180,7 +180,7 @@ SELECT serial, size, lineage, terraform_version FROM tfstate_states('tf.states/a
 -- Locks
 --
 
--- What somebody else has locked is not written, not deleted and not renamed.
+-- What another session has locked cannot be written, deleted or renamed.
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "1", "Who": "alice@laptop", "Operation": "apply", "Info": "https://ci.example/job/4711"}');
 SELECT pg_advisory_unlock_all();
 CALL fails($$UPDATE tf.states SET data = state(10000) WHERE name = 'a'$$);
@@ -201,7 +201,7 @@ DECLARE c CURSOR FOR SELECT name FROM tf.states WHERE name = 'a' FOR UPDATE;
 FETCH c;
 DELETE FROM tf.states WHERE CURRENT OF c;
 ROLLBACK;
--- Nor is one that does not exist yet.
+-- Nor can a workspace be created whose name is locked.
 SELECT id FROM tfstate_lock('tf.states/c', '{"ID": "c"}');
 SELECT pg_advisory_unlock_all();
 INSERT INTO tf.states (name, data) VALUES ('c', state(1));
@@ -211,18 +211,18 @@ c|{"serial": 1, "lineage": "a"}
 UPDATE tf.states SET name = 'c' WHERE name = 'b';
 \set VERBOSITY default
 SELECT tfstate_unlock('tf.states/c', 'c') ->> 'ID' AS unlocked;
--- The other workspaces are not concerned, and of all that nothing is left.
+-- Other workspaces are not affected, and the refusals leave nothing behind.
 UPDATE tf.states SET data = state(3) WHERE name = 'b';
 SELECT workspace, serial FROM tfstate_workspaces ORDER BY 1;
 SELECT count(*) FROM tfstate_verify(versions => true);
 SELECT count(*) AS locks FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
 
--- In durable mode the lock is ours in the session that took it ...
+-- In durable mode the session that took the lock may write ...
 SELECT tfstate_unlock('tf.states/a', '1') ->> 'ID' AS unlocked;
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "2", "Who": "alice@laptop"}');
 UPDATE tf.states SET data = state(10001) WHERE name = 'a';
 SELECT * FROM now_in('tf.states/a');
--- ... and for who shows its fence.
+-- ... and so may a session that shows its fence.
 SELECT pg_advisory_unlock_all();
 SELECT fence, fence - 1 AS stale, fence + 1 AS future FROM tfstate_holders('tf.states/a') \gset
 SET tfstate.fence = :stale;
@@ -232,24 +232,24 @@ CALL fails($$UPDATE tf.states SET data = state(10002) WHERE name = 'a'$$);
 SET tfstate.fence = :fence;
 UPDATE tf.states SET data = state(10002) WHERE name = 'a';
 SELECT * FROM now_in('tf.states/a');
--- It is that lock's, and of no use for another workspace.
+-- A fence counts for its own lock, and not for another workspace.
 CALL fails($$UPDATE tf.states SET data = state(4) WHERE name = 'b'$$);
 CALL fails($$DELETE FROM tf.states WHERE name = 'b'$$);
 RESET tfstate.fence;
 CALL fails($$UPDATE tf.states SET data = state(10003) WHERE name = 'a'$$);
--- When the lock is gone, so is the right to write.
+-- The right to write ends with the lock.
 SELECT tfstate_force_unlock('tf.states/a') ->> 'ID' AS released;
 SET tfstate.fence = :fence;
 CALL fails($$UPDATE tf.states SET data = state(10003) WHERE name = 'a'$$);
 RESET tfstate.fence;
--- A run has it in any session.
+-- A run may write in any session.
 SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "3"}');
 SELECT pg_advisory_unlock_all();
 UPDATE tf.states SET data = state(10003) WHERE name = 'a';
 SET tfstate.run_id = '00000000-0000-4000-8000-000000000002';
 CALL fails($$UPDATE tf.states SET data = state(10004) WHERE name = 'a'$$);
--- Whatever the case of its letters, and named by its application, too.
+-- The case of its letters does not matter, and the application_name may name it, too.
 SET tfstate.run_id = 'ABCDEFAB-0000-4000-8000-00000000000C';
 CALL fails($$UPDATE tf.states SET data = state(10004) WHERE name = 'a'$$);
 SELECT tfstate_unlock('tf.states/a', '3') ->> 'ID' AS unlocked;
@@ -264,15 +264,15 @@ SET application_name = 'tfstate-run:00000000-0000-4000-8000-000000000001';
 CALL fails($$UPDATE tf.states SET data = state(10004) WHERE name = 'a'$$);
 SET application_name = 'tfstate-run:abcdefab-0000-4000-8000-00000000000C';
 UPDATE tf.states SET data = state(10004) WHERE name = 'a';
--- The setting goes before the name of the application.
+-- The setting overrides the application_name.
 SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 CALL fails($$UPDATE tf.states SET data = state(10005) WHERE name = 'a'$$);
 RESET tfstate.run_id;
--- A name that was cut, or that has grown, is none.
+-- A name that was cut or extended is not a run's name.
 SET application_name = 'tfstate-run:abcdefab-0000-4000-8000-00000000000c - 10.1.2.3:5432';
 CALL fails($$UPDATE tf.states SET data = state(10005) WHERE name = 'a'$$);
 SET application_name = :'name';
--- The session that took a lock for one run does not have it for another, nor for none.
+-- The session that took a lock for one run does not hold it for another one, or for none.
 SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SELECT tfstate_unlock('tf.states/a', '4') ->> 'ID' AS unlocked;
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "4b"}', 'session');
@@ -285,7 +285,7 @@ SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 UPDATE tf.states SET data = state(10005) WHERE name = 'a';
 SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
 RESET tfstate.run_id;
--- A nameless lock does not go to a run with a name either.
+-- Nor does a lock without a name belong to a run with one.
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "4c"}');
 SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 CALL fails($$UPDATE tf.states SET data = state(10006) WHERE name = 'a'$$);
@@ -293,12 +293,12 @@ CALL fails($$SELECT tfstate_unlock('tf.states/a')$$);
 RESET tfstate.run_id;
 SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
 
--- In session mode the lock is the session's alone.
+-- In session mode the lock belongs to the session alone.
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "5"}', 'session');
 UPDATE tf.states SET data = state(10006) WHERE name = 'a';
 SELECT * FROM now_in('tf.states/a');
 SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
--- What a session left that is gone is in nobody's way.
+-- A lock left by a dead session does not prevent writes.
 SELECT id, fence AS gone FROM tfstate_lock('tf.states/a', '{"ID": "6"}', 'session') \gset
 SELECT pg_advisory_unlock_all();
 UPDATE tf.states SET data = state(10007) WHERE name = 'a';
@@ -307,7 +307,7 @@ SET tfstate.fence = :gone;
 CALL fails($$UPDATE tf.states SET data = state(10008) WHERE name = 'a'$$);
 RESET tfstate.fence;
 
--- A lease protects until it expires; then its holder writes as anybody does.
+-- A lease protects until it expires; then its holder writes like any other session.
 SELECT id FROM tfstate_lock('tf.states/default', '{"ID": "7"}', ttl => '1 h');
 SELECT pg_advisory_unlock_all();
 CALL fails($$UPDATE tf.states SET data = state(1) WHERE name = 'default'$$);
@@ -346,7 +346,7 @@ COMMIT;
 SELECT number, serial, lock_id FROM tfstate_versions('tf.states/b') ORDER BY number DESC LIMIT 3;
 SELECT count(*) AS locks FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
 
--- A write can be prepared; until the end of that nobody else writes or locks the workspace.
+-- A write can be prepared; until its end no other session can write or lock the workspace.
 INSERT INTO tf.states (name, data) VALUES ('p', state(1));
 BEGIN;
 UPDATE tf.states SET data = state(2) WHERE name = 'p';
@@ -359,12 +359,12 @@ UPDATE tf.states SET data = state(3) WHERE name = 'p';
 PREPARE TRANSACTION 'regress_tfstate';
 ROLLBACK PREPARED 'regress_tfstate';
 SELECT * FROM now_in('tf.states/p');
--- Under a session lock it cannot: the lock could be released before that end.
+-- Under a session lock it cannot be prepared: the lock could be released before its end.
 SELECT fence IS NOT NULL AS locked FROM tfstate_lock('tf.states/p', '{"ID": "1"}', 'session');
 BEGIN;
 UPDATE tf.states SET data = state(3) WHERE name = 'p';
 PREPARE TRANSACTION 'regress_tfstate';
--- Nor does pg_advisory_unlock_all() let anybody have the lock before the commit.
+-- Nor does pg_advisory_unlock_all() give the lock away before the commit.
 BEGIN;
 UPDATE tf.states SET data = state(3) WHERE name = 'p';
 SELECT pg_advisory_unlock_all();
@@ -374,10 +374,10 @@ UPDATE tf.states SET data = state(3) WHERE name = 'p';
 DELETE FROM tf.states WHERE name = 'p';
 
 --
--- Terraform's order of things
+-- The order of Terraform's statements
 --
 
--- workspace delete: the lock is released just before the DELETE, which is the session's even so ...
+-- workspace delete: the lock is released just before the DELETE, which still passes in this session ...
 SET search_path = tfstate_pg, pg_catalog, public;
 INSERT INTO tf.states (name, data) VALUES ('d', state(1));
 SET tfstate.guard = require;
@@ -387,7 +387,7 @@ SELECT pg_advisory_unlock(-1);
 SELECT pg_advisory_unlock(id) FROM tf.states WHERE name = 'd';
 DELETE FROM tf.states WHERE name = 'd';
 SELECT number, operation, serial, lock_id FROM tfstate_versions('tf.states/d') ORDER BY number;
--- ... unless somebody has locked and written in between.
+-- ... unless another session has locked and written in between.
 SET tfstate.guard = on;
 INSERT INTO tf.states (name, data) VALUES ('d', state(1));
 SELECT pg_try_advisory_lock(id) FROM tf.states WHERE name = 'd';
@@ -402,7 +402,7 @@ SELECT pg_try_advisory_lock(id) FROM tf.states WHERE name = 'd';
 SELECT pg_advisory_unlock(id) FROM tf.states WHERE name = 'd';
 DELETE FROM tf.states WHERE name = 'd';
 
--- workspace new under require: the creation key is exchanged for the lock.
+-- workspace new with guard = require: the creation key is exchanged for the lock.
 SET tfstate.guard = require;
 SELECT pg_try_advisory_lock(-1);
 INSERT INTO tf.states (name, data) VALUES ('n', empty(0, 'n'));
@@ -411,7 +411,7 @@ UPDATE tf.states SET data = state(1, 'n') WHERE name = 'n';
 SELECT pg_advisory_unlock(-1);
 CALL fails($$UPDATE tf.states SET data = state(2, 'n') WHERE name = 'n'$$);
 SELECT number, serial, fence IS NOT NULL AS locked FROM tfstate_versions('tf.states/n') ORDER BY number;
--- A manual lock on what does not exist yet stops its creation, with its reason.
+-- A lock taken by hand on a name without a workspace prevents its creation, and gives its reason.
 SELECT id FROM tfstate_lock('tf.states/frozen', '{"ID": "12", "Info": "frozen for the audit"}');
 SELECT pg_try_advisory_lock(-1);
 CALL fails($$INSERT INTO tf.states (name, data) VALUES ('frozen', empty(0, 'f'))$$);
@@ -419,7 +419,7 @@ SELECT pg_advisory_unlock(-1);
 SELECT tfstate_unlock('tf.states/frozen', '12') ->> 'ID' AS unlocked;
 RESET search_path;
 
--- A Terraform without tfstate has the built-in lock of the row, which will do.
+-- A Terraform without tfstate holds the built-in lock of the row, which is enough.
 SELECT pg_try_advisory_lock(id) FROM tf.states WHERE name = 'n';
 UPDATE tf.states SET data = state(2, 'n') WHERE name = 'n';
 SELECT pg_advisory_unlock(id) FROM tf.states WHERE name = 'n';
@@ -430,7 +430,7 @@ RESET tfstate.guard;
 -- tfstate.guard
 --
 
--- require: no write, no deletion without the lock.
+-- require: neither writes nor deletions without the lock.
 SET tfstate.guard = require;
 CALL fails($$UPDATE tf.states SET data = state(14) WHERE name = 'b'$$);
 CALL fails($$INSERT INTO tf.states (name, data) VALUES ('r', state(1))$$);
@@ -438,7 +438,7 @@ CALL fails($$DELETE FROM tf.states WHERE name = 'b'$$);
 CALL fails($$TRUNCATE tf.states$$);
 SELECT id FROM tfstate_lock('tf.states/b', '{"ID": "13"}');
 UPDATE tf.states SET data = state(14) WHERE name = 'b';
--- Both names' lock is needed to rename a workspace.
+-- A rename needs the locks of both names.
 CALL fails($$UPDATE tf.states SET name = 'r' WHERE name = 'b'$$);
 SELECT id FROM tfstate_lock('tf.states/r', '{"ID": "14"}');
 UPDATE tf.states SET name = 'r' WHERE name = 'b';
@@ -446,7 +446,7 @@ UPDATE tf.states SET name = 'b' WHERE name = 'r';
 SELECT number, operation, serial FROM tfstate_versions('tf.states/r') ORDER BY number;
 SELECT count(tfstate_unlock(lockid)) AS unlocked FROM tfstate_holders;
 RESET tfstate.guard;
--- A table can ask for it; a session can ask for more than the table, and not for less.
+-- The table sets a minimum; a session can ask for more, but not for less.
 UPDATE tfstate_internal.attached_table SET guard = 'require';
 CALL fails($$UPDATE tf.states SET data = state(15) WHERE name = 'b'$$);
 UPDATE tfstate_internal.attached_table SET guard = 'on';
@@ -490,7 +490,7 @@ SET ROLE regress_tfstate_admin;
 UPDATE tf.states SET data = state(2, 'y') WHERE name = 'b';
 RESET ROLE;
 SELECT number, operation, serial, lineage, size, role, lock_id FROM tfstate_versions('tf.states/b') ORDER BY number DESC LIMIT 3;
--- Against somebody's lock, too; that is recorded as what it is.
+-- Even against another session's lock; the version records it as such.
 SELECT id FROM tfstate_lock('tf.states/b', '{"ID": "15", "Who": "alice@laptop"}');
 SELECT pg_advisory_unlock_all();
 SET ROLE regress_tfstate_admin;
@@ -507,7 +507,7 @@ SELECT tfstate_unlock('tf.states/b', '15') ->> 'ID' AS unlocked;
 -- Kinds of statements
 --
 
--- Several rows: each is guarded by itself, and one refusal undoes all.
+-- Several rows: each is guarded separately, and one refusal undoes all.
 INSERT INTO tf.states (name, data) SELECT 'm' || i, state(i) FROM generate_series(1, 5) i;
 UPDATE tf.states SET data = state(10) WHERE name LIKE 'm_';
 CALL fails($$UPDATE tf.states SET data = state(CASE name WHEN 'm3' THEN 9 ELSE 11 END) WHERE name LIKE 'm_'$$);
@@ -528,14 +528,14 @@ MERGE INTO tf.states t USING (VALUES ('c1', 5), ('c2', 5), ('c3', 5)) v (name, s
  WHEN MATCHED THEN UPDATE SET data = state(v.serial)
  WHEN NOT MATCHED THEN INSERT (name, data) VALUES (v.name, state(v.serial));
 SELECT workspace, number, operation, serial FROM tfstate_versions('tf.states/c*') ORDER BY 1, 2;
--- A row without a name is no workspace.
+-- A row without a name is not a workspace.
 INSERT INTO tf.states (data) VALUES ('nameless');
 UPDATE tf.states SET data = NULL WHERE name IS NULL;
 UPDATE tf.states SET name = 'c4', data = state(1) WHERE name IS NULL;
 UPDATE tf.states SET name = NULL WHERE name = 'c4';
 DELETE FROM tf.states WHERE name IS NULL;
 SELECT number, operation FROM tfstate_versions('tf.states/c4') ORDER BY 1;
--- Many writes of one workspace in a transaction are no more locks than one.
+-- Many writes of one workspace in a transaction take no more locks than one.
 SET tfstate.max_session_locks = 3;
 DO $$ BEGIN
 	FOR i IN 1..10 LOOP
@@ -544,12 +544,12 @@ DO $$ BEGIN
 END; $$;
 CALL fails($$UPDATE tf.states SET data = state(100) WHERE name LIKE 'm_' AND name <> 'm3'$$);
 RESET tfstate.max_session_locks;
--- A name may be empty, and not too long for a lockid.
+-- A name may be empty, but not so long that its lockid is too long.
 INSERT INTO tf.states (name, data) VALUES ('', state(1));
 SELECT number, operation FROM tfstate_versions('tf.states/') ORDER BY 1;
 CALL fails($$INSERT INTO tf.states (name, data) VALUES (repeat('x', 1024), state(1))$$);
 INSERT INTO tf.states (name, data) VALUES (repeat('x', 1014), state(1));
--- A new id alone is no new version.
+-- A new id alone makes no new version.
 UPDATE tf.states SET id = -7 WHERE name = 'c1';
 SELECT number, operation FROM tfstate_versions('tf.states/c1') ORDER BY 1;
 -- TRUNCATE deletes all.
@@ -569,7 +569,7 @@ SELECT count(*) FROM tfstate_verify(versions => true);
 -- Triggers
 --
 
--- Those of the owner come first, and what they make of a state is guarded.
+-- The owner's triggers run first, and the guard checks the state that they make.
 CREATE FUNCTION tf.change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 	new.data := replace(new.data, '"serial": 1', '"serial": 2');
 	RETURN new;
@@ -579,7 +579,7 @@ INSERT INTO tf.states (name, data) VALUES ('t', state(1));
 CALL fails($$UPDATE tf.states SET data = state(1, content => 'y') WHERE name = 't'$$);
 SELECT serial, version FROM tfstate_workspaces;
 DROP TRIGGER change ON tf.states;
--- One that writes again, behind ours: two versions.
+-- A trigger that writes again, after ours: two versions.
 CREATE FUNCTION tf.again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 	UPDATE tf.states SET data = state(4) WHERE name = new.name AND data = state(3);
 	RETURN NULL;
@@ -592,7 +592,7 @@ SELECT * FROM tfstate_verify();
 SELECT tfstate_unlock('tf.states/t') ->> 'ID' AS unlocked;
 DROP TRIGGER zz_again ON tf.states;
 
--- The trigger function is of use on attached tables only, and in its two places.
+-- The trigger function works only on attached tables, and only as its two triggers.
 CREATE TABLE tf.other (id bigint, name text, data text);
 CREATE TRIGGER t AFTER INSERT ON tf.other FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard();
 CREATE TRIGGER u BEFORE TRUNCATE ON tf.other EXECUTE FUNCTION tfstate_internal.guard();
@@ -609,7 +609,7 @@ CALL fails($$CREATE TRIGGER t AFTER INSERT ON other FOR EACH ROW EXECUTE FUNCTIO
 DROP TABLE other;
 RESET ROLE;
 
--- A table that its owner has altered is guarded as long as it has the columns.
+-- A table altered by its owner is guarded as long as it has the columns.
 ALTER TABLE tf.states ADD COLUMN note text;
 ALTER TABLE tf.states DROP COLUMN note, ADD COLUMN extra text DEFAULT 'e',
 	ADD COLUMN serial bigint GENERATED ALWAYS AS (substring(data FROM '"serial": (\d+)')::bigint) STORED;
@@ -621,7 +621,7 @@ SELECT serial, extra FROM tf.states;
 VACUUM FULL tf.states;
 CLUSTER tf.states USING states_by_name;
 SELECT * FROM tfstate_verify(versions => true);
--- And when it has not, nothing is written.
+-- Without them nothing can be written.
 ALTER TABLE tf.states DROP COLUMN serial;
 ALTER TABLE tf.states RENAME COLUMN data TO content;
 CALL fails($$UPDATE tf.states SET content = state(9)$$);
@@ -638,7 +638,7 @@ SELECT tfstate_pg.pg_advisory_unlock(id) FROM tf.states;
 DROP TABLE tf.states;
 
 --
--- Tables whose columns stand in another order, with dropped ones between, in another collation
+-- Tables with another order of columns, dropped ones between, and another collation
 --
 CREATE TABLE tf.odd (x integer, data text, y text, name text COLLATE "C", z integer, id bigint PRIMARY KEY DEFAULT 1);
 ALTER TABLE tf.odd DROP COLUMN x, DROP COLUMN y, DROP COLUMN z;
@@ -652,7 +652,7 @@ SELECT number, serial FROM tfstate_versions('tf.odd/p') ORDER BY 1;
 SELECT tfstate_rollback('tf.odd/p', 1);
 SELECT workspace, serial, version FROM tfstate_workspaces ORDER BY 1;
 
--- With session_replication_role = replica, as in logical replication, nobody guards; that is found.
+-- With session_replication_role = replica, as in logical replication, there is no guard; tfstate_verify() reports it.
 SET session_replication_role = replica;
 UPDATE tf.odd SET data = state(1) WHERE name = 'p';
 RESET session_replication_role;

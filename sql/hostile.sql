@@ -1,4 +1,4 @@
--- What a role can do that has no rights, or has those of its own work only.
+-- What a role without rights can do, or with rights for its own work only.
 SET client_min_messages = warning;
 CREATE ROLE regress_tfstate_mallory;
 CREATE ROLE regress_tfstate_owner;
@@ -7,7 +7,7 @@ CREATE ROLE regress_tfstate_alices IN ROLE regress_tfstate_alice;
 SELECT current_database() AS database \gset
 GRANT CREATE ON DATABASE :"database" TO regress_tfstate_mallory, regress_tfstate_owner;
 
--- Runs a command and says what becomes of it.
+-- Runs a command and reports its result.
 CREATE PROCEDURE try(command text) LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE command;
@@ -21,12 +21,12 @@ $$;
 -- Before CREATE EXTENSION
 --
 
--- It is not trusted: whoever may create in a database may not install it there.
+-- It is not trusted: the right to create objects in a database is not enough to install it there.
 SET ROLE regress_tfstate_owner;
 CALL try('CREATE EXTENSION tfstate');
 RESET ROLE;
 
--- What somebody else has created under a name of ours is not used.
+-- Objects that others have created under tfstate's names are not used.
 CREATE SCHEMA shared;
 GRANT ALL ON SCHEMA shared TO PUBLIC;
 SET ROLE regress_tfstate_mallory;
@@ -60,8 +60,8 @@ CALL plant('CREATE FUNCTION shared.tfstate_grant(name, text, text) RETURNS void 
 CALL plant('CREATE SCHEMA tfstate_internal', 'DROP SCHEMA tfstate_internal');
 CALL plant('CREATE SCHEMA tfstate_pg', 'DROP SCHEMA tfstate_pg');
 
--- Nor is what fits the arguments of a call as well as a function of the server's, in a schema
--- before all others, or of ours, in the schema of the extension: with other types for one or all
+-- Nor are functions, in a schema before all others or in the schema of the extension, that fit the
+-- arguments of a call as well as the server's or tfstate's own do: with other types for one or all
 -- of its arguments, or without those that have a default.
 CREATE FUNCTION plant_functions(of oid[], changed boolean) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -156,7 +156,7 @@ RESET ROLE;
 ALTER SCHEMA public OWNER TO pg_database_owner;
 
 --
--- Our triggers on tables of others
+-- tfstate's triggers on tables of others
 --
 
 SELECT tfstate_attach(role => 'regress_tfstate_alice', guard => 'on') IS NOT NULL AS attached;
@@ -167,7 +167,7 @@ CREATE TABLE mallory.states (id bigint, name text, data text);
 CALL try('CREATE TRIGGER t AFTER INSERT ON mallory.states FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard()');
 CALL try('SELECT tfstate_internal.guard()');
 RESET ROLE;
--- Even if an administrator does it for him:
+-- Even if an administrator makes the trigger for the role:
 CALL try('SELECT tfstate_internal.guard()');
 CREATE TRIGGER t AFTER INSERT OR UPDATE OR DELETE ON mallory.states FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard();
 SET ROLE regress_tfstate_mallory;
@@ -177,7 +177,7 @@ SELECT workspace, number, serial FROM tfstate_versions ORDER BY workspace, numbe
 DROP SCHEMA mallory CASCADE;
 
 --
--- Who may lock, and no more
+-- A role that may lock, and nothing else
 --
 
 SELECT tfstate_grant('regress_tfstate_alice', 'terraform_remote_state.*'), tfstate_grant('regress_tfstate_alice', 'l*'),
@@ -190,13 +190,13 @@ SET tfstate.mode = durable;
 SELECT tfstate_lock('lease', '{"ID": "a"}', ttl => '1 h') IS NOT NULL AS locked;
 SELECT id AS workspace FROM terraform_remote_state.states WHERE name = 'w' \gset
 SELECT tfstate_pg.pg_try_advisory_lock(:workspace);
--- Another role does not have them, though it is in the same session and of the same run.
+-- Another role does not hold them, even in the same session and with the same run.
 SET ROLE regress_tfstate_mallory;
 CALL try($$UPDATE terraform_remote_state.states SET data = '{"version": 4, "serial": 2, "lineage": "a"}' WHERE name = 'w'$$);
 CALL try(format('SELECT tfstate_pg.pg_advisory_unlock(%s)', :workspace));
 CALL try($$SELECT tfstate_unlock('lease')$$);
 CALL try($$SELECT tfstate_renew('lease', 'a', '1 ms')$$);
--- He is told the IDs and fences of locks, and can guess the names of runs.
+-- It sees the IDs and fences of locks, and can guess the names of runs.
 \c -
 SET client_min_messages = warning;
 SET ROLE regress_tfstate_mallory;
@@ -222,7 +222,7 @@ RESET tfstate.guard;
 \set VERBOSITY default
 RESET tfstate.fence;
 RESET tfstate.run_id;
--- He takes what he likes of his own, but not all that the server has, nor does he say how much that is.
+-- It may take many of its own locks, but not all that the server has room for, nor may it raise the limit.
 CALL try('SET tfstate.max_session_locks = 1000000');
 CALL try('SET tfstate.history = none');
 CALL try('SET tfstate.history_count = -1');
@@ -230,7 +230,7 @@ CALL try('SET tfstate.history_age = -1');
 CALL try($$SELECT tfstate_lock('mine ' || i, '{}', 'session') FROM generate_series(1, 1001) i$$);
 RESET ROLE;
 SELECT lockid, id = 'a' AS same, role, waiters FROM tfstate_holders ORDER BY lockid;
--- A member of the role that has the lock, and who may force-unlock, can do so by its ID.
+-- A member of the role that has the lock, which may force-unlock, can do so by its ID.
 SET ROLE regress_tfstate_alices;
 SELECT tfstate_renew('lease', 'a') > now() AS renewed;
 RESET ROLE;
@@ -239,7 +239,7 @@ SET ROLE regress_tfstate_mallory;
 SELECT tfstate_unlock('lease', 'a')->>'ID' AS released;
 RESET ROLE;
 SELECT lockid, role, how, released_by FROM tfstate_history('lease');
--- The run goes on as the role that began it, whatever session that is.
+-- The run goes on as the role that began it, in any session.
 SET ROLE regress_tfstate_alices;
 SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SET tfstate.mode = durable;
@@ -251,7 +251,7 @@ RESET ROLE;
 -- Crafted lockids
 --
 
--- What a hint says can be copied, and does not change what the terminal shows.
+-- The call in a hint can be copied, and does not change what the terminal shows.
 SELECT count(tfstate_lock(lockid, '{"ID": "'')--", "Who": "\u001b[31m\nERROR:  no", "Info": "%s"}')) AS locked
   FROM unnest(ARRAY['''); DROP TABLE tfstate_internal.privilege; --', E'a\nERROR:  b\x1b[31m\u0085', E'\\''', '%s%n', '*', '"']) lockid;
 CREATE PROCEDURE show_conflict(lockid text) LANGUAGE plpgsql AS $$
@@ -276,14 +276,14 @@ BEGIN
 END;
 $$;
 SELECT count(*) AS held FROM tfstate_holders;
--- A lockid that reads like a workspace's, for a table of that odd name, is another one.
+-- A lockid that looks like a workspace's, for a table with that odd name, is another lockid.
 CREATE SCHEMA "terraform_remote_state.states/w";
 SELECT tfstate_attach('terraform_remote_state.states/w', 'x', guard => 'on') IS NOT NULL AS attached;
 INSERT INTO "terraform_remote_state.states/w".x (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
 SELECT workspace FROM tfstate_workspaces ORDER BY workspace;
 
--- What the owner of a table has put on it later does not run as an administrator who rolls
--- back, or undeletes; the owner can.
+-- Code that the owner of a table has put on it does not run when an administrator rolls back or
+-- undeletes; the owner can still do so.
 SELECT tfstate_attach('owned', 'states', guard => 'on') IS NOT NULL AS attached;
 INSERT INTO owned.states (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}'), ('gone', '{"version": 4, "serial": 1, "lineage": "a"}');
 SELECT tfstate_lock('owned.states/gone') IS NOT NULL AS locked;

@@ -1,4 +1,4 @@
--- What CREATE EXTENSION makes, and who may use it.
+-- What CREATE EXTENSION creates, and who may use it.
 SET client_min_messages = warning;
 CREATE TABLE objects_before AS
 SELECT oid FROM pg_class UNION ALL SELECT oid FROM pg_proc UNION ALL
@@ -16,7 +16,7 @@ UNION ALL
 SELECT 'constraint', conname FROM pg_constraint WHERE oid NOT IN (TABLE objects_before)
 UNION ALL
 SELECT 'trigger', tgname FROM pg_trigger WHERE oid NOT IN (TABLE objects_before);
--- What the test itself makes does not count.
+-- Objects made by this test do not count.
 INSERT INTO objects_before SELECT oid FROM pg_class WHERE relname IN ('objects_before', 'objects_left')
 UNION ALL SELECT oid FROM pg_type WHERE typname IN ('objects_before', '_objects_before', 'objects_left', '_objects_left');
 
@@ -35,7 +35,7 @@ GRANT CREATE ON SCHEMA public TO regress_tfstate_user;
 SET ROLE regress_tfstate_user;
 CALL fails('CREATE EXTENSION tfstate');
 
--- Nothing that somebody else has made before becomes a part of it.
+-- Objects that others have made before do not become part of it.
 CREATE SCHEMA tfstate_pg;
 RESET ROLE;
 CALL fails('CREATE EXTENSION tfstate');
@@ -62,7 +62,7 @@ CREATE EXTENSION tfstate;
 SELECT extversion, extrelocatable FROM pg_extension WHERE extname = 'tfstate';
 CALL fails('ALTER EXTENSION tfstate SET SCHEMA pg_catalog');
 
--- Every object is here, and has a comment.
+-- Every object is listed here, and has a comment.
 CREATE VIEW members AS
 SELECT d.classid, d.objid, i.type, i.identity,
 	   obj_description(d.objid, d.classid::regclass::name) AS comment
@@ -75,7 +75,7 @@ SELECT type, identity FROM members WHERE coalesce(comment, '') = '';
 SELECT type, identity, comment FROM members
  WHERE type IN ('table', 'view', 'sequence', 'schema') ORDER BY type COLLATE "C", identity COLLATE "C";
 
--- All names start with tfstate_ in the schema of the extension; the rest is in two others.
+-- All names in the schema of the extension start with tfstate_; everything else is in two other schemas.
 SELECT type, identity FROM members
  WHERE identity !~ '^(public\.tfstate_|tfstate_(pg|internal)(\.|$))'
    AND (type <> 'cast' OR identity !~ '\mtfstate_internal\.role\M');
@@ -110,7 +110,7 @@ SELECT p.oid::regproc || '(' || pg_get_function_arguments(p.oid) || ')' ||
 \pset format aligned
 \pset tuples_only off
 
--- Tables and views: logged or not, rights of everybody.
+-- Tables and views: logged or not, and the rights of PUBLIC.
 SELECT c.relname, c.relkind AS kind, c.relpersistence AS pers,
 	   has_table_privilege('public', c.oid, 'SELECT') AS public_reads,
 	   has_table_privilege('public', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') AS public_writes,
@@ -130,7 +130,7 @@ SELECT tgrelid::regclass AS "table", tgname, tgenabled AS enabled
   FROM pg_trigger WHERE tgrelid IN (SELECT objid FROM members WHERE type = 'table') AND NOT tgisinternal
  ORDER BY tgname COLLATE "C";
 
--- The order of the columns in C is that of the tables.
+-- The order of columns in C is that of the tables.
 SELECT c.relname, string_agg(a.attname, ' ' ORDER BY a.attnum) AS columns
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
  WHERE c.relname IN ('durable_lock', 'session_lock')
@@ -140,17 +140,17 @@ SELECT conrelid::regclass AS "table", contype AS type, pg_get_constraintdef(oid)
  WHERE conrelid IN (SELECT objid FROM members WHERE type = 'table') AND contype IN ('p', 'c')
  ORDER BY conrelid::regclass::text COLLATE "C", contype, pg_get_constraintdef(oid) COLLATE "C";
 
--- What pg_dump takes along.
+-- What pg_dump dumps.
 SELECT c.relname FROM pg_extension e, unnest(e.extconfig) u JOIN pg_class c ON c.oid = u
  WHERE e.extname = 'tfstate' ORDER BY c.relname COLLATE "C";
 
--- The key has one row, and each installation another value.
+-- The key has one row, and each installation has another one.
 SELECT key FROM tfstate_internal.installation \gset key_
 SELECT count(*) AS rows, min(octet_length(key)) AS bytes, min(protocol) AS protocol FROM tfstate_internal.installation;
 CALL fails('SELECT tfstate_internal.make_key()');
 CALL fails($$INSERT INTO tfstate_internal.installation VALUES (false, sha256(''), 1, 1)$$);
 
--- Nothing is left, also in a session that used it; and it can come back.
+-- Nothing is left, even in a session that used it; and it can be created again.
 SELECT fence > 0 AS locked FROM tfstate_lock('a', '{"ID":"1"}');
 DROP VIEW members;
 DROP EXTENSION tfstate;
@@ -164,8 +164,8 @@ SELECT count(*) FROM tfstate_holders;
 SELECT fence > 0 AS locked FROM tfstate_lock('a', '{"ID":"2"}');
 SELECT tfstate_unlock('a', '2')->>'ID' AS unlocked;
 
--- Default privileges give nobody more: neither everybody nor a role, of the whole database
--- or of the schema, on what the extension has and on what it makes for states.
+-- Default privileges give no further rights, to PUBLIC or to a role, of the whole database or of
+-- the schema, on objects of the extension or on what it makes for states.
 DROP EXTENSION tfstate;
 CREATE ROLE "regress_tfstate_Default role";
 CREATE VIEW rights AS	-- of others than the owner
@@ -217,7 +217,7 @@ $$;
 INSERT INTO objects_before VALUES ('grants_later()'::regprocedure);
 CALL grants_later();
 DROP PROCEDURE grants_later;
--- What was granted since is told, and how to take it back.
+-- What has been granted since is reported, with the way to revoke it.
 GRANT SELECT, DELETE ON tfstate_internal.privilege TO "regress_tfstate_Default role";
 GRANT SELECT (content, size) ON tfstate_internal.stored_version TO "regress_tfstate_Default role";
 GRANT USAGE ON SEQUENCE tfstate_internal.fence TO PUBLIC;
@@ -232,7 +232,7 @@ SELECT remedy FROM tfstate_check() WHERE problem ~ 'rights' \gexec
 SELECT count(*) FROM tfstate_check() WHERE problem ~ 'rights';
 \pset format aligned
 \pset tuples_only off
--- A right that everybody has is no news, nor is a role's own to itself.
+-- A right of PUBLIC is not reported for each role, nor is a role's right on its own object.
 REVOKE USAGE ON SCHEMA tfstate_pg FROM PUBLIC;
 GRANT USAGE ON SCHEMA tfstate_pg TO "regress_tfstate_Default role";
 GRANT SELECT ON tfstate_internal.privilege, tfstate_internal.stored_version TO "regress_tfstate_Default role";
@@ -250,11 +250,11 @@ DROP TABLE rights_before;
 DROP OWNED BY "regress_tfstate_Default role";
 DROP ROLE "regress_tfstate_Default role";
 
--- In another schema, which needs quotes and is not in the search_path.
+-- In another schema, which needs quotes and is not in the search_path
 CREATE SCHEMA "Odd schema";
 CREATE EXTENSION tfstate SCHEMA "Odd schema";
 SET search_path = '';
--- No body that is parsed when it runs knows this name, which can change: see altered.sql.
+-- No body that is parsed at run time contains this name, which can change: see altered.sql.
 SELECT p.oid::regprocedure FROM pg_proc p WHERE p.prosqlbody IS NULL AND p.prosrc ~ 'Odd schema';
 SELECT fence > 0 AS locked FROM "Odd schema".tfstate_lock('a', '{"ID":"3"}');
 SELECT locked, id, holder->>'Path' AS path FROM "Odd schema".tfstate_try_lock('a');

@@ -1,4 +1,4 @@
--- Locks in durable mode: taking, releasing, and what a conflict says.
+-- Locks in durable mode: lock, unlock, and the messages of a conflict.
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 CREATE EXTENSION tfstate;
@@ -9,8 +9,7 @@ CREATE EXTENSION tfstate;
 \i :helpers
 \set ECHO all
 
--- How many tags this session has in the lock manager, apart from the one that
--- says that it is alive.
+-- How many tags this session has in the lock manager, without the session tag.
 CREATE VIEW tags AS
 SELECT count(*) AS tags FROM pg_locks
  WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid <> 29799;
@@ -30,23 +29,23 @@ SELECT count(*) FROM tfstate_holders;
 SELECT lockid, how, mode, masked(released_by) AS by, released_at >= created AS later FROM tfstate_history;
 CALL fails($$SELECT tfstate_unlock('prod/network')$$);
 
--- A conflict names the holder on one line, says so if that is the session
--- itself, and tells the way out.
+-- A conflict names the holder on one line, says so if that is the session itself, and gives the
+-- way out.
 SELECT id, fence AS f1 FROM tfstate_lock('prod/network', '{"ID": "20c0c4fe-cecc-4368-acbd-2514cee03c88",
 	"Who": "alice@laptop", "Operation": "apply", "Info": "https://ci.example/job/4711"}') \gset
 CALL fails($$SELECT tfstate_lock('prod/network')$$);
--- A try tells the same in columns, and so it does with a bounded wait.
+-- A try returns the same in columns, also after a bounded wait.
 SELECT locked, id, fence = :f1 AS fence, masked(holder::text) AS holder FROM tfstate_try_lock('prod/network');
 SELECT locked, id FROM tfstate_try_lock('prod/network', wait => '10 ms');
 CALL fails($$SELECT tfstate_lock('prod/network', wait => '10 ms')$$);
--- To wait for oneself for ever is hopeless, and is refused at once.
+-- An unlimited wait for oneself could not end, and is refused at once,
 SELECT locked, id FROM tfstate_try_lock('prod/network', wait => NULL);
--- In either mode.
+-- in both modes.
 SELECT locked, id FROM tfstate_try_lock('prod/network', mode => 'session');
 SELECT locked, id FROM tfstate_try_lock('prod/network', mode => 'session', wait => NULL);
 SELECT * FROM tags;
 
--- Unlock wants the ID of the holding.
+-- Unlock needs the ID of the holding.
 CALL fails($$SELECT tfstate_unlock('prod/network', 'another')$$);
 CALL fails($$SELECT tfstate_force_unlock('prod/network', 'another')$$);
 SELECT tfstate_unlock('prod/network', '20c0c4fe-cecc-4368-acbd-2514cee03c88')->>'Who' AS released;
@@ -54,7 +53,7 @@ CALL fails($$SELECT tfstate_unlock('prod/network', '20c0c4fe-cecc-4368-acbd-2514
 CALL fails($$SELECT tfstate_force_unlock('prod/network')$$);
 CALL fails($$SELECT tfstate_unlock('never held')$$);
 
--- From another session it works with the ID only, and the lock is still there.
+-- From another session it needs the ID; without it the lock stays held.
 SELECT fence > :f1 AS grows FROM tfstate_lock('prod/network', '{"ID": "20c0c4fe-cecc-4368-acbd-2514cee03c88",
 	"Who": "alice@laptop", "Operation": "apply", "Info": "https://ci.example/job/4711"}');
 SELECT pg_backend_pid() AS old_pid \gset
@@ -69,7 +68,7 @@ DO $$ BEGIN LOOP
 END LOOP; END $$;
 SELECT lockid, who, session_alive, pid = :old_pid AS pid FROM tfstate_holders;
 CALL fails($$SELECT tfstate_lock('prod/network')$$);
--- That is the format of the contract, to the letter.
+-- This is exactly the documented format.
 DO $$
 BEGIN
 	PERFORM tfstate_lock('prod/network');
@@ -83,7 +82,7 @@ CALL fails($$SELECT tfstate_unlock('prod/network')$$);
 CALL fails($$SELECT tfstate_unlock('prod/network', '2')$$);
 SELECT count(*) FROM tfstate_holders;
 SELECT tfstate_unlock('prod/network', '20c0c4fe-cecc-4368-acbd-2514cee03c88')->>'Who' AS released;
--- History says who released: tfstate.who is what anybody says of himself.
+-- The history says who released: tfstate.who is what the session says of itself.
 SELECT who, how, masked(replace(released_by, current_user, '<user>')) AS by, reason
   FROM tfstate_history ORDER BY fence DESC LIMIT 1;
 
@@ -94,7 +93,7 @@ SELECT id FROM tfstate_lock('forced', '{"ID": "2"}');
 SELECT tfstate_force_unlock('forced', reason => 'again')->>'ID' AS released;
 SELECT lockid, who, id, how, reason FROM tfstate_history WHERE lockid = 'forced' ORDER BY fence;
 
--- Info: what is given stays, null counts as missing, other keys are kept.
+-- Info: given keys are kept, null counts as missing, unknown keys are kept.
 SET tfstate.operation = 'plan';
 SET tfstate.info = '{"Version": "1.11.4", "Info": "from the setting", "ticket": 42, "Who": "ignored"}';
 SELECT id FROM tfstate_lock('info/1', '{"ID": null, "Who": null, "Created": null, "Path": null, "Operation": null}') \gset
@@ -110,7 +109,7 @@ SELECT id FROM tfstate_lock('info/3', '{"Info": "", "Version": ""}') \gset
 SELECT masked(info::text) AS info FROM tfstate_holders('info/3');
 SELECT count(tfstate_unlock(lockid, id)) FROM tfstate_holders;
 
--- Fences grow with every acquisition, over all modes, and over rollbacks.
+-- Fences grow with every lock, over all modes and rollbacks.
 CREATE TABLE fences (n serial, fence bigint);
 INSERT INTO fences (fence) SELECT fence FROM tfstate_lock('fence', '{"ID": "1"}');
 SELECT tfstate_unlock('fence') IS NOT NULL AS released;
@@ -128,7 +127,7 @@ SELECT bool_and(fence > before) AS grow, count(*) FROM (SELECT fence, lag(fence,
 SELECT tfstate_unlock('fence') IS NOT NULL AS released;
 DROP TABLE fences;
 
--- Odd lockids: each is its own lock, and the message stays on one line.
+-- Odd lockids: each is a lock of its own, and the message stays on one line.
 CREATE TABLE odd (n serial, lockid text);
 INSERT INTO odd (lockid) VALUES ('a'), ('A'), (' a'), ('a '), ('a''b"c\d'), (E'new\nline\ttab\rreturn\x7f'),
 	('über/straße/日本語'), ('%s%n$1'), ('*'), ('a*'), (repeat('x', 1024)), (repeat('x', 1023)), (repeat('é', 512));
@@ -150,7 +149,7 @@ BEGIN
 			IF sqlerrm ~ '[\x01-\x1f\x7f]' THEN
 				RAISE INFO 'not on one line';
 			END IF;
-			-- The call in the hint works as it stands.
+			-- The call in the hint works unchanged.
 			EXECUTE substring(hint from 'SELECT tfstate_force_unlock.*$');
 		END;
 	END LOOP;
@@ -160,16 +159,16 @@ SELECT count(*) FROM tfstate_holders;
 SELECT count(*) FROM tfstate_history h JOIN odd o ON h.lockid = o.lockid AND h.how = 'force';
 DROP TABLE odd;
 
--- Odd texts of the holder stay on one line too, and are cut.
+-- Odd texts of the holder stay on one line, too, and are cut.
 SELECT id FROM tfstate_lock('odd', jsonb_build_object('ID', E'i\nd''"', 'Who', E'mallory\nFATAL:  boo',
 	'Operation', E'\t\x1b[31mred', 'Info', repeat('é', 300))) \gset
 CALL fails($$SELECT tfstate_lock('odd')$$);
 SELECT tfstate_unlock('odd', E'i\nd''"') IS NOT NULL AS released;
--- Empty texts leave nothing behind.
+-- Empty texts are left out.
 SELECT id FROM tfstate_lock('odd', '{"ID": "1", "Who": "me", "Operation": "", "Info": ""}');
 CALL fails($$SELECT tfstate_lock('odd')$$);
 SELECT tfstate_unlock('odd', '1') IS NOT NULL AS released;
--- The longest ID and nearly the biggest info.
+-- The longest ID and almost the largest info
 SELECT length(id) AS id FROM tfstate_lock('odd', jsonb_build_object('ID', repeat('i', 256), 'x', repeat('x', 7800)));
 SELECT tfstate_unlock('odd', repeat('i', 256)) IS NOT NULL AS released;
 
@@ -189,7 +188,7 @@ SELECT id FROM tfstate_lock('many/2');
 ROLLBACK;
 SELECT lockid FROM tfstate_holders ORDER BY lockid;
 SELECT * FROM tags;
--- One statement fails as a whole.
+-- One statement succeeds or fails as a whole.
 CALL fails($$SELECT tfstate_lock('many/' || n) FROM generate_series(0, 3) n$$);
 SELECT lockid FROM tfstate_holders ORDER BY lockid;
 SELECT count(tfstate_unlock('many/' || n, 'm')) FROM generate_series(1, 3) n;
@@ -204,7 +203,7 @@ SELECT tfstate_unlock('waited')->>'ID' AS released;
 SELECT * FROM tags;
 SELECT count(*) FROM tfstate_holders;
 
--- A session looks first where it wrote a row last, whatever lies there now.
+-- A session first looks where it last wrote a row, whatever is there now.
 SELECT id FROM tfstate_lock('place', '{"ID": "p1"}');
 SELECT id FROM tfstate_lock('place/2', '{"ID": "p2"}');
 SELECT tfstate_unlock('place', 'p1')->>'ID' AS released;
@@ -216,12 +215,12 @@ VACUUM FULL tfstate_internal.durable_lock;
 SELECT tfstate_unlock('place', 'p3')->>'ID' AS released;
 SELECT count(*) FROM tfstate_holders;
 
--- IDs that are made up are random UUIDs, and no two are the same.
+-- Generated IDs are random UUIDs, all different.
 SELECT count(DISTINCT (l).id) AS ids,
 	   bool_and((l).id ~ '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$') AS version_4
   FROM (SELECT tfstate_lock('id/' || i) AS l FROM generate_series(1, 50) AS i OFFSET 0) AS locks;
 
--- However many workspaces a session has locked, the next lock looks after some of them.
+-- However many workspaces a session has locked, each further lock checks some of them.
 DO $$ BEGIN PERFORM tfstate_attach('tf_many'); END $$;
 SET tfstate.guard = off;
 INSERT INTO tf_many.states (name, data)

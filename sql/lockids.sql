@@ -1,4 +1,4 @@
--- Lockids: how long they may be, and those that look like a workspace's and are none.
+-- Lockids: their length, and those that look like a workspace's but belong to none.
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 CREATE EXTENSION tfstate;
@@ -26,7 +26,7 @@ CALL fails($$SELECT tfstate_lock(repeat('ä', 512) || 'x')$$);
 CALL fails($$SELECT tfstate_lock('x', jsonb_build_object('ID', repeat('ä', 128) || 'x'))$$);
 SELECT count(tfstate_unlock(lockid)) FROM tfstate_holders;
 
--- No table is attached: any lockid will do.
+-- Without an attached table any lockid is accepted.
 SET client_min_messages = notice;
 CALL lock('prod/network');
 CALL lock('prod/netwrok.states/x');
@@ -34,11 +34,11 @@ SET client_min_messages = warning;
 CREATE SCHEMA "prod/network";
 SELECT tfstate_attach('prod/network') IS NOT NULL, tfstate_attach('tf') IS NOT NULL, tfstate_attach('tf', 'More "states"') IS NOT NULL;
 SET client_min_messages = notice;
--- Workspaces.
+-- Workspaces
 CALL lock('tf.states/default');
 CALL lock('"prod/network".states/default');
 CALL lock('tf."More ""states"""/default');
--- What is near one.
+-- Lockids that are almost a workspace's
 CALL lock('tf.states/prdo');
 CALL lock('"prod/network".states/x');
 CALL lock('prod/netwrok.states/x');
@@ -49,7 +49,7 @@ CALL lock('"tf".states/default');
 CALL lock('tf."states"/default');
 CALL lock('tf.More "states"/default');
 CALL lock('tf/states/default');
--- Ordinary ones, and what is locked to create workspaces in a table.
+-- Ordinary lockids, and the one that creates workspaces in a table
 CALL lock('prod/network');
 CALL lock('prod/network.tfstate');
 CALL lock('a.b/c');
@@ -57,17 +57,17 @@ CALL lock('github.com/org/repo');
 CALL lock('my.states');
 CALL lock('states/x.y');
 CALL lock('tf.states/');
--- Each function that locks tells it, if it has the lock.
+-- Each function that locks says so, if it gets the lock.
 SELECT locked FROM tfstate_try_lock('tf.states/nowhere');
 SELECT locked FROM tfstate_try_lock('tf.states/nowhere');
 CALL tfstate_wait_lock('tf.states/nobody', id => '', fence => 0) \gset
 SELECT count(tfstate_unlock(lockid)) FROM tfstate_holders;
--- A table that is not attached any more.
+-- A table that is no longer attached
 SELECT tfstate_detach('tf');
 CALL lock('tf.states/default');
 SET client_min_messages = warning;
 
--- The way out that a conflict shows works for the session that sees it.
+-- The way out in a conflict works in the session that sees it.
 SELECT length(tfstate_lock('a', '{"ID": "1"}')::text) > 0;
 SELECT pg_advisory_unlock_all();
 CALL fails($$SELECT tfstate_lock('a')$$);

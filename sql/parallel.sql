@@ -1,4 +1,4 @@
--- What reads works in a parallel query, too, in the workers or in their leader.
+-- Functions that read work in a parallel query, too, in the workers or in the leader.
 SET client_min_messages = warning;
 CREATE EXTENSION tfstate;
 SELECT tfstate_attach(guard => 'on') IS NOT NULL AS attached;
@@ -31,7 +31,7 @@ BEGIN
 END;
 $$;
 
--- A session that has cached nothing yet, as the owner and as somebody who may only look.
+-- A session that has cached nothing yet, as the owner and as a role that may only view.
 \c -
 SET client_min_messages = warning;
 SELECT count(set_config(name, 'on', false)) AS forced FROM pg_settings
@@ -46,7 +46,7 @@ SELECT count(set_config(name, 'on', false)) AS forced FROM pg_settings
 SET SESSION AUTHORIZATION regress_tfstate_viewer;
 CALL read_all();
 
--- A plan that nobody forced, in which the leader reads the locks.
+-- A parallel plan that was not forced, in which the leader reads the locks.
 \c -
 SET client_min_messages = warning;
 SET parallel_setup_cost = 0;

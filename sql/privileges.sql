@@ -19,7 +19,7 @@ SELECT id FROM tfstate_lock('held', '{"ID": "h"}', ttl => '1 hour');
 SELECT id FROM tfstate_lock('session', '{"ID": "s"}', 'session');
 SELECT count(tfstate_unlock('old')) FROM tfstate_lock('old');
 
--- A role without a grant can do nothing, and sees nothing.
+-- A role without a grant can do and see nothing.
 SET ROLE regress_tfstate_alice;
 CALL fails($$SELECT tfstate_lock('prod/a')$$);
 CALL fails($$SELECT tfstate_unlock('held', 'h')$$);
@@ -33,7 +33,7 @@ SELECT count(*) FROM tfstate_history;
 SELECT count(*) FROM tfstate_history('old');
 SELECT tfstate_has_privilege('held', 'lock') AS lock, tfstate_has_privilege('held', 'view') AS view,
 	   tfstate_has_privilege('held', 'force') AS force;
--- What is not for users is out of reach, also where its schema is open.
+-- Internal objects cannot be used, even if their schema is open.
 CALL fails($$SELECT count(*) FROM tfstate_internal.session_locks()$$);
 CALL fails('TABLE tfstate_internal.privilege');
 RESET ROLE;
@@ -56,7 +56,7 @@ BEGIN
 				RAISE INFO 'no error: %', format(command, rel);
 			EXCEPTION WHEN insufficient_privilege THEN
 				NULL;
-			WHEN wrong_object_type THEN	-- a sequence is no table, and the other way round
+			WHEN wrong_object_type THEN	-- a sequence is not a table, and the other way round
 				IF command LIKE '%nextval%' = (rel = 'tfstate_internal.fence') THEN
 					RAISE INFO '%: %', format(command, rel), sqlerrm;
 				END IF;
@@ -68,7 +68,7 @@ $$;
 CALL fails($$INSERT INTO tfstate_internal.privilege VALUES ('regress_tfstate_alice', '*', 'lock', 'me')$$);
 CALL fails($$DELETE FROM tfstate_grants$$);
 CALL fails($$DELETE FROM tfstate_history$$);
--- Nor does it give itself anything.
+-- Nor can it grant itself anything.
 CALL fails($$SELECT tfstate_grant('regress_tfstate_alice')$$);
 CALL fails($$SELECT tfstate_revoke('regress_tfstate_alice')$$);
 CALL fails($$SELECT tfstate_attach()$$);
@@ -79,7 +79,7 @@ RESET ROLE;
 
 -- The privilege lock, by a pattern.
 SELECT tfstate_grant('regress_tfstate_alice', 'prod/*');
-SELECT tfstate_grant('regress_tfstate_alice', 'prod/*');	-- once more is no error
+SELECT tfstate_grant('regress_tfstate_alice', 'prod/*');	-- a second grant is no error
 SELECT role, pattern, privilege, grantor = current_user AS by_me, granted_at <= clock_timestamp() AS at FROM tfstate_grants;
 SET ROLE regress_tfstate_alice;
 SELECT id, role FROM tfstate_lock('prod/a', '{"ID": "1"}'), current_user AS role;
@@ -87,13 +87,13 @@ CALL fails($$SELECT tfstate_lock('prod')$$);
 CALL fails($$SELECT tfstate_lock('Prod/a')$$);
 CALL fails($$SELECT tfstate_lock(' prod/a')$$);
 CALL fails($$SELECT tfstate_lock('test/prod/a')$$);
--- Each privilege is apart: no view, no force.  But who may lock sees who has the lock, and
--- who waits for it, of the lockids that it may lock.
+-- The privileges are independent: no view, no force.  But a role that may lock sees the holder and
+-- the waiters of the lockids that it may lock.
 SELECT lockid, role, waiters FROM tfstate_holders;
 SELECT count(*) FROM tfstate_holders('held');
 SELECT tfstate_internal.waiter_count('prod/a', 'durable'), tfstate_internal.waiter_count('held', 'durable');
 CALL fails($$SELECT tfstate_force_unlock('prod/a', '1')$$);
--- But the holder of a conflict is named, with all there is.
+-- The holder in a conflict is named, with the whole info.
 CALL fails($$SELECT tfstate_lock('prod/a')$$);
 SELECT locked, id FROM tfstate_try_lock('prod/a');
 SELECT tfstate_unlock('prod/a', '1')->>'ID' AS released;
@@ -107,9 +107,9 @@ SELECT lockid, tfstate_has_privilege(lockid, 'lock') AS lock, tfstate_has_privil
   FROM (VALUES ('prod/a'), ('prod/'), ('prod'), ('')) v (lockid);
 SELECT tfstate_has_privilege(NULL, 'lock') IS NULL AS strict;
 RESET ROLE;
--- The role, not tfstate.who, is in the record of the end.
+-- The record of the end has the role, not only tfstate.who.
 SELECT lockid, who, mode, released_by FROM tfstate_history('prod/*');
--- What another role has taken is its own, in the same session, too.
+-- A lock that another role has taken belongs to that role, in the same session, too.
 CREATE ROLE regress_tfstate_other SUPERUSER;
 SET ROLE regress_tfstate_other;
 SELECT id FROM tfstate_lock('prod/b', '{"ID": "4"}', ttl => '1 hour');
@@ -135,7 +135,7 @@ SELECT tfstate_internal.waiter_count('session', 'session'), tfstate_internal.wai
 CALL fails($$SELECT tfstate_lock('held')$$);
 CALL fails($$SELECT tfstate_unlock('held', 'h')$$);
 CALL fails($$SELECT tfstate_force_unlock('held')$$);
--- What the view hides does not leak through a cheap function.
+-- A cheap function does not see the rows that the view hides.
 CREATE FUNCTION pg_temp.leak(t text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
 $$ BEGIN RAISE INFO 'leak %', t; RETURN true; END; $$;
 SELECT lockid FROM tfstate_holders WHERE pg_temp.leak(lockid) ORDER BY lockid;
@@ -156,14 +156,14 @@ SELECT count(*) FROM tfstate_holders('prod/*');
 RESET ROLE;
 SELECT lockid, how, released_by, reason FROM tfstate_history('prod/b');
 
--- Revoke: what was granted, and nothing else.
+-- Revoke takes back exactly what was granted.
 CALL fails($$SELECT tfstate_revoke('regress_tfstate_alice', 'prod/a')$$);
 CALL fails($$SELECT tfstate_revoke('regress_tfstate_alice', 'held')$$);
 CALL fails($$SELECT tfstate_revoke('regress_tfstate_bob', 'prod/*')$$);
 SELECT tfstate_revoke('regress_tfstate_alice', 'prod/*');
 CALL fails($$SELECT tfstate_revoke('regress_tfstate_alice', 'prod/*')$$);
 SELECT role, pattern, privilege FROM tfstate_grants ORDER BY pattern, privilege;
--- It works at once.
+-- It takes effect at once.
 SET ROLE regress_tfstate_alice;
 CALL fails($$SELECT tfstate_lock('prod/a')$$);
 RESET ROLE;
@@ -179,7 +179,7 @@ SET ROLE regress_tfstate_alice;
 SELECT tfstate_has_privilege('a', 'lock');
 RESET ROLE;
 
--- In one statement, too: an expression of a function is kept, and asked again by another
+-- Also within one statement: the result of a privilege check is kept, and checked again for another
 -- role, for another privilege, and after grants.
 CREATE FUNCTION pg_temp.may(privilege text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -212,7 +212,7 @@ CALL fails($$SELECT tfstate_has_privilege('b', 'see')$$);
 CALL fails($$SELECT tfstate_has_privilege('b', 'LOCK')$$);
 CALL fails($$SELECT tfstate_has_privilege('b', '')$$);
 
--- Membership, with and without inheritance.
+-- Membership, with and without inheritance
 SELECT tfstate_grant('regress_tfstate_team', 'team/*');
 SET ROLE regress_tfstate_bob;
 SELECT tfstate_has_privilege('team/a', 'lock') AS bob;
@@ -232,7 +232,7 @@ SET ROLE regress_tfstate_bob;
 SELECT tfstate_unlock('team/a')->>'ID' AS released;
 SELECT id FROM tfstate_lock('team/a', '{"ID": "5b"}');
 RESET ROLE;
--- Members of a role that took it are not, if they do not have its rights.
+-- Members of the role that took a lock may not release it without inheriting its rights.
 SELECT tfstate_grant('regress_tfstate_noinherit', 'team/*');
 SET ROLE regress_tfstate_team;
 SELECT id FROM tfstate_lock('team/b', '{"ID": "5c"}');
@@ -242,7 +242,7 @@ SET ROLE regress_tfstate_team;
 SELECT tfstate_unlock('team/b')->>'ID' AS released;
 RESET ROLE;
 SELECT tfstate_revoke('regress_tfstate_noinherit', 'team/*');
--- Those that have are as good as that.
+-- Those that inherit them may.
 GRANT regress_tfstate_bob TO regress_tfstate_alice;
 SELECT tfstate_grant('regress_tfstate_alice', 'team/*');
 SET ROLE regress_tfstate_alice;
@@ -255,30 +255,30 @@ SET ROLE regress_tfstate_bob;
 SELECT tfstate_has_privilege('team/a', 'lock') AS bob;
 RESET ROLE;
 
--- Everybody.
+-- PUBLIC
 SELECT tfstate_grant('public', '*/shared/*');
 SELECT role, pattern, privilege FROM tfstate_grants ORDER BY role;
 SET ROLE regress_tfstate_alice;
 SELECT id FROM tfstate_lock('a/shared/b', '{"ID": "6"}');
 SELECT tfstate_unlock('a/shared/b', '6')->>'ID' AS released;
--- Who may lock what is no secret.
+-- The grants of others are no secret.
 SELECT count(*) FROM tfstate_grants;
 RESET ROLE;
 SELECT tfstate_revoke('public', '*/shared/*');
 
--- The names of roles can be odd.
+-- Odd names of roles
 CREATE ROLE "regress_tfstate_Odd-""role";
 SELECT tfstate_grant('regress_tfstate_Odd-"role', 'odd');
 SET ROLE "regress_tfstate_Odd-""role";
 SELECT tfstate_has_privilege('odd', 'lock');
 RESET ROLE;
--- The view shows the name as tfstate_revoke() takes it.
+-- The view shows names as tfstate_revoke() takes them.
 SELECT role FROM tfstate_grants WHERE pattern = 'odd';
 SELECT tfstate_revoke(role::name, pattern) FROM tfstate_grants WHERE pattern = 'odd';
 SELECT count(*) FROM tfstate_grants WHERE pattern = 'odd';
 DROP ROLE "regress_tfstate_Odd-""role";
 
--- The owner of the extension's tables, and members of it, need no grant.
+-- The owner of the extension's tables and its members need no grant.
 SELECT rolname AS owner FROM pg_class c JOIN pg_roles r ON c.relowner = r.oid WHERE relname = 'durable_lock' \gset
 CREATE ROLE regress_tfstate_super SUPERUSER;
 SET ROLE regress_tfstate_super;
@@ -292,8 +292,7 @@ SELECT bool_and(tfstate_has_privilege('anything', p)) AS member FROM unnest(ARRA
 RESET ROLE;
 REVOKE :"owner" FROM regress_tfstate_alice;
 
--- An administrator who is not a superuser: EXECUTE on the functions, and
--- rights on the table.
+-- An administrator that is not a superuser: EXECUTE on the functions, and rights on the table.
 GRANT USAGE ON SCHEMA tfstate_internal TO regress_tfstate_bob;
 GRANT EXECUTE ON FUNCTION tfstate_grant, tfstate_revoke, tfstate_internal.require_grant_arguments TO regress_tfstate_bob;
 SET ROLE regress_tfstate_bob;
@@ -308,7 +307,7 @@ RESET ROLE;
 REVOKE ALL ON tfstate_internal.privilege FROM regress_tfstate_bob;
 REVOKE USAGE ON SCHEMA tfstate_internal FROM regress_tfstate_bob;
 
--- A function of somebody else runs with his rights.
+-- A SECURITY DEFINER function of another role has the rights of that role.
 CREATE FUNCTION lock_for_all(lockid text) RETURNS text LANGUAGE sql SECURITY DEFINER
 SET search_path = public, pg_temp AS $$SELECT id FROM tfstate_lock(lockid, '{"ID": "7"}')$$;
 SET ROLE regress_tfstate_alice;
@@ -318,8 +317,8 @@ SELECT role = current_user AS role FROM tfstate_holders('definer');
 SELECT tfstate_unlock('definer', '7')->>'ID' AS released;
 DROP FUNCTION lock_for_all;
 
--- The grants of a role that is gone: nobody gets them, the rest works, and they
--- can be taken back as the view shows them.
+-- Grants of a dropped role: no role gets them, everything else works, and they can be revoked as
+-- the view shows them.
 SELECT tfstate_grant('regress_tfstate_bob', 'x');
 REVOKE EXECUTE ON FUNCTION tfstate_grant, tfstate_revoke, tfstate_internal.require_grant_arguments FROM regress_tfstate_bob;
 DROP ROLE regress_tfstate_bob;
@@ -327,7 +326,7 @@ SELECT count(*) FROM tfstate_grants WHERE pattern = 'x';
 SET ROLE regress_tfstate_alice;
 CALL fails($$SELECT tfstate_lock('x')$$);
 RESET ROLE;
--- Nor does a new role of that name, whose grants are apart.
+-- Nor does a new role with that name, whose grants are separate.
 CREATE ROLE regress_tfstate_bob;
 SET ROLE regress_tfstate_bob;
 CALL fails($$SELECT tfstate_lock('x')$$);
@@ -337,8 +336,7 @@ SELECT role, pattern, tfstate_revoke(role::name, pattern) FROM tfstate_grants OR
 CALL fails($$SELECT tfstate_revoke('regress_tfstate_bob', 'x')$$);
 SELECT role, pattern FROM tfstate_grants;
 
--- A role that is renamed keeps its grants and its locks, and gives a new role of its old
--- name neither.
+-- A renamed role keeps its grants and its locks, and a new role with its old name gets neither.
 SELECT tfstate_grant('regress_tfstate_bob', 'named/*');
 SET ROLE regress_tfstate_bob;
 SELECT id FROM tfstate_lock('named/a', '{"ID": "9a"}') UNION ALL SELECT id FROM tfstate_lock('named/b', '{"ID": "9b"}', 'session');
@@ -361,9 +359,9 @@ SET ROLE regress_tfstate_robert;
 SELECT tfstate_unlock('named/a', '9a') IS NOT NULL AS durable, tfstate_unlock('named/b') IS NOT NULL AS session;
 SELECT id FROM tfstate_lock('named/e', '{"ID": "9e"}');
 RESET ROLE;
-SELECT tfstate_grant('regress_tfstate_robert', 'named/*');	-- which it has
+SELECT tfstate_grant('regress_tfstate_robert', 'named/*');	-- which it already has
 SELECT role, pattern FROM tfstate_grants ORDER BY role;
--- When the role is gone, it is shown as it was called then, and its lock is nobody's.
+-- A dropped role is shown under its last name, and its lock belongs to no role.
 DROP ROLE regress_tfstate_robert;
 SELECT lockid, role FROM tfstate_holders('named/*');
 SELECT lockid, role FROM tfstate_history('named/*') ORDER BY fence;
@@ -377,11 +375,11 @@ SELECT tfstate_force_unlock('named/e', '9e')->>'ID' AS released;
 SELECT tfstate_revoke('regress_tfstate_robert', 'named/*'), tfstate_revoke('regress_tfstate_bob', 'named/*');
 SELECT count(*) FROM tfstate_grants;
 DROP ROLE regress_tfstate_robert;
--- The type in which a role is kept knows everybody and nobody, by which a name that no
--- role has is read.
+-- The type that stores a role has values for PUBLIC and for no role, which is what the name of a
+-- missing role is read as.
 SELECT r AS read, r::tfstate_internal.role AS written, r::tfstate_internal.role::oid IN (SELECT oid FROM pg_roles) AS exists
   FROM unnest(ARRAY['regress_tfstate_bob', 'public', 'none', 'regress_tfstate_robert', '', '10', repeat('x', 100)]) r;
--- Who the session is, whatever role it has set.
+-- The session user is shown, whatever role is set.
 SELECT tfstate_grant('regress_tfstate_bob', 'who');
 SET ROLE regress_tfstate_bob;
 SELECT id FROM tfstate_lock('who', '{"ID": "w"}');
@@ -389,7 +387,7 @@ RESET ROLE;
 SELECT role, login_role = session_user AS login_role FROM tfstate_holders('who');
 SELECT tfstate_unlock('who', 'w') ->> 'ID' AS released;
 SELECT role, login_role = session_user AS login_role FROM tfstate_history('who');
--- The grants of others do not slow a role's down, and its own are found among them.
+-- The grants of other roles do not slow down a role, and its own are found among them.
 SELECT count(tfstate_grant('regress_tfstate_alice', 'a' || i, 'view')) FROM generate_series(1, 1000) i;
 SELECT pg_stat_force_next_flush();
 SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'privilege' \gset before_
@@ -400,7 +398,7 @@ SELECT pg_stat_force_next_flush();
 SELECT seq_tup_read - :before_seq_tup_read AS scanned, idx_tup_fetch - :before_idx_tup_fetch < 10 AS few
   FROM pg_stat_user_tables WHERE relname = 'privilege';
 SELECT count(tfstate_revoke(role::name, pattern, privilege)) FROM tfstate_grants;
--- The owner of the database is a member of a role of its own.
+-- The owner of the database is a member of pg_database_owner.
 SELECT current_database() AS database, r.rolname AS owner FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba
  WHERE d.datname = current_database() \gset database_
 ALTER DATABASE :"database_database" OWNER TO regress_tfstate_bob;
@@ -412,7 +410,7 @@ ALTER DATABASE :"database_database" OWNER TO :"database_owner";
 SELECT tfstate_revoke('pg_database_owner', 'owned');
 DROP ROLE regress_tfstate_bob;
 
--- Patterns.
+-- Patterns
 SELECT pattern, string_agg(lockid, ' ' ORDER BY lockid COLLATE "C") FILTER (WHERE tfstate_matches(lockid, pattern)) AS matches
   FROM (VALUES ('a'), ('a/b'), ('a/b/c'), ('ab'), ('A'), ('*'), ('%'), ('a%'), ('aXbXc'), ('abab'), ('ü/é')) l (lockid),
 	   (VALUES (1, '*'), (2, 'a'), (3, 'a*'), (4, '*a'), (5, 'a/*'), (6, 'a/*/*'), (7, '*/*'), (8, '**'), (9, '%'), (10, '_'),

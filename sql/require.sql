@@ -14,7 +14,7 @@ SET tfstate.who = 'me';
 CREATE FUNCTION state(serial bigint, resources integer DEFAULT 1) RETURNS text LANGUAGE sql
 RETURN format('{"version": 4, "serial": %s, "lineage": "a", "outputs": {}, "resources": [%s]}',
 			  serial, array_to_string(array_fill('{"instances": [{}]}'::text, ARRAY[resources]), ','));
--- Makes a workspace while the guard is off.
+-- Creates a workspace with the guard off.
 CREATE PROCEDURE makes(workspace text, content text) LANGUAGE plpgsql AS $$
 BEGIN
 	SET LOCAL tfstate.guard = off;
@@ -30,7 +30,7 @@ CREATE VIEW held AS SELECT lockid, operation, mode FROM tfstate_holders ORDER BY
 CALL makes('a', state(1));
 
 --
--- Refused without the lock, by whatever statement
+-- Refused without the lock, by any statement
 --
 CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'a'$$);
 CALL fails($$INSERT INTO tf.states (name, data) VALUES ('n', state(1))$$);
@@ -39,26 +39,26 @@ CALL fails($$UPDATE tf.states SET name = 'b' WHERE name = 'a'$$);
 CALL fails($$DELETE FROM tf.states WHERE name = 'a'$$);
 CALL fails($$TRUNCATE tf.states$$);
 CALL fails($$MERGE INTO tf.states USING (VALUES (1)) v ON name = 'a' WHEN MATCHED THEN DELETE$$);
--- It does not help to try again with another serial.
+-- Trying again with another serial does not help.
 CALL fails($$UPDATE tf.states SET data = state(3) WHERE name = 'a'$$);
--- The lock of another workspace is none.
+-- The lock of another workspace does not count.
 SELECT id FROM tfstate_lock('tf.states/b', '{"ID": "1"}');
 CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'a'$$);
 SELECT tfstate_unlock('tf.states/b') ->> 'ID' AS unlocked;
--- With it, all are done.
+-- With the lock, all statements succeed.
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "1"}');
 UPDATE tf.states SET data = state(2) WHERE name = 'a';
 DELETE FROM tf.states WHERE name = 'a';
 INSERT INTO tf.states (name, data) VALUES ('a', state(3));
 SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
 CALL fails($$UPDATE tf.states SET data = state(4) WHERE name = 'a'$$);
--- A session can ask for less only by turning the guard off.
+-- A session can ask for less only with the guard off.
 SET tfstate.guard = on;
 CALL fails($$UPDATE tf.states SET data = state(4) WHERE name = 'a'$$);
 SET tfstate.guard = off;
 UPDATE tf.states SET data = state(4) WHERE name = 'a';
 RESET tfstate.guard;
--- The administrator of a table can choose less; what is not named stays.
+-- The administrator of a table can ask for less; what is not named stays.
 SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
 UPDATE tf.states SET data = state(5) WHERE name = 'a';
 SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
@@ -84,7 +84,7 @@ DELETE FROM tf.states WHERE name = 'e';
 SELECT number, operation, resources FROM tfstate_versions('tf.states/e') ORDER BY number;
 CALL makes('e', '{"serial": 1, "lineage": "a", "outputs": {"o": {"value": 1}}, "resources": []}');
 DELETE FROM tf.states WHERE name = 'e';
--- Those that have some, or may have.
+-- States with resources, or with what may be some
 CREATE PROCEDURE keeps(content text) LANGUAGE plpgsql AS $$
 BEGIN
 	CALL makes('e', content);
@@ -117,14 +117,14 @@ $$;
 CALL unlocked('d');
 DELETE FROM tf.states WHERE name = 'd';
 SELECT number, operation, serial FROM tfstate_versions('tf.states/d') ORDER BY number DESC LIMIT 1;
--- It is that workspace's, and only the last one's.
+-- This counts for that workspace only, and for its last lock only.
 CALL unlocked('d');
 CALL fails($$DELETE FROM tf.states WHERE name = 'a'$$);
 CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'd'$$);
 CALL unlocked('d2');
 CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
 DELETE FROM tf.states WHERE name = 'd2';
--- Somebody has written in between: under a lock of tfstate, ...
+-- Another session has written in between: under a lock of tfstate, ...
 CALL unlocked('d');
 SET tfstate.who = 'bob@laptop';
 SELECT id FROM tfstate_lock('tf.states/d', '{"ID": "2"}');
@@ -132,13 +132,13 @@ UPDATE tf.states SET data = state(2) WHERE name = 'd';
 SELECT tfstate_unlock('tf.states/d') ->> 'ID' AS unlocked;
 SET tfstate.who = 'me';
 CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
--- ... or of a Terraform without it.
+-- ... or as a Terraform without tfstate.
 CALL unlocked('d');
 SELECT pg_catalog.pg_try_advisory_lock(id) FROM tf.states WHERE name = 'd';
 UPDATE tf.states SET data = state(2) WHERE name = 'd';
 SELECT pg_catalog.pg_advisory_unlock(id) FROM tf.states WHERE name = 'd';
 CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
--- Somebody has had the lock and has not written, or has it.
+-- Another session has had the lock without writing, or holds it.
 CALL unlocked('d');
 SELECT id FROM tfstate_lock('tf.states/d', '{"ID": "3", "Who": "alice@laptop"}');
 SELECT tfstate_unlock('tf.states/d') ->> 'ID' AS unlocked;
@@ -148,7 +148,7 @@ SELECT id FROM tfstate_lock('tf.states/d', '{"ID": "4", "Who": "alice@laptop"}')
 SELECT pg_advisory_unlock_all();
 CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
 SELECT tfstate_unlock('tf.states/d', '4') ->> 'ID' AS unlocked;
--- The lock was not unlocked after all, and then released by force.
+-- The unlock was rolled back, and then the lock was released by force.
 CALL makes('d', state(1));
 SELECT id AS d FROM tf.states WHERE name = 'd' \gset
 SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
@@ -162,19 +162,19 @@ CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
 RESET tfstate.mode;
 RESET tfstate.run_id;
 
--- Behind a pooler a run unlocks in one session and deletes in another: history tells, ...
+-- Behind a pooler a run unlocks in one session and deletes in another: the history proves it, ...
 SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
 CALL unlocked('d');
 SELECT pg_advisory_unlock_all();
 DELETE FROM tf.states WHERE name = 'd';
 CALL unlocked('d');
 SELECT pg_advisory_unlock_all();
--- ... of that run's lock only, ...
+-- ... for that run's lock only, ...
 SET tfstate.run_id = '22222222-2222-4222-8222-222222222222';
 CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
 RESET tfstate.run_id;
 CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
--- ... and if nobody has written since, ...
+-- ... if nothing was written since, ...
 SELECT pg_catalog.pg_try_advisory_lock(id) FROM tf.states WHERE name = 'd';
 UPDATE tf.states SET data = state(2) WHERE name = 'd';
 SELECT pg_catalog.pg_advisory_unlock(id) FROM tf.states WHERE name = 'd';
@@ -188,7 +188,7 @@ UPDATE tf.states SET data = state(2) WHERE name = 'd';
 SELECT tfstate_unlock('tf.states/d') ->> 'ID' AS unlocked;
 SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
 CALL fails($$DELETE FROM tf.states WHERE name = 'd'$$);
--- ... or has had the lock.
+-- ... and the lock was not taken since.
 CALL unlocked('d');
 SELECT pg_advisory_unlock_all();
 SET tfstate.run_id = '22222222-2222-4222-8222-222222222222';
@@ -233,7 +233,7 @@ RESET ROLE;
 RESET search_path;
 
 --
--- Whoever writes without the lock must be allowed to take it
+-- A session that writes without the lock must have the privilege to take it
 --
 SELECT tfstate_revoke('regress_tfstate_user', 'tf.states/*'), tfstate_grant('regress_tfstate_user', 'tf.states/dev*');
 CALL makes('dev', state(1, 0));
@@ -241,7 +241,7 @@ CALL makes('prod', state(1, 0));
 SELECT id AS dev FROM tf.states WHERE name = 'dev' \gset
 SELECT id AS prod FROM tf.states WHERE name = 'prod' \gset
 SET ROLE regress_tfstate_user;
--- a state without resources, and one locked as a Terraform without tfstate does
+-- a state without resources, and one locked as a Terraform without tfstate locks it
 CALL fails($$DELETE FROM tf.states WHERE name = 'prod'$$);
 SELECT pg_try_advisory_lock(:prod), pg_try_advisory_lock(:dev);
 CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'prod'$$);
@@ -251,7 +251,7 @@ CALL fails($$UPDATE tf.states SET name = 'prod2' WHERE name = 'dev'$$);
 UPDATE tf.states SET data = state(2, 0) WHERE name = 'dev';
 SELECT pg_advisory_unlock(:prod), pg_advisory_unlock(:dev);
 DELETE FROM tf.states WHERE name = 'dev';
--- who holds the lock is not told either
+-- nor is the role told who holds the lock
 RESET ROLE;
 SELECT id IS NOT NULL AS locked FROM tfstate_lock('tf.states/prod', '{"Who": "secret", "ID": "secret"}');
 SET ROLE regress_tfstate_user;
@@ -268,7 +268,7 @@ SELECT pg_try_advisory_lock(-1);
 CALL fails($$INSERT INTO tf.states (name, data) VALUES ('prod2', state(1))$$);
 INSERT INTO tf.states (name, data) VALUES ('dev2', state(1, 0));
 SELECT pg_advisory_unlock(-1);
--- where the lock is not required
+-- if the lock is not required
 RESET ROLE;
 UPDATE tfstate_internal.attached_table SET guard = 'on';
 SET ROLE regress_tfstate_user;
@@ -283,7 +283,7 @@ RESET ROLE;
 UPDATE tfstate_internal.attached_table SET guard = 'require';
 
 --
--- A Terraform without tfstate that was refused once stays out: with each attempt it raises the serial
+-- A Terraform without tfstate that was refused once stays out, because it raises the serial with each attempt
 --
 SELECT id AS a FROM tf.states WHERE name = 'a' \gset
 SELECT pg_try_advisory_lock(:a);
@@ -295,7 +295,7 @@ SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "9"}');
 UPDATE tf.states SET data = state(9, 2) WHERE name = 'a';
 SELECT tfstate_unlock('tf.states/a') ->> 'ID' AS unlocked;
 
--- Once it has written, a lease that has expired before is over.
+-- After a write, a lease that had expired before cannot be renewed.
 SELECT id FROM tfstate_lock('tf.states/a', '{"ID": "10"}', ttl => '1 ms');
 SELECT pg_advisory_unlock_all();
 SELECT pg_sleep(0.01);
@@ -309,7 +309,7 @@ SELECT how FROM tfstate_history('tf.states/a') WHERE id = '10';
 -- A Terraform without tfstate that creates workspaces
 --
 
--- workspace new, and a first apply: it has the lock while it has the key.
+-- workspace new, and a first apply: it holds the lock as long as it has the key.
 SELECT pg_try_advisory_lock(-1);
 INSERT INTO tf.states (name, data) VALUES ('w', state(1, 0));
 TABLE held;
@@ -318,7 +318,7 @@ INSERT INTO tf.states (name, data) VALUES ('w', state(3)) ON CONFLICT (name) DO 
 SELECT number, serial, fence IS NOT NULL AS locked FROM tfstate_versions('tf.states/w') ORDER BY number;
 CALL fails($$SELECT tfstate_lock('tf.states/w')$$);
 CALL fails($$UPDATE tf.states SET data = state(8) WHERE name = 'a'$$);
--- It knows nothing of that lock, and unlocks its key.
+-- It does not know of that lock, and unlocks its key.
 SELECT pg_advisory_unlock(-1);
 TABLE held;
 CALL fails($$UPDATE tf.states SET data = state(4) WHERE name = 'w'$$);
@@ -333,7 +333,7 @@ INSERT INTO tf.states (name, data) VALUES ('w3', state(1));
 TABLE held;
 CALL fails($$UPDATE tf.states SET data = state(2) WHERE name = 'w2'$$);
 SELECT pg_advisory_unlock(-1);
--- ... and so does a write of somebody else, even if the creator takes the key once more.
+-- ... and so does another session's write, even if the creator takes the key again.
 SELECT id AS w3 FROM tf.states WHERE name = 'w3' \gset
 SELECT pg_try_advisory_lock(:w3);
 UPDATE tf.states SET data = state(2) WHERE name = 'w3';
@@ -343,7 +343,7 @@ TABLE held;
 CALL fails($$UPDATE tf.states SET data = state(3) WHERE name = 'w3'$$);
 CALL fails($$DELETE FROM tf.states WHERE name = 'w3'$$);
 SELECT pg_advisory_unlock(-1);
--- OpenTofu 1.10 has a key for each table; another one, of terraform_remote_state.states, say, is none.
+-- OpenTofu 1.10 has a key for each table; that of another table, terraform_remote_state.states here, does not count.
 SELECT pg_try_advisory_lock(-788592755);
 INSERT INTO tf.states (name, data) VALUES ('w4', state(1));
 TABLE held;
@@ -352,18 +352,18 @@ TABLE held;
 SELECT pg_try_advisory_lock(-3797183428);
 CALL fails($$INSERT INTO tf.states (name, data) VALUES ('w5', state(1))$$);
 SELECT pg_advisory_unlock(-3797183428);
--- Somebody has the name's lock.
+-- Another session holds the lock of the name.
 SELECT id FROM tfstate_lock('tf.states/frozen', '{"ID": "6", "Who": "alice@laptop", "Info": "frozen for the audit"}');
 SELECT pg_try_advisory_lock(-1);
 CALL fails($$INSERT INTO tf.states (name, data) VALUES ('frozen', state(1))$$);
--- What is rolled back was not created.
+-- A creation that is rolled back has no effect.
 BEGIN;
 INSERT INTO tf.states (name, data) VALUES ('w5', state(1));
 ROLLBACK;
 TABLE held;
 SELECT pg_advisory_unlock(-1);
 SELECT tfstate_unlock('tf.states/frozen') ->> 'ID' AS unlocked;
--- An administrator can end it, and DISCARD ALL does.
+-- An administrator can end the lock, and DISCARD ALL does.
 SELECT pg_try_advisory_lock(-1);
 INSERT INTO tf.states (name, data) VALUES ('w5', state(1));
 SELECT tfstate_force_unlock('tf.states/w5') ->> 'Path' AS released;
@@ -377,7 +377,7 @@ SET tfstate.who = 'me';
 TABLE held;
 
 --
--- A run that has lost its lock stays out where the lock is not required, too, if it has a name
+-- A run with a name that has lost its lock stays out even if the lock is not required
 --
 UPDATE tfstate_internal.attached_table SET guard = 'on';
 SET search_path = tfstate_pg, pg_catalog, public;
@@ -388,7 +388,7 @@ SELECT pg_try_advisory_lock(:a);
 SELECT tfstate_force_unlock('tf.states/a') ->> 'Path' AS released;
 CALL fails($$UPDATE tf.states SET data = state(11) WHERE name = 'a'$$);
 CALL fails($$UPDATE tf.states SET data = state(12) WHERE name = 'a'$$);
--- Others are not concerned, nor is the run when it has locked anew and unlocked.
+-- Others are not affected, nor is the run after it has locked again and unlocked.
 SET tfstate.run_id = '22222222-2222-4222-8222-222222222222';
 UPDATE tf.states SET data = state(11) WHERE name = 'a';
 SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
@@ -397,7 +397,7 @@ SELECT pg_try_advisory_lock(:a);
 UPDATE tf.states SET data = state(12) WHERE name = 'a';
 SELECT pg_advisory_unlock(:a);
 UPDATE tf.states SET data = state(13) WHERE name = 'a';
--- The end of its session and that of a lease are no unlock either.
+-- The end of its session or of a lease is not an unlock, either.
 SET tfstate.mode = session;
 SELECT pg_try_advisory_lock(:a);
 SELECT pg_advisory_unlock_all();

@@ -1,4 +1,4 @@
--- What the states of all workspaces have: resources and outputs.
+-- The contents of all states: resources and outputs.
 SET client_min_messages = warning;
 CREATE EXTENSION tfstate;
 SELECT count(tfstate_attach(guard => 'on')), count(tfstate_attach('regress team', 'More states', guard => 'on')) FROM (SELECT) one;
@@ -13,7 +13,7 @@ GRANT SELECT (data) ON terraform_remote_state.states TO regress_tfstate_column;
 CREATE SCHEMA helpers;
 GRANT USAGE ON SCHEMA helpers TO PUBLIC;
 
--- Writes the state of a workspace.  Only what is given differs from state to state.
+-- Writes the state of a workspace.  States differ only in what is given.
 CREATE PROCEDURE helpers.write(workspace text, resources text, outputs text DEFAULT '{}') LANGUAGE plpgsql AS $$
 DECLARE
 	head text := '"version": 4, "terraform_version": "1.11.4", "lineage": "11111111-1111-4111-8111-111111111111"';
@@ -25,7 +25,7 @@ BEGIN
 					  head, substring(s.data FROM '"serial": (\d+)')::int + 1, outputs, resources);
 END;
 $$;
--- The same without whatever checks what is written.
+-- The same with all triggers disabled.
 CREATE PROCEDURE helpers.write_anything(workspace text, state text) LANGUAGE plpgsql AS $$
 BEGIN
 	SET LOCAL session_replication_role = replica;
@@ -35,11 +35,11 @@ BEGIN
 END;
 $$;
 
--- Empty workspaces have nothing.
+-- Empty workspaces have no rows.
 SELECT count(*) FROM tfstate_resources();
 SELECT count(*) FROM tfstate_outputs();
 
--- Addresses are Terraform's.
+-- Addresses are those of Terraform.
 CALL helpers.write('a', $json$[
 	{"mode": "managed", "type": "null_resource", "name": "plain", "provider": "provider[\"registry.terraform.io/hashicorp/null\"]",
 	 "instances": [{"schema_version": 0, "attributes": {"id": "1", "triggers": null}, "sensitive_attributes": []}]},
@@ -54,7 +54,7 @@ CALL helpers.write('a', $json$[
 SELECT address, module, mode, type, name, index, id, tainted, deposed FROM tfstate_resources();
 SELECT workspace, address, provider FROM tfstate_resources() WHERE name = 'plain';
 
--- Several deposed objects, of one instance and of several.
+-- Several deposed objects, of one instance and of several
 CALL helpers.write('deposed', $json$[
 	{"mode": "managed", "type": "t", "name": "n", "instances": [
 		{"index_key": 0, "deposed": "a1", "attributes": {"id": "1"}}, {"index_key": 0, "attributes": {"id": "2"}},
@@ -62,7 +62,7 @@ CALL helpers.write('deposed', $json$[
 	{"mode": "managed", "type": "t", "name": "only", "instances": [{"deposed": "a1", "attributes": {"id": "5"}}, {"deposed": "c1", "attributes": {"id": "6"}}]}]$json$);
 SELECT address, deposed, id, tainted FROM tfstate_resources('*/deposed');
 
--- String keys are quoted as Terraform does it.
+-- String keys are quoted as Terraform quotes them.
 CALL helpers.write('keys', $json$[
 	{"mode": "managed", "type": "t", "name": "n", "instances": [
 		{"index_key": ""}, {"index_key": "with space"}, {"index_key": "a\"b\\c"}, {"index_key": "${x} %{y} $ % $x $"},
@@ -72,12 +72,12 @@ CALL helpers.write('keys', $json$[
 SELECT address FROM tfstate_resources('terraform_remote_state.states/keys');
 SELECT index FROM tfstate_resources('terraform_remote_state.states/keys') WHERE address ~ '<|return';
 
--- The order of the keys, and how the text is laid out, mean nothing.
+-- The order of keys and the layout of the text do not matter.
 CALL helpers.write('order', $json$[{"instances":[{"sensitive_attributes" : [ ] ,"status":"tainted","attributes":{"tags":{"id":"no"},"list":[{"id":"no"}],
 	"text":"\"id\": \"no\"}","id":"yes"},"index_key":7}],"name":"n","type":"t","module":"module.m","mode":"data"}]$json$);
 SELECT address, id, tainted FROM tfstate_resources('*/order');
 
--- An id is shown as it is if it is a text or a number.
+-- An id is shown as it is if it is a string or a number.
 CALL helpers.write('ids', $json$[{"type": "t", "name": "n", "instances": [
 	{"index_key": 0, "attributes": {"id": 12345678901234567890}}, {"index_key": 1, "attributes": {"id": -1.50e3}},
 	{"index_key": 2, "attributes": {"id": null}}, {"index_key": 3, "attributes": {"id": ["no"]}}, {"index_key": 4, "attributes": {}},
@@ -86,7 +86,7 @@ CALL helpers.write('ids', $json$[{"type": "t", "name": "n", "instances": [
 	{"index_key": 10, "attributes_flat": {"id": "flat"}}, {"index_key": 11, "attributes": {"\u0069d": "spelled in another way"}}]}]$json$);
 SELECT index, id FROM tfstate_resources('*/ids');
 
--- Patterns.
+-- Patterns
 INSERT INTO "regress team"."More states" (name, data)
 SELECT 'a/b', data FROM terraform_remote_state.states WHERE name = 'order';
 SELECT DISTINCT workspace FROM tfstate_resources() ORDER BY workspace;
@@ -98,7 +98,7 @@ SELECT count(*) FROM tfstate_resources('terraform_remote_state.states/');
 SELECT count(*) FROM tfstate_resources('terraform_remote_state.gone/a');
 SELECT count(*) FROM tfstate_resources('');
 SELECT count(*) FROM tfstate_resources(NULL);
--- One workspace is looked up by its index, and no other table is read.
+-- One workspace is found by its index, and no other table is read.
 \c -
 SET client_min_messages = warning;
 BEGIN;
@@ -108,8 +108,8 @@ SELECT count(*) FROM tfstate_resources('*/order');
 SELECT relname, seq_scan, idx_scan FROM pg_stat_xact_user_tables WHERE relname IN ('states', 'More states') ORDER BY relname;
 ROLLBACK;
 
--- Who may view is not shown what is marked as sensitive; who may read the table
--- is.  What cannot be told is taken as marked.
+-- A role that may view does not see sensitive values; a role that may read the table does.  Unclear
+-- cases count as sensitive.
 CALL helpers.write('secret', $json$[{"type": "t", "name": "n", "instances": [
 	{"index_key": "public", "attributes": {"id": "1", "password": "p"}, "sensitive_attributes": [[{"type": "get_attr", "value": "password"}]]},
 	{"index_key": "inside another", "attributes": {"id": "2"}, "sensitive_attributes": [[{"type": "get_attr", "value": "x"}, {"type": "get_attr", "value": "id"}]]},
@@ -133,7 +133,7 @@ SET ROLE regress_tfstate_viewer;
 SELECT index, id FROM tfstate_resources('*/secret');
 SELECT * FROM tfstate_outputs('*/secret');
 SELECT * FROM tfstate_outputs() EXCEPT SELECT * FROM tfstate_outputs('*/secret');
--- Nothing of it is anywhere else in the rows.
+-- No other column shows them.
 SELECT count(*) FROM tfstate_resources() r WHERE r::text ~ '\ms\d\M';
 SELECT count(*) FROM tfstate_outputs() o WHERE o::text ~ 'hush';
 SET ROLE regress_tfstate_reader;
@@ -142,14 +142,14 @@ SELECT count(*) FROM tfstate_outputs() WHERE value = '"hush"';
 SET ROLE regress_tfstate_column;
 SELECT count(*) FROM tfstate_resources() r WHERE r.id ~ '^s\d$';
 RESET ROLE;
--- A reader of some rows only is no reader.
+-- A role that may read some rows only does not count as a reader.
 ALTER TABLE terraform_remote_state.states ENABLE ROW LEVEL SECURITY;
 SET ROLE regress_tfstate_reader;
 SELECT count(*) FROM tfstate_resources() r WHERE r.id ~ '^s\d$';
 SELECT count(*) FROM tfstate_outputs() WHERE sensitive AND value IS NULL;
 RESET ROLE;
 ALTER TABLE terraform_remote_state.states DISABLE ROW LEVEL SECURITY;
--- To read the table is not enough; and a grant is for what it says.
+-- Reading the table is not enough without a grant; and a grant covers only its pattern.
 SET ROLE regress_tfstate_nobody;
 SELECT count(*) FROM tfstate_resources();
 SELECT count(*) FROM tfstate_outputs('terraform_remote_state.states/secret');
@@ -160,13 +160,13 @@ SET ROLE regress_tfstate_nobody;
 SELECT DISTINCT workspace FROM tfstate_resources();
 RESET ROLE;
 
--- Outputs that jsonb cannot hold are there, without their value.
+-- Outputs that jsonb cannot hold are listed without their value.
 CALL helpers.write('outputs', '[]', $json${"nul": {"value": "a\u0000b", "type": "string"}, "large": {"value": 1e200000, "type": "number"},
 	"half": {"value": ["\ud83d"], "type": ["tuple", ["string"]]}, "null": {"value": null, "type": "dynamic"}, "none": {},
 	"last": {"value": 1.50, "type": "number"}, "no object": 1}$json$);
 SELECT name, value, value IS NULL AS no_value, type, sensitive FROM tfstate_outputs('*/outputs');
 
--- As the statement's snapshot has it.
+-- As of the statement's snapshot.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 DECLARE before CURSOR FOR SELECT address FROM tfstate_resources('*/order');
 CALL helpers.write('order', '[{"type": "t", "name": "after", "instances": [{}]}]');
@@ -174,7 +174,7 @@ FETCH ALL FROM before;
 SELECT address FROM tfstate_resources('*/order');
 ROLLBACK;
 SELECT address FROM tfstate_resources('*/order');
--- In a transaction that may not write, and in a serializable one.
+-- In a read-only transaction, and in a serializable one.
 BEGIN READ ONLY;
 SELECT count(*) FROM tfstate_resources('*/ids');
 SELECT count(*) FROM tfstate_outputs('*/secret');
@@ -183,7 +183,7 @@ BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT count(*) FROM tfstate_resources('*/ids');
 COMMIT;
 
--- What is no state of this version has nothing, and is no error.
+-- Texts that are not states of this version have no rows, and raise no error.
 CALL helpers.write_anything('bad 1', '');
 CALL helpers.write_anything('bad 2', 'no JSON');
 CALL helpers.write_anything('bad 3', NULL);
@@ -198,8 +198,7 @@ CALL helpers.write_anything('bad 11', '{"version": 4, "resources": [1, "x", [], 
 SELECT * FROM tfstate_resources('*/bad *');
 SELECT * FROM tfstate_outputs('*/bad *');
 
--- States that are damaged in any way raise no error.  Where jsonb can read one,
--- both find the same instances and ids.
+-- Damaged states raise no error.  If jsonb can read one, both find the same instances and ids.
 CREATE FUNCTION helpers.ids(state jsonb) RETURNS text[] LANGUAGE sql AS $$
 SELECT array_agg(CASE WHEN jsonb_typeof(i -> 'attributes') = 'object' AND jsonb_typeof(i #> '{attributes,id}') IN ('string', 'number')
 					  THEN i #>> '{attributes,id}' END ORDER BY n, m)
@@ -215,17 +214,17 @@ DECLARE
 	token text := tokens[1 + floor(random() * array_length(tokens, 1))];
 BEGIN
 	CASE floor(random() * 8)::int
-		WHEN 0 THEN	-- a character is another one
+		WHEN 0 THEN	-- a character is changed
 			RETURN overlay(state PLACING substr(E'{}[]",:\\ 0ntfu\n', 1 + floor(random() * 15)::int, 1) FROM at FOR 1);
 		WHEN 1 THEN	-- some are missing
 			RETURN overlay(state PLACING '' FROM at FOR span);
-		WHEN 2 THEN	-- some are there twice
+		WHEN 2 THEN	-- some are repeated
 			RETURN overlay(state PLACING substr(state, at, span) FROM at FOR 0);
 		WHEN 3 THEN	-- the end is missing
 			RETURN left(state, at);
-		WHEN 4 THEN	-- a key is another one
+		WHEN 4 THEN	-- a key is changed
 			RETURN regexp_replace(state, '"\w+":', '"id":', 1, 1 + floor(random() * 40)::int);
-		ELSE		-- a value is another one
+		ELSE		-- a value is changed
 			RETURN regexp_replace(state, ': ("[^"]*"|\d+|null|\[\]|\{\})', ': ' || replace(token, '\', '\\'), 1, 1 + floor(random() * 40)::int);
 	END CASE;
 END;
@@ -263,7 +262,7 @@ BEGIN
 END;
 $$;
 
--- A table that has changed beyond recognition, or is gone.
+-- A table without the needed columns, or a dropped one.
 ALTER TABLE "regress team"."More states" RENAME COLUMN data TO document;
 SELECT count(*) FROM tfstate_resources('"regress team"*');
 ALTER TABLE "regress team"."More states" ADD data bytea DEFAULT 'x';

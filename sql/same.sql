@@ -1,4 +1,4 @@
--- No setting of a session changes a lockid, a hash, a grant or what check says.
+-- No setting of a session changes a lockid, a hash, a grant or a result of tfstate_check().
 SET client_min_messages = warning;
 CREATE EXTENSION tfstate;
 CREATE ROLE regress_tfstate_same LOGIN;
@@ -6,7 +6,7 @@ CREATE SCHEMA "same";
 CREATE SCHEMA "Same ""2""";
 CREATE SCHEMA "user";
 
--- What is looked at: calls whose results must not differ.
+-- Calls whose results must not differ.
 CREATE TABLE results (run text, call text, result text);
 CREATE PROCEDURE look(run text) LANGUAGE plpgsql AS $$
 DECLARE
@@ -31,11 +31,11 @@ BEGIN
 	INSERT INTO public.results SELECT look.run, 'check', concat_ws('|', c.severity, c.role, c.object, c.problem, c.remedy) FROM public.tfstate_check() c WHERE c.object IS DISTINCT FROM 'server';
 END;
 $$;
--- Tables in schemas that need quotes, or do not.
+-- Tables in schemas that need quotes, and that need none.
 CREATE VIEW tables AS
 SELECT * FROM (VALUES ('same', 'states'), ('Same "2"', 'states'), ('user', 'states'), ('same', 'table'), ('same', 't$1'), ('same', '_1')) t(s, t);
 SELECT count(*) FROM tables, tfstate_attach(s, t, 'regress_tfstate_same');
--- What check has to tell.
+-- Problems for tfstate_check() to report.
 SELECT current_database() AS database \gset
 ALTER ROLE regress_tfstate_same IN DATABASE :"database" SET idle_session_timeout = '2 h';
 ALTER ROLE regress_tfstate_same IN DATABASE :"database" SET lock_timeout = '90 min';
@@ -43,7 +43,7 @@ ALTER TABLE same.states ALTER id DROP DEFAULT;
 ALTER TABLE "user".states DISABLE TRIGGER tfstate_guard_row;
 CALL look('plain');
 
--- The rule of lockids is our own: what PostgreSQL 15 reserves is quoted, as SQL quotes it.
+-- tfstate has its own rule for lockids: names that PostgreSQL 15 reserves are quoted, as SQL quotes them.
 SELECT pattern FROM tfstate_grants ORDER BY pattern COLLATE "C";
 CREATE TABLE same.json_table (n integer);
 CREATE TABLE same."2" (n integer);
@@ -102,7 +102,7 @@ SELECT result FROM results WHERE run = 'plain' AND call = 'check' ORDER BY resul
 SELECT * FROM (SELECT call, result FROM results WHERE run = 'plain' EXCEPT ALL SELECT call, result FROM results WHERE run = 'hostile') p;
 SELECT * FROM (SELECT call, result FROM results WHERE run = 'hostile' EXCEPT ALL SELECT call, result FROM results WHERE run = 'plain') h;
 
--- Attach and detach do the same, too.
+-- Attach and detach, too
 CREATE VIEW state AS
 SELECT t.name, t.relid::text, t.guard, (SELECT string_agg(concat_ws(' ', g.role, g.pattern, g.privilege), ', ' ORDER BY g.pattern) FROM tfstate_grants g) AS grants,
 	   (SELECT string_agg(pg_get_expr(d.adbin, d.adrelid), ', ') FROM pg_attrdef d WHERE d.adrelid = t.relid) AS defaults

@@ -1,5 +1,5 @@
--- Locks in session mode: they end with the session, and with whatever else
--- makes it lose its advisory locks.
+-- Locks in session mode: they end with the session, and with everything else that takes away its
+-- advisory locks.
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 CREATE EXTENSION tfstate;
@@ -12,19 +12,17 @@ SET tfstate.history = 'all';
 \i :helpers
 \set ECHO all
 
--- How many tags this session has in the lock manager, apart from the one that
--- says that it is alive.
+-- How many tags this session has in the lock manager, without the session tag.
 CREATE VIEW tags AS
 SELECT count(*) AS tags FROM pg_locks
  WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid <> 29799;
 
--- Taking and releasing.
+-- Lock and unlock
 SELECT id, fence AS f1 FROM tfstate_lock('s', '{"ID": "1"}', 'session') \gset
 SELECT lockid, mode, who, id, fence = :f1 AS fence, session_alive, pid = pg_backend_pid() AS pid, waiters
   FROM tfstate_holders;
 SELECT * FROM tags;
--- A second lock by the same session conflicts with itself, in either mode and
--- with any wait.
+-- A second lock by the same session conflicts with itself, in both modes and with any wait.
 CALL fails($$SELECT tfstate_lock('s', mode => 'session')$$);
 CALL fails($$SELECT tfstate_lock('s')$$);
 SELECT locked, id, fence = :f1 AS fence, masked(holder::text) AS holder FROM tfstate_try_lock('s', mode => 'session');
@@ -38,12 +36,12 @@ SELECT * FROM tags;
 CALL fails($$SELECT tfstate_unlock('s', '1')$$);
 SELECT lockid, mode, id, how FROM tfstate_history ORDER BY fence;
 
--- Force-unlock of one's own needs no terminate.
+-- Force-unlock of a session's own lock needs no terminate.
 SELECT fence > :f1 AS grows FROM tfstate_lock('s', '{"ID": "2"}', 'session');
 SELECT tfstate_force_unlock('s', '2', 'why not')->>'ID' AS released;
 SELECT * FROM tags;
 
--- pg_advisory_unlock_all(): the session has lost the lock.
+-- pg_advisory_unlock_all(): the session loses the lock.
 SELECT id FROM tfstate_lock('s', '{"ID": "3"}', 'session');
 SELECT id FROM tfstate_lock('t', '{"ID": "4"}', 'session');
 SELECT pg_advisory_unlock_all();
@@ -52,7 +50,7 @@ SELECT count(*) FROM tfstate_holders;
 CALL fails($$SELECT tfstate_unlock('s', '3')$$);
 CALL fails($$SELECT tfstate_unlock('s')$$);
 CALL fails($$SELECT tfstate_force_unlock('s')$$);
--- It can be taken again, which records the loss, and the rest stays lost.
+-- It can lock again, which records the loss; the other locks stay lost.
 SELECT id FROM tfstate_lock('s', '{"ID": "5"}', 'session');
 SELECT lockid, id FROM tfstate_holders;
 SELECT lockid, id, how FROM tfstate_history WHERE how = 'reclaimed' ORDER BY fence;
@@ -70,11 +68,11 @@ SET tfstate.history = 'all';
 SELECT * FROM tags;
 SELECT count(*) FROM tfstate_holders;
 CALL fails($$SELECT tfstate_unlock('s', '6')$$);
--- A durable locker takes over as well.
+-- A session that locks in durable mode takes over, too.
 SELECT id FROM tfstate_lock('s', '{"ID": "7"}');
 SELECT id FROM tfstate_lock('t', '{"ID": "8"}');
 SELECT lockid, id, how FROM tfstate_history WHERE how = 'reclaimed' ORDER BY fence;
--- And a durable lock outlives both.
+-- A durable lock survives both.
 SELECT pg_advisory_unlock_all();
 SELECT lockid, id, mode, session_alive FROM tfstate_holders ORDER BY lockid;
 CALL fails($$SELECT tfstate_unlock('s')$$);
@@ -84,8 +82,8 @@ SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 SELECT tfstate_unlock('t', '8')->>'ID' AS released;
 
--- In the middle of a transaction.  What was taken before is lost; what the
--- transaction takes or releases is in any case held by somebody or free.
+-- In the middle of a transaction: what was taken before is lost; what the transaction takes or
+-- releases ends up held by some session, or free.
 BEGIN;
 SELECT id FROM tfstate_lock('s', '{"ID": "9"}', 'session');
 SELECT pg_advisory_unlock_all();
@@ -108,7 +106,7 @@ SELECT lockid, id FROM tfstate_holders;
 SELECT * FROM tags;
 SELECT tfstate_unlock('s')->>'ID' AS released;
 
--- The lock ends with the session, and the next locker reclaims what it left.
+-- The lock ends with the session, and the next session that locks reclaims the row.
 SET tfstate.history = 'all';
 SELECT id FROM tfstate_lock('left', '{"ID": "12", "Who": "alice"}', 'session');
 SELECT pg_backend_pid() AS old_pid \gset
@@ -146,7 +144,7 @@ SELECT tfstate_unlock('s')->>'ID' AS released;
 SELECT * FROM tags;
 SELECT count(*) FROM pg_prepared_xacts;
 
--- A durable lock may be prepared; until then others see that somebody is at it.
+-- A durable lock may be prepared; until the end of that others see it as being taken.
 BEGIN;
 SELECT id FROM tfstate_lock('p', '{"ID": "16"}');
 PREPARE TRANSACTION 'regress_tfstate';
@@ -157,7 +155,7 @@ CALL fails($$SELECT tfstate_unlock('p', '16')$$);
 ROLLBACK PREPARED 'regress_tfstate';
 SELECT count(*) FROM tfstate_holders;
 SELECT locked FROM tfstate_try_lock('p', '{"ID": "17"}');
--- Its unlock too.
+-- So may its unlock.
 BEGIN;
 SELECT tfstate_unlock('p')->>'ID' AS released;
 PREPARE TRANSACTION 'regress_tfstate';
@@ -173,7 +171,7 @@ SELECT lockid, id FROM tfstate_holders;
 SELECT tfstate_unlock('p', '18')->>'ID' AS released;
 SELECT * FROM tags;
 
--- Too many locks: session locks of the session, all locks of a transaction.
+-- Limits: session locks of the session, and all locks of a transaction.
 SET tfstate.max_session_locks = 3;
 SELECT count(tfstate_lock('max/' || n, mode => 'session')) FROM generate_series(1, 3) n;
 CALL fails($$SELECT tfstate_lock('max/4', mode => 'session')$$);
@@ -182,20 +180,20 @@ CALL fails($$SELECT tfstate_try_lock('max/4')$$);
 SELECT count(*), max(lockid) FROM tfstate_holders;
 SELECT tfstate_unlock('max/2') IS NOT NULL AS released;
 SELECT count(tfstate_lock('max/4', mode => 'session'));
--- Releases in a transaction count when it is committed.
+-- Releases in a transaction count after its commit.
 BEGIN;
 SELECT tfstate_unlock('max/4') IS NOT NULL AS released;
 CALL fails($$SELECT tfstate_lock('max/5', mode => 'session')$$);
 COMMIT;
 SELECT count(tfstate_lock('max/5', mode => 'session'));
 SELECT count(tfstate_unlock(lockid)) FROM tfstate_holders;
--- Durable locks count until the transaction ends; one that fails or is rolled
--- back does not count any more after that.
+-- Durable locks count until the transaction ends; those that failed or were rolled back no longer
+-- count after that.
 CALL fails($$SELECT tfstate_lock('max/' || n) FROM generate_series(1, 4) n$$);
 SELECT count(tfstate_lock('max/' || n)) FROM generate_series(1, 3) n;
 SELECT count(tfstate_lock('max/' || n)) FROM generate_series(4, 6) n;
 SELECT count(tfstate_unlock('max/' || n)) FROM generate_series(1, 6) n;
--- Nor does one that a savepoint took back, after that.
+-- Nor do those that a rollback to a savepoint undid.
 BEGIN;
 SAVEPOINT a;
 SELECT count(tfstate_lock('max/' || n, mode => 'session')) FROM generate_series(1, 3) n;
@@ -204,7 +202,7 @@ SELECT * FROM tags;
 COMMIT;
 SELECT count(tfstate_lock('max/' || n, mode => 'session')) FROM generate_series(1, 3) n;
 SELECT count(tfstate_unlock('max/' || n)) FROM generate_series(1, 3) n;
--- What pg_advisory_unlock_all() released does not count.
+-- Locks that pg_advisory_unlock_all() released do not count.
 SELECT count(tfstate_lock('max/' || n, mode => 'session')) FROM generate_series(1, 3) n;
 SELECT pg_advisory_unlock_all();
 SELECT count(tfstate_lock('max/' || n, mode => 'session')) FROM generate_series(1, 3) n;

@@ -8,7 +8,7 @@ CREATE EXTENSION tfstate;
 \i :helpers
 \set ECHO all
 
--- Defaults, units and who may set them.
+-- Defaults, units and who may set them
 SELECT tfstate_matches('load', 'the library') AS matches;
 SHOW tfstate.who;
 SHOW tfstate.operation;
@@ -26,7 +26,7 @@ SELECT name, vartype AS type, unit, context, boot_val AS "default", min_val AS m
   FROM pg_settings WHERE name LIKE 'tfstate.%' ORDER BY name COLLATE "C";
 SELECT name FROM pg_settings WHERE name LIKE 'tfstate.%' AND coalesce(short_desc, '') = '';
 
--- Good values.
+-- Valid values
 SET tfstate.wait = '10min';
 SHOW tfstate.wait;
 SET tfstate.wait = 1500;
@@ -59,7 +59,7 @@ SHOW tfstate.guard;
 RESET ALL;
 SET client_min_messages = warning;
 
--- Bad values: refused at once.
+-- Invalid values are refused at once,
 CALL fails($$SET tfstate.mode = 'shared'$$);
 CALL fails($$SET tfstate.mode = ''$$);
 CALL fails($$SET tfstate.guard = 'strict'$$);
@@ -88,7 +88,7 @@ SELECT set_config('tfstate.who', repeat('x', 1025), false);
 SELECT set_config('tfstate.operation', repeat('x', 1025), false);
 SELECT set_config('tfstate.run_id', repeat('x', 1025), false);
 \set VERBOSITY default
--- ... and why
+-- with the reason.
 CALL fails($$SET tfstate.fence = '1x'$$);
 CREATE PROCEDURE detail_of(name text, bytes integer) LANGUAGE plpgsql AS $$
 DECLARE
@@ -114,14 +114,14 @@ SELECT name, setting FROM pg_settings WHERE name LIKE 'tfstate.%' AND source <> 
 -- The prefix is reserved.
 CALL fails($$SET tfstate.nonsense = 1$$);
 
--- What they do: who, operation and info are found in the lock.
+-- Their use: who, operation and info appear in the lock.
 SET tfstate.who = 'alice@laptop';
 SET tfstate.operation = 'apply';
 SET tfstate.info = '{"Info": "job 4711", "Version": "1.11.4", "team": "blue"}';
 SELECT id FROM tfstate_lock('s', '{"ID": "1", "Created": "now"}');
 SELECT who, operation, info FROM tfstate_holders;
 SELECT tfstate_unlock('s', '1')->>'Who' AS released;
--- An info that cannot be used as one is an error when the lock is taken.
+-- An info that cannot be used is an error when the lock is taken.
 SET tfstate.info = '{"Who": 1}';
 CALL fails($$SELECT tfstate_lock('s')$$);
 SET tfstate.info = '{"ID": ""}';
@@ -130,7 +130,7 @@ SET tfstate.info = '{"ID": "from the setting", "Who": "me"}';
 SELECT id FROM tfstate_lock('s');
 SELECT who FROM tfstate_holders;
 SELECT tfstate_unlock('s', 'from the setting')->>'Who' AS released;
--- It and the info that is given may have 8 kB together, whoever has how much of that.
+-- It and the info argument may have 8 kB together, however that is divided.
 CREATE FUNCTION lock_with(setting integer, given integer) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	empty integer := pg_column_size(jsonb '{"a": ""}');
@@ -146,7 +146,7 @@ CALL fails($$SELECT lock_with(8093, 100)$$);
 DROP FUNCTION lock_with;
 SELECT count(*) FROM tfstate_holders;
 
--- Those that protect the server are the administrator's.
+-- Settings that protect the server can be changed by administrators only.
 CREATE ROLE regress_tfstate_user;
 SELECT tfstate_grant('regress_tfstate_user');
 SET ROLE regress_tfstate_user;
@@ -165,7 +165,7 @@ SET tfstate.mode = 'durable';
 SET tfstate.wait = '1s';
 RESET ROLE;
 
--- Before the library is loaded anything can be set.  A valid value holds ...
+-- Before the library is loaded anything can be set.  A valid value is used ...
 \c -
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
@@ -177,8 +177,8 @@ SELECT who FROM tfstate_holders;
 SELECT tfstate_unlock('s', '1')->>'Who' AS released;
 SHOW tfstate.history;
 CALL fails($$SELECT tfstate_lock('s/' || n) FROM generate_series(1, 3) n$$);
--- ... and a bad one, which only a warning tells of, is an error at the lock,
--- until a good one is set.
+-- ... and an invalid one, for which there is only a warning, is an error at the lock until a valid one
+-- is set.
 \c -
 SET client_min_messages = error;
 SET tfstate.mode = 'shared';
@@ -193,7 +193,7 @@ SELECT count(*) FROM tfstate_holders;
 SET tfstate.mode = 'session';
 SELECT id FROM tfstate_lock('s', '{"ID": "2"}');
 SELECT tfstate_unlock('s', '2')->>'ID' AS released;
--- Several of them: one after the other.
+-- Several invalid values are reported one after the other.
 \c -
 SET client_min_messages = error;
 SET tfstate.info = 'no json';
@@ -207,14 +207,14 @@ CALL fails($$SELECT tfstate_lock('s')$$);
 SET tfstate.history = 'durable';
 SELECT id FROM tfstate_lock('s', '{"ID": "3"}');
 SELECT info->>'Info' AS info FROM tfstate_holders;
--- What was locked before can be unlocked whatever the settings are.
+-- Locks taken before can be released whatever the settings are.
 \c -
 SET client_min_messages = error;
 SET tfstate.mode = 'shared';
 CALL fails($$SELECT tfstate_lock('s')$$);
 SELECT tfstate_unlock('s', '3')->>'ID' AS released;
--- A name that does not exist goes away with a warning, and is an error at the
--- lock too: it can be a misspelled one.
+-- An unknown name is removed with a warning, and is an error at the lock, too: it may be a
+-- misspelling.
 \c -
 SET client_min_messages = warning;
 SET tfstate.nonsense = 1;
@@ -222,7 +222,7 @@ SELECT tfstate_matches('load', 'the library') AS matches;
 CALL fails($$SHOW tfstate.nonsense$$);
 CALL fails($$SELECT tfstate_lock('s')$$);
 CALL fails($$SELECT tfstate_unlock('s')$$);
--- And at a write, which may come without a lock.
+-- It is also an error at a write, which may come without a lock.
 \c -
 SET client_min_messages = warning;
 SELECT tfstate_attach(guard => 'on') IS NOT NULL AS attached;
@@ -239,8 +239,8 @@ UPDATE terraform_remote_state.states SET data = '{"serial": 1, "lineage": "a"}';
 SET client_min_messages = error;
 SET tfstate.gaurd = 'require';
 CALL fails($$UPDATE terraform_remote_state.states SET data = '{"serial": 2, "lineage": "a"}'$$);
--- A cancel while the library is loaded, which the warning looks for, does not leave half
--- of it.
+-- A cancel while the library is loaded, when the warning checks for interrupts, does not leave it
+-- half loaded.
 CREATE FUNCTION cancel() RETURNS trigger LANGUAGE plpgsql AS
 	'BEGIN RETURN CASE WHEN pg_cancel_backend(pg_backend_pid()) THEN NULL::record END; END';
 CREATE TRIGGER before_guard BEFORE TRUNCATE ON terraform_remote_state.states
@@ -256,7 +256,7 @@ DROP SCHEMA terraform_remote_state CASCADE;
 DROP SEQUENCE public.global_states_id_seq;
 \c -
 
--- What comes from the database or the connection string is handled alike.
+-- Values from the database or the connection string are treated in the same way.
 SELECT current_database() AS database \gset
 ALTER DATABASE :"database" SET tfstate.who = 'database';
 \c -
@@ -265,7 +265,7 @@ SELECT id FROM tfstate_lock('s', '{"ID": "4"}');
 SELECT who FROM tfstate_holders;
 SELECT tfstate_unlock('s', '4')->>'ID' AS released;
 \set VERBOSITY sqlstate
--- The library is loaded here, and so the server can refuse it.
+-- The library is loaded here, so the server can refuse the value.
 ALTER DATABASE :"database" SET tfstate.mode = 'shared';
 \c -
 ALTER DATABASE :"database" SET tfstate.mode = 'shared';
@@ -285,7 +285,7 @@ SELECT id FROM tfstate_lock('s', '{"ID": "6"}');
 SELECT who FROM tfstate_holders;
 SELECT tfstate_unlock('s', '6')->>'ID' AS released;
 
--- What names a run is a UUID; anything else is an error at the lock that says what to set.
+-- The name of a run is a UUID; anything else is an error at the lock that says what to set.
 SET tfstate.run_id = '%a';
 CALL fails($$SELECT tfstate_lock('s')$$);
 CALL fails($$SELECT tfstate_try_lock('s')$$);
@@ -310,7 +310,7 @@ SELECT id FROM tfstate_lock('s', '{"ID": "8"}');
 SELECT masked(who) AS who, run_id FROM tfstate_holders JOIN tfstate_internal.durable_lock USING (lockid);
 SELECT tfstate_unlock('s', '8')->>'ID' AS released;
 RESET tfstate.run_id;
--- A lock that was taken without a name is not that of a run which has one, in the same session.
+-- A lock taken without a name does not belong to a run with one, in the same session.
 SELECT id FROM tfstate_lock('s', '{"ID": "8b"}');
 SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SET TimeZone = 'UTC';
@@ -318,7 +318,7 @@ CALL fails($$SELECT tfstate_unlock('s')$$);
 RESET TimeZone;
 RESET tfstate.run_id;
 SELECT tfstate_unlock('s')->>'ID' AS released;
--- An application's name counts if it has the form; if it begins like that, it has to.
+-- An application_name of the right form counts; one that only begins like it is an error.
 SET application_name = 'tfstate-run:00000000-0000-4000-8000-000000000001';
 SELECT id FROM tfstate_lock('s', '{"ID": "9"}');
 SELECT run_id, application_name FROM tfstate_holders JOIN tfstate_internal.durable_lock USING (lockid, application_name);
@@ -334,7 +334,7 @@ SELECT id FROM tfstate_lock('s', '{"ID": "10"}');
 SELECT run_id, application_name FROM tfstate_holders JOIN tfstate_internal.durable_lock USING (lockid, application_name);
 SELECT tfstate_unlock('s', '10')->>'ID' AS released;
 RESET application_name;
--- It is no other setting's business.
+-- This concerns no other setting.
 SET tfstate.who = '%a';
 SELECT id FROM tfstate_lock('s', '{"ID": "11"}');
 SELECT who FROM tfstate_holders;
@@ -343,7 +343,7 @@ RESET tfstate.who;
 
 \c -reuse-previous=on "options=''"
 
--- A role that may not set one cannot do so before the library is loaded.
+-- A role that may not change a setting cannot do so before the library is loaded, either.
 SET ROLE regress_tfstate_user;
 SET tfstate.history = 'none';
 SET client_min_messages = warning;

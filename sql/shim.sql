@@ -11,8 +11,8 @@ SET tfstate.operation = 'apply';
 \i :helpers
 \set ECHO all
 
--- What this session has in the lock manager: the tags of tfstate, and the keys
--- of built-in advisory locks.
+-- What this session has in the lock manager: the tags of tfstate, and the keys of built-in advisory
+-- locks.
 CREATE VIEW tags AS
 SELECT count(*) FILTER (WHERE objsubid = 29798) AS tags,
 	   array_agg((classid::bigint << 32) | objid::bigint ORDER BY 1) FILTER (WHERE objsubid = 1) AS keys
@@ -20,14 +20,14 @@ SELECT count(*) FILTER (WHERE objsubid = 29798) AS tags,
 
 SELECT tfstate_attach(guard => 'on') IS NOT NULL AS attached;
 SELECT id AS default_id FROM terraform_remote_state.states \gset
--- Another table, which is not attached.
+-- Another table, which is not attached
 CREATE SCHEMA "terraform";
 CREATE TABLE IF NOT EXISTS "terraform".states (id bigint NOT NULL DEFAULT nextval('public.global_states_id_seq') PRIMARY KEY, name text UNIQUE, data text);
 CREATE UNIQUE INDEX IF NOT EXISTS states_by_name ON "terraform".states (name);
 INSERT INTO terraform.states (name, data) VALUES ('prod', '{"version":4,"serial":7,"lineage":"7"}'), ('default', '{"version":4,"serial":8,"lineage":"8"}');
 
--- An id that gets into a second attached table later is an error where nothing tells
--- which is meant.  Terraform's statement does: it is the table that it reads.
+-- An id that is inserted into a second attached table later is an error if nothing tells which table
+-- is meant.  Terraform's statement does: it reads that table.
 SELECT tfstate_attach('wrong', 'serials') IS NOT NULL AS attached;
 SET tfstate.guard = off;
 UPDATE wrong.serials SET id = :default_id;
@@ -40,7 +40,7 @@ EXECUTE l('default');
 SELECT lockid FROM tfstate_holders;
 SELECT pg_advisory_unlock(:default_id);
 SELECT * FROM tags;
--- So does what a run holds, if it unlocks in another session.
+-- So does the lock that a run holds, if it unlocks in another session.
 SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
 SELECT id FROM tfstate_lock('wrong.serials/default', '{"ID": "1"}');
 SELECT pg_advisory_unlock(:default_id);
@@ -59,22 +59,21 @@ DROP SCHEMA wrong CASCADE;
 SET client_min_messages = warning;
 
 --
--- The statements of Terraform
+-- Terraform's statements
 --
 
--- The shim stands before the built-in functions only if pg_catalog is named
--- behind it.
+-- The shim comes before the built-in functions only if the search_path names pg_catalog after it.
 SET search_path = tfstate_pg, public;
 SELECT 'pg_try_advisory_lock(bigint)'::regprocedure::oid = 'pg_catalog.pg_try_advisory_lock(bigint)'::regprocedure::oid AS built_in;
 SET search_path = tfstate_pg, pg_catalog, public;
 SELECT 'pg_try_advisory_lock(bigint)'::regprocedure::oid = 'tfstate_pg.pg_try_advisory_lock(bigint)'::regprocedure::oid AS shim,
 	   'pg_advisory_unlock(bigint)'::regprocedure::oid = 'tfstate_pg.pg_advisory_unlock(bigint)'::regprocedure::oid AS unlock;
 
--- plan, apply, destroy: W L U(-1) G P U(id).
+-- plan, apply, destroy: find the workspace, lock, unlock the creation key, get, put, unlock.
 SELECT name FROM "terraform_remote_state".states WHERE name != 'default' ORDER BY name;
 SELECT id = :default_id AS id, l1, l2 FROM (SELECT states.id, pg_try_advisory_lock(states.id) AS l1, pg_try_advisory_lock(-1) AS l2 FROM "terraform_remote_state".states WHERE states.name = 'default') l;
 SELECT lockid, mode, who, operation FROM tfstate_holders;
--- The tag, the built-in key of the id, and not the creation key.
+-- The lock tag and the built-in key of the id, but not the creation key.
 SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
 SELECT pg_advisory_unlock(-1);
 SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
@@ -84,11 +83,11 @@ SELECT pg_advisory_unlock(:default_id);
 SELECT count(*) FROM tfstate_holders;
 SELECT * FROM tags;
 SELECT lockid, mode, how, who FROM tfstate_history;
--- As with the built-in function, it is false with a warning when it is not held.
+-- Like the built-in function, it returns false with a warning if the lock is not held.
 SELECT pg_advisory_unlock(:default_id);
 SELECT pg_advisory_unlock(-1);
 
--- Conflicts name the holder; nothing is left of the attempt.
+-- Conflicts name the holder; the attempt leaves nothing behind.
 SELECT id FROM tfstate_lock('terraform_remote_state.states/default', '{"ID": "1", "Who": "alice@laptop"}');
 CALL fails($$EXECUTE l('default')$$);
 SELECT * FROM tags;
@@ -100,8 +99,8 @@ CALL fails($$EXECUTE l('default')$$);
 SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
 SELECT tfstate_unlock('terraform_remote_state.states/default') IS NOT NULL AS released;
 SELECT * FROM tags;
--- And Terraform's lock keeps out tfstate_lock(), and a second Terraform that a
--- pooler sends to the same session.
+-- Terraform's lock keeps out tfstate_lock(), and a second Terraform that a pooler sends to the same
+-- session.
 CREATE FUNCTION public.got(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	r record;
@@ -115,28 +114,28 @@ CALL fails($$SELECT tfstate_lock('terraform_remote_state.states/default')$$);
 CALL fails($$SELECT tfstate_lock('terraform_remote_state.states/default', mode => 'session')$$);
 CALL fails($$EXECUTE l('default')$$);
 SELECT locked, holder->>'Who' AS who FROM tfstate_try_lock('terraform_remote_state.states/default');
--- A lockid that spells the table in another way is another lockid.
+-- A lockid with another spelling of the table is another lockid.
 SELECT locked FROM tfstate_try_lock('"terraform_remote_state".states/default', '{"ID": "1"}');
 SELECT tfstate_unlock('"terraform_remote_state".states/default') IS NOT NULL AS released;
 SELECT tags, keys = ARRAY[:default_id]::bigint[] AS keys FROM tags;
 SELECT pg_advisory_unlock(:default_id);
 SELECT * FROM tags;
 
--- All in one statement, which no client sends.
+-- All in one statement, which no client sends
 SELECT pg_try_advisory_lock(:default_id), pg_advisory_unlock(:default_id), pg_try_advisory_lock(-1), pg_advisory_unlock(-1);
 SELECT * FROM tags;
 
--- workspace new: W W L Lc G P U(-1).
+-- workspace new: find, find, lock, lock the creation key, get, put, unlock the creation key.
 SELECT got($$EXECUTE l('new')$$);
 SELECT pg_try_advisory_lock(-1);
 SELECT lockid, mode FROM tfstate_holders;
 SELECT * FROM tags;
--- Creations exclude each other, and no run on a workspace that exists.
+-- Creations exclude each other, but no runs on existing workspaces.
 CALL fails($$SELECT pg_try_advisory_lock(-1)$$);
 SELECT got($$EXECUTE l('default')$$);
 SELECT pg_advisory_unlock(:default_id);
 SELECT lockid FROM tfstate_holders;
--- With its row the new workspace is locked, until the creation key is released.
+-- The new workspace is locked from its row on until the creation key is released.
 EXECUTE p('new', '{"serial": 0, "lineage": "a"}');
 SELECT lockid, mode FROM tfstate_holders ORDER BY lockid;
 CALL fails($$EXECUTE l('new')$$);
@@ -148,12 +147,12 @@ SELECT * FROM tags;
 SELECT id AS new_id FROM terraform_remote_state.states WHERE name = 'new' \gset
 SELECT got($$EXECUTE l('new')$$);
 SELECT pg_advisory_unlock(:new_id);
--- Without the creation key an insert locks nothing.
+-- Without the creation key an insert takes no lock.
 INSERT INTO terraform_remote_state.states (name, data) VALUES ('loaded', '{"serial": 1, "lineage": "a"}');
 SELECT count(*) FROM tfstate_holders;
 DELETE FROM terraform_remote_state.states WHERE name = 'loaded';
 
--- A workspace whose lockid is held cannot be created.
+-- A workspace whose lockid is locked cannot be created.
 SELECT id FROM tfstate_lock('terraform_remote_state.states/taken', '{"ID": "3", "Who": "alice@laptop"}');
 SELECT pg_try_advisory_lock(-1);
 CALL fails($$EXECUTE p('taken', '{"serial": 1, "lineage": "a"}')$$);
@@ -162,14 +161,14 @@ SELECT pg_advisory_unlock(-1);
 SELECT tfstate_unlock('terraform_remote_state.states/taken', '3') IS NOT NULL AS released;
 SELECT * FROM tags;
 
--- workspace delete: W W L U(-1) G U(id) D.
+-- workspace delete: find, find, lock, unlock the creation key, get, unlock, delete.
 SELECT got($$EXECUTE l('new')$$);
 SELECT pg_advisory_unlock(-1);
 SELECT pg_advisory_unlock(:new_id);
 DELETE FROM "terraform_remote_state".states WHERE name = 'new';
 SELECT * FROM tags;
--- The lock is on the name: delete and re-create the row, and there is still
--- one holder, who can release it by the id that he knows.
+-- The lock belongs to the name: after the row is deleted and inserted again there is still one
+-- holder, which can release the lock by the id that it knows.
 EXECUTE p('new', '{"serial": 1, "lineage": "a"}');
 SELECT id AS old_id FROM terraform_remote_state.states WHERE name = 'new' \gset
 SELECT got($$EXECUTE l('new')$$);
@@ -185,7 +184,7 @@ SELECT * FROM tags;
 SELECT got($$EXECUTE l('new')$$);
 SELECT pg_advisory_unlock(:new_id);
 
--- Transactions: what is rolled back was not locked.
+-- Transactions: a lock that is rolled back is not held.
 BEGIN;
 SELECT got($$EXECUTE l('new')$$);
 ROLLBACK;
@@ -198,8 +197,8 @@ ROLLBACK;
 SELECT lockid FROM tfstate_holders;
 SELECT pg_advisory_unlock(:new_id);
 SELECT * FROM tags;
--- What an earlier use of the connection left behind does not matter: a lock
--- that was rolled back (above), that DISCARD ALL took or somebody forced.
+-- Earlier uses of the connection do not matter: a lock that was rolled back (above), taken away by
+-- DISCARD ALL, or released by force.
 SELECT pg_try_advisory_lock(:new_id);
 DISCARD ALL;
 SET client_min_messages = warning;
@@ -213,7 +212,7 @@ SELECT pg_try_advisory_lock(:new_id);
 SELECT pg_advisory_unlock(:new_id);
 SELECT count(*) FROM tfstate_holders;
 SELECT * FROM tags;
--- In durable mode a run needs a name to own its lock by.
+-- In durable mode a run needs a name to own its lock.
 SET tfstate.mode = 'durable';
 CALL fails($$SELECT pg_try_advisory_lock(-1)$$);
 CALL fails($$EXECUTE l('new')$$);
@@ -229,13 +228,13 @@ RESET tfstate.run_id;
 SELECT tfstate_force_unlock(lockid) IS NOT NULL AS still_held FROM tfstate_holders;
 SELECT * FROM tags;
 
--- What cannot be: read-only transactions, NULL.
+-- What is not possible: read-only transactions, NULL.
 BEGIN READ ONLY;
 CALL fails($$EXECUTE l('new')$$);
 ROLLBACK;
 SELECT pg_try_advisory_lock(NULL) IS NULL AS lock, pg_advisory_unlock(NULL) IS NULL AS unlock;
 
--- OpenTofu 1.10 and later quotes the names and has a creation key of its own.
+-- OpenTofu from 1.10 on quotes names and has a creation key of its own for each table.
 PREPARE tofu_l AS SELECT "states".id, pg_try_advisory_lock("states".id), pg_try_advisory_lock($1) FROM "terraform_remote_state"."states" WHERE "states".name = $2;
 PREPARE tofu_lc AS SELECT pg_try_advisory_lock($1);
 PREPARE tofu_u AS SELECT pg_advisory_unlock($1);
@@ -251,7 +250,7 @@ SELECT lockid, mode FROM tfstate_holders;
 SELECT tags, (SELECT array_agg(((classid::bigint << 32) | objid::bigint)) FROM pg_locks
 			   WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 1) AS key FROM tags;
 CALL fails($$EXECUTE tofu_lc('-3797183428')$$);
--- It is one table's, and Terraform's is another.
+-- It belongs to one table, and Terraform's key is another one.
 SELECT pg_try_advisory_lock(-1);
 SELECT lockid FROM tfstate_holders ORDER BY lockid;
 SELECT pg_advisory_unlock(-1);
@@ -261,7 +260,7 @@ EXECUTE tofu_u('-3797183428');
 SELECT count(*) FROM tfstate_holders;
 SELECT * FROM tags;
 
--- A creation key that was rolled back before is no hindrance.
+-- A creation key that was rolled back before does no harm.
 BEGIN;
 SELECT pg_try_advisory_lock(-1);
 ROLLBACK;
@@ -272,7 +271,7 @@ EXECUTE tofu_u('-3797183428');
 SELECT count(*) FROM tfstate_holders;
 DELETE FROM terraform_remote_state.states WHERE name = 'tofu2';
 
--- Any other key goes to the built-in functions: re-entrant, and no holder.
+-- Any other key goes to the built-in functions, which are re-entrant and name no holder.
 SELECT pg_try_advisory_lock(k) FROM unnest(ARRAY[0, 42, 42, -2, -9223372036854775808, 9223372036854775807]::bigint[]) k;
 SELECT count(*) FROM tfstate_holders;
 SELECT array_agg(DISTINCT ((classid::bigint << 32) | objid::bigint) ORDER BY ((classid::bigint << 32) | objid::bigint)) AS keys
@@ -284,7 +283,7 @@ BEGIN READ ONLY;
 SELECT pg_try_advisory_lock(42);
 SELECT pg_advisory_unlock(42);
 ROLLBACK;
--- So does the id of a table that is not attached, and -1 behind it.
+-- So does the id of a table that is not attached, with -1 after it.
 SELECT id AS prod_id FROM terraform.states WHERE name = 'prod' \gset
 SELECT l1, l2 FROM (SELECT states.id, pg_try_advisory_lock(states.id) AS l1, pg_try_advisory_lock(-1) AS l2 FROM "terraform".states WHERE states.name = 'prod') l;
 SELECT count(*) FROM tfstate_holders;
@@ -317,7 +316,7 @@ SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SELECT got($$EXECUTE l('default')$$);
 SELECT lockid, mode FROM tfstate_holders;
 SELECT * FROM tags;
--- The connection breaks, and the run's next one has the lock.
+-- The connection breaks, and the run's next one owns the lock.
 SELECT id AS holding, fence FROM tfstate_holders \gset before_
 SELECT pg_backend_pid() AS old_pid \gset
 \c -
@@ -333,7 +332,7 @@ DO $$ BEGIN LOOP
 END LOOP; END $$;
 SET search_path = tfstate_pg, pg_catalog, public;
 PREPARE l AS SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1) FROM "terraform_remote_state".states WHERE states.name = $1;
--- Another run has not.
+-- Another run does not.
 CALL fails($$EXECUTE l('default')$$);
 SELECT set_config('regress.default_id', :'default_id', false) = :'default_id' AS noted;
 CALL fails($$SELECT pg_advisory_unlock(current_setting('regress.default_id')::bigint)$$);
@@ -344,11 +343,11 @@ SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SELECT got($$EXECUTE l('default')$$);
 SELECT lockid, mode, id = :'before_holding' AS id, fence = :before_fence AS fence, session_alive, pid = pg_backend_pid() AS pid
   FROM tfstate_holders;
--- As long as this session lives, another of the same run is kept out.
+-- As long as this session lives, another session of the same run is refused the lock.
 CALL fails($$EXECUTE l('default')$$);
 SELECT pg_advisory_unlock(:default_id);
 SELECT count(*) FROM tfstate_holders;
--- Or it releases without having locked.
+-- But it may release it without having locked.
 SELECT got($$EXECUTE l('default')$$);
 \c -
 SET client_min_messages = warning;
@@ -372,11 +371,11 @@ SET search_path = tfstate_pg, pg_catalog, public;
 PREPARE l AS SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1) FROM "terraform_remote_state".states WHERE states.name = $1;
 PREPARE p AS INSERT INTO "terraform_remote_state".states (name, data) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET data = $2 WHERE states.name = $1;
 SET ROLE regress_tfstate_user;
--- Without a grant: no workspace, no creation key, whatever client it is.
+-- Without a grant: neither a workspace nor the creation key, for any client.
 CALL fails($$EXECUTE l('default')$$);
 CALL fails($$SELECT pg_try_advisory_lock(-1)$$);
 CALL fails($$SELECT pg_try_advisory_lock(-3797183428)$$);
--- Nor is it told who has a lock, and what a workspace is called only if it can read that.
+-- Nor is it told the holder, and it sees the name of a workspace only if it may read that.
 RESET ROLE;
 CREATE ROLE regress_tfstate_stranger;
 SELECT id FROM tfstate_lock('terraform_remote_state.states/default', '{"ID": "secret", "Info": "secret"}');
@@ -392,7 +391,7 @@ CALL fails(format('SELECT pg_advisory_unlock(%s)', :default_id));
 RESET ROLE;
 DROP ROLE regress_tfstate_stranger;
 SELECT tfstate_unlock('terraform_remote_state.states/default') ->> 'ID' AS released;
--- What it has taken it may release, though the privilege for it is gone.
+-- It may release what it has locked, though the privilege has been revoked.
 SELECT tfstate_grant('regress_tfstate_user', '*');
 SET ROLE regress_tfstate_user;
 SELECT got($$EXECUTE l('default')$$);
@@ -400,14 +399,14 @@ RESET ROLE;
 SELECT tfstate_revoke('regress_tfstate_user', '*');
 SET ROLE regress_tfstate_user;
 SELECT pg_advisory_unlock(:default_id);
--- A grant that matches no workspace of an attached table does not help.
+-- A grant that matches no workspace of an attached table is not enough.
 RESET ROLE;
 SELECT tfstate_grant('regress_tfstate_user', 'terraform_remote_state.states'), tfstate_grant('regress_tfstate_user', 'terraform/*'),
 	   tfstate_grant('regress_tfstate_user', 'z*');
 SET ROLE regress_tfstate_user;
 CALL fails($$SELECT pg_try_advisory_lock(-1)$$);
 CALL fails($$SELECT pg_try_advisory_lock(-3797183428)$$);
--- Other keys are not ours.
+-- Other keys do not belong to tfstate.
 SELECT pg_try_advisory_lock(42);
 SELECT pg_advisory_unlock(42);
 RESET ROLE;
@@ -416,7 +415,7 @@ SET ROLE regress_tfstate_user;
 SELECT got($$EXECUTE l('default')$$);
 SELECT pg_advisory_unlock(:default_id);
 CALL fails($$EXECUTE l('new')$$);
--- The creation key of another table takes a grant for that one.
+-- The creation key of another table needs a grant for that table.
 BEGIN;
 RESET ROLE;
 SELECT tfstate_attach('other') IS NOT NULL AS attached;
@@ -427,7 +426,7 @@ SELECT tfstate_grant('regress_tfstate_user', 'other.states/a');
 SET LOCAL ROLE regress_tfstate_user;
 SELECT pg_try_advisory_lock(-2958088033);
 ROLLBACK;
--- Whoever can lock a workspace in a table can create there, by either key, what it can lock.
+-- A role that may lock some workspaces of a table may create these, under either key.
 SELECT pg_try_advisory_lock(-1);
 SELECT pg_advisory_unlock(-1);
 SELECT pg_try_advisory_lock(-3797183428);
@@ -456,7 +455,7 @@ RESET search_path;
 -- Detaching
 --
 SET search_path = tfstate_pg, pg_catalog, public;
--- A lock that is held then can be released as ever.
+-- A lock that is held meanwhile can still be released.
 SELECT got($$EXECUTE l('default')$$);
 SELECT tfstate_detach();
 SELECT lockid FROM tfstate_holders;
@@ -465,14 +464,13 @@ SELECT * FROM tags;
 CALL fails($$SELECT tfstate_detach()$$);
 SELECT name FROM terraform_remote_state.states ORDER BY name;
 SELECT count(*) FROM pg_trigger WHERE tgrelid = 'terraform_remote_state.states'::regclass;
--- From now on the keys are built-in ones.
+-- After that the keys are built-in ones.
 SELECT got($$EXECUTE l('default')$$);
 SELECT count(*) FROM tfstate_holders;
 SELECT tags, cardinality(keys) AS keys FROM tags;
 SELECT pg_advisory_unlock(-1), pg_advisory_unlock(:default_id);
 
--- A table that is dropped while it is attached is in nobody's way, and can be
--- made and attached anew.
+-- An attached table that was dropped does no harm, and can be created and attached again.
 SELECT tfstate_attach() IS NOT NULL AS attached, tfstate_attach('terraform', 'states') IS NOT NULL AS attached;
 DROP TABLE terraform.states;
 SELECT got($$EXECUTE l('default')$$);
@@ -484,8 +482,8 @@ SELECT lockid FROM tfstate_holders;
 SELECT pg_advisory_unlock(id) FROM terraform.states;
 SELECT * FROM tags;
 
--- A durable lock of a workspace can be prepared; the built-in lock that goes along
--- with it ends with the transaction.
+-- A durable lock of a workspace can be prepared; the built-in lock that belongs to it ends with the
+-- transaction.
 BEGIN;
 SELECT id FROM tfstate_lock('terraform.states/default', '{"ID":"prepared"}');
 PREPARE TRANSACTION 'regress_tfstate';
@@ -499,8 +497,8 @@ COMMIT PREPARED 'regress_tfstate';
 SELECT lockid, id, mode FROM tfstate_holders;
 SELECT * FROM tags;
 
--- What was a table when it was attached can be a view by now, through a rule, or anything
--- else, because its OID is used again: that has no workspaces.
+-- What was a table when it was attached can be a view by now, through a rule, or anything else,
+-- because its OID was reused: that has no workspaces.
 CREATE VIEW public.no_table AS SELECT 7::bigint AS id, text 'w' AS name, text '' AS data;
 SELECT count(tfstate_internal.record_table(r, NULL, NULL, NULL, NULL)) AS recorded
   FROM unnest('{public.no_table, pg_class_oid_index, global_states_id_seq}'::regclass[]) r;
@@ -515,8 +513,8 @@ DELETE FROM tfstate_internal.attached_table WHERE relid IN (SELECT oid FROM pg_c
 DROP VIEW public.no_table;
 DROP TABLE public.parted;
 
--- Runs and roles that share a session: what one has locked is left for it to unlock, also
--- when another one unlocks the same key.
+-- Runs and roles that share a session: a lock of one of them stays with it, even if another one
+-- unlocks the same key.
 CREATE FUNCTION public.shared_state() RETURNS text LANGUAGE sql AS $$
 SELECT '{"version": 4, "serial": 1, "lineage": "a", "outputs": {}, "resources": []}'
 $$;
@@ -530,7 +528,7 @@ SELECT lockid FROM tfstate_holders WHERE lockid ~ 'shared|tfstate_pg';
 SET application_name = 'tfstate-run:00000001-0000-4000-8000-000000000000';
 SELECT pg_advisory_unlock(-1);
 SELECT lockid FROM tfstate_holders WHERE lockid ~ 'shared|tfstate_pg';
--- A role without the privilege is not told who has a lock that its session took.
+-- A role without the privilege is not told who holds a lock that its session has taken,
 SELECT pg_try_advisory_lock(id) FROM terraform_remote_state.states WHERE name = 'shared';
 SELECT id AS shared FROM terraform_remote_state.states WHERE name = 'shared' \gset
 CREATE ROLE regress_tfstate_other;
@@ -538,7 +536,7 @@ SET ROLE regress_tfstate_other;
 CALL fails(format('SELECT tfstate_pg.pg_advisory_unlock(%s)', :shared));
 RESET ROLE;
 SELECT pg_advisory_unlock(:shared);
--- nor where that has got another lock since
+-- nor if the lock has been taken again since.
 RESET application_name;
 SELECT pg_try_advisory_lock(:shared), tfstate_unlock('terraform_remote_state.states/shared') IS NOT NULL AS unlocked;
 SELECT id FROM tfstate_lock('terraform_remote_state.states/shared', '{"ID": "s"}');
@@ -547,7 +545,7 @@ CALL fails(format('SELECT tfstate_pg.pg_advisory_unlock(%s)', :shared));
 RESET ROLE;
 SELECT tfstate_unlock('terraform_remote_state.states/shared') ->> 'ID' AS unlocked;
 DROP ROLE regress_tfstate_other;
--- Two workspaces that were created under one key are unlocked with it.
+-- Two workspaces created under one key are unlocked with it.
 SELECT pg_try_advisory_lock(-1);
 INSERT INTO terraform_remote_state.states (name, data) VALUES ('first', public.shared_state());
 SELECT pg_try_advisory_lock(-1);
@@ -557,7 +555,7 @@ SELECT pg_advisory_unlock(-1);
 SELECT lockid FROM tfstate_holders WHERE lockid ~ 'first|second';
 DELETE FROM terraform_remote_state.states WHERE name IN ('first', 'second');
 DELETE FROM terraform_remote_state.states WHERE name = 'shared';
--- A run deletes what it has unlocked, but not if another one has locked it since.
+-- A run can delete what it has unlocked, unless another run has locked it since.
 SET tfstate.guard = off;
 INSERT INTO terraform_remote_state.states (name, data) VALUES ('shared',
 	'{"version": 4, "serial": 1, "lineage": "a", "resources": [{"type": "t", "name": "n", "instances": [{}]}]}');
@@ -576,7 +574,7 @@ DELETE FROM terraform_remote_state.states WHERE name = 'shared' RETURNING name;
 DROP FUNCTION public.shared_state;
 RESET application_name;
 
--- The extension goes, the states stay.
+-- The extension is dropped, the states stay.
 RESET search_path;
 \set VERBOSITY sqlstate
 DROP EXTENSION tfstate;

@@ -1,5 +1,5 @@
--- Transactions are honoured: what is rolled back was never locked or released,
--- in both modes and at all isolation levels.
+-- Locks follow transactions: what is rolled back was neither locked nor released, in both modes and
+-- at all isolation levels.
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 CREATE EXTENSION tfstate;
@@ -12,17 +12,16 @@ SET tfstate.history = 'all';
 \i :helpers
 \set ECHO all
 
--- How many tags this session has in the lock manager, apart from the one that
--- says that it is alive.
+-- How many tags this session has in the lock manager, without the session tag.
 CREATE VIEW tags AS
 SELECT count(*) AS tags FROM pg_locks
  WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid <> 29799;
--- The locks that are held, and the tags: one for each lock in session mode.
+-- The locks that are held, and the tags: one for each session lock.
 CREATE VIEW held AS
 SELECT string_agg(lockid || ' ' || id || ' ' || mode, ', ' ORDER BY lockid) AS held, (SELECT tags FROM tags)
   FROM tfstate_holders;
 
--- Roll back of a lock.
+-- Rollback of a lock
 BEGIN;
 SELECT id FROM tfstate_lock('d', '{"ID": "1"}');
 SELECT id FROM tfstate_lock('s', '{"ID": "1"}', 'session');
@@ -30,14 +29,14 @@ SELECT * FROM held;
 ROLLBACK;
 SELECT * FROM held;
 SELECT count(*) FROM tfstate_history;
--- By an error.
+-- By an error
 BEGIN;
 SELECT id FROM tfstate_lock('d', '{"ID": "1"}');
 SELECT id FROM tfstate_lock('s', '{"ID": "1"}', 'session');
 SELECT 1/0;
 COMMIT;
 SELECT * FROM held;
--- By an error at the commit.
+-- By an error at the commit
 CREATE TABLE parent (a int PRIMARY KEY);
 CREATE TABLE child (a int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
 BEGIN;
@@ -47,14 +46,14 @@ INSERT INTO child VALUES (1);
 COMMIT;
 SELECT * FROM held;
 
--- Roll back of an unlock: still held.
+-- Rollback of an unlock: still held
 SELECT id FROM tfstate_lock('d', '{"ID": "2"}');
 SELECT id FROM tfstate_lock('s', '{"ID": "2"}', 'session');
 BEGIN;
 SELECT tfstate_unlock('d')->>'ID' AS d, tfstate_unlock('s')->>'ID' AS s;
 CALL fails($$SELECT tfstate_unlock('d', '2')$$);
 CALL fails($$SELECT tfstate_unlock('s')$$);
--- Until the commit the tag of session mode stays.
+-- The tag of a session lock stays until the commit.
 SELECT * FROM held;
 ROLLBACK;
 SELECT * FROM held;
@@ -69,7 +68,7 @@ SELECT count(*) FROM tfstate_history;
 SELECT tfstate_unlock('d')->>'ID' AS d, tfstate_unlock('s')->>'ID' AS s;
 SELECT * FROM held;
 
--- Savepoints: a lock in one that is rolled back.
+-- Savepoints: a lock in one that is rolled back
 BEGIN;
 SELECT id FROM tfstate_lock('d1', '{"ID": "3"}');
 SELECT id FROM tfstate_lock('s1', '{"ID": "3"}', 'session');
@@ -93,7 +92,7 @@ RELEASE a;
 COMMIT;
 SELECT * FROM held;
 
--- Unlocks in savepoints: one that is rolled back, and one that is released.
+-- Unlocks in savepoints: one that is rolled back, and one that is released
 BEGIN;
 SAVEPOINT a;
 SELECT tfstate_unlock('d1')->>'ID' AS d, tfstate_unlock('s1')->>'ID' AS s;
@@ -108,7 +107,7 @@ SELECT tfstate_unlock('d4')->>'ID' AS d, tfstate_unlock('s4')->>'ID' AS s;
 RELEASE c;
 COMMIT;
 SELECT * FROM held;
--- The whole transaction is rolled back after all.
+-- The whole transaction is rolled back in the end.
 BEGIN;
 SAVEPOINT a;
 SELECT tfstate_unlock('d1')->>'ID' AS d, tfstate_unlock('s1')->>'ID' AS s;
@@ -120,7 +119,7 @@ SELECT * FROM held;
 SELECT count(tfstate_unlock(lockid, id)) FROM tfstate_holders;
 SELECT * FROM held;
 
--- Lock, unlock, lock in one transaction.
+-- Lock, unlock, lock in one transaction
 BEGIN;
 SELECT id FROM tfstate_lock('d', '{"ID": "5"}');
 SELECT id FROM tfstate_lock('s', '{"ID": "5"}', 'session');
@@ -144,7 +143,7 @@ SELECT id FROM tfstate_lock('d', '{"ID": "9"}');
 SELECT id FROM tfstate_lock('s', '{"ID": "9"}', 'session');
 COMMIT;
 SELECT * FROM held;
--- The same, and the last pair is taken back: free.
+-- The same, with the last lock rolled back: free
 BEGIN;
 SELECT tfstate_unlock('d')->>'ID' AS d, tfstate_unlock('s')->>'ID' AS s;
 SAVEPOINT a;
@@ -154,7 +153,7 @@ ROLLBACK TO a;
 COMMIT;
 SELECT * FROM held;
 
--- From one mode to the other in one transaction.
+-- Changes of mode in one transaction
 SELECT id FROM tfstate_lock('d', '{"ID": "11"}');
 SELECT id FROM tfstate_lock('s', '{"ID": "11"}', 'session');
 BEGIN;
@@ -172,7 +171,7 @@ SELECT * FROM held;
 SELECT tfstate_unlock('d')->>'ID' AS d, tfstate_unlock('s')->>'ID' AS s;
 SELECT * FROM held;
 
--- A snapshot that is older than the lock does not matter.
+-- A snapshot older than the lock does not matter.
 CREATE PROCEDURE isolation() LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM count(*) FROM pg_class;
@@ -207,7 +206,7 @@ CALL isolation();
 RESET default_transaction_isolation;
 SELECT * FROM held;
 
--- An exception block takes back what was done in it.
+-- An exception block undoes what was done in it.
 DO $$
 BEGIN
 	PERFORM tfstate_lock('d', '{"ID": "1"}');
@@ -229,7 +228,7 @@ END;
 $$;
 SELECT * FROM held;
 SELECT tfstate_unlock('d', '1')->>'ID' AS released;
--- Many in a loop, with one exception block each.
+-- Many in a loop, with an exception block each
 DO $$
 BEGIN
 	FOR i IN 1 .. 100 LOOP
@@ -247,7 +246,7 @@ END;
 $$;
 SELECT * FROM held;
 SELECT mode, count(*) FROM tfstate_history('loop') GROUP BY mode ORDER BY mode;
--- The same in transactions of their own.
+-- The same in separate transactions
 DO $$
 BEGIN
 	FOR i IN 1 .. 100 LOOP
@@ -265,8 +264,8 @@ $$;
 SELECT * FROM held;
 SELECT mode, count(*) FROM tfstate_history('loop') GROUP BY mode ORDER BY mode;
 
--- To take one lockid again and again needs no more room than to take it once, and a
--- rollback to a savepoint gives the room back.
+-- Locking a lockid again and again needs no more room than locking it once, and a rollback to a
+-- savepoint gives the room back.
 SET tfstate.max_session_locks = 3;
 SELECT count(tfstate_unlock('again')) FROM generate_series(1, 10) n, tfstate_lock('again' || left(n::text, 0));
 SELECT count(tfstate_unlock('again')) FROM generate_series(1, 10) n, tfstate_lock('again' || left(n::text, 0), mode => 'session');
@@ -283,7 +282,7 @@ BEGIN
 	END LOOP;
 END;
 $$;
--- What is released to the savepoint around it goes with that.
+-- What is released to the savepoint around it is undone with that.
 BEGIN;
 SAVEPOINT a;
 SAVEPOINT b;
@@ -294,11 +293,11 @@ SELECT locked FROM tfstate_try_lock('sub/1');
 ROLLBACK TO a;
 SELECT count(tfstate_lock('sub/' || n)) FROM generate_series(4, 6) n;
 CALL fails($$SELECT tfstate_lock('sub/7')$$);
--- There is always room for what is taken already.
+-- Locks that are already held never exceed the limit.
 SELECT tfstate_unlock('sub/4') IS NOT NULL AS released;
 SELECT fence > 0 AS locked FROM tfstate_lock('sub/4');
 ROLLBACK;
--- Of those in session mode, released and taken anew in one transaction, each counts once.
+-- Session locks that are released and taken again in one transaction count once.
 SELECT count(tfstate_lock('s/' || n, mode => 'session')) FROM generate_series(1, 2) n;
 BEGIN;
 SELECT tfstate_unlock('s/1') IS NOT NULL AS released;
@@ -314,7 +313,7 @@ SELECT count(tfstate_unlock('s/' || n)) FROM generate_series(1, 3) n;
 RESET tfstate.max_session_locks;
 SELECT * FROM held;
 
--- Chained transactions.
+-- Chained transactions
 BEGIN;
 SELECT id FROM tfstate_lock('s', '{"ID": "1"}', 'session');
 COMMIT AND CHAIN;
@@ -325,7 +324,7 @@ SELECT tfstate_unlock('s')->>'ID' AS released;
 COMMIT;
 SELECT * FROM held;
 
--- A read-only transaction changes nothing, and may look.
+-- A read-only transaction can change nothing, but may look.
 SELECT id FROM tfstate_lock('d', '{"ID": "1"}', ttl => '1 hour');
 BEGIN READ ONLY;
 SELECT lockid, id FROM tfstate_holders;
@@ -343,7 +342,7 @@ CALL fails($$SELECT tfstate_grant('public')$$);
 COMMIT;
 SELECT * FROM held;
 SELECT tfstate_unlock('d')->>'ID' AS released;
--- Nor does the shim change anything of a workspace.
+-- Nor can the shim change a workspace.
 DO $$ BEGIN PERFORM tfstate_attach('tf_ro'); END $$;
 SELECT id FROM tf_ro.states \gset
 SELECT tfstate_pg.pg_try_advisory_lock(:id) AS locked;

@@ -1,4 +1,4 @@
--- Recorded versions: reading, roll back, undelete, verify, repair, prune.
+-- Recorded versions: reading, rollback, undelete, verify, repair, prune.
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 CREATE EXTENSION tfstate;
@@ -10,7 +10,7 @@ SET tfstate.who = 'me';
 \i :helpers
 \set ECHO all
 
--- A state, of some size if that is asked for.
+-- A state, of a given size if wanted
 CREATE FUNCTION state(serial bigint, content text DEFAULT 'x', kilobytes integer DEFAULT 0) RETURNS text LANGUAGE sql AS $$
 SELECT format('{"version": 4, "terraform_version": "1.11.4", "serial": %s, "lineage": "a", "outputs": {"o": {"value": %s}}, "resources": [%s]}',
 			  serial, to_json(content), (SELECT string_agg(format('{"instances": [{"attributes": {"id": "%s"}}]}', repeat(md5(i::text), 30)), ', ')
@@ -22,13 +22,13 @@ SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
 -- What is recorded
 --
 
--- A workspace that exists is found when its table is attached.
+-- A workspace that exists is recorded when its table is attached.
 SELECT number, operation, serial, resources, size > 100 AS size, stored > 0 AS stored, created <= clock_timestamp() AS created, who, role, lock_id, fence
   FROM tfstate_versions;
 SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
 SELECT count(*) FROM tfstate_versions;
 
--- Each write and each deletion is one, with who did it under which lock.
+-- Each write and each deletion is a version, with its role and its lock.
 SELECT fence FROM tfstate_lock('tf.states/prod', '{"ID": "1", "Operation": "apply", "Who": "alice@laptop"}') \gset
 SET application_name = 'regress';
 INSERT INTO tf.states (name, data) VALUES ('prod', state(1, kilobytes => 2));
@@ -55,13 +55,13 @@ CALL fails($$SELECT tfstate_version('tf.states/nowhere', 1)$$);
 CALL fails($$SELECT tfstate_version('nowhere', 1)$$);
 CALL fails($$SELECT tfstate_version('', 1)$$);
 SELECT tfstate_version(NULL, 1) IS NULL AND tfstate_version('tf.states/prod', NULL) IS NULL AS nulls;
--- The view's twin, and the view of the workspaces.
+-- The view's function, and the view of the workspaces
 SELECT count(*) FROM tfstate_versions('*/pr*');
 SELECT count(*) FROM tfstate_versions('nowhere');
 SELECT count(*) FROM tfstate_versions(NULL);
 SELECT workspace, serial, resources, size, written_by, locked_by, version, "table" FROM tfstate_workspaces ORDER BY 1;
 
--- A change of a large state costs little: a delta, and now and then a full copy.
+-- A change of a large state takes little room: a delta, and sometimes a full copy.
 INSERT INTO tf.states (name, data) VALUES ('big', state(1, kilobytes => 200));
 DO $$ BEGIN
 	FOR i IN 2..600 LOOP
@@ -73,7 +73,7 @@ SELECT number, chain FROM tfstate_internal.stored_version WHERE lockid = 'tf.sta
 SELECT count(*) FILTER (WHERE tfstate_version('tf.states/big', i) = state(i, CASE i WHEN 1 THEN 'x' ELSE 'change ' || i END, 200 + CASE i WHEN 1 THEN 0 ELSE i % 3 END)) AS equal
   FROM generate_series(1, 600) i;
 SELECT * FROM tfstate_verify(versions => true);
--- What cannot be compressed against the one before is stored in full.
+-- A text that does not compress against the one before is stored in full.
 CREATE FUNCTION encrypted(serial bigint) RETURNS text LANGUAGE sql AS $$
 SELECT format('{"serial": %s, "lineage": "a", "encrypted_data": "%s"}', serial,
 			  (SELECT string_agg(encode(sha256(convert_to(serial || ' ' || i, 'UTF8')), 'base64'), '') FROM generate_series(1, 200) i))
@@ -83,14 +83,14 @@ UPDATE tf.states SET data = encrypted(2) WHERE name = 'enc';
 UPDATE tf.states SET data = encrypted(3) WHERE name = 'enc';
 SELECT number, chain, v.serial, v.resources, v.stored > 6000 AS stored, tfstate_version(workspace, v.number) = encrypted(v.serial) AS equal
   FROM tfstate_versions('tf.states/enc') v JOIN tfstate_internal.stored_version USING (number) WHERE lockid = workspace ORDER BY number;
--- The first version after a deletion stands for itself, and so does one after a text that was found.
+-- The first version after a deletion is stored in full, and so is one after a text that was found.
 SELECT number, operation, chain FROM tfstate_internal.stored_version WHERE lockid = 'tf.states/prod' ORDER BY number;
 
 --
--- Roll back and undelete
+-- Rollback and undelete
 --
 
--- Under the caller's lock, or under one for the moment.
+-- Under the caller's lock, or under a temporary one.
 SELECT tfstate_rollback('tf.states/big', 2);
 SELECT data = replace(state(2, 'change 2', 202), '"serial": 2,', '"serial": 601,') AS equal FROM tf.states WHERE name = 'big';
 SELECT number, operation, serial, lock_id IS NOT NULL AS locked, lock_operation, lock_who FROM tfstate_versions('tf.states/big') ORDER BY number DESC LIMIT 1;
@@ -100,14 +100,14 @@ SELECT id FROM tfstate_lock('tf.states/big', '{"ID": "2", "Operation": "by hand"
 SELECT tfstate_rollback('tf.states/big', 3);
 SELECT number, serial, lock_id, lock_operation FROM tfstate_versions('tf.states/big') ORDER BY number DESC LIMIT 1;
 SELECT id FROM tfstate_holders;
--- Not under somebody else's; the message is the lock's.
+-- Not under another session's lock; the message is that of a lock conflict.
 SELECT pg_advisory_unlock_all();
 CALL fails($$SELECT tfstate_rollback('tf.states/big', 4)$$);
 SELECT tfstate_force_unlock('tf.states/big') ->> 'ID' AS released;
--- To the one that is there: another serial is another state.
+-- To the current version: another serial makes another state.
 SELECT tfstate_rollback('tf.states/big', 602);
 SELECT number, serial FROM tfstate_versions('tf.states/big') ORDER BY number DESC LIMIT 1;
--- In a transaction that is rolled back nothing has happened.
+-- A rollback in a transaction that is rolled back has no effect.
 BEGIN;
 SELECT tfstate_rollback('tf.states/big', 1);
 SELECT tfstate_rollback('tf.states/big', 2);
@@ -123,18 +123,18 @@ BEGIN READ ONLY;
 CALL fails($$SELECT tfstate_rollback('tf.states/big', 1)$$);
 ROLLBACK;
 SELECT tfstate_rollback(NULL, 1) IS NULL AND tfstate_rollback('tf.states/big', NULL) IS NULL AS nulls;
--- tfstate.guard and tfstate.fence count here, too.
+-- tfstate.guard and tfstate.fence apply, too.
 SET tfstate.fence = 1;
 CALL fails($$SELECT tfstate_rollback('tf.states/big', 1)$$);
 RESET tfstate.fence;
 SET tfstate.guard = require;
 SELECT tfstate_rollback('tf.states/big', 1);
 RESET tfstate.guard;
--- An encrypted state stays as it is: its serial is encrypted with it.
+-- An encrypted state stays unchanged: its serial is encrypted, too.
 SELECT tfstate_rollback('tf.states/enc', 1);
 SELECT data = encrypted(1) AS equal FROM tf.states WHERE name = 'enc';
 SELECT number, serial FROM tfstate_versions('tf.states/enc') ORDER BY number DESC LIMIT 1;
--- It keeps the lineage that the version has.
+-- The state keeps the lineage of the version.
 SET tfstate.guard = off;
 UPDATE tf.states SET data = '{"serial": 1, "lineage": "b"}' WHERE name = 'enc';
 UPDATE tf.states SET data = 'garbage' WHERE name = 'enc';
@@ -142,15 +142,15 @@ RESET tfstate.guard;
 SELECT tfstate_rollback('tf.states/enc', 2);
 SELECT tfstate_rollback('tf.states/enc', 5);
 SELECT name, data FROM tf.states WHERE name = 'enc';
--- No state, no way back to it.
+-- A version without a state cannot be rolled back to.
 CALL fails($$SELECT tfstate_rollback('tf.states/enc', 6)$$);
--- Only the serial is changed, wherever it stands.
+-- Only the serial is changed, wherever it is in the text.
 INSERT INTO tf.states (name, data) VALUES ('odd', E'{"x": {"serial": 1},\n "lineage" : "a", "serial"\t:\n7  }\n');
 UPDATE tf.states SET data = state(8) WHERE name = 'odd';
 SELECT tfstate_rollback('tf.states/odd', 1);
 SELECT to_json(data) FROM tf.states WHERE name = 'odd';
 
--- A deleted workspace comes back, with another id.
+-- A deleted workspace is restored, with another id,
 CALL fails($$SELECT tfstate_undelete('tf.states/odd')$$);
 SELECT id AS old_id FROM tf.states WHERE name = 'odd' \gset
 DELETE FROM tf.states WHERE name = 'odd';
@@ -160,25 +160,25 @@ SELECT id <> :old_id AS new_id, to_json(data) FROM tf.states WHERE name = 'odd';
 CALL fails($$SELECT tfstate_undelete('tf.states/odd')$$);
 CALL fails($$SELECT tfstate_undelete('tf.states/nowhere')$$);
 SELECT tfstate_undelete(NULL) IS NULL AS nulls;
--- Or goes back to any earlier version at once.
+-- or directly with any earlier version.
 DELETE FROM tf.states WHERE name = 'odd';
 SELECT tfstate_rollback('tf.states/odd', 2);
 SELECT number, operation, serial FROM tfstate_versions('tf.states/odd') ORDER BY number;
--- It is not made while somebody has its lock.
+-- It is not restored while its lock is held.
 DELETE FROM tf.states WHERE name = 'odd';
 SELECT id FROM tfstate_lock('tf.states/odd', '{"ID": "3", "Info": "frozen for the audit"}');
 SELECT pg_advisory_unlock_all();
 CALL fails($$SELECT tfstate_undelete('tf.states/odd')$$);
 SELECT tfstate_unlock('tf.states/odd', '3') ->> 'ID' AS unlocked;
 
--- A trigger of the table's owner that keeps the row from being written is not passed over in silence.
+-- A trigger of the table's owner that suppresses the write is reported.
 CREATE FUNCTION tf.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE TRIGGER nothing BEFORE INSERT OR UPDATE ON tf.states FOR EACH ROW EXECUTE FUNCTION tf.nothing();
 CALL fails($$SELECT tfstate_undelete('tf.states/odd')$$);
 CALL fails($$SELECT tfstate_rollback('tf.states/big', 1)$$);
 SELECT count(*) FROM tfstate_holders;
 DROP TRIGGER nothing ON tf.states;
--- After one that failed in mid-write, an older serial is refused as before.
+-- After a rollback that failed in mid-write, an older serial is refused as before.
 CREATE FUNCTION tf.failing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'failing'; END $$;
 CREATE TRIGGER failing BEFORE INSERT OR UPDATE ON tf.states FOR EACH ROW EXECUTE FUNCTION tf.failing();
 CALL fails($$SELECT tfstate_rollback('tf.states/big', 1)$$);
@@ -191,8 +191,8 @@ UPDATE tf.states SET data = data WHERE name = 'big';
 SELECT tfstate_unlock('tf.states/big') ->> 'ID' AS unlocked;
 
 --
--- Serial, lineage and version are read from the head of a state, its first 4,096 bytes, if they
--- stand there: wherever the head ends in them, what is read is what the whole text has.
+-- Serial, lineage and version are read from the head of a state, its first 4,096 bytes, if they are
+-- there: wherever the head ends, the result is the same as for the whole text.
 --
 CREATE FUNCTION head(serial bigint, pad integer, filler text, last text) RETURNS text LANGUAGE sql AS $$
 SELECT format('{"version": 4, %s, "x": "%s%s", %s , "resources": []}', string_agg(f.text, ', ') FILTER (WHERE f.key <> last),
@@ -245,10 +245,10 @@ SELECT * FROM tfstate_verify();
 SELECT * FROM tfstate_verify('*/prod', true);
 SELECT * FROM tfstate_verify('tf.states/nowhere');
 SELECT * FROM tfstate_verify(NULL);
--- The next write records what it found before ...
+-- The next write first records what it found ...
 UPDATE tf.states SET data = state(51) WHERE name = 'prod';
 SELECT number, operation, serial, who, chain FROM tfstate_internal.stored_version WHERE lockid = 'tf.states/prod' ORDER BY number DESC LIMIT 3;
--- ... and so does repair; it says which version is the newest then.
+-- ... and so does repair, which returns the newest version.
 SELECT tfstate_repair('tf.states/prod');
 SELECT tfstate_repair('tf.states/big');
 SELECT tfstate_repair('tf.states/big');
@@ -258,7 +258,7 @@ SELECT tfstate_repair('tf.states/new');
 SELECT tfstate_repair('tf.states/null');
 SELECT * FROM tfstate_verify(versions => true);
 SELECT DISTINCT ON (workspace) workspace, number, operation, serial FROM tfstate_versions ORDER BY workspace, number DESC;
--- A state that is null can be attached, replaced and deleted.
+-- A null state can be attached, replaced and deleted.
 SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
 UPDATE tf.states SET data = state(1) WHERE name = 'null';
 SELECT number, operation, serial FROM tfstate_versions('tf.states/null') ORDER BY number;
@@ -267,7 +267,7 @@ SELECT * FROM tfstate_verify();
 DELETE FROM tf.states WHERE name = 'null';
 SELECT number, operation, serial FROM tfstate_versions('tf.states/null') ORDER BY number;
 SELECT tfstate_undelete('tf.states/null');
--- Nor is a text that no parser likes in anybody's way.
+-- So can a text that cannot be parsed.
 CALL behind_the_back($$UPDATE tf.states SET data = repeat('{"a":[', 1000000) WHERE name = 'null'$$);
 SELECT workspace, serial, size FROM tfstate_states('*') WHERE workspace ~ 'null';
 SELECT count(*) FROM tfstate_resources();
@@ -276,7 +276,7 @@ SELECT tfstate_repair('tf.states/null');
 UPDATE tf.states SET data = state(9) WHERE name = 'null';
 SELECT number, operation, serial FROM tfstate_versions('tf.states/null') ORDER BY number DESC LIMIT 3;
 CALL fails($$SELECT tfstate_rollback('tf.states/null', 4)$$);
--- What was deleted so can be undeleted.
+-- A workspace deleted that way can be undeleted.
 SELECT tfstate_undelete('tf.states/enc');
 CALL fails($$SELECT tfstate_repair('tf.states/nowhere')$$);
 CALL fails($$SELECT tfstate_repair('nowhere')$$);
@@ -285,10 +285,10 @@ SELECT tfstate_repair(NULL) IS NULL AS nulls;
 BEGIN READ ONLY;
 CALL fails($$SELECT tfstate_repair('tf.states/prod')$$);
 ROLLBACK;
--- A table that has another name, or is not attached any more.
+-- A table that was renamed, or is no longer attached
 ALTER TABLE tf.states RENAME TO renamed;
 SELECT DISTINCT workspace ~ '^tf.states/' AS old, version IS NULL AS never, problem FROM tfstate_verify() ORDER BY 1, 2;
--- What has the old name is of interest only to somebody who asks for it.
+-- The old name is shown only to a call that asks for it.
 SELECT workspace, problem FROM tfstate_verify('tf.states/prod');
 SELECT workspace, problem FROM tfstate_verify('tf.states/pro*');
 ALTER TABLE tf.renamed RENAME TO states;
@@ -299,7 +299,7 @@ SELECT * FROM tfstate_verify(versions => true);
 --
 CREATE FUNCTION kept(workspace text) RETURNS text LANGUAGE sql AS $$
 SELECT format('%s to %s: %s', min(number), max(number), count(*)) FROM tfstate_versions(workspace) $$;
--- By count: the newest n, and never the last two.
+-- By count: the newest n, but at least two.
 SELECT kept('tf.states/big');
 SELECT tfstate_prune('tf.states/big', 400);
 SELECT kept('tf.states/big');
@@ -314,12 +314,12 @@ SELECT kept('tf.states/big');
 SELECT * FROM tfstate_verify('tf.states/big', true);
 UPDATE tf.states SET data = state(1000) WHERE name = 'big';
 SELECT kept('tf.states/big');
--- By age: what is older, but for the last two.
+-- By age: older ones, except for the last two.
 UPDATE tfstate_internal.stored_version SET created = created - interval '10 days' * (10 - number) WHERE lockid = 'tf.states/prod';
 SELECT kept('tf.states/prod');
 SELECT tfstate_prune('tf.states/prod', keep_age => '65 days');
 SELECT kept('tf.states/prod');
--- By both: what neither asks to keep.
+-- By both: those that neither wants to keep.
 SELECT tfstate_prune('tf.states/prod', 3, '55 days');
 SELECT kept('tf.states/prod');
 SELECT tfstate_prune('tf.states/prod', 3, '0');
@@ -327,14 +327,14 @@ SELECT kept('tf.states/prod');
 SELECT tfstate_prune('tf.states/prod', keep_age => '0');
 SELECT kept('tf.states/prod');
 SELECT * FROM tfstate_verify(versions => true);
--- A deleted workspace keeps what it takes to bring it back.
+-- A deleted workspace keeps what is needed to restore it.
 INSERT INTO tf.states (name, data) SELECT 'gone', state(1);
 DO $$ BEGIN FOR i IN 2..20 LOOP UPDATE tf.states SET data = state(i) WHERE name = 'gone'; END LOOP; END; $$;
 DELETE FROM tf.states WHERE name = 'gone';
 SELECT tfstate_prune('tf.states/gone', 1);
 SELECT kept('tf.states/gone');
 SELECT tfstate_undelete('tf.states/gone');
--- All tables at once, as each of them says; nothing where none is said.
+-- All tables at once, each by its own values; those without values are left alone.
 SELECT tfstate_prune();
 SELECT tfstate_prune('*', 2) > 0 AS pruned;
 SELECT workspace, count(*) FROM tfstate_versions GROUP BY 1 HAVING count(*) > 2;
@@ -343,7 +343,7 @@ CALL fails($$SELECT tfstate_prune('*', 0)$$);
 CALL fails($$SELECT tfstate_prune('*', -1)$$);
 CALL fails($$SELECT tfstate_prune('*', keep_age => '-1 day')$$);
 CALL fails($$SELECT tfstate_prune('*', keep_age => '300000 years')$$);
--- One transaction prunes so many workspaces only, of those that have something to forget.
+-- One transaction prunes a limited number of workspaces that have versions to remove.
 INSERT INTO tf.states (name, data) SELECT 'many' || i, state(1) FROM generate_series(1, 5) i;
 UPDATE tf.states SET data = state(2) WHERE name ~ '^many';
 UPDATE tf.states SET data = state(3) WHERE name ~ '^many[1-4]';
@@ -368,7 +368,7 @@ BEGIN;
 CALL tfstate_prune_in_batches();
 ROLLBACK;
 RESET tfstate.max_session_locks;
--- In passing, as the table says; for a large state, now and then.
+-- Writes prune by the table's values; those of a large state only sometimes.
 UPDATE tfstate_internal.attached_table SET keep_versions = 5;
 INSERT INTO tf.states (name, data) SELECT 'passing', state(1);
 CREATE PROCEDURE write_on(n integer) LANGUAGE plpgsql AS $$
@@ -415,7 +415,7 @@ SELECT kept('tf.states/passing');
 UPDATE tfstate_internal.attached_table SET keep_age = NULL;
 SELECT * FROM tfstate_verify(versions => true);
 
--- The table of versions can be rewritten, and cut short, under a session that has used it.
+-- The table of versions can be rewritten or truncated under a session that has used it.
 CREATE PROCEDURE rewritten(serial bigint) LANGUAGE plpgsql AS $$
 DECLARE
 	n bigint;
@@ -457,7 +457,7 @@ CREATE ROLE regress_tfstate_writer;
 GRANT USAGE ON SCHEMA tf TO regress_tfstate_viewer, regress_tfstate_reader, regress_tfstate_writer;
 GRANT SELECT ON tf.states TO regress_tfstate_reader, regress_tfstate_writer;
 SELECT tfstate_grant('regress_tfstate_viewer', 'tf.states/p*', 'view'), tfstate_grant('regress_tfstate_writer', 'tf.states/p*', 'view');
--- SELECT without view: nothing.
+-- SELECT without view: no rows.
 SET ROLE regress_tfstate_reader;
 SELECT count(*) FROM tfstate_versions;
 SELECT count(*) FROM tfstate_workspaces;
@@ -474,7 +474,7 @@ CALL fails($$SELECT tfstate_repair('tf.states/prod')$$);
 CALL fails($$SELECT tfstate_prune('tf.states/prod', 2)$$);
 CALL fails($$SELECT tfstate_internal.prune_workspace('tf.states/prod', 2, NULL)$$);
 CALL fails($$SELECT * FROM tfstate_internal.stored_version$$);
--- view without SELECT: all but the texts.
+-- view without SELECT: everything but the texts.
 SET ROLE regress_tfstate_viewer;
 SELECT DISTINCT workspace FROM tfstate_versions ORDER BY 1;
 SELECT workspace FROM tfstate_workspaces ORDER BY 1;
@@ -491,13 +491,13 @@ SELECT max(number) AS newest FROM tfstate_versions('tf.states/prod') \gset
 SET ROLE regress_tfstate_viewer;
 SELECT tfstate_version('tf.states/prod', :newest) = state(51) AS text;
 CALL fails($$SELECT tfstate_version('tf.states/big', 1)$$);
--- What a view hides does not leak through a cheap function.
+-- A cheap function does not see the rows that a view hides.
 CREATE FUNCTION pg_temp.leak(t text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
 $$ BEGIN RAISE INFO 'leak %', t; RETURN true; END; $$;
 SELECT count(*) FROM tfstate_versions WHERE pg_temp.leak(workspace) AND workspace <> 'tf.states/passing' AND workspace <> 'tf.states/prod';
 SELECT workspace FROM tfstate_workspaces WHERE pg_temp.leak(workspace) ORDER BY 1;
 DROP FUNCTION pg_temp.leak;
--- A roll back needs the privilege lock, and what the table itself asks for.
+-- A rollback needs the privilege lock, and the privileges of the table itself.
 CALL fails($$SELECT tfstate_rollback('tf.states/prod', 1)$$);
 RESET ROLE;
 SELECT tfstate_grant('regress_tfstate_writer', 'tf.states/p*');
@@ -517,7 +517,7 @@ SELECT tfstate_grant('regress_tfstate_writer', 'tf.states/prod', 'override');
 SET ROLE regress_tfstate_writer;
 SELECT tfstate_repair('tf.states/prod') - :newest AS later;
 RESET ROLE;
--- With its table the rights are gone, but for the owner of the extension.
+-- When the table is dropped, the rights end, except those of the extension's owner.
 CREATE TABLE tf.copy AS TABLE tf.states;
 DROP TABLE tf.states;
 SET ROLE regress_tfstate_viewer;
@@ -530,7 +530,7 @@ CALL fails($$SELECT tfstate_rollback('tf.states/prod', current_setting('regress.
 SELECT * FROM tfstate_verify(versions => true);
 SELECT workspace, problem FROM tfstate_verify('tf.states/prod');
 CALL fails($$SELECT tfstate_undelete('tf.states/prod')$$);
--- A new table of the name can have them all back.
+-- A new table with the name can restore all workspaces.
 SELECT tfstate_attach('tf') IS NOT NULL AS attached;
 SELECT problem, count(*) > 3 AS count FROM tfstate_verify(versions => true) GROUP BY 1;
 SELECT max(number) AS newest FROM tfstate_versions('tf.states/prod') \gset
@@ -541,13 +541,13 @@ CALL fails($$SELECT tfstate_undelete('tf.states/prod')$$);
 -- Its default workspace is a new one.
 CALL fails($$SELECT tfstate_undelete('tf.states/default')$$);
 SELECT tfstate_rollback('tf.states/default', 1) > 1 AS rolled_back;
--- The same once more, with a workspace that was deleted before.
+-- The same again, with a workspace that was deleted before.
 DELETE FROM tf.states WHERE name = 'prod';
 DROP TABLE tf.states;
 SELECT tfstate_attach('tf') IS NOT NULL AS attached;
 SELECT tfstate_undelete('tf.states/prod') - :newest AS later;
 SELECT * FROM tfstate_verify('tf.states/prod', true);
--- Detached, it is nobody's business.
+-- A detached table is neither verified nor recorded.
 SELECT tfstate_detach('tf');
 SELECT * FROM tfstate_verify(versions => true);
 CALL fails($$SELECT tfstate_internal.record_states('tf.states')$$);

@@ -1,10 +1,10 @@
--- The views of the locks, and what of the finished ones is kept.
+-- The views of the locks, and what is kept of finished ones.
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 CREATE EXTENSION tfstate;
 SET tfstate.who = 'me';
 
--- What people look for first is on the left.
+-- The most important columns are on the left.
 SELECT attrelid::regclass AS view, attname AS column, format_type(atttypid, atttypmod) AS type
   FROM pg_attribute
  WHERE attrelid IN ('tfstate_holders'::regclass, 'tfstate_waiters'::regclass, 'tfstate_history'::regclass, 'tfstate_grants'::regclass)
@@ -13,7 +13,7 @@ SELECT count(*) FROM tfstate_holders;
 SELECT count(*) FROM tfstate_waiters;
 SELECT count(*) FROM tfstate_history;
 
--- Holders, of all kinds.
+-- Holders of all kinds
 SELECT count(tfstate_lock('prod/' || n, jsonb_build_object('ID', n::text, 'Operation', 'apply'))) FROM generate_series(1, 3) n;
 SELECT count(tfstate_lock('lease', '{"ID": "l"}', ttl => '1 hour'));
 SELECT count(tfstate_lock('session', '{"ID": "s", "Who": "alice"}', 'session'));
@@ -21,7 +21,7 @@ SELECT lockid, who, operation, age < '1 min' AS age, mode, waiters, id, fence > 
 	   expires_at > now() AS lease, role = current_user AS role, pid = pg_backend_pid() AS pid
   FROM tfstate_holders ORDER BY lockid;
 
--- The twins take a pattern; a text without a star is the lockid itself.
+-- The functions take a pattern; a text without a star is the lockid itself.
 SELECT lockid FROM tfstate_holders('*') ORDER BY lockid;
 SELECT lockid FROM tfstate_holders('prod/*') ORDER BY lockid;
 SELECT lockid FROM tfstate_holders('*s*') ORDER BY lockid;
@@ -30,12 +30,12 @@ SELECT lockid FROM tfstate_holders('session');
 SELECT lockid FROM tfstate_holders('prod/') ORDER BY lockid;
 SELECT lockid FROM tfstate_holders('') ORDER BY lockid;
 SELECT lockid FROM tfstate_holders('prod/%') ORDER BY lockid;
--- Each holder once, in the view and the twin, with the same columns.
+-- Each holder appears once, in the view and the function, with the same columns.
 SELECT (SELECT count(*) FROM tfstate_holders) AS view,
 	   (SELECT count(*) FROM tfstate_holders('*')) AS twin,
 	   (SELECT count(*) FROM (SELECT lockid, id, fence, mode, role, pid, info FROM tfstate_holders
 							  INTERSECT SELECT lockid, id, fence, mode, role, pid, info FROM tfstate_holders('*')) b) AS both;
--- Who looks for one lockid does not read the whole table.
+-- A query for one lockid does not read the whole table.
 CREATE FUNCTION uses_index(query text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
 	line text;
@@ -53,7 +53,7 @@ SELECT uses_index($$SELECT * FROM tfstate_holders WHERE lockid = 'prod/1'$$) AS 
 	   uses_index($$SELECT * FROM tfstate_history WHERE lockid = 'prod/1'$$) AS history;
 ROLLBACK;
 DROP FUNCTION uses_index;
--- What is not committed is seen by its transaction only.
+-- Uncommitted locks are seen by their own transaction only.
 BEGIN;
 SELECT tfstate_unlock('prod/1')->>'ID' AS released;
 SELECT id FROM tfstate_lock('prod/4', '{"ID": "4"}');
@@ -62,7 +62,7 @@ SELECT count(*) FROM tfstate_history;
 ROLLBACK;
 SELECT lockid FROM tfstate_holders('prod/*') ORDER BY lockid;
 SELECT count(*) FROM tfstate_history;
--- To look takes no lock: there is only that of the lock in session mode.
+-- Reading the views takes no lock: there is only the tag of the session lock.
 SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid <> 29799;
 
 -- History: durable locks by default, in full.
@@ -76,7 +76,7 @@ SELECT lockid, who, operation, created <= released_at AS ended, how, released_by
 SELECT fence = :f2 AS fence FROM tfstate_history('prod/2');
 SELECT lockid FROM tfstate_history('prod/*') ORDER BY lockid;
 SELECT lockid FROM tfstate_history('session');
--- All, and none.
+-- All, and none
 SET tfstate.history = 'all';
 SELECT count(tfstate_unlock('session')) FROM tfstate_lock('session', '{"ID": "s2"}', 'session');
 SET tfstate.history = 'none';
@@ -86,8 +86,8 @@ SET tfstate.history = 'durable';
 SELECT tfstate_unlock('lease')->>'ID' AS released;
 SELECT lockid, id, mode, how, expires_at IS NULL AS no_lease FROM tfstate_history WHERE id IN ('s2', 's3', '3', 'l') ORDER BY fence;
 
--- The most that is kept of a lockid.  A session prunes at its first release and
--- at some of the later ones.
+-- The number of holdings kept for a lockid.  A session prunes at its first release and at some of
+-- the later ones.
 SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 10)) p;
 SELECT count(*) FROM tfstate_history('many');
 \c -
@@ -95,12 +95,12 @@ SET tfstate.history_count = 3;
 SELECT fence AS newest FROM tfstate_lock('many') \gset
 SELECT tfstate_unlock('many') IS NOT NULL AS released;
 SELECT count(*), max(fence) = :newest AS newest FROM tfstate_history('many');
--- Others keep theirs.
+-- Other lockids keep theirs.
 SELECT count(*) FROM tfstate_history('prod/*');
--- The bound is not passed by much in a long session either.
+-- The limit is not exceeded by much in a long session, either.
 SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 100)) p;
 SELECT count(*) BETWEEN 3 AND 3 + 64 AS bounded FROM tfstate_history('many');
--- Pruning that is rolled back has not happened.
+-- Pruning that is rolled back has no effect.
 \c -
 SELECT count(*) AS before FROM tfstate_history('many') \gset
 SET tfstate.history_count = 0;
@@ -116,7 +116,7 @@ SET tfstate.history_count = -1;
 SELECT count(tfstate_unlock('many')) FROM tfstate_lock('many', '{"ID": "y"}');
 SELECT count(*) = :before + 1 AS kept FROM tfstate_history('many');
 
--- How long it is kept, of whatever lockid.
+-- The age of holdings that are kept, for all lockids
 \c -
 SET tfstate.history_age = '1h';
 SELECT count(tfstate_unlock('new')) FROM tfstate_lock('new', '{"ID": "y"}');
@@ -136,7 +136,7 @@ SELECT lockid FROM tfstate_history('prod/*') ORDER BY lockid;
 \c -
 SELECT count(tfstate_unlock('new')) FROM tfstate_lock('new', '{"ID": "z"}');
 SELECT lockid FROM tfstate_history('prod/*') ORDER BY lockid;
--- 0 keeps nothing that is older than the release at hand.
+-- 0 keeps nothing older than the current release.
 \c -
 SET tfstate.history_age = 0;
 SELECT pg_sleep(0.001);
