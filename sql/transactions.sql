@@ -366,6 +366,25 @@ SELECT count(*) > 0 AS some FROM tfstate_holders;
 CLOSE c;
 ROLLBACK;
 SELECT * FROM held;
+-- What a fetch takes belongs to the savepoint, not to the cursor; a try in vain leaves nothing.
+BEGIN;
+SAVEPOINT a;
+DECLARE c CURSOR FOR
+SELECT (tfstate_lock('c' || n, '{"ID": "1"}', 'session')).id, (tfstate_try_lock('c' || n, wait => '1 ms')).locked
+  FROM generate_series(1, 4) n;
+FETCH c;
+RELEASE a;
+FETCH c;
+SAVEPOINT b;
+FETCH c;
+ROLLBACK TO b;
+FETCH c;
+CLOSE c;
+SELECT * FROM held;
+COMMIT;
+SELECT * FROM held;
+SELECT tfstate_unlock(lockid)->>'ID' AS released FROM tfstate_holders;
+SELECT * FROM held;
 
 DROP VIEW held;
 DROP EXTENSION tfstate CASCADE;
