@@ -142,6 +142,10 @@ foreach my $mode ('session', 'durable')
 	$alice->run_ok("$mode: destroy there", 'destroy', '-auto-approve');
 	has_state($schema, 'stage', 3, "$mode: destroy there");
 	$alice->run_ok("$mode: workspace select", 'workspace', 'select', 'default');
+	# The guard cannot see that the state is empty, so it asks for the lock.
+	$alice->run_fails("$mode: workspace delete -lock=false",
+		qr/cannot delete workspace "\Q$schema.states\/stage\E": this session does not hold its lock, and its state, .*, is not empty/,
+		'workspace', 'delete', '-lock=false', 'stage');
 	$alice->run_ok("$mode: workspace delete", 'workspace', 'delete', 'stage');
 
 	# The commands for states.
