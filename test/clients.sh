@@ -34,7 +34,7 @@ count_tap() {
 # Runs the tests with a program and adds its row to $rows.
 run_client() {
 	local program=$1 version name tap=$work/tap$((++clients)) row cell ran=0
-	version=$("$program" version | sed -n '/^\(Terraform\|OpenTofu\) v/{p;q;}')
+	version=$("$program" version | sed -n '/^\(Terraform\|OpenTofu\) v/p')
 	[[ -n $version ]] || die "$program is neither Terraform nor OpenTofu"
 	heading "$version"
 	as_user mkdir "$tap"
