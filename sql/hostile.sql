@@ -118,7 +118,7 @@ UPDATE planted.states SET data = '{"version": 4, "serial": 2, "lineage": "a"}';
 SELECT count(shared.tfstate_lock('l'::text, '{}'::jsonb, 'durable'::text, '0'::interval, '1 h'::interval)) AS locked;
 SELECT count(*) AS lines FROM shared.tfstate_check() WHERE object IS DISTINCT FROM 'server';
 SELECT (SELECT count(*) FROM shared.tfstate_holders('*'::text)) AS holders, (SELECT count(*) FROM shared.tfstate_waiters('*'::text)) AS waiters,
-	   (SELECT count(*) FROM shared.tfstate_history('*'::text)) AS history, (SELECT count(*) FROM shared.tfstate_versions('*'::text)) AS versions,
+	   (SELECT count(*) FROM shared.tfstate_history('*'::text, 5::bigint)) AS history, (SELECT count(*) FROM shared.tfstate_versions('*'::text)) AS versions,
 	   (SELECT count(*) FROM shared.tfstate_workspaces) AS workspaces, (SELECT count(*) FROM shared.tfstate_verify('*'::text, true)) AS wrong;
 SELECT shared.tfstate_rollback('planted.states/w'::text, 1::bigint) AS number, shared.tfstate_prune('planted.states/w'::text, 1::integer, '0'::interval) AS pruned;
 SELECT shared.tfstate_force_unlock('l'::text, NULL::text, 'test'::text, false) IS NOT NULL AS released;

@@ -72,6 +72,8 @@ SELECT d.classid, d.objid, i.type, i.identity,
  WHERE e.extname = 'tfstate' AND d.deptype = 'e' AND d.classid <> 'pg_type'::regclass;
 SELECT type, count(*) FROM members GROUP BY type ORDER BY type COLLATE "C";
 SELECT type, identity FROM members WHERE coalesce(comment, '') = '';
+SELECT m.identity, a.attname FROM members m JOIN pg_attribute a ON m.classid = 'pg_class'::regclass AND a.attrelid = m.objid
+ WHERE m.type = 'view' AND a.attnum > 0 AND col_description(a.attrelid, a.attnum) IS NULL;
 SELECT type, identity, comment FROM members
  WHERE type IN ('table', 'view', 'sequence', 'schema') ORDER BY type COLLATE "C", identity COLLATE "C";
 

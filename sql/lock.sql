@@ -21,7 +21,7 @@ SELECT lockid, mode, masked(who) AS who, operation, masked(id) AS id, session_al
 	   application_name = current_setting('application_name') AS app, age < '1 min' AS age,
 	   created BETWEEN now() - interval '1 min' AND clock_timestamp() AS created
   FROM tfstate_holders;
-SELECT masked(info::text) AS info, (info->>'Created')::timestamptz = created AS created,
+SELECT masked(info::text) AS info, date_trunc('second', (info->>'Created')::timestamptz) = created AS created,
 	   info->>'ID' = id AS id, info->>'Who' = who AS who FROM tfstate_holders;
 SELECT * FROM tags;
 SELECT masked(tfstate_unlock('prod/network')::text) AS released;

@@ -42,7 +42,7 @@ DECLARE
 	found boolean := false;
 BEGIN
 	FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
-		found := found OR line ~ 'Index.* (durable_lock_pkey|released_lock_lockid_fence_idx)';
+		found := found OR line ~ 'Index.* (durable_lock_pkey|released_lock_\w*_idx)';
 	END LOOP;
 	RETURN found;
 END;
@@ -50,7 +50,10 @@ $$;
 BEGIN;
 SET LOCAL enable_seqscan = off;
 SELECT uses_index($$SELECT * FROM tfstate_holders WHERE lockid = 'prod/1'$$) AS holders,
-	   uses_index($$SELECT * FROM tfstate_history WHERE lockid = 'prod/1'$$) AS history;
+	   uses_index($$SELECT * FROM tfstate_history WHERE lockid = 'prod/1'$$) AS history,
+	   uses_index($$SELECT * FROM tfstate_history LIMIT 5$$) AS newest,
+	   uses_index($$SELECT * FROM tfstate_history('prod/1', 5)$$) AS newest_of_one,
+	   uses_index($$SELECT * FROM tfstate_history('prod/*', 5)$$) AS newest_of_some;
 ROLLBACK;
 DROP FUNCTION uses_index;
 -- Uncommitted locks are seen by their own transaction only.
@@ -76,6 +79,17 @@ SELECT lockid, who, operation, created <= released_at AS ended, how, released_by
 SELECT fence = :f2 AS fence FROM tfstate_history('prod/2');
 SELECT lockid FROM tfstate_history('prod/*') ORDER BY lockid;
 SELECT lockid FROM tfstate_history('session');
+-- Times are in whole seconds.
+SELECT bool_and(t = date_trunc('second', t)) AS whole
+  FROM (SELECT created FROM tfstate_holders UNION ALL SELECT expires_at FROM tfstate_holders UNION ALL
+		SELECT created FROM tfstate_history UNION ALL SELECT released_at FROM tfstate_history) h(t);
+-- The newest come first, as many as asked for.
+SELECT lockid, id FROM tfstate_history LIMIT 1;
+SELECT lockid, id FROM tfstate_history('*');
+SELECT lockid, id FROM tfstate_history('prod/*', 1);
+SELECT lockid, id FROM tfstate_history('prod/1', 1);
+SELECT count(*) FROM tfstate_history('*', 0);
+SELECT count(*) FROM tfstate_history(NULL);
 -- All, and none
 SET tfstate.history = 'all';
 SELECT count(tfstate_unlock('session')) FROM tfstate_lock('session', '{"ID": "s2"}', 'session');

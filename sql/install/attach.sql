@@ -1,8 +1,8 @@
 --
--- Tables of Terraform states.  tfstate_attach() works on tables that other roles
--- own, mostly as a superuser, so nothing that the owner of a table wrote may run
--- in it: see tfstate_internal.attach_obstacles().  SQL reads the table that is being
--- attached only, while tfstate_internal.lock_table() holds its name and definition.
+-- Attaching a table of Terraform states.  tfstate_attach() works on tables of other
+-- roles, mostly as a superuser, so no code that the owner has put on a table may run
+-- in it: see attach_obstacles().  Of the tables, SQL reads only the one that is being
+-- attached, while the locks that lock_table() takes keep its name and definition.
 --
 
 CREATE FUNCTION tfstate_internal.require_table_arguments(schema text, "table" text)
@@ -19,7 +19,7 @@ BEGIN
 		RAISE EXCEPTION 'schema and table must have 1 to 63 bytes'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	-- A check behind a lock has to see what was there when the lock was granted.
+	-- What is checked behind a lock must be what was there when the lock was granted.
 	IF current_setting('transaction_isolation') <> 'read committed' THEN
 		RAISE EXCEPTION 'tables can be attached and detached in a READ COMMITTED transaction only'
 			USING ERRCODE = 'invalid_transaction_state',
@@ -28,7 +28,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.require_table_arguments(text, text) IS
-'part of tfstate_attach() and tfstate_detach(): check the arguments that name the table';
+'part of tfstate_attach() and tfstate_detach(): error unless the arguments that name the table are valid';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.require_table_arguments(text, text) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.require_attach_arguments(
@@ -48,10 +48,13 @@ BEGIN
 	SELECT * INTO wrong
 	  FROM (VALUES
 		(role = 'public', 'cannot make everybody ready for Terraform', 'Name a role that Terraform connects as.'),
-		(role IS NULL AND (mode IS NOT NULL OR wait IS NOT NULL), 'mode and wait are settings of a role', 'Name it with role => .'),
-		(mode NOT IN ('session', 'durable'), format('unrecognized mode: "%s"', mode), 'Valid modes are "session" and "durable".'),
+		(role IS NULL AND (mode IS NOT NULL OR wait IS NOT NULL), 'mode and wait are settings of a role',
+		 'Name it with role => .'),
+		(mode NOT IN ('session', 'durable'), format('unrecognized mode: "%s"', mode),
+		 'Valid modes are "session" and "durable".'),
 		(wait < '0' OR wait > '24 days', 'wait is out of range', 'It can be 0 to 24 days.'),
-		(guard NOT IN ('off', 'on', 'require'), format('unrecognized guard: "%s"', guard), 'Valid values are "off", "on" and "require".'),
+		(guard NOT IN ('off', 'on', 'require'), format('unrecognized guard: "%s"', guard),
+		 'Valid values are "off", "on" and "require".'),
 		(keep_versions < 1 AND keep_versions <> -1, 'keep_versions must be 1 or more', '-1 keeps all versions.'),
 		(keep_age < '0' AND keep_age <> '-1', 'keep_age must not be negative', '-1 keeps versions for ever.')
 	  ) w(applies, message, hint)
@@ -62,13 +65,15 @@ BEGIN
 	END IF;
 	IF NOT EXISTS (SELECT FROM pg_roles r WHERE role IS NULL OR r.rolname = role) THEN
 		RAISE EXCEPTION 'role "%" does not exist', role
-			USING ERRCODE = 'undefined_object', HINT = format('Create it with: CREATE ROLE %I LOGIN PASSWORD ...', role);
+			USING ERRCODE = 'undefined_object',
+				  HINT = format('Create it with: CREATE ROLE %I LOGIN PASSWORD ...', role);
 	END IF;
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.require_attach_arguments(name, text, interval, text, integer, interval) IS
-'part of tfstate_attach(): check the other arguments';
-REVOKE EXECUTE ON FUNCTION tfstate_internal.require_attach_arguments(name, text, interval, text, integer, interval) FROM PUBLIC;
+'part of tfstate_attach(): error unless the other arguments are valid';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.require_attach_arguments(name, text, interval, text, integer, interval)
+FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_attach(
 	schema text DEFAULT 'terraform_remote_state',
@@ -92,18 +97,20 @@ BEGIN
 	PERFORM tfstate_internal.require_table_arguments(schema, "table");
 	PERFORM tfstate_internal.require_attach_arguments(role, mode, wait, guard, keep_versions, keep_age);
 
-	-- One at a time, for ids that collide are looked for in attached tables.
+	-- One at a time, because colliding ids are looked for in attached tables only.
 	LOCK TABLE tfstate_internal.attached_table IN SHARE ROW EXCLUSIVE MODE;
 	DELETE FROM tfstate_internal.attached_role a
-	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = a.relid) OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.role);
+	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = a.relid)
+		OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.role);
 	DELETE FROM tfstate_internal.attached_table t
 	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid);
 
 	rel := tfstate_internal.lock_table(schema, "table");
 	PERFORM tfstate_internal.raise_obstacle(rel);
 	PERFORM tfstate_internal.record_table(rel, guard, keep_versions, keep_age, default_workspace);
-	-- Before the indexes are made, which such rows would be in the way of, and then the
-	-- ids of other tables, too, which takes columns as Terraform makes them.
+	-- Once before the unique indexes are created, which such rows would prevent; and then
+	-- again, because the ids of this table are compared with those of others only when
+	-- it has columns as Terraform makes them.
 	PERFORM tfstate_internal.raise_row_obstacle(rel);
 	PERFORM tfstate_internal.adopt_columns(rel);
 	PERFORM tfstate_internal.raise_row_obstacle(rel);
@@ -117,5 +124,6 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean) IS
-'put a table of Terraform states under tfstate, creating it where it is missing, and make a role ready to use it';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean) FROM PUBLIC;
+'put a table of Terraform states under tfstate, create it if it is missing, and make a role ready to use it';
+REVOKE EXECUTE ON FUNCTION
+@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean) FROM PUBLIC;

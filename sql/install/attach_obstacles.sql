@@ -7,8 +7,8 @@ RETURNS text
 AS 'MODULE_PATHNAME', 'tfstate_table_name'
 LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION tfstate_internal.table_name(regclass) IS
-'the name of a table as its lockids begin with it, which no setting and no version of the server changes; NULL if it is gone';
-GRANT EXECUTE ON FUNCTION tfstate_internal.table_name(regclass) TO PUBLIC;
+'the name of a table in lockids, which depends on no setting and no server version; NULL if there is no such table';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.table_name(regclass) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.unique_index(rel regclass, "column" text)
 RETURNS regclass
@@ -23,7 +23,7 @@ SELECT i.indexrelid::regclass
  LIMIT 1
 $$;
 COMMENT ON FUNCTION tfstate_internal.unique_index(regclass, text) IS
-'an index that keeps the values of a column apart, one of no constraint if there is a choice';
+'an index that makes the values of a column unique, preferably not that of a constraint';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.unique_index(regclass, text) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.takes_shared_ids(rel regclass)
@@ -39,8 +39,7 @@ COMMENT ON FUNCTION tfstate_internal.takes_shared_ids(regclass) IS
 'whether the ids of a table come from the sequence that all tables of states share';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.takes_shared_ids(regclass) FROM PUBLIC;
 
--- What the owner of a table can have attached to it to run in the session of
--- whoever writes to it.
+-- What the owner of a table can put on it, to run in the session of whoever writes to it.
 CREATE FUNCTION tfstate_internal.foreign_code(rel regclass)
 RETURNS SETOF text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -66,10 +65,10 @@ SELECT pg_describe_object(o.classid, o.objid, 0)
 		 WHERE a.attrelid = rel AND t.typtype = 'd') o
 $$;
 COMMENT ON FUNCTION tfstate_internal.foreign_code(regclass) IS
-'what of others would run in the session of whoever writes to a table';
+'code of others that would run in the session of whoever writes to a table';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.foreign_code(regclass) FROM PUBLIC;
 
--- The code of a superuser, or of the caller, is no obstacle.
+-- Code of a superuser or of the caller is no obstacle.
 CREATE FUNCTION tfstate_internal.attach_obstacles(
 	rel regclass,
 	OUT sqlstate text,
@@ -88,7 +87,8 @@ SELECT o.sqlstate, o.problem, o.remedy
 		 format('ALTER TABLE %s SET LOGGED', rel)),
 		(EXISTS (SELECT FROM pg_inherits i WHERE rel IN (i.inhrelid, i.inhparent)), '42809',
 		 format('table "%s" is a partition, or inherits from another or the other way round', rel), NULL),
-		(EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = rel AND d.deptype = 'e'), '42809',
+		(EXISTS (SELECT FROM pg_depend d
+				  WHERE (d.classid, d.objid, d.deptype) = ('pg_class'::regclass, rel, 'e')), '42809',
 		 format('table "%s" belongs to an extension', rel), NULL),
 		(EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4')), '55000',
 		 format('table "%s" has a rule, which keeps Terraform from writing', rel),
@@ -101,7 +101,8 @@ SELECT o.sqlstate, o.problem, o.remedy
 				  AND (a.attname, a.atttypid) IN (('id', 'bigint'::regtype), ('id', 'integer'::regtype),
 												  ('name', 'text'::regtype), ('data', 'text'::regtype))), '42809',
 		 format('table "%s" does not have the columns id bigint, name text and data text', rel), NULL),
-		(NOT owner.rolsuper AND owner.rolname <> current_user AND EXISTS (SELECT FROM tfstate_internal.foreign_code(rel)), '55000',
+		(NOT owner.rolsuper AND owner.rolname <> current_user
+		 AND EXISTS (SELECT FROM tfstate_internal.foreign_code(rel)), '55000',
 		 format('table "%s" has code of role "%s", which would run as "%s": %s', rel, owner.rolname, current_user,
 				(SELECT string_agg(code, ', ' ORDER BY code) FROM tfstate_internal.foreign_code(rel) code)),
 		 NULL)
@@ -109,7 +110,7 @@ SELECT o.sqlstate, o.problem, o.remedy
  WHERE c.oid = rel AND o.applies
 $$;
 COMMENT ON FUNCTION tfstate_internal.attach_obstacles(regclass) IS
-'why a table cannot be one of Terraform states that tfstate looks after';
+'why tfstate cannot attach a table, and what to do about it';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.attach_obstacles(regclass) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.raise_obstacle(rel regclass)
@@ -130,7 +131,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.raise_obstacle(regclass) IS
-'part of tfstate_attach(): refuse a table that tfstate cannot look after';
+'part of tfstate_attach(): error if a table cannot be attached';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.raise_obstacle(regclass) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.rows(
@@ -141,7 +142,7 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tfstate_rows'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION tfstate_internal.rows() IS
-'the rows of all attached tables; workspace is NULL for one without a name, which is none';
+'the rows of all attached tables; a row without a name is no workspace, and has NULL there';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.rows() FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.colliding_ids()
@@ -154,30 +155,8 @@ SELECT format('id %s belongs to workspace "%s" and to "%s"', a.id, a.workspace, 
   FROM s a JOIN s b ON a.id = b.id AND a."table"::oid < b."table"::oid
 $$;
 COMMENT ON FUNCTION tfstate_internal.colliding_ids() IS
-'the ids that workspaces of two attached tables have, so that nobody can tell which one Terraform locks';
+'the ids that workspaces of two attached tables share, so that nobody can tell which of them Terraform locks';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.colliding_ids() FROM PUBLIC;
-
-CREATE FUNCTION tfstate_internal.row_obstacles(rel regclass)
-RETURNS SETOF text
-LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	RETURN QUERY EXECUTE format($query$
-		SELECT format('table "%%s" has a row without a name', $1) FROM %1$s WHERE name IS NULL
-		UNION
-		SELECT format('table "%%s" has several rows of the name "%%s"', $1, name) FROM %1$s GROUP BY name HAVING count(name) > 1
-		UNION
-		SELECT format('table "%%s" has a row without an id', $1) FROM %1$s WHERE id IS NULL
-		UNION
-		SELECT format('table "%%s" has several rows of the id %%s', $1, id) FROM %1$s GROUP BY id HAVING count(id) > 1
-		UNION
-		SELECT format('id %%s of a workspace of "%%s" is less than 1', id, $1) FROM %1$s WHERE id < 1$query$, rel) USING rel;
-END;
-$$;
-COMMENT ON FUNCTION tfstate_internal.row_obstacles(regclass) IS
-'part of tfstate_attach(): why the rows of a table cannot be workspaces';
-REVOKE EXECUTE ON FUNCTION tfstate_internal.row_obstacles(regclass) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.raise_row_obstacle(rel regclass)
 RETURNS void
@@ -187,16 +166,29 @@ AS $$
 DECLARE
 	problem text;
 BEGIN
-	SELECT p INTO problem
-	  FROM (SELECT * FROM tfstate_internal.row_obstacles(rel)
-			UNION ALL SELECT * FROM tfstate_internal.colliding_ids()) o(p) ORDER BY p LIMIT 1;
-	IF FOUND THEN
+	EXECUTE format($query$
+		SELECT format('table "%%s" has a row without a name', $1) FROM %1$s WHERE name IS NULL
+		UNION
+		SELECT format('table "%%s" has several rows of the name "%%s"', $1, name)
+		  FROM %1$s GROUP BY name HAVING count(name) > 1
+		UNION
+		SELECT format('table "%%s" has a row without an id', $1) FROM %1$s WHERE id IS NULL
+		UNION
+		SELECT format('table "%%s" has several rows of the id %%s', $1, id)
+		  FROM %1$s GROUP BY id HAVING count(id) > 1
+		UNION
+		SELECT format('id %%s of a workspace of "%%s" is less than 1', id, $1) FROM %1$s WHERE id < 1
+		UNION
+		SELECT tfstate_internal.colliding_ids()
+		 ORDER BY 1 LIMIT 1$query$, rel) INTO problem USING rel;
+	IF problem IS NOT NULL THEN
 		RAISE EXCEPTION '%', problem
 			USING ERRCODE = 'object_not_in_prerequisite_state',
-				  HINT = 'While nothing runs, correct or delete the row; a new id is had with nextval(''public.global_states_id_seq'').';
+				  HINT = 'While nothing runs, correct or delete the row; '
+						 'nextval(''public.global_states_id_seq'') returns a new id.';
 	END IF;
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.raise_row_obstacle(regclass) IS
-'part of tfstate_attach(): refuse a table whose workspaces cannot be told apart';
+'part of tfstate_attach(): error if the rows of a table cannot be workspaces, or cannot be told apart from others';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.raise_row_obstacle(regclass) FROM PUBLIC;

@@ -2,7 +2,7 @@
 -- What tfstate_attach() gives to a role.
 --
 
--- What Terraform's statements need, and no more: it never changes an id or a name.
+-- What Terraform's statements need, and no more: Terraform never changes an id or a name.
 -- The default of id needs the sequence.
 CREATE FUNCTION tfstate_internal.needed_grants(rel regclass, OUT owner oid, OUT privileges text)
 RETURNS SETOF record
@@ -19,11 +19,11 @@ SELECT c.relowner, 'USAGE ON SEQUENCE public.global_states_id_seq'
   FROM pg_class c WHERE c.oid = to_regclass('public.global_states_id_seq')
 $$;
 COMMENT ON FUNCTION tfstate_internal.needed_grants(regclass) IS
-'the privileges that Terraform needs for a table of states, and who has them anyway';
+'the privileges that Terraform needs for a table of states, and the owner, who has them already';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.needed_grants(regclass) FROM PUBLIC;
 
--- The server closes the connection of a client that does not answer after ten
--- seconds, and no other sooner.  Parameters, which states are, stay out of the log.
+-- The server closes the connection of a client that has not answered for ten seconds, and
+-- no connection only because it is idle.  Parameters stay out of the log: states are some.
 CREATE FUNCTION tfstate_internal.needed_settings(mode text, wait interval, OUT name text, OUT value text)
 RETURNS SETOF record
 LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE
@@ -53,7 +53,7 @@ SELECT n.name, n.value
    AND (s.context = 'user' OR has_parameter_privilege(current_user, n.name, 'SET'))
 $$;
 COMMENT ON FUNCTION tfstate_internal.needed_settings(text, interval) IS
-'the settings of a role of Terraform that this server has and the caller may give';
+'the settings for a role of Terraform, as far as the server has them and the caller may make them';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.needed_settings(text, interval) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.attach_role(rel regclass, role name, mode text, wait interval)
@@ -68,7 +68,8 @@ DECLARE
 	missing text;
 BEGIN
 	IF tfstate_internal.table_name(rel) LIKE '%*%' THEN
-		RAISE EXCEPTION 'cannot grant the locks of table "%" alone, because a star in a pattern stands for any text', rel
+		RAISE EXCEPTION 'cannot grant the locks of table "%" alone, because a star in a pattern stands for any text',
+			rel
 			USING ERRCODE = 'feature_not_supported';
 	END IF;
 	PERFORM tfstate_internal.matches('', '');	-- loads the library, which has the settings tfstate.*
@@ -106,7 +107,8 @@ BEGIN
 
 	SELECT m.missing INTO missing FROM tfstate_internal.missing_privileges(ARRAY[rel], ARRAY[roleid], ARRAY[true]) m;
 	IF missing IS NOT NULL THEN
-		RAISE EXCEPTION 'could not give role "%" all that Terraform needs for table "%": it lacks %', attach_role.role, rel, missing
+		RAISE EXCEPTION 'could not give role "%" all that Terraform needs for table "%": it lacks %',
+			attach_role.role, rel, missing
 			USING ERRCODE = 'insufficient_privilege',
 				  HINT = 'Let a superuser call tfstate_attach().';
 	END IF;
@@ -125,5 +127,5 @@ SELECT unnest(s.setconfig) FROM pg_db_role_setting s JOIN pg_database d ON d.oid
  WHERE s.setrole = roleid AND d.datname = current_database()
 $$;
 COMMENT ON FUNCTION tfstate_internal.role_config(oid) IS
-'what is set for a role in this database, each as name=value';
+'what is set for a role in this database, each setting as name=value';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.role_config(oid) FROM PUBLIC;

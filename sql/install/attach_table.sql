@@ -10,25 +10,29 @@ AS $$
 DECLARE
 	qualified text := format('%I.%I', schema, "table");
 BEGIN
-	-- What Terraform would create, and in its words.
+	-- Create what Terraform would, with its own statements.
 	IF to_regnamespace(quote_ident(schema)) IS NULL THEN
 		EXECUTE format('CREATE SCHEMA %I', schema);
-		PERFORM tfstate_internal.revoke_rights('pg_namespace'::regclass::oid, to_regnamespace(quote_ident(schema))::oid);
+		PERFORM tfstate_internal.revoke_rights('pg_namespace'::regclass::oid,
+											   to_regnamespace(quote_ident(schema))::oid);
 	END IF;
 	IF to_regclass('public.global_states_id_seq') IS NULL THEN
 		CREATE SEQUENCE public.global_states_id_seq AS bigint;
-		PERFORM tfstate_internal.revoke_rights('pg_class'::regclass::oid, to_regclass('public.global_states_id_seq')::oid);
+		PERFORM tfstate_internal.revoke_rights('pg_class'::regclass::oid,
+											   to_regclass('public.global_states_id_seq')::oid);
 	END IF;
 	IF to_regclass(qualified) IS NULL THEN
-		EXECUTE format('CREATE TABLE %s (id bigint NOT NULL DEFAULT nextval(''public.global_states_id_seq'') PRIMARY KEY, name text UNIQUE, data text)', qualified);
+		EXECUTE format('CREATE TABLE %s ('
+					   'id bigint NOT NULL DEFAULT nextval(''public.global_states_id_seq'') PRIMARY KEY, '
+					   'name text UNIQUE, data text)', qualified);
 		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
 					   CASE WHEN "table" = 'states' THEN 'states_by_name' ELSE '' END, qualified);
 		PERFORM tfstate_internal.revoke_rights('pg_class'::regclass::oid, to_regclass(qualified)::oid);
 	END IF;
 
-	-- From here on neither the schema nor the table can get another name, so that
-	-- all that follows is about this table; and its rows stay as they are.  The
-	-- owner of the schema has the privilege anyway: it is for the lock of its row.
+	-- From here on neither the schema nor the table can be renamed, so that all that
+	-- follows is about this table, and its rows stay as they are.  The owner of the
+	-- schema has this privilege already: the command is for the lock on the schema's row.
 	EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema,
 				   (SELECT pg_get_userbyid(n.nspowner) FROM pg_namespace n WHERE n.nspname = schema));
 	IF EXISTS (SELECT FROM pg_class c WHERE c.oid = to_regclass(qualified) AND c.relkind = 'r') THEN
@@ -38,7 +42,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.lock_table(text, text) IS
-'part of tfstate_attach(): create a table of states where it is missing, and lock it';
+'part of tfstate_attach(): create a table of states if it is missing, and lock it';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.lock_table(text, text) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.adopt_columns(rel regclass)
@@ -59,7 +63,7 @@ BEGIN
 	IF NOT tfstate_internal.takes_shared_ids(rel) THEN
 		EXECUTE format('ALTER TABLE %s ALTER id SET DEFAULT nextval(''public.global_states_id_seq'')', rel);
 	END IF;
-	-- Several times as fast as the default, and each write of a state compresses it.
+	-- Each write of a state compresses it, and lz4 is several times as fast as the default.
 	IF EXISTS (SELECT FROM pg_attribute a, pg_settings s
 				WHERE a.attrelid = rel AND a.attname = 'data' AND a.attcompression = ''
 				  AND s.name = 'default_toast_compression' AND 'lz4' = ANY (s.enumvals)) THEN
@@ -71,7 +75,8 @@ BEGIN
 	END IF;
 	IF tfstate_internal.unique_index(rel, 'name') IS NULL THEN
 		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
-					   CASE WHEN (SELECT c.relname FROM pg_class c WHERE c.oid = rel) = 'states' THEN 'states_by_name' ELSE '' END, rel);
+					   CASE (SELECT c.relname FROM pg_class c WHERE c.oid = rel) WHEN 'states' THEN 'states_by_name'
+																				 ELSE '' END, rel);
 	END IF;
 END;
 $$;
@@ -79,8 +84,8 @@ COMMENT ON FUNCTION tfstate_internal.adopt_columns(regclass) IS
 'part of tfstate_attach(): give a table the ids, indexes and compression that are best now';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.adopt_columns(regclass) FROM PUBLIC;
 
--- A sequence that ALTER SEQUENCE has touched gives out no value to others before
--- the end of the transaction, and then none that they have cached.
+-- A sequence that ALTER SEQUENCE has changed gives no value to others before the end of
+-- the transaction, and then none that they had cached.
 CREATE FUNCTION tfstate_internal.advance_sequence(rel regclass)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
@@ -99,23 +104,24 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.advance_sequence(regclass) IS
-'part of tfstate_attach(): let the shared sequence go on behind the ids that a table has';
+'part of tfstate_attach(): move the shared sequence past the ids that a table has';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.advance_sequence(regclass) FROM PUBLIC;
 
--- With a row for it, the first apply locks the workspace and not the key under
--- which workspaces are created.  The row goes again if it is not wanted and nobody has
+-- If there is a row, the first apply locks the workspace and not the key under which
+-- workspaces are created.  A row that is not wanted is deleted again, if nobody has
 -- written it since.
 CREATE FUNCTION tfstate_internal.create_default(rel regclass)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
-SET client_min_messages = warning	-- it locks a workspace that does not exist
+SET client_min_messages = warning	-- no notice that the workspace it locks does not exist
 AS $$
 DECLARE
 	lockid text := tfstate_internal.table_name(rel) || '/default';
 	guarded boolean := EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = rel AND g.tgname = 'tfstate_guard_row');
 	wanted boolean := (SELECT t.default_workspace FROM tfstate_internal.attached_table t WHERE t.relid = rel);
-	pattern text := '{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s","outputs":{},"resources":[],"check_results":null}';
+	pattern text := '{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s",'
+					'"outputs":{},"resources":[],"check_results":null}';
 	change boolean;
 BEGIN
 	EXECUTE format(CASE WHEN wanted THEN 'SELECT NOT EXISTS (SELECT FROM %s WHERE name = ''default'')'
@@ -129,7 +135,8 @@ BEGIN
 			USING lockid, '{"Operation": "tfstate_attach()"}'::jsonb, 'session'::text, '0'::interval, NULL::interval;
 	END IF;
 	IF wanted THEN
-		EXECUTE format('INSERT INTO %s (id, name, data) VALUES (nextval(''public.global_states_id_seq''), ''default'', $1)', rel)
+		EXECUTE format('INSERT INTO %s (id, name, data) '
+					   'VALUES (nextval(''public.global_states_id_seq''), ''default'', $1)', rel)
 			USING format(pattern, gen_random_uuid());
 	ELSE
 		EXECUTE format('DELETE FROM %s WHERE name = ''default''', rel);
@@ -140,7 +147,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.create_default(regclass) IS
-'part of tfstate_attach(): create the workspace "default", with an empty state, where it is missing, or remove it again';
+'part of tfstate_attach(): create a missing workspace "default" with an empty state, or delete it again';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.create_default(regclass) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.record_table(
@@ -155,7 +162,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-	-- Under another name, the roles need other grants.
+	-- If the table was renamed, its roles need other grants.
 	WITH old AS (
 		DELETE FROM tfstate_internal.privilege p
 		 USING tfstate_internal.attached_table t JOIN tfstate_internal.attached_role r ON r.relid = t.relid
@@ -166,7 +173,8 @@ BEGIN
 	SELECT old.role, tfstate_internal.table_name(rel) || '/*', 'lock', current_user, old.role::text FROM old
 	ON CONFLICT DO NOTHING;
 
-	INSERT INTO tfstate_internal.attached_table (relid, attached_by, name) VALUES (rel, current_user, tfstate_internal.table_name(rel))
+	INSERT INTO tfstate_internal.attached_table (relid, attached_by, name)
+	VALUES (rel, current_user, tfstate_internal.table_name(rel))
 	ON CONFLICT (relid) DO UPDATE SET name = excluded.name;
 	UPDATE tfstate_internal.attached_table t
 	   SET guard = coalesce(record_table.guard, t.guard),
@@ -177,7 +185,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.record_table(regclass, text, integer, interval, boolean) IS
-'part of tfstate_attach(): enter a table into tfstate_internal.attached_table';
+'part of tfstate_attach(): enter a table into the table attached_table, or change its row';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.record_table(regclass, text, integer, interval, boolean) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.guard_table(rel regclass)
@@ -186,8 +194,10 @@ LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard()', rel);
-	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tfstate_internal.guard()', rel);
+	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s '
+				   'FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard()', rel);
+	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s '
+				   'FOR EACH STATEMENT EXECUTE FUNCTION tfstate_internal.guard()', rel);
 	PERFORM tfstate_internal.record_states(rel);
 END;
 $$;

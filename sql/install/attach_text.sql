@@ -7,10 +7,11 @@ RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $sql$
-SELECT '"' || replace(replace(replace(replace(replace(value, E'\\', E'\\\\'), '"', E'\\"'), E'\n', E'\\n'), '${', '$${'), '%{', '%%{') || '"'
+SELECT '"' || replace(replace(replace(replace(replace(value,
+	E'\\', E'\\\\'), '"', E'\\"'), E'\n', E'\\n'), '${', '$${'), '%{', '%%{') || '"'
 $sql$;
 COMMENT ON FUNCTION tfstate_internal.quote_hcl(text) IS
-'a text as a string of Terraform''s configuration';
+'a text as a string in Terraform''s configuration';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.quote_hcl(text) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.quote_url(value text)
@@ -19,11 +20,12 @@ LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT string_agg(CASE WHEN c COLLATE "C" ~ '^[A-Za-z0-9._~-]$' THEN c
-					   ELSE upper(regexp_replace(encode(convert_to(c, 'UTF8'), 'hex'), '(..)', '%\1', 'g')) END, '' ORDER BY n)
+					   ELSE upper(regexp_replace(encode(convert_to(c, 'UTF8'), 'hex'), '(..)', '%\1', 'g')) END,
+				  '' ORDER BY n)
   FROM regexp_split_to_table(value, '') WITH ORDINALITY t(c, n)
 $$;
 COMMENT ON FUNCTION tfstate_internal.quote_url(text) IS
-'a text as a part of a URL';
+'a text as part of a URL';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.quote_url(text) FROM PUBLIC;
 
 -- The body is parsed when it is created, because it names a function that users call.

@@ -2,9 +2,10 @@
 -- What is wrong with a set-up.
 --
 
--- A sequence that stands too low does no harm, as each lock looks for itself.  Two rows
--- of a lock, and triggers that do not always fire, come of a restore without triggers.
--- A standby has no table of session locks to be read.
+-- A sequence that is too low does no harm here, because each lock compares its fence with
+-- what the tables know.  Two rows of a lock, and triggers that do not always fire, come from a
+-- restore without triggers.  On a standby the table of session locks cannot be read, so a
+-- function does that.
 CREATE FUNCTION tfstate_internal.check_fences(
 	OUT severity text,
 	OUT object text,
@@ -14,9 +15,11 @@ RETURNS SETOF record
 LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 BEGIN ATOMIC
 	SELECT 'warning', 'tfstate_internal.fence'::regclass::text,
-		   format('the sequence stands at %s, although fence %s was given out: consumers elsewhere may know greater ones, too', f.last, k.newest),
+		   format('the sequence stands at %s, although fence %s was given out: '
+				  'consumers elsewhere can know greater ones, too', f.last, k.newest),
 		   format('SELECT pg_catalog.setval(%L, %s)', 'tfstate_internal.fence'::regclass, k.newest)
-	  FROM (SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END FROM tfstate_internal.fence s) f(last),
+	  FROM (SELECT CASE WHEN s.is_called THEN s.last_value ELSE s.last_value - 1 END
+			  FROM tfstate_internal.fence s) f(last),
 		   (SELECT greatest((SELECT max(d.fence) FROM tfstate_internal.durable_lock d),
 							(SELECT max(s.fence) FROM tfstate_internal.session_locks() s),
 							(SELECT max(r.fence) FROM tfstate_internal.released_lock r),
@@ -24,13 +27,16 @@ BEGIN ATOMIC
 	 WHERE k.newest > f.last
 	UNION ALL
 	SELECT 'error', 'tfstate_internal.durable_lock'::regclass::text,
-		   format('state lock "%s" has several rows, with fences %s: only one of them can be right', d.lockid, string_agg(d.fence::text, ', ' ORDER BY d.fence)),
-		   format('DELETE FROM %s WHERE lockid = %L AND fence = ...', 'tfstate_internal.durable_lock'::regclass, d.lockid)
+		   format('state lock "%s" has several rows, with fences %s: only one of them can be right', d.lockid,
+				  string_agg(d.fence::text, ', ' ORDER BY d.fence)),
+		   format('DELETE FROM %s WHERE lockid = %L AND fence = ...', 'tfstate_internal.durable_lock'::regclass,
+				  d.lockid)
 	  FROM tfstate_internal.durable_lock d
 	 GROUP BY d.lockid HAVING count(*) > 1
 	UNION ALL
 	SELECT 'error', t.rel::text,
-		   format('the trigger %s is missing or does not always fire: rows that a restore or replication brings are not checked', t.name),
+		   format('the trigger %s is missing or does not always fire: '
+				  'rows that a restore or replication brings are not checked', t.name),
 		   CASE WHEN g.oid IS NOT NULL THEN format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.rel, t.name) END
 	  FROM (VALUES ('tfstate_internal.installation'::regclass, 'keep_own_row'),
 				   ('tfstate_internal.durable_lock'::regclass, 'require_free_lock')) t(rel, name)
@@ -38,7 +44,7 @@ BEGIN ATOMIC
 	 WHERE g.tgenabled IS DISTINCT FROM 'A';
 END;
 COMMENT ON FUNCTION tfstate_internal.check_fences() IS
-'part of tfstate_check(): what is wrong with fences and locks that came by another way than a lock';
+'part of tfstate_check(): report what SQL, a restore or replication has done to fences and rows of locks';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.check_fences() FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.check_database(
@@ -51,27 +57,33 @@ RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT 'warning', NULL, 'database', format('the encoding of the database is %s: a state that has other characters cannot be written', getdatabaseencoding()),
-	   NULL
+SELECT 'warning', NULL, 'database',
+	   format('the encoding of the database is %s: a state with other characters cannot be written',
+			  getdatabaseencoding()), NULL
  WHERE getdatabaseencoding() <> 'UTF8'
 UNION ALL
-SELECT 'error', NULL, g.tgrelid::regclass::text, 'the table has triggers of tfstate, but is not attached: nobody can write to it',
+SELECT 'error', NULL, g.tgrelid::regclass::text,
+	   'the table has triggers of tfstate, but is not attached: nobody can write to it',
 	   tfstate_internal.attach_command(g.tgrelid::regclass, NULL::text)
   FROM (SELECT DISTINCT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = 'tfstate_internal.guard()'::regprocedure) g
  WHERE NOT EXISTS (SELECT FROM tfstate_internal.attached_table a WHERE a.relid = g.tgrelid)
 UNION ALL
 -- Tables that Terraform makes itself, in the schemas where states are.
 SELECT 'warning', coalesce(r.rolname, 'public')::text, n.nspname::text,
-	   format('by default it gets %s on tables that role "%s" creates, and those can hold states', d.privileges, o.rolname),
+	   format('by default it gets %s on tables that role "%s" creates, and those can hold states',
+			  d.privileges, o.rolname),
 	   format('ALTER DEFAULT PRIVILEGES FOR ROLE %I%s REVOKE %s ON TABLES FROM %s', o.rolname,
 			  ' IN SCHEMA ' || quote_ident(n.nspname), d.privileges, coalesce(quote_ident(r.rolname), 'PUBLIC'))
-  FROM (SELECT a.defaclrole, a.defaclnamespace, e.grantee, string_agg(e.privilege_type, ', ' ORDER BY e.privilege_type) AS privileges
+  FROM (SELECT a.defaclrole, a.defaclnamespace, e.grantee,
+			   string_agg(e.privilege_type, ', ' ORDER BY e.privilege_type) AS privileges
 		  FROM pg_default_acl a, aclexplode(a.defaclacl) e
 		 WHERE a.defaclobjtype = 'r' AND e.grantee <> a.defaclrole
 		   AND e.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
 		   AND (a.defaclnamespace = 0
-				OR a.defaclnamespace IN (SELECT c.relnamespace FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid))
-		   AND a.defaclrole IN (SELECT c.relowner FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid
+				OR a.defaclnamespace IN (SELECT c.relnamespace FROM tfstate_internal.attached_table t
+																	 JOIN pg_class c ON c.oid = t.relid))
+		   AND a.defaclrole IN (SELECT c.relowner FROM tfstate_internal.attached_table t
+														JOIN pg_class c ON c.oid = t.relid
 								UNION SELECT a.role::oid FROM tfstate_internal.attached_role a)
 		 GROUP BY a.defaclrole, a.defaclnamespace, e.grantee) d
 	   JOIN pg_roles o ON o.oid = d.defaclrole
@@ -79,11 +91,11 @@ SELECT 'warning', coalesce(r.rolname, 'public')::text, n.nspname::text,
 	   LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
 $$;
 COMMENT ON FUNCTION tfstate_internal.check_database() IS
-'part of tfstate_check(): what is wrong with the database, beside the attached tables and the roles of Terraform';
+'part of tfstate_check(): report what is wrong with the database beyond attached tables and roles of Terraform';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.check_database() FROM PUBLIC;
 
--- Those of the role that asks are no news to it.  A role has a row of its own, for an
--- administrator who is no superuser has rights on many objects.
+-- The rights of the calling role are no news to it.  There is one row for each role, because
+-- an administrator who is not a superuser has rights on many objects.
 CREATE FUNCTION tfstate_internal.check_rights(
 	OUT severity text,
 	OUT role text,
@@ -98,7 +110,8 @@ WITH given AS (
 	SELECT r.object, r.grantee, string_agg(r.privilege, ', ' ORDER BY r.privilege) AS privileges,
 		   row_number() OVER (PARTITION BY r.grantee ORDER BY r.object COLLATE "C") AS n,
 		   count(*) OVER (PARTITION BY r.grantee) AS objects
-	  FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e',
+	  FROM pg_extension e
+		   JOIN pg_depend d ON (d.refclassid, d.refobjid, d.deptype) = ('pg_extension'::regclass, e.oid, 'e'),
 		   LATERAL (SELECT * FROM tfstate_internal.rights(d.classid, d.objid)) r
 	 WHERE e.extname = 'tfstate' AND NOT r.usual AND pg_get_userbyid(r.grantee) <> current_user
 	 GROUP BY r.object, r.grantee)
@@ -106,13 +119,14 @@ SELECT 'warning', g.name, NULL,
 	   'it has rights that only an administrator of tfstate should have: ' ||
 	   string_agg(format('%s ON %s', r.privileges, r.object), '; ' ORDER BY r.n) FILTER (WHERE r.n <= 3) ||
 	   CASE WHEN r.objects > 3 THEN format('; and on %s others', r.objects - 3) ELSE '' END,
-	   string_agg(format('REVOKE %s ON %s FROM %s', r.privileges, r.object, CASE r.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(g.name) END), '; ' ORDER BY r.n)
+	   string_agg(format('REVOKE %s ON %s FROM %s', r.privileges, r.object,
+						 CASE r.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(g.name) END), '; ' ORDER BY r.n)
   FROM given r,
 	   LATERAL (SELECT CASE r.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(r.grantee)::text END) g(name)
  GROUP BY r.grantee, r.objects, g.name
 $$;
 COMMENT ON FUNCTION tfstate_internal.check_rights() IS
-'part of tfstate_check(): rights on the objects of tfstate that were not meant';
+'part of tfstate_check(): report rights on the objects of tfstate that only an administrator should have';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.check_rights() FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_check(
@@ -155,5 +169,5 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_check() IS
-'what is wrong with the attached tables, the roles of Terraform and the server, and what to do about it; no row if nothing is';
+'check the set-up: report what is wrong with attached tables, roles of Terraform and the server, and what helps';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check() FROM PUBLIC;

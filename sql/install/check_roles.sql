@@ -8,17 +8,18 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT coalesce(array_position(schemas, 'tfstate_pg') < array_position(schemas, 'pg_catalog'), false)
-  FROM (SELECT array_agg(btrim(schema, ' "') ORDER BY n) FROM string_to_table(path, ',') WITH ORDINALITY t(schema, n)) p(schemas)
+  FROM (SELECT array_agg(btrim(schema, ' "') ORDER BY n)
+		  FROM string_to_table(path, ',') WITH ORDINALITY t(schema, n)) p(schemas)
 $$;
 COMMENT ON FUNCTION tfstate_internal.path_has_shim(text) IS
 'whether a search_path finds the functions of tfstate_pg before the built-in ones';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.path_has_shim(text) FROM PUBLIC;
 
--- Those who log in and may write an attached table or lock its workspaces for Terraform: the
--- members of a role that tfstate_attach() has made ready, or of one to which the table grants a
--- write, and those who may lock a workspace and read states (for terraform plan).  What everybody
--- may, and what pg_write_all_data gives, makes no role one of Terraform; nor does a grant of all
--- locks.  acts_as is the role that ALTER ROLE .. SET role makes of one that logs in.
+-- The roles that log in and may write an attached table or lock its workspaces for Terraform:
+-- members of a role that tfstate_attach() has made ready, or of one that the table grants a
+-- write to, and roles that may lock a workspace and read states (for terraform plan).  What
+-- everybody may do, what pg_write_all_data gives, and a grant of all locks make no role one of
+-- Terraform.  acts_as is the role that ALTER ROLE ... SET role gives to one that logs in.
 CREATE FUNCTION tfstate_internal.terraform_roles(
 	OUT rel regclass,
 	OUT roleid oid,
@@ -69,11 +70,12 @@ SELECT r.relid, m.roleid, m.acts_as, bool_or(r.attached), bool_or(r.writes)
  GROUP BY r.relid, m.roleid, m.acts_as
 $$;
 COMMENT ON FUNCTION tfstate_internal.terraform_roles() IS
-'the roles that log in and use an attached table with Terraform, but superusers';
+'the roles that log in and use an attached table with Terraform, except superusers';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.terraform_roles() FROM PUBLIC;
 
--- Each table with the role beside it; to compile that for many would take longer than to do it.
--- A role that does not write needs to read and to lock; for it, grants is what would help.
+-- Each table with the role beside it in the arrays.  (JIT would take longer to compile this for
+-- many than it takes to run.)  A role that does not write needs to read and to lock; for it,
+-- grants has the commands that help.
 CREATE FUNCTION tfstate_internal.missing_privileges(
 	rels regclass[],
 	roleids oid[],
@@ -100,7 +102,7 @@ tab AS MATERIALIZED (
 	  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		   LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname IN ('id', 'name', 'data')
 	 WHERE c.oid IN (SELECT p.rel FROM pair p) GROUP BY c.oid, n.nspname),
-locks AS MATERIALIZED (		-- which role's grant is for which table
+locks AS MATERIALIZED (		-- which role has a grant for which table
 	SELECT DISTINCT t.rel, g.role
 	  FROM tab t, (SELECT DISTINCT p.role::oid AS role, p.pattern
 					 FROM tfstate_internal.privilege p WHERE p.privilege = 'lock') g
@@ -110,7 +112,8 @@ who AS MATERIALIZED (
 		   has_database_privilege(r.oid, current_database(), 'CONNECT') AS "connect",
 		   has_sequence_privilege(r.oid, to_regclass('public.global_states_id_seq'), 'USAGE, UPDATE') AS sequence,
 		   has_schema_privilege(r.oid, to_regnamespace('tfstate_pg'), 'USAGE') AS shim,
-		   pg_has_role(r.oid, (SELECT c.relowner FROM pg_class c WHERE c.oid = 'tfstate_internal.privilege'::regclass), 'USAGE') AS owner,
+		   pg_has_role(r.oid, (SELECT c.relowner FROM pg_class c WHERE c.oid = 'tfstate_internal.privilege'::regclass),
+					   'USAGE') AS owner,
 		   ARRAY(SELECT g.role FROM (SELECT DISTINCT l.role FROM locks l) g
 				  WHERE g.role = 0 OR pg_has_role(r.oid, g.role, 'USAGE')) AS roles
 	  FROM pg_roles r WHERE r.oid IN (SELECT p.roleid FROM pair p)),
@@ -144,19 +147,21 @@ SELECT m.rel, m.roleid,
 	   m."insert" AND m."update",
 	   CASE WHEN NOT m.writes THEN
 			nullif(concat_ws('; ',
-				CASE WHEN NOT m."connect" THEN format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), m.rolname) END,
+				CASE WHEN NOT m."connect" THEN
+					format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), m.rolname)
+				END,
 				CASE WHEN NOT m.schema THEN format('GRANT USAGE ON SCHEMA %I TO %I', m.nspname, m.rolname) END,
 				CASE WHEN NOT m."select" THEN format('GRANT SELECT ON %s TO %I', m.rel, m.rolname) END,
 				CASE WHEN NOT m.shim THEN format('GRANT USAGE ON SCHEMA tfstate_pg TO %I', m.rolname) END), '') END
   FROM may m
 $$;
 COMMENT ON FUNCTION tfstate_internal.missing_privileges(regclass[], oid[], boolean[]) IS
-'what roles lack to use tables of states with Terraform; missing is NULL for nothing';
+'what roles lack to use tables of states with Terraform; missing is NULL if it is nothing';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.missing_privileges(regclass[], oid[], boolean[]) FROM PUBLIC;
 
--- A session gets the first of what is set for its role in this database, for its
--- role, for this database, for everybody, and in the server.  The last is as far as
--- the session that asks can tell: its own PGOPTIONS hide it.
+-- A session gets the first of what is set for its role in this database, for its role, for
+-- this database, for everybody, and in the server.  The last is known as far as the calling
+-- session can tell: its own PGOPTIONS hide it.
 CREATE FUNCTION tfstate_internal.role_settings(
 	roleids oid[],
 	names text[],
@@ -192,11 +197,11 @@ SELECT c.roleid, jsonb_object_agg(c.name, c.value),
  GROUP BY c.roleid
 $$;
 COMMENT ON FUNCTION tfstate_internal.role_settings(oid[], text[]) IS
-'the values of settings in new sessions of roles in this database, times also in seconds; without those that the server does not have';
+'the values of settings in new sessions of roles in this database, times also in seconds; only settings that exist';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.role_settings(oid[], text[]) FROM PUBLIC;
 
--- What the clients of a role set for themselves cannot be known here.  settings are
--- what helps; attach tells whether tfstate_attach() gives them.
+-- What the clients of a role set for themselves is not known here.  settings is what helps;
+-- attach tells whether tfstate_attach() makes these settings.
 CREATE FUNCTION tfstate_internal.check_settings(
 	roleids oid[],
 	OUT roleid oid,
@@ -218,15 +223,18 @@ WITH s AS MATERIALIZED (
 		   (r.value ->> 'default_transaction_read_only')::boolean AS read_only,
 		   r.seconds
 	  FROM tfstate_internal.role_settings(roleids,
-			ARRAY['search_path', 'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'idle_session_timeout',
-				  'tfstate.wait', 'default_transaction_read_only', 'statement_timeout', 'lock_timeout', 'transaction_timeout']) r)
+			ARRAY['search_path', 'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count',
+				  'idle_session_timeout', 'tfstate.wait', 'default_transaction_read_only',
+				  'statement_timeout', 'lock_timeout', 'transaction_timeout']) r)
 SELECT s.roleid, v.severity, v.problem, v.settings, v.attach
   FROM s, LATERAL (VALUES
 	(NOT tfstate_internal.path_has_shim(s.path), 'error',
-	 format('Terraform does not lock through tfstate, unless it sets search_path itself: tfstate_pg does not stand before pg_catalog in %s', s.path),
+	 format('Terraform does not lock through tfstate, unless it sets search_path itself: '
+			'tfstate_pg does not stand before pg_catalog in %s', s.path),
 	 ARRAY['search_path = tfstate_pg, pg_catalog, public'], true),
 	(s.noticed > 120, 'warning',
-	 format('a client that vanishes keeps its session lock for %s: that is when TCP keepalives tell', make_interval(secs => s.noticed::float8)),
+	 format('a client that vanishes keeps its session lock for %s, until TCP keepalives end the connection',
+			make_interval(secs => s.noticed::float8)),
 	 ARRAY['tcp_keepalives_idle = 5', 'tcp_keepalives_interval = 2', 'tcp_keepalives_count = 2'], true),
 	(s.idle > 0, 'error',
 	 format('idle_session_timeout ends a run that is busy elsewhere for %s', make_interval(secs => s.idle::float8)),
@@ -236,18 +244,22 @@ SELECT s.roleid, v.severity, v.problem, v.settings, v.attach
 	) v(applies, severity, problem, settings, attach)
  WHERE v.applies
 UNION ALL
-SELECT s.roleid, 'error', format('%s ends a wait for a lock after %s, which tfstate.wait lets go on longer', t.name, make_interval(secs => t.seconds::float8)),
+SELECT s.roleid, 'error',
+	   format('%s ends a wait for a lock after %s, although tfstate.wait allows a longer one', t.name,
+			  make_interval(secs => t.seconds::float8)),
 	   ARRAY[t.name || ' = 0'], false
-  FROM s, LATERAL (SELECT n.name, (s.seconds ->> n.name)::numeric
-					 FROM unnest(ARRAY['statement_timeout', 'lock_timeout', 'transaction_timeout']) n(name)) t(name, seconds)
+  FROM s,
+	   LATERAL (SELECT n.name, (s.seconds ->> n.name)::numeric
+				  FROM unnest(ARRAY['statement_timeout', 'lock_timeout', 'transaction_timeout']) n(name)
+			   ) t(name, seconds)
  WHERE t.seconds > 0 AND (s.wait < 0 OR s.wait > t.seconds)
 $$;
 COMMENT ON FUNCTION tfstate_internal.check_settings(oid[]) IS
-'part of tfstate_check(): settings of roles that are wrong for Terraform';
+'part of tfstate_check(): report settings of roles that are wrong for Terraform';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.check_settings(oid[]) FROM PUBLIC;
 
--- Terraform sends a state as a parameter.  The settings of a library count where it is loaded
--- for the role; what they are where nobody has set them is then known here only.
+-- Terraform sends a state as a parameter.  The settings of a library count if it is loaded for
+-- the role; their defaults are known here only.
 CREATE FUNCTION tfstate_internal.check_log(roleids oid[], OUT roleid oid, OUT setting text, OUT safe text)
 RETURNS SETOF record
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -256,19 +268,24 @@ AS $$
 SELECT r.roleid, v.setting, v.safe
   FROM tfstate_internal.role_settings(roleids,
 		ARRAY['log_statement', 'log_min_duration_statement', 'log_min_duration_sample', 'log_statement_sample_rate',
-			  'log_transaction_sample_rate', 'log_parameter_max_length', 'log_parameter_max_length_on_error', 'debug_print_plan',
+			  'log_transaction_sample_rate', 'log_parameter_max_length', 'log_parameter_max_length_on_error',
+			  'debug_print_plan',
 			  'shared_preload_libraries', 'session_preload_libraries', 'local_preload_libraries',
 			  'auto_explain.log_min_duration', 'auto_explain.log_verbose', 'auto_explain.log_parameter_max_length',
 			  'pgaudit.log', 'pgaudit.role', 'pgaudit.log_parameter']) r,
 	   LATERAL (SELECT r.value ->> 'log_statement' IN ('mod', 'all')
 					OR r.value ->> 'log_min_duration_statement' <> '-1'
-					OR r.value ->> 'log_min_duration_sample' <> '-1' AND (r.value ->> 'log_statement_sample_rate')::float8 > 0
+					OR r.value ->> 'log_min_duration_sample' <> '-1'
+					   AND (r.value ->> 'log_statement_sample_rate')::float8 > 0
 					OR (r.value ->> 'log_transaction_sample_rate')::float8 > 0,
-					   -- not everybody may see the first; what this session has of it, is the best guess then
+					   -- not everybody may see the first; the best guess is then what this session has
 					   concat_ws(',', coalesce(r.value ->> 'shared_preload_libraries',
-											   (SELECT string_agg(split_part(p.name, '.', 1), ',') FROM pg_settings p
-												 WHERE p.name IN ('auto_explain.log_verbose', 'pgaudit.log_parameter'))),
-								 r.value ->> 'session_preload_libraries', r.value ->> 'local_preload_libraries')) log(statements, libraries),
+											   (SELECT string_agg(split_part(p.name, '.', 1), ',')
+												  FROM pg_settings p
+												 WHERE p.name IN ('auto_explain.log_verbose',
+																  'pgaudit.log_parameter'))),
+								 r.value ->> 'session_preload_libraries',
+								 r.value ->> 'local_preload_libraries')) log(statements, libraries),
 	   LATERAL (SELECT log.libraries ~ '(^|[,/" ])auto_explain($|[,." ])'
 				   AND coalesce(r.value ->> 'auto_explain.log_min_duration', '-1') <> '-1',
 					   log.libraries ~ '(^|[,/" ])pgaudit($|[,." ])'
@@ -280,16 +297,17 @@ SELECT r.roleid, v.setting, v.safe
 		((r.value ->> 'debug_print_plan')::boolean, 'debug_print_plan', 'off'),
 		(loaded.auto_explain AND (r.value ->> 'auto_explain.log_verbose')::boolean, 'auto_explain.log_verbose', 'off'),
 		(loaded.auto_explain AND current_setting('server_version_num')::integer >= 160000
-		 AND coalesce(r.value ->> 'auto_explain.log_parameter_max_length', '-1') <> '0', 'auto_explain.log_parameter_max_length', '0'),
+		 AND coalesce(r.value ->> 'auto_explain.log_parameter_max_length', '-1') <> '0',
+		 'auto_explain.log_parameter_max_length', '0'),
 		(loaded.pgaudit AND (r.value ->> 'pgaudit.log_parameter')::boolean, 'pgaudit.log_parameter', 'off')
 	   ) v(logs, setting, safe)
  WHERE v.logs
 $$;
 COMMENT ON FUNCTION tfstate_internal.check_log(oid[]) IS
-'part of tfstate_check(): settings that put the states which roles write into the server log, and their safe values';
+'part of tfstate_check(): report settings that put the states which roles write into the server log, with safe values';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.check_log(oid[]) FROM PUBLIC;
 
--- A value that was set before the library was loaded was accepted as it was.
+-- A value that was set while the library was not loaded was accepted unchecked.
 CREATE FUNCTION tfstate_internal.check_own_settings(
 	OUT role text,
 	OUT problem text,
@@ -300,7 +318,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT r.rolname::text,
 	   CASE WHEN g.name IS NULL THEN format('there is no setting %s: every lock is refused', n.name)
-			ELSE format('"%s" is no value of %s: every lock is refused', n.value, n.name) END,
+			ELSE format('"%s" is no valid value of %s: every lock is refused', n.value, n.name) END,
 	   format(CASE WHEN r.rolname IS NULL AND d.datname IS NULL THEN 'ALTER ROLE ALL RESET %3$s'
 				   WHEN r.rolname IS NULL THEN 'ALTER DATABASE %2$I RESET %3$s'
 				   WHEN d.datname IS NULL THEN 'ALTER ROLE %1$I RESET %3$s'
@@ -318,7 +336,7 @@ SELECT r.rolname::text,
 		OR g.vartype = 'integer' AND n.value !~ '^\s*-?[0-9]+(\.[0-9]+)?\s*(us|ms|s|min|h|d)?\s*$')
 $$;
 COMMENT ON FUNCTION tfstate_internal.check_own_settings() IS
-'part of tfstate_check(): settings tfstate.* of roles and of the database that do not exist or have a wrong value';
+'part of tfstate_check(): report settings tfstate.* that do not exist or have an invalid value';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.check_own_settings() FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.check_roles(
@@ -334,7 +352,8 @@ AS $$
 WITH t AS MATERIALIZED (SELECT * FROM tfstate_internal.terraform_roles()),
 m AS MATERIALIZED (
 	SELECT m.*
-	  FROM (SELECT coalesce(array_agg(t.rel), '{}'), coalesce(array_agg(t.acts_as), '{}'), coalesce(array_agg(t.writes), '{}')
+	  FROM (SELECT coalesce(array_agg(t.rel), '{}'), coalesce(array_agg(t.acts_as), '{}'),
+				   coalesce(array_agg(t.writes), '{}')
 			  FROM t) a(rels, roleids, writes),
 		   LATERAL tfstate_internal.missing_privileges(a.rels, a.roleids, a.writes) m),
 r AS MATERIALIZED (
@@ -344,16 +363,19 @@ r AS MATERIALIZED (
 	 GROUP BY t.roleid, t.acts_as, r.rolname),
 roles AS MATERIALIZED (SELECT coalesce(array_agg(r.roleid), '{}') AS ids FROM r)
 SELECT 'error', l.rolname::text, t.rel::text,
-	   CASE WHEN t.acts_as = t.roleid THEN 'the role lacks ' ELSE format('the role "%s", which it sets, lacks ', a.rolname) END || m.missing,
-	   CASE WHEN t.attached OR m.may_write THEN tfstate_internal.attach_command(t.rel, a.rolname::text) ELSE m.grants END
+	   CASE WHEN t.acts_as = t.roleid THEN 'the role lacks '
+			ELSE format('the role "%s", which it sets, lacks ', a.rolname) END || m.missing,
+	   CASE WHEN t.attached OR m.may_write THEN tfstate_internal.attach_command(t.rel, a.rolname::text)
+			ELSE m.grants END
   FROM t JOIN m ON m.rel = t.rel AND m.roleid = t.acts_as
 	   JOIN pg_roles l ON l.oid = t.roleid JOIN pg_roles a ON a.oid = t.acts_as
  WHERE m.missing IS NOT NULL
 UNION ALL
--- A role that does not write is not given the right to.
+-- A role that does not write is given no right to write.
 SELECT p.severity, r.rolname::text, NULL, p.problem,
 	   CASE WHEN p.attach AND r.attach THEN tfstate_internal.attach_command(r.rel, r.rolname::text)
-			ELSE (SELECT string_agg(format('ALTER ROLE %I IN DATABASE %I SET %s', r.rolname, current_database(), n.setting), '; ' ORDER BY n.n)
+			ELSE (SELECT string_agg(format('ALTER ROLE %I IN DATABASE %I SET %s',
+										   r.rolname, current_database(), n.setting), '; ' ORDER BY n.n)
 					FROM unnest(p.settings) WITH ORDINALITY n(setting, n)) END
   FROM roles, LATERAL tfstate_internal.check_settings(roles.ids) p JOIN r ON r.roleid = p.roleid
 UNION ALL
@@ -364,5 +386,5 @@ UNION ALL
 SELECT 'error', o.role, NULL, o.problem, o.remedy FROM tfstate_internal.check_own_settings() o
 $$;
 COMMENT ON FUNCTION tfstate_internal.check_roles() IS
-'part of tfstate_check(): what is wrong with the roles of Terraform';
+'part of tfstate_check(): report what is wrong with the roles of Terraform';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.check_roles() FROM PUBLIC;

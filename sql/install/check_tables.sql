@@ -16,7 +16,7 @@ COMMENT ON FUNCTION tfstate_internal.attach_command(regclass, text) IS
 'part of tfstate_check(): the call that attaches a table, or makes a role ready for it';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.attach_command(regclass, text) FROM PUBLIC;
 
--- Without a WHEN, columns and arguments, and not deferred; the type has a bit for each event.
+-- It has no WHEN and no columns, and is not deferrable.  The type has a bit for each event.
 CREATE FUNCTION tfstate_internal.has_trigger(rel regclass, name text, type integer)
 RETURNS boolean
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -28,10 +28,10 @@ SELECT EXISTS (SELECT FROM pg_trigger g
 				  AND g.tgqual IS NULL AND g.tgattr = '' AND NOT g.tgdeferrable)
 $$;
 COMMENT ON FUNCTION tfstate_internal.has_trigger(regclass, text, integer) IS
-'part of tfstate_check(): whether a table has a trigger of tfstate as tfstate_attach() makes it';
+'part of tfstate_check(): whether a table has a trigger as tfstate_attach() creates it';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.has_trigger(regclass, text, integer) FROM PUBLIC;
 
--- A constraint trigger cannot be replaced.
+-- A constraint trigger cannot be replaced, so it is dropped first.
 CREATE FUNCTION tfstate_internal.trigger_command(rel regclass, name text)
 RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -42,7 +42,7 @@ SELECT concat((SELECT format('DROP TRIGGER %I ON %s; ', g.tgname, rel) FROM pg_t
 			  tfstate_internal.attach_command(rel, NULL::text))
 $$;
 COMMENT ON FUNCTION tfstate_internal.trigger_command(regclass, text) IS
-'part of tfstate_check(): what puts a trigger of tfstate on an attached table again';
+'part of tfstate_check(): the commands that put a trigger of tfstate back on a table';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.trigger_command(regclass, text) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.check_table(
@@ -57,24 +57,27 @@ AS $$
 SELECT 'error', o.problem, o.remedy FROM tfstate_internal.attach_obstacles(rel) o
 UNION ALL
 SELECT v.severity, v.problem, coalesce(v.remedy, tfstate_internal.attach_command(rel, NULL))
-  FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid JOIN pg_roles owner ON owner.oid = c.relowner,
+  FROM tfstate_internal.attached_table t
+	   JOIN pg_class c ON c.oid = t.relid JOIN pg_roles owner ON owner.oid = c.relowner,
 	   LATERAL (VALUES
 		(t.name <> tfstate_internal.table_name(rel), 'error',
-		 format('the table was attached as "%s" and renamed: what is locked and recorded under the old name is not found', t.name), NULL),
+		 format('the table was attached as "%s" and renamed: locks and versions under the old name are not found',
+				t.name), NULL),
 		(NOT tfstate_internal.has_trigger(rel, 'tfstate_guard_row', 29), 'error',
-		 'the trigger tfstate_guard_row is missing, disabled or another one: writes are neither guarded nor recorded',
+		 'the trigger tfstate_guard_row is missing, disabled or altered: writes are neither guarded nor recorded',
 		 tfstate_internal.trigger_command(rel, 'tfstate_guard_row')),
 		(NOT tfstate_internal.has_trigger(rel, 'tfstate_guard_truncate', 34), 'error',
-		 'the trigger tfstate_guard_truncate is missing, disabled or another one: the table can be emptied against the locks',
+		 'the trigger tfstate_guard_truncate is missing, disabled or altered: '
+		 'TRUNCATE empties the table whoever holds locks',
 		 tfstate_internal.trigger_command(rel, 'tfstate_guard_truncate')),
 		(NOT tfstate_internal.takes_shared_ids(rel), 'error',
-		 'new ids do not come from public.global_states_id_seq, so that they collide with those of other tables', NULL),
+		 'new ids do not come from public.global_states_id_seq, so they can collide with those of other tables', NULL),
 		(tfstate_internal.unique_index(rel, 'id') IS NULL, 'error',
-		 'no unique index keeps the ids apart', NULL),
+		 'there is no unique index on id: two workspaces can have the same id', NULL),
 		(tfstate_internal.unique_index(rel, 'name') IS NULL, 'error',
 		 'there is no unique index on name: Terraform cannot write', NULL),
 		(owner.rolcanlogin AND NOT owner.rolsuper, 'warning',
-		 format('the table belongs to role "%s", which can drop the triggers and change everything', owner.rolname),
+		 format('the table belongs to role "%s", which can drop the triggers and change any state', owner.rolname),
 		 format('ALTER TABLE %s OWNER TO %I', rel, current_user))
 	   ) v(applies, severity, problem, remedy)
  WHERE t.relid = rel AND v.applies
@@ -86,7 +89,7 @@ SELECT 'warning', format('everybody may use the table: PUBLIC has %s', string_ag
 HAVING count(*) > 0
 $$;
 COMMENT ON FUNCTION tfstate_internal.check_table(regclass) IS
-'part of tfstate_check(): what is wrong with the definition of an attached table';
+'part of tfstate_check(): report what is wrong with the definition of an attached table';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.check_table(regclass) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.check_rows(
@@ -100,21 +103,23 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT v.severity, t.relid::text, v.problem, tfstate_internal.attach_command(t.relid, NULL)
   FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid
-	   LEFT JOIN (SELECT s."table", max(s.id), bool_or(s.workspace = tfstate_internal.table_name(s."table") || '/default'), bool_or(s.workspace IS NULL)
-					FROM tfstate_internal.rows() s GROUP BY s."table") w(rel, newest, has_default, nameless) ON w.rel = t.relid,
+	   LEFT JOIN (SELECT s."table", max(s.id),
+						 bool_or(s.workspace = tfstate_internal.table_name(s."table") || '/default')
+					FROM tfstate_internal.rows() s GROUP BY s."table") w(rel, newest, has_default) ON w.rel = t.relid,
 	   LATERAL (VALUES
 		(t.default_workspace AND w.has_default IS NOT TRUE, 'warning',
-		 'there is no workspace "default": the first run in it keeps all others from creating workspaces'),
+		 'there is no workspace "default": while the first run creates it, no other workspace can be created'),
 		(w.newest > coalesce(pg_sequence_last_value(to_regclass('public.global_states_id_seq')), 0), 'error',
-		 'public.global_states_id_seq will come to an id that the table already has')
+		 'public.global_states_id_seq will reach an id that the table already has')
 	   ) v(applies, severity, problem)
  WHERE v.applies AND NOT EXISTS (SELECT FROM tfstate_internal.attach_obstacles(t.relid))
 UNION ALL
-SELECT 'error', s."table"::text, 'a row has no name: it is no workspace, so that its state is neither guarded nor recorded', NULL
+SELECT 'error', s."table"::text,
+	   'a row has no name: it is no workspace, and its state is neither guarded nor recorded', NULL
   FROM (SELECT DISTINCT r."table" FROM tfstate_internal.rows() r WHERE r.workspace IS NULL) s
 UNION ALL
 SELECT 'error', NULL, c, NULL FROM tfstate_internal.colliding_ids() c
 $$;
 COMMENT ON FUNCTION tfstate_internal.check_rows() IS
-'part of tfstate_check(): what is wrong with the rows of the attached tables';
+'part of tfstate_check(): report what is wrong with the rows of the attached tables';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.check_rows() FROM PUBLIC;

@@ -1,6 +1,6 @@
 --
--- What the default privileges of the database gave to others was not meant for any of
--- these objects.  What everybody may do with them is said beside each.
+-- The default privileges of the database are not meant for these objects: take away what
+-- they have given.  What PUBLIC may do stands beside each object.
 --
 
 DO $$
@@ -9,7 +9,8 @@ DECLARE
 BEGIN
 	FOR command IN
 		SELECT DISTINCT format('REVOKE ALL ON %s FROM %I', r.object, pg_get_userbyid(r.grantee))
-		  FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e',
+		  FROM pg_extension e
+			   JOIN pg_depend d ON (d.refclassid, d.refobjid, d.deptype) = ('pg_extension'::regclass, e.oid, 'e'),
 			   LATERAL (SELECT * FROM tfstate_internal.rights(d.classid, d.objid)) r
 		 WHERE e.extname = 'tfstate' AND r.grantee <> 0
 	LOOP

@@ -2,7 +2,7 @@
 -- Undoing tfstate_attach().
 --
 
--- What other attached tables need is kept.
+-- The role keeps what other attached tables need.
 CREATE FUNCTION tfstate_internal.detach_role(rel regclass, roleid oid)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
@@ -36,7 +36,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.detach_role(regclass, oid) IS
-'part of tfstate_detach(): take back what tfstate_internal.attach_role() gave';
+'part of tfstate_detach(): take back what tfstate_attach() gave to a role';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.detach_role(regclass, oid) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_detach(
@@ -65,5 +65,5 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_detach(text, text) IS
-'undo tfstate_attach(); the table and its states stay, and so do their versions';
+'undo tfstate_attach(), but keep the table, its states and their versions';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_detach(text, text) FROM PUBLIC;

@@ -7,7 +7,7 @@ RETURNS trigger
 AS 'MODULE_PATHNAME', 'tfstate_guard'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION tfstate_internal.guard() IS
-'trigger of an attached table: refuse writes against the lock, serial or lineage, and record versions';
+'trigger of attached tables: refuse writes against the lock, the serial or the lineage, and record versions';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.guard() FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.record_states("table" regclass)

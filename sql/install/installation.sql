@@ -1,7 +1,7 @@
 --
--- What this installation has for itself alone.  Nobody but the owner reads or writes
--- this table and the others: the C functions do, and check the privileges that
--- tfstate_grant() gives.
+-- What this installation has for itself alone.  Ordinary roles neither read nor write this
+-- table and the others; the C functions do, and check the privileges that tfstate_grant()
+-- gives.
 --
 
 -- The key is secret: row-level security keeps it from members of pg_read_all_data, too.
@@ -14,13 +14,13 @@ CREATE TABLE tfstate_internal.installation (
 ALTER TABLE tfstate_internal.installation ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tfstate_internal.installation ALTER COLUMN key SET STATISTICS 0;
 COMMENT ON TABLE tfstate_internal.installation IS
-'one row: what this installation has for itself alone; it is neither dumped nor replicated';
+'one row: what belongs to this installation alone; neither dumped nor replicated';
 COMMENT ON COLUMN tfstate_internal.installation.key IS
 'the secret key of the hash of lockids in the lock manager';
 COMMENT ON COLUMN tfstate_internal.installation.protocol IS
-'what the library and the SQL objects have to agree on';
+'the number of the protocol that the library and the SQL objects must agree on';
 COMMENT ON COLUMN tfstate_internal.installation.timeline IS
-'the timeline on which fences are ahead of all earlier ones';
+'the newest timeline for which the fences have jumped ahead';
 REVOKE ALL ON tfstate_internal.installation FROM PUBLIC;
 
 -- Two UUIDs of version 4 have 244 random bits.
@@ -33,7 +33,7 @@ BEGIN ATOMIC
 	  FROM pg_control_checkpoint() c;
 END;
 COMMENT ON FUNCTION tfstate_internal.make_key() IS
-'make the row of tfstate_internal.installation anew if somebody has deleted it; no other session may use tfstate then';
+'make the row of the table installation anew if somebody has deleted it, while no other session uses tfstate';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.make_key() FROM PUBLIC;
 SELECT tfstate_internal.make_key();
 
@@ -42,7 +42,7 @@ RETURNS trigger
 AS 'MODULE_PATHNAME', 'tfstate_keep_own_row'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION tfstate_internal.keep_own_row() IS
-'trigger of tfstate_internal.installation: logical replication changes nothing there';
+'trigger of the table installation: logical replication changes nothing there';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.keep_own_row() FROM PUBLIC;
 CREATE TRIGGER keep_own_row BEFORE INSERT OR UPDATE OR DELETE ON tfstate_internal.installation
 	FOR EACH ROW EXECUTE FUNCTION tfstate_internal.keep_own_row();

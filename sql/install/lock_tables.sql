@@ -35,27 +35,27 @@ COMMENT ON TABLE tfstate_internal.durable_lock IS
 COMMENT ON COLUMN tfstate_internal.durable_lock.session IS
 'the random number that names the session which took the lock';
 COMMENT ON COLUMN tfstate_internal.durable_lock.role_name IS
-'what the role was called when it took the lock';
+'the name of the role when it took the lock';
 COMMENT ON COLUMN tfstate_internal.durable_lock.login_role IS
-'the role that the session was, whatever SET ROLE it had done';
+'the role that the session had logged in as, whatever SET ROLE it had done';
 COMMENT ON COLUMN tfstate_internal.durable_lock.run_id IS
 'the UUID that names the run, in lower case';
 COMMENT ON COLUMN tfstate_internal.durable_lock.key IS
-'the bigint that Terraform locks, where the lock came from there or covers a workspace';
+'the key that Terraform locks, if the lock came from there or is that of a workspace';
 COMMENT ON COLUMN tfstate_internal.durable_lock.unlock_key IS
-'the bigint that Terraform unlocks, where that is another: the key under which it created the workspace';
+'the key that Terraform unlocks, if it is another one: that under which it created the workspace';
 REVOKE ALL ON tfstate_internal.durable_lock FROM PUBLIC;
 
 SELECT pg_extension_config_dump('tfstate_internal.durable_lock', '');
 
--- Locks do not fire it: a key on lockid alone would make each lock step over what all
--- earlier ones have left behind.
+-- Taking a lock does not fire it.  (With a unique key on lockid alone, each lock would have
+-- to step over the dead rows of all earlier ones.)
 CREATE FUNCTION tfstate_internal.require_free_lock()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'tfstate_require_free_lock'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION tfstate_internal.require_free_lock() IS
-'trigger of tfstate_internal.durable_lock: a row that SQL puts there must be that of a free lock; logical replication changes nothing there';
+'trigger of the table durable_lock: SQL can add only the row of a free lock; logical replication changes nothing';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.require_free_lock() FROM PUBLIC;
 CREATE TRIGGER require_free_lock BEFORE INSERT OR UPDATE OR DELETE ON tfstate_internal.durable_lock
 	FOR EACH ROW EXECUTE FUNCTION tfstate_internal.require_free_lock();
@@ -69,7 +69,7 @@ CREATE UNLOGGED TABLE tfstate_internal.session_lock (
 ) USING heap
 WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
 COMMENT ON TABLE tfstate_internal.session_lock IS
-'the locks that are held in session mode, and what dead sessions left of theirs';
+'the locks that are held in session mode, and rows that dead sessions have left';
 REVOKE ALL ON tfstate_internal.session_lock FROM PUBLIC;
 
 CREATE TABLE tfstate_internal.released_lock (
@@ -81,7 +81,7 @@ CREATE TABLE tfstate_internal.released_lock (
 	reason text
 ) USING heap
 WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
--- Not unique: a release must not fail for what is in the history.
+-- Not unique: no row of the history may make a release fail.
 CREATE INDEX released_lock_lockid_fence_idx
 	ON tfstate_internal.released_lock (lockid, fence);
 COMMENT ON INDEX tfstate_internal.released_lock_lockid_fence_idx IS
@@ -89,7 +89,7 @@ COMMENT ON INDEX tfstate_internal.released_lock_lockid_fence_idx IS
 CREATE INDEX released_lock_released_at_idx
 	ON tfstate_internal.released_lock (released_at);
 COMMENT ON INDEX tfstate_internal.released_lock_released_at_idx IS
-'finds what is older than tfstate.history_age';
+'finds the newest holdings of all, and those older than tfstate.history_age';
 COMMENT ON TABLE tfstate_internal.released_lock IS
 'the finished holdings that tfstate.history keeps, one row each';
 REVOKE ALL ON tfstate_internal.released_lock FROM PUBLIC;

@@ -2,8 +2,8 @@
 -- Taking and releasing locks.
 --
 
--- Named types: a record of OUT parameters is put together anew in each statement,
--- column by column, which takes a third as long as a try that fails.
+-- Named types, because a record of OUT parameters is put together anew in each statement,
+-- which takes a third as long as a try that fails.
 CREATE TYPE tfstate_internal.taken_lock AS (id text, fence bigint);
 COMMENT ON TYPE tfstate_internal.taken_lock IS 'what tfstate_lock() returns';
 
@@ -20,7 +20,7 @@ RETURNS tfstate_internal.taken_lock
 AS 'MODULE_PATHNAME', 'tfstate_lock'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_lock(text, jsonb, text, interval, interval) IS
-'take a lock, or raise an error that names its holder';
+'take a lock, or raise an error that names the holder';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_lock(text, jsonb, text, interval, interval) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_try_lock(
@@ -33,7 +33,7 @@ RETURNS tfstate_internal.tried_lock
 AS 'MODULE_PATHNAME', 'tfstate_try_lock'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_try_lock(text, jsonb, text, interval, interval) IS
-'take a lock, or return its holder';
+'take a lock, or return the holder';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_try_lock(text, jsonb, text, interval, interval) TO PUBLIC;
 
 CREATE PROCEDURE @extschema@.tfstate_wait_lock(
@@ -47,7 +47,7 @@ CREATE PROCEDURE @extschema@.tfstate_wait_lock(
 AS 'MODULE_PATHNAME', 'tfstate_wait_lock'
 LANGUAGE C;
 COMMENT ON PROCEDURE @extschema@.tfstate_wait_lock(text, jsonb, text, interval, interval, text, bigint) IS
-'take a lock, waiting for it without a snapshot that would hold up vacuum';
+'take a lock; wait for it without a snapshot, which would hold up vacuum';
 GRANT EXECUTE ON PROCEDURE @extschema@.tfstate_wait_lock(text, jsonb, text, interval, interval, text, bigint) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_unlock(lockid text, id text DEFAULT NULL)
@@ -63,7 +63,7 @@ RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'tfstate_renew'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_renew(text, text, interval) IS
-'extend a lease and return when it expires now';
+'extend a lease and return its new end';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_renew(text, text, interval) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_force_unlock(
@@ -75,5 +75,5 @@ RETURNS jsonb
 AS 'MODULE_PATHNAME', 'tfstate_force_unlock'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_force_unlock(text, text, text, boolean) IS
-'release a lock whoever holds it, record who did so and why, and return its info';
+'release a lock whoever holds it, record the caller and the reason, and return the info of the lock';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_force_unlock(text, text, text, boolean) TO PUBLIC;

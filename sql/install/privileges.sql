@@ -1,8 +1,8 @@
 --
--- Who may do what with which lockids.
+-- Privileges: which role may do what with which lockids.
 --
 
--- The name is in the key for roles that a restore has not found, which are all nobody.
+-- The name is in the key because roles that a restore did not find are all nobody.
 CREATE TABLE tfstate_internal.privilege (
 	role tfstate_internal.role NOT NULL,
 	pattern text COLLATE "C" NOT NULL,
@@ -14,23 +14,28 @@ CREATE TABLE tfstate_internal.privilege (
 	PRIMARY KEY (role, pattern, privilege, role_name)
 ) USING heap;
 COMMENT ON TABLE tfstate_internal.privilege IS
-'who may lock, view, force or override which lockids';
+'which role may lock, view, force or override which lockids';
 COMMENT ON COLUMN tfstate_internal.privilege.role_name IS
-'what the role was called when it was granted the privilege';
+'the name of the role when it was granted the privilege';
 REVOKE ALL ON tfstate_internal.privilege FROM PUBLIC;
 
--- What was dropped is not dumped: its bare OID could be another object's later.
+-- No row of a role that was dropped is dumped: its bare OID could be another role's later.
 SELECT pg_extension_config_dump('tfstate_internal.privilege',
 	'WHERE role = 0 OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
 
--- The grants of a role that was dropped are shown under the name that it had then, and
--- can be revoked under that.
+-- The grants of a role that was dropped are shown under the name that it had, and can be
+-- revoked under that name.
 CREATE VIEW @extschema@.tfstate_grants AS
 SELECT coalesce(nullif(p.role::text, 'none'), p.role_name) AS role,
-	   p.pattern, p.privilege, p.grantor, p.granted_at
+	   p.pattern, p.privilege, p.grantor, date_trunc('second', p.granted_at) AS granted_at
   FROM tfstate_internal.privilege p;
 COMMENT ON VIEW @extschema@.tfstate_grants IS
-'who may lock, view, force or override which lockids';
+'what tfstate_grant() has given, one row each';
+COMMENT ON COLUMN @extschema@.tfstate_grants.role IS 'the role; public is everybody';
+COMMENT ON COLUMN @extschema@.tfstate_grants.pattern IS 'the lockids; * stands for any text';
+COMMENT ON COLUMN @extschema@.tfstate_grants.privilege IS 'lock, view, force or override';
+COMMENT ON COLUMN @extschema@.tfstate_grants.grantor IS 'the role that granted it';
+COMMENT ON COLUMN @extschema@.tfstate_grants.granted_at IS 'when it was granted';
 REVOKE ALL ON @extschema@.tfstate_grants FROM PUBLIC;
 GRANT SELECT ON @extschema@.tfstate_grants TO PUBLIC;
 
@@ -56,7 +61,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.require_grant_arguments(name, text, text) IS
-'part of tfstate_grant() and tfstate_revoke(): check the arguments';
+'part of tfstate_grant() and tfstate_revoke(): error unless the arguments are valid';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.require_grant_arguments(name, text, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_grant(
@@ -71,7 +76,8 @@ AS $$
 DECLARE
 	roleid oid := 0;
 BEGIN
-	PERFORM tfstate_internal.require_grant_arguments(tfstate_grant.role, tfstate_grant.pattern, tfstate_grant.privilege);
+	PERFORM tfstate_internal.require_grant_arguments(tfstate_grant.role, tfstate_grant.pattern,
+													 tfstate_grant.privilege);
 	IF tfstate_grant.role <> 'public' THEN
 		SELECT r.oid INTO roleid FROM pg_roles r WHERE r.rolname = tfstate_grant.role;
 		IF NOT FOUND THEN
@@ -82,7 +88,8 @@ BEGIN
 	INSERT INTO tfstate_internal.privilege (role, pattern, privilege, grantor, role_name)
 	SELECT roleid, tfstate_grant.pattern, tfstate_grant.privilege, current_user, tfstate_grant.role
 	 WHERE NOT EXISTS (SELECT FROM tfstate_internal.privilege p
-						WHERE p.role = roleid AND p.pattern = tfstate_grant.pattern AND p.privilege = tfstate_grant.privilege)
+						WHERE (p.role, p.pattern, p.privilege) =
+							  (roleid, tfstate_grant.pattern, tfstate_grant.privilege))
 	ON CONFLICT DO NOTHING;
 END;
 $$;
@@ -100,14 +107,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-	PERFORM tfstate_internal.require_grant_arguments(tfstate_revoke.role, tfstate_revoke.pattern, tfstate_revoke.privilege);
-	-- As the view shows it: a role that has the name, and one that had it and is gone.
+	PERFORM tfstate_internal.require_grant_arguments(tfstate_revoke.role, tfstate_revoke.pattern,
+													 tfstate_revoke.privilege);
+	-- As the view shows it: the role that has this name, and one that had it and is gone.
 	DELETE FROM tfstate_internal.privilege p
 	 WHERE coalesce(nullif(p.role::text, 'none'), p.role_name) = tfstate_revoke.role
 	   AND p.pattern = tfstate_revoke.pattern
 	   AND p.privilege = tfstate_revoke.privilege;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION 'role "%" has no grant of privilege "%" for pattern "%"', tfstate_revoke.role, tfstate_revoke.privilege, tfstate_revoke.pattern
+		RAISE EXCEPTION 'role "%" has no grant of privilege "%" for pattern "%"',
+			tfstate_revoke.role, tfstate_revoke.privilege, tfstate_revoke.pattern
 			USING ERRCODE = 'undefined_object',
 				  HINT = 'The view tfstate_grants lists what was granted.';
 	END IF;

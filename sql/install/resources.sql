@@ -1,5 +1,5 @@
 --
--- What the states have.
+-- What the states contain.
 --
 
 CREATE FUNCTION @extschema@.tfstate_resources(
@@ -47,5 +47,5 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tfstate_diff'
 LANGUAGE C STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.tfstate_diff(text, bigint, bigint) IS
-'what was added, removed and changed from one version of a workspace to another, or to its present state';
+'what was added, removed and changed from one version of a workspace to another, or to its state now';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_diff(text, bigint, bigint) TO PUBLIC;

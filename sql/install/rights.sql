@@ -1,5 +1,5 @@
 --
--- The rights that others were given on an object.
+-- The rights that other roles have on an object.
 --
 
 CREATE FUNCTION tfstate_internal.rights(
@@ -16,11 +16,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT o.kind || o.name, o.owner, a.grantee, a.privilege_type || o.suffix,
 	   EXISTS (SELECT FROM aclexplode(coalesce((SELECT i.initprivs FROM pg_init_privs i
-												 WHERE (i.classoid, i.objoid, i.objsubid) = (rights.classid, rights.objid, 0)),
+												 WHERE (i.classoid, i.objoid, i.objsubid) =
+													   (rights.classid, rights.objid, 0)),
 											   acldefault(o.type, o.owner))) u
 				WHERE o.suffix = '' AND u.grantee IN (0, a.grantee) AND u.privilege_type = a.privilege_type)
-  FROM (SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END AS kind, c.oid::regclass::text AS name, c.relacl AS acl,
-			   c.relowner AS owner, CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END AS type, '' AS suffix
+  FROM (SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END AS kind, c.oid::regclass::text AS name,
+			   c.relacl AS acl, c.relowner AS owner, CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END AS type,
+			   '' AS suffix
 		  FROM pg_class c WHERE rights.classid = 'pg_class'::regclass AND c.oid = rights.objid
 		UNION ALL
 		SELECT 'TABLE ', c.oid::regclass::text, a.attacl, c.relowner, 'c', format(' (%I)', a.attname)
@@ -39,10 +41,10 @@ SELECT o.kind || o.name, o.owner, a.grantee, a.privilege_type || o.suffix,
  WHERE a.grantee <> o.owner
 $$;
 COMMENT ON FUNCTION tfstate_internal.rights(oid, oid) IS
-'the rights that others than its owner have on an object, and whether it was made with them; grantee 0 is everybody';
+'the rights of others than its owner on an object, and whether it was created with them; grantee 0 is everybody';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.rights(oid, oid) FROM PUBLIC;
 
--- What the default privileges of a database give to others was not meant for states.
+-- The default privileges of a database are not meant for states.
 CREATE FUNCTION tfstate_internal.revoke_rights(classid oid, objid oid)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
@@ -61,5 +63,5 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.revoke_rights(oid, oid) IS
-'part of tfstate_attach(): take from all others what default privileges gave them on a new object';
+'part of tfstate_attach(): take away what default privileges have given to other roles on a new object';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.revoke_rights(oid, oid) FROM PUBLIC;

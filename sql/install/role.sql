@@ -2,9 +2,9 @@
 -- The type of columns that name a role.
 --
 
--- A role is known by its OID.  Unlike regrole this type reads the name of a role that does
+-- A role is known by its OID.  Unlike regrole, this type reads the name of a role that does
 -- not exist as "none", which is nobody, so that a dump of locks or grants can be restored
--- without it; and it writes the name as it is, and "none" where the role was dropped.
+-- without that role.  It writes the name unquoted, and "none" if the role was dropped.
 CREATE TYPE tfstate_internal.role;
 CREATE FUNCTION tfstate_internal.role_in(cstring)
 RETURNS tfstate_internal.role
@@ -24,7 +24,7 @@ CREATE TYPE tfstate_internal.role (
 	LIKE = oid
 );
 COMMENT ON TYPE tfstate_internal.role IS
-'a role by its OID: "public" is everybody, and "none" nobody, as a role is that does not exist';
+'a role by its OID: "public" is everybody; "none" is nobody, and so is a role that does not exist';
 CREATE CAST (tfstate_internal.role AS oid) WITHOUT FUNCTION AS IMPLICIT;
 COMMENT ON CAST (tfstate_internal.role AS oid) IS 'the OID of a role; 0 is everybody, 1 nobody';
 CREATE CAST (oid AS tfstate_internal.role) WITHOUT FUNCTION AS ASSIGNMENT;

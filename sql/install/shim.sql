@@ -1,6 +1,6 @@
 --
--- The shim: two functions that stand before the built-in ones of the same
--- name in the search_path of an unmodified Terraform or OpenTofu.
+-- The shim: two functions that an unmodified Terraform or OpenTofu finds before the
+-- built-in ones of the same name, because its search_path has tfstate_pg first.
 --
 
 CREATE SCHEMA tfstate_pg;
@@ -14,7 +14,7 @@ RETURNS boolean
 AS 'MODULE_PATHNAME', 'tfstate_pg_try_advisory_lock'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION tfstate_pg.pg_try_advisory_lock(bigint) IS
-'lock the workspace that has this id, or as the built-in function does';
+'lock the workspace that has this id, or do as the built-in function does';
 GRANT EXECUTE ON FUNCTION tfstate_pg.pg_try_advisory_lock(bigint) TO PUBLIC;
 
 CREATE FUNCTION tfstate_pg.pg_advisory_unlock(bigint)
@@ -22,5 +22,5 @@ RETURNS boolean
 AS 'MODULE_PATHNAME', 'tfstate_pg_advisory_unlock'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION tfstate_pg.pg_advisory_unlock(bigint) IS
-'unlock the workspace that has this id, or as the built-in function does';
+'unlock the workspace that has this id, or do as the built-in function does';
 GRANT EXECUTE ON FUNCTION tfstate_pg.pg_advisory_unlock(bigint) TO PUBLIC;

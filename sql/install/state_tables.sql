@@ -15,15 +15,15 @@ CREATE TABLE tfstate_internal.attached_table (
 COMMENT ON TABLE tfstate_internal.attached_table IS
 'the tables of Terraform states whose workspaces are locked and guarded by tfstate';
 COMMENT ON COLUMN tfstate_internal.attached_table.guard IS
-'what tfstate.guard is at least for writes to this table';
+'the least value of tfstate.guard for writes to this table';
 COMMENT ON COLUMN tfstate_internal.attached_table.keep_versions IS
 'how many versions of a state are kept; NULL keeps all';
 COMMENT ON COLUMN tfstate_internal.attached_table.keep_age IS
-'for how long versions of a state are kept; NULL keeps them for ever';
+'for how long versions of a state are kept; NULL keeps all';
 COMMENT ON COLUMN tfstate_internal.attached_table.name IS
-'the name that the table was attached under, with which its lockids begin';
+'the name under which the table was attached; its lockids begin with it';
 COMMENT ON COLUMN tfstate_internal.attached_table.default_workspace IS
-'whether tfstate_attach() makes the workspace "default" where it is missing, which OpenTofu cannot read where it encrypts states';
+'whether tfstate_attach() creates a missing workspace "default", which an OpenTofu that encrypts states cannot read';
 REVOKE ALL ON tfstate_internal.attached_table FROM PUBLIC;
 
 SELECT pg_extension_config_dump('tfstate_internal.attached_table',
@@ -37,18 +37,18 @@ CREATE TABLE tfstate_internal.attached_role (
 	PRIMARY KEY (relid, role, role_name)
 ) USING heap;
 COMMENT ON TABLE tfstate_internal.attached_role IS
-'the roles that tfstate_attach() has made ready for Terraform';
+'the roles that tfstate_attach() has made ready for Terraform, one row for each table';
 COMMENT ON COLUMN tfstate_internal.attached_role.role_name IS
-'what the role was called then';
+'the name of the role then';
 COMMENT ON COLUMN tfstate_internal.attached_role.settings IS
-'what it has set for the role in this database, the same in all rows of a role';
+'the settings that it has made for the role in this database, the same in all rows of a role';
 REVOKE ALL ON tfstate_internal.attached_role FROM PUBLIC;
 
 SELECT pg_extension_config_dump('tfstate_internal.attached_role',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid)
 	   AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
 
--- content is compressed already
+-- The content is compressed already.
 CREATE TABLE tfstate_internal.stored_version (
 	lockid text COLLATE "C" NOT NULL,
 	number bigint NOT NULL,
@@ -75,9 +75,9 @@ CREATE TABLE tfstate_internal.stored_version (
 ) USING heap;
 ALTER TABLE tfstate_internal.stored_version ALTER COLUMN content SET STORAGE EXTERNAL;
 COMMENT ON TABLE tfstate_internal.stored_version IS
-'the versions of the states in the attached tables, one row each';
+'the recorded versions of states, one row each';
 COMMENT ON COLUMN tfstate_internal.stored_version.chain IS
-'0 if content stands for itself; else it is a delta to the version before, and so many versions lie between it and a full copy';
+'0 for a full copy; else content is a delta to the version before, and a full copy is so many versions back';
 REVOKE ALL ON tfstate_internal.stored_version FROM PUBLIC;
 
 SELECT pg_extension_config_dump('tfstate_internal.stored_version', '');

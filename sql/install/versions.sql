@@ -7,7 +7,7 @@ SELECT v.lockid AS workspace,
 	   v.number,
 	   v.operation,
 	   v.serial,
-	   v.created,
+	   date_trunc('second', v.created) AS created,
 	   v.who,
 	   v.lock_operation,
 	   v.resources,
@@ -27,6 +27,29 @@ SELECT v.lockid AS workspace,
  WHERE @extschema@.tfstate_has_privilege(v.lockid, 'view');
 COMMENT ON VIEW @extschema@.tfstate_versions IS
 'the recorded versions of states, one row each';
+COMMENT ON COLUMN @extschema@.tfstate_versions.workspace IS 'the workspace, by its lockid';
+COMMENT ON COLUMN @extschema@.tfstate_versions.number IS 'the number of the version in its workspace';
+COMMENT ON COLUMN @extschema@.tfstate_versions.operation IS 'write, delete, or found: it was in the table already';
+COMMENT ON COLUMN @extschema@.tfstate_versions.serial IS 'the serial of the state; NULL for a deletion';
+COMMENT ON COLUMN @extschema@.tfstate_versions.created IS 'when it was recorded';
+COMMENT ON COLUMN @extschema@.tfstate_versions.who IS 'who wrote it, as the client calls itself';
+COMMENT ON COLUMN @extschema@.tfstate_versions.lock_operation IS
+'what the lock was taken for under which it was written';
+COMMENT ON COLUMN @extschema@.tfstate_versions.resources IS 'how many instances of resources it has';
+COMMENT ON COLUMN @extschema@.tfstate_versions.size IS 'how many bytes the state has';
+COMMENT ON COLUMN @extschema@.tfstate_versions.stored IS 'how many bytes the version takes';
+COMMENT ON COLUMN @extschema@.tfstate_versions.fence IS
+'the fence of the lock under which it was written; NULL without a lock';
+COMMENT ON COLUMN @extschema@.tfstate_versions.lock_id IS 'the ID of that lock';
+COMMENT ON COLUMN @extschema@.tfstate_versions.lock_who IS 'the holder of that lock';
+COMMENT ON COLUMN @extschema@.tfstate_versions.terraform_version IS
+'the version of Terraform or OpenTofu that made the state';
+COMMENT ON COLUMN @extschema@.tfstate_versions.lineage IS 'the lineage of the state';
+COMMENT ON COLUMN @extschema@.tfstate_versions.sha256 IS 'the SHA-256 digest of the state';
+COMMENT ON COLUMN @extschema@.tfstate_versions.md5 IS 'the MD5 digest of the state';
+COMMENT ON COLUMN @extschema@.tfstate_versions.role IS 'the role that wrote it';
+COMMENT ON COLUMN @extschema@.tfstate_versions.application_name IS 'the application_name of the session that wrote it';
+COMMENT ON COLUMN @extschema@.tfstate_versions.client_addr IS 'the address of its client; NULL for a local socket';
 REVOKE ALL ON @extschema@.tfstate_versions FROM PUBLIC;
 GRANT SELECT ON @extschema@.tfstate_versions TO PUBLIC;
 
@@ -49,7 +72,7 @@ RETURNS text
 AS 'MODULE_PATHNAME', 'tfstate_version'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.tfstate_version(text, bigint) IS
-'the text of a version, as it was written';
+'the text of a version, byte for byte';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_version(text, bigint) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_rollback(workspace text, number bigint)
@@ -57,7 +80,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'tfstate_rollback'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_rollback(text, bigint) IS
-'write a version as the new state of its workspace, and return the number of the version that this makes';
+'write a version as the new state of its workspace, and return the number of the version that this records';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_rollback(text, bigint) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_undelete(workspace text)
@@ -65,7 +88,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'tfstate_undelete'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_undelete(text) IS
-'bring back a workspace that was deleted, and return the number of the version that this makes';
+'bring back a deleted workspace, and return the number of the version that this records';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_undelete(text) TO PUBLIC;
 
 CREATE FUNCTION tfstate_internal.verify_workspace(
@@ -78,11 +101,10 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tfstate_verify_workspace'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION tfstate_internal.verify_workspace(text, boolean, boolean) IS
-'part of tfstate_verify(): what is wrong with one workspace, as of the statement''s snapshot';
+'part of tfstate_verify(): the damage to one workspace in the snapshot of the statement';
 GRANT EXECUTE ON FUNCTION tfstate_internal.verify_workspace(text, boolean, boolean) TO PUBLIC;
 
--- A workspace whose table is not attached any more is looked at if it is named.
-
+-- A workspace whose table is no longer attached is examined if it is named.
 CREATE FUNCTION @extschema@.tfstate_verify(
 	pattern text DEFAULT '*',
 	versions boolean DEFAULT false,
@@ -101,7 +123,7 @@ BEGIN ATOMIC
 	 ORDER BY w.workspace COLLATE "C", p.version;
 END;
 COMMENT ON FUNCTION @extschema@.tfstate_verify(text, boolean) IS
-'what is wrong: states that are not the ones that were recorded and, if asked for, versions that are damaged';
+'verify what is stored: report states that differ from their newest version and, if asked, damaged versions';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_verify(text, boolean) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_repair(workspace text)
@@ -109,7 +131,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'tfstate_repair'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_repair(text) IS
-'record what is in the table as the newest version if that is another one or damaged, and return its number';
+'repair what tfstate_verify() has reported: record the state in the table as the newest version, and return its number';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_repair(text) TO PUBLIC;
 
 CREATE FUNCTION tfstate_internal.prune_workspace(workspace text, keep_versions integer, keep_age interval)
@@ -117,7 +139,7 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'tfstate_prune_workspace'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION tfstate_internal.prune_workspace(text, integer, interval) IS
-'part of tfstate_prune(): forget the old versions of one workspace';
+'part of tfstate_prune(): delete the old versions of one workspace';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.prune_workspace(text, integer, interval) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_prune(
@@ -127,17 +149,18 @@ CREATE FUNCTION @extschema@.tfstate_prune(
 RETURNS bigint
 LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 BEGIN ATOMIC
-	SELECT coalesce(sum(tfstate_internal.prune_workspace(w.lockid, tfstate_prune.keep_versions, tfstate_prune.keep_age)), 0)::bigint
+	SELECT coalesce(sum(tfstate_internal.prune_workspace(w.lockid, tfstate_prune.keep_versions,
+														 tfstate_prune.keep_age)), 0)::bigint
 	  FROM (SELECT DISTINCT v.lockid
 			  FROM tfstate_internal.stored_version v
 			 WHERE @extschema@.tfstate_matches(v.lockid, tfstate_prune.pattern)
 			 ORDER BY v.lockid) w;
 END;
 COMMENT ON FUNCTION @extschema@.tfstate_prune(text, integer, interval) IS
-'forget the versions that need not be kept, and return how many there were';
+'delete the versions that need not be kept, and return how many there were';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_prune(text, integer, interval) FROM PUBLIC;
 
--- A procedure that commits cannot set search_path, so all is qualified.
+-- A procedure that commits cannot set search_path, so every name is qualified.
 CREATE PROCEDURE @extschema@.tfstate_prune_in_batches(
 	pattern text DEFAULT '*',
 	keep_versions integer DEFAULT NULL,
@@ -160,7 +183,8 @@ BEGIN
 		 ORDER BY 1
 	LOOP
 		pruned := pruned OPERATOR(pg_catalog.+)
-			tfstate_internal.prune_workspace(workspace, tfstate_prune_in_batches.keep_versions, tfstate_prune_in_batches.keep_age);
+			tfstate_internal.prune_workspace(workspace, tfstate_prune_in_batches.keep_versions,
+											 tfstate_prune_in_batches.keep_age);
 		looked_at := looked_at OPERATOR(pg_catalog.+) 1;
 		IF looked_at OPERATOR(pg_catalog.%) pg_catalog.int4smaller(batch, 100) OPERATOR(pg_catalog.=) 0 THEN
 			COMMIT;
@@ -169,5 +193,5 @@ BEGIN
 END;
 $$;
 COMMENT ON PROCEDURE @extschema@.tfstate_prune_in_batches(text, integer, interval, bigint) IS
-'the same for any number of workspaces: commit after each hundred of them';
+'delete the versions that need not be kept of any number of workspaces, and commit after each hundred of these';
 REVOKE EXECUTE ON PROCEDURE @extschema@.tfstate_prune_in_batches(text, integer, interval, bigint) FROM PUBLIC;

@@ -314,7 +314,9 @@ name_waiters_by_key(Waiter *waiters, int count)
 static Datum
 waiting_since(const Waiter *waiter, TimestampTz statement_start)
 {
-	return TimestampTzGetDatum(waiter->since ? waiter->since : statement_start);
+	TimestampTz since = waiter->since ? waiter->since : statement_start;
+
+	return TimestampTzGetDatum(since - since % USECS_PER_SEC);
 }
 
 static void

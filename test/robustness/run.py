@@ -150,10 +150,10 @@ TIMES = "extract(epoch FROM created) AS created"
 TABLES = {
     # with leases that have expired
     "holders": f"SELECT lockid, id, fence, 'durable' AS mode, {TIMES} FROM tfstate_internal.durable_lock"
-    f" UNION ALL SELECT lockid, id, fence, mode, {TIMES} FROM tfstate_holders"
-    " WHERE mode = 'session'",
+    f" UNION ALL SELECT lockid, id, fence, 'session', {TIMES} FROM tfstate_internal.session_locks()"
+    " WHERE expires_at IS NULL OR expires_at > clock_timestamp()",
     "history": f"SELECT lockid, id, fence, mode, how, {TIMES},"
-    " extract(epoch FROM released_at) AS released_at FROM tfstate_history",
+    " extract(epoch FROM released_at) AS released_at FROM tfstate_internal.released_lock",
     "versions": "SELECT workspace AS lockid, number, fence FROM tfstate_versions ORDER BY 1, 2",
 }
 

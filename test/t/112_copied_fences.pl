@@ -35,7 +35,7 @@ foreach my $level (qw(off local remote_write on remote_apply))
 	  $session->query_safe("SELECT tfstate_renew('crash/$level', '1', '2 h')");
 	$primary->stop('immediate');
 	$primary->start;
-	is( sql("SELECT expires_at = '$expires' FROM tfstate_holders('crash/$level')"),
+	is( sql("SELECT expires_at = '$expires' FROM tfstate_internal.durable_lock WHERE lockid = 'crash/$level'"),
 		't',
 		"a renewal with synchronous_commit = $level survives a crash");
 	sql("SELECT tfstate_force_unlock('crash/$level')");

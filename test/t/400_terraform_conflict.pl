@@ -159,7 +159,7 @@ foreach my $mode ('session', 'durable')
 			'postgres', qq(
 			SELECT count(*) FROM (
 				SELECT created < lag(released_at) OVER (ORDER BY fence) AS early
-				  FROM tfstate_history('$lockid')) h WHERE early)),
+				  FROM tfstate_internal.released_lock WHERE lockid = '$lockid') h WHERE early)),
 		0,
 		"$mode: no two runs had the lock at the same time");
 	is( state_of($node, 'terraform_remote_state'),

@@ -184,7 +184,7 @@ is((split(/\|/, state_of($node, 'prod')))[0], $serial + 6,
 	'at the same time: no run has overwritten the state of another');
 is( sql(qq(SELECT count(*) FROM (
 			SELECT created < lag(released_at) OVER (ORDER BY fence) AS early
-			  FROM tfstate_history('$lockid')) h WHERE early)),
+			  FROM tfstate_internal.released_lock WHERE lockid = '$lockid') h WHERE early)),
 	0, 'at the same time: no two runs had the lock');
 is(holder(), '', 'at the same time: no lock is left');
 
