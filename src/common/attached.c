@@ -3,8 +3,8 @@
  * attached.c
  *	  The attached tables of states, and what is in their columns.
  *
- * The owner of an attached table can change it at any time, so each look into one begins
- * with its columns.
+ * The owner of an attached table can change it at any time, so its columns are looked up
+ * each time that its rows are read.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,7 +31,7 @@
 #include "common/settings.h"
 
 /*
- * The tables that are attached, as a list of OIDs.
+ * The OIDs of the attached tables.
  */
 List *
 tfstate_attached_tables(void)
@@ -45,9 +45,10 @@ tfstate_attached_tables(void)
 	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
 	{
 		bool		isnull;
+		Datum		relid = heap_getattr(tuple, Anum_attached_relid,
+										 RelationGetDescr(rel), &isnull);
 
-		tables = lappend_oid(tables, DatumGetObjectId(heap_getattr(tuple, Anum_attached_relid,
-																   RelationGetDescr(rel), &isnull)));
+		tables = lappend_oid(tables, DatumGetObjectId(relid));
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -82,7 +83,7 @@ read_attached_table(HeapTuple tuple, TupleDesc desc, AttachedTable *table)
 }
 
 /*
- * What is set for an attached table.  Returns false if the table is not attached.
+ * Find what is set for an attached table.  Returns false if the table is not attached.
  */
 bool
 tfstate_attached_table(Oid relid, AttachedTable *table)
@@ -119,9 +120,9 @@ find_column(TupleDesc desc, const char *name, Oid type)
 }
 
 /*
- * Find the columns of a table of states, by StateColumn.  Returns false if it is no
- * table, or one is not there, or has another type: the owner of an attached table can
- * change it, in PostgreSQL 15 even to a view, which has no rows to scan.
+ * Find the columns of a table of states, by StateColumn.  Returns false if one of them is
+ * missing or has another type, or if it is no longer a table: in PostgreSQL 15 its owner
+ * can make it a view, which has no rows to scan.
  */
 bool
 tfstate_state_columns(Relation rel, AttrNumber *columns)
@@ -139,12 +140,13 @@ tfstate_state_columns(Relation rel, AttrNumber *columns)
 }
 
 /*
- * An index that finds all rows with a value in the given column, in the order of the
- * column's collation; InvalidOid if there is none.
+ * An index that finds all rows with a given value in this column, and is in the order of
+ * the column's collation; InvalidOid if there is none.
  */
 Oid
 tfstate_index_on(Relation rel, AttrNumber column)
 {
+	Oid			collation = TupleDescAttr(RelationGetDescr(rel), column - 1)->attcollation;
 	List	   *indexes = RelationGetIndexList(rel);
 	Oid			result = InvalidOid;
 	ListCell   *lc;
@@ -156,7 +158,7 @@ tfstate_index_on(Relation rel, AttrNumber column)
 		if (index->rd_index->indisvalid &&
 			index->rd_rel->relam == BTREE_AM_OID &&
 			index->rd_index->indkey.values[0] == column &&
-			index->rd_indcollation[0] == TupleDescAttr(RelationGetDescr(rel), column - 1)->attcollation &&
+			index->rd_indcollation[0] == collation &&
 			RelationGetIndexPredicate(index) == NIL)
 			result = RelationGetRelid(index);
 		index_close(index, AccessShareLock);
@@ -166,8 +168,8 @@ tfstate_index_on(Relation rel, AttrNumber column)
 }
 
 /*
- * Those of the tables in which the current role may read ids, or else the others.  No
- * table is opened for that, so nobody who has one locked is in the way.
+ * Those of the tables in which the current role may read ids or, without readable, in
+ * which it may not.  Opens no table, so a locked one does not block the caller.
  */
 List *
 tfstate_readable_tables(List *tables, bool readable)
@@ -192,7 +194,7 @@ tfstate_readable_tables(List *tables, bool readable)
 }
 
 /*
- * May the current role read the states in a table, in all its rows?
+ * Return true if the current role may read the states in all rows of a table.
  */
 bool
 tfstate_may_read_states(Oid relid)

@@ -17,7 +17,7 @@
 typedef struct AttachedTable
 {
 	Oid			relid;
-	int			guard;			/* the least GuardLevel */
+	int			guard;			/* a GuardLevel; sessions can ask for more */
 	int			keep_versions;	/* how many of a workspace; 0 for all */
 	bool		has_keep_age;
 	Interval	keep_age;		/* how long versions are kept */

@@ -4,9 +4,9 @@
  *	  From the numbers that Terraform locks to lockids, and back.
  *
  * A workspace is a row of an attached table of states.  Terraform locks its id;
- * tfstate locks <schema>.<table>/<name>, with identifiers quoted by a rule of our own
- * that is as SQL's, but the same whatever the session has set and the server is.  So
- * the lock stays with the name when the row is deleted and made anew.
+ * tfstate locks <schema>.<table>/<name>, so the lock stays with the name when the row is
+ * deleted and made anew.  The identifiers are quoted as in SQL, but by a rule that depends
+ * neither on settings nor on the version of the server (tfstate_quote_identifier()).
  *
  *-------------------------------------------------------------------------
  */
@@ -40,8 +40,8 @@ PG_FUNCTION_INFO_V1(tfstate_table_name);
 #define CREATION_ANYWHERE	"tfstate_pg/new workspace"
 
 /*
- * The name of a table as its lockids begin with it, <schema>.<table>; NULL if it is
- * gone.
+ * The name of a table as the lockids of its workspaces begin, <schema>.<table>; NULL if
+ * the table is gone.
  */
 static char *
 table_name(Oid relid)
@@ -68,7 +68,9 @@ tfstate_table_name(PG_FUNCTION_ARGS)
 }
 
 /*
- * The lockid of a workspace; NULL if its table is gone.
+ * The lockid of the workspace of this table that has this name; NULL if the table is
+ * gone.  With an empty name it is what the lockids of all its workspaces begin with, and
+ * that of its creation key.
  */
 char *
 tfstate_workspace_lockid(Oid relid, const char *name)
@@ -79,9 +81,9 @@ tfstate_workspace_lockid(Oid relid, const char *name)
 }
 
 /*
- * Find the row that has a value in a column of an open table of states, and return a copy
- * of what it has in another one.  Returns false if there is no such row, or it has
- * nothing there.
+ * Find the row that has this value in a column of an open table of states, and copy the
+ * value of its wanted column to *result.  Returns false if there is no such row, or that
+ * is NULL.
  */
 static bool
 find_in_table(Relation rel, AttrNumber column, RegProcedure equal, Datum value,
@@ -109,8 +111,8 @@ find_in_table(Relation rel, AttrNumber column, RegProcedure equal, Datum value,
 }
 
 /*
- * The same in a table that may be gone, or be no table of states any more: then there is
- * no such row.  The column is id or name, and value of its type.
+ * The same for a table that may be gone, or may no longer be a table of states: then there
+ * is no such row.  The column is STATE_ID or STATE_NAME, and the value of its type.
  */
 static bool
 find_row(Oid relid, StateColumn column, Datum value, StateColumn wanted, Datum *result)
@@ -129,7 +131,7 @@ find_row(Oid relid, StateColumn column, Datum value, StateColumn wanted, Datum *
 }
 
 /*
- * Those of the tables that the statement reads which the client is running.
+ * Those of the tables that the client's current statement reads.
  */
 static List *
 statement_tables(List *tables)
@@ -148,8 +150,8 @@ statement_tables(List *tables)
 }
 
 /*
- * Error: two workspaces have an id, and nobody can tell which one is meant.  They are
- * named to those who may see both.
+ * Raise the error for an id of two workspaces, where nothing tells which one is meant.
+ * They are named only to a role that may see both.
  */
 static void
 raise_two_workspaces(int64 id, const char *lockid, const char *other)
@@ -166,8 +168,8 @@ raise_two_workspaces(int64 id, const char *lockid, const char *other)
 }
 
 /*
- * The lockid of the workspace that has an id in one of the tables, NULL if none
- * has.  Error if two have.
+ * The lockid of the workspace that has this id in one of the tables, NULL if there is
+ * none.  Error if there are two.
  */
 static char *
 workspace_in_tables(List *tables, int64 id)
@@ -191,11 +193,13 @@ workspace_in_tables(List *tables, int64 id)
 }
 
 /*
- * The lockid of the workspace that has an id, NULL if none of the tables has
- * it.  Terraform takes the id from the table that it reads in the same
- * statement; the others are not opened then.  Where the statement reads none,
- * those are looked at first that the role may read: what others do to their
- * tables, a lock or a row with the same id, must not be in its way.
+ * The lockid of the workspace that has this id in one of the tables, NULL if there is
+ * none.  Error if there are two.
+ *
+ * Terraform takes the id from the table that it reads in the same statement; then the
+ * others are not opened.  Where the statement reads none of them, the tables that the
+ * role may read come first: what others do to their tables, a lock or a row with the same
+ * id, must not affect it.
  */
 char *
 tfstate_workspace_by_id(List *tables, int64 id)
@@ -210,8 +214,9 @@ tfstate_workspace_by_id(List *tables, int64 id)
 }
 
 /*
- * The attached table that is named in front of the slash of a lockid, and the
- * name behind it.  InvalidOid if the lockid is not of that form.
+ * The attached table that this lockid names before its slash; *name is then the name of
+ * the workspace after it.  Returns InvalidOid if the lockid is not one that
+ * tfstate_workspace_lockid() makes for an attached table.
  */
 Oid
 tfstate_lockid_table(const char *lockid, const char **name)
@@ -245,7 +250,8 @@ tfstate_lockid_table(const char *lockid, const char **name)
 }
 
 /*
- * Is there a workspace of this lockid?  Then its id is returned.
+ * Find the id of the workspace with this lockid.  Returns false if there is no such
+ * workspace.
  */
 bool
 tfstate_workspace_id(const char *lockid, int64 *id)
@@ -262,8 +268,8 @@ tfstate_workspace_id(const char *lockid, int64 *id)
 }
 
 /*
- * The key under which OpenTofu 1.10 and later creates workspaces in a table:
- * minus the 32-bit FNV-1 hash of schema, a zero byte, and table.
+ * The key under which OpenTofu 1.10 and later creates workspaces in a table: minus the
+ * 32-bit FNV-1 hash of schema, a zero byte, and table.  0 if the table is gone.
  */
 int64
 tfstate_table_creation_key(Oid relid)
@@ -284,8 +290,8 @@ tfstate_table_creation_key(Oid relid)
 }
 
 /*
- * The lockid under which workspaces are created, if that is what a key is for;
- * else NULL.  Terraform, and OpenTofu before 1.10, use -1 for all tables.
+ * The lockid of a creation key of these attached tables, NULL if the key is none.
+ * Terraform, and OpenTofu before 1.10, use -1 for all tables.
  */
 char *
 tfstate_creation_lockid(List *tables, int64 key)
@@ -305,7 +311,7 @@ tfstate_creation_lockid(List *tables, int64 key)
 }
 
 /*
- * What a lockid of creation is in words; NULL if it is none.
+ * What the lockid of a creation key stands for, in words; NULL for any other lockid.
  */
 char *
 tfstate_describe_creation(const char *lockid)
@@ -323,8 +329,8 @@ tfstate_describe_creation(const char *lockid)
 }
 
 /*
- * The text of a workspace's state.  Returns false if there is no such workspace, or
- * its state is null.
+ * Find the text of the state of a workspace, palloc'd.  Returns false if there is no such
+ * workspace, or its state is NULL.
  */
 bool
 tfstate_workspace_text(Oid relid, const char *name, text **data)
@@ -338,8 +344,8 @@ tfstate_workspace_text(Oid relid, const char *name, text **data)
 }
 
 /*
- * Is the name of the table, or of its schema, in a lockid where that of a workspace of the
- * table would have it?
+ * Return true if this lockid has the name of the table, or of its schema, where the lockid
+ * of one of its workspaces would have it.
  */
 static bool
 resembles(const char *lockid, Oid relid)
@@ -359,8 +365,8 @@ resembles(const char *lockid, Oid relid)
 }
 
 /*
- * Tell somebody who has locked what looks like a workspace and is none: a slip of the pen
- * would freeze nothing, and an ordinary lockid seldom looks like that.
+ * Send a notice if a lockid that was locked looks like that of a workspace and is not: a
+ * typing error would lock no workspace, and other lockids seldom look like that.
  */
 void
 tfstate_notice_no_workspace(const char *lockid)

@@ -3,10 +3,9 @@
  * delta.c
  *	  Compression of a text against another, and digests.
  *
- * zstd compresses a text with another one as prefix: what the two have in
- * common costs next to nothing, wherever in them it stands.  Without a prefix
- * the result stands for itself.  It is a zstd frame that carries the length of
- * the text.
+ * zstd compresses a text with another one as prefix: what the two have in common costs
+ * next to nothing, wherever it stands.  A text that was compressed without a prefix can be
+ * restored on its own.  The result is a zstd frame that carries the length of the text.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,20 +22,20 @@
 #include "state/delta.h"
 
 /*
- * What was quickest of all levels while it lost little to the best, for states of
- * 5 and of 50 MB.  Shorter matches than 32 bytes cost time and save nothing where
- * a text is mostly the same.
+ * For states of 5 and of 50 MB this level was the fastest, and its results were little
+ * larger than the best ones.  Matches of less than 32 bytes cost time and save nothing
+ * where a text is mostly the same.
  */
 #define LEVEL			1
 #define MIN_LONG_MATCH	32
 
 /*
- * The most bytes that a compressed text may have: pg_dump writes two digits for each,
- * in a line that cannot be longer than MaxAllocSize.
+ * The largest allowed size of a compressed text, in bytes: pg_dump writes two digits for
+ * each byte, in a line that cannot be longer than MaxAllocSize.
  */
 #define MAX_COMPRESSED	(MaxAllocSize / 2 - 1024 * 1024)
 
-/* Error for what can only be out of memory or our own mistake. */
+/* Error if zstd failed: it is out of memory, or was called wrongly. */
 static void
 check_zstd(size_t result)
 {
@@ -46,7 +45,7 @@ check_zstd(size_t result)
 				 errmsg("could not compress a state: %s", ZSTD_getErrorName(result))));
 }
 
-/* The smallest window that has room for both texts. */
+/* The logarithm of the smallest window that has room for this many bytes. */
 static int
 window_log(size_t size)
 {
@@ -58,6 +57,10 @@ window_log(size_t size)
 	return log;
 }
 
+/*
+ * Compress a text, against prefix unless that is NULL.  Returns the size of the result,
+ * or a zstd error.
+ */
 static size_t
 compress_into(void *target, size_t capacity, const char *text, size_t len,
 			  const char *prefix, size_t prefix_len)
@@ -84,7 +87,8 @@ compress_into(void *target, size_t capacity, const char *text, size_t len,
 
 /*
  * Compress a text, against prefix unless that is NULL.  Lengths are in bytes.
- * Errors: out of memory, the result has more than MAX_COMPRESSED bytes.
+ *
+ * Errors: out of memory; the result has more than MAX_COMPRESSED bytes.
  */
 bytea *
 tfstate_compress(const char *text, size_t len, const char *prefix, size_t prefix_len)
@@ -105,8 +109,9 @@ tfstate_compress(const char *text, size_t len, const char *prefix, size_t prefix
 }
 
 /*
- * The text, of a known length in bytes, that was compressed against prefix; NULL
- * if it cannot be had from this.  It ends with a zero byte.
+ * Restore a text of len bytes that was compressed against prefix, NULL for none.  The
+ * result is palloc'd, and a zero byte follows it.  Returns NULL if that fails, because the
+ * compressed text or the prefix is damaged.
  */
 char *
 tfstate_decompress(const bytea *compressed, size_t len, const char *prefix, size_t prefix_len)
@@ -142,8 +147,8 @@ tfstate_decompress(const bytea *compressed, size_t len, const char *prefix, size
 }
 
 /*
- * A digest of a text of so many bytes.  Returns false where the server's
- * cryptographic library does not offer it, as with MD5 in FIPS mode.
+ * Compute a digest of a text.  Returns false where the server's cryptographic library
+ * does not offer it, as with MD5 in FIPS mode.
  */
 static bool
 digest(pg_cryptohash_type type, const char *text, size_t len, uint8 *result, size_t size)
@@ -168,7 +173,9 @@ digest_bytea(pg_cryptohash_type type, const char *text, size_t len, size_t size)
 	return result;
 }
 
-/* The SHA-256 of a text. */
+/*
+ * The SHA-256 digest of a text of len bytes.
+ */
 bytea *
 tfstate_sha256(const char *text, size_t len)
 {
@@ -181,7 +188,9 @@ tfstate_sha256(const char *text, size_t len)
 	return result;
 }
 
-/* The MD5 of a text; NULL where the server offers none. */
+/*
+ * The MD5 digest of a text of len bytes; NULL where the server does not offer MD5.
+ */
 bytea *
 tfstate_md5(const char *text, size_t len)
 {

@@ -3,8 +3,8 @@
  * diff.c
  *	  What differs between two states of a workspace.
  *
- * Of each state only the addresses and digests of what it has are kept; its
- * text is gone before the other one is read.
+ * Only the addresses and digests of what a state has are kept; its text is freed before
+ * the other state is read.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,7 +32,7 @@
 typedef struct Entry
 {
 	char	   *address;
-	char	   *deposed;		/* NULL for what is current */
+	char	   *deposed;		/* NULL for a current object */
 	uint8		digest[PG_SHA256_DIGEST_LENGTH];
 } Entry;
 
@@ -40,8 +40,8 @@ typedef struct Entry
 typedef struct Inventory
 {
 	MemoryContext context;		/* where it lives */
-	bool		encrypted;		/* so that it has one entry, for all of it? */
-	Entry	   *entries;		/* sorted in the end */
+	bool		encrypted;		/* then it has one entry, for all of it */
+	Entry	   *entries;		/* sorted by take_inventory() */
 	size_t		count;
 	size_t		allocated;
 } Inventory;
@@ -49,7 +49,7 @@ typedef struct Inventory
 PG_FUNCTION_INFO_V1(tfstate_diff);
 
 /*
- * Add an entry, whose contents are in the buffer.
+ * Add an entry with these contents.
  */
 static void
 add_entry(Inventory *inventory, const char *address, const char *deposed, StringInfo contents)
@@ -96,7 +96,7 @@ add_output(Inventory *inventory, Slice name, Slice output)
 	add_entry(inventory, psprintf("output.%s", tfstate_slice_string(name)), NULL, &contents);
 }
 
-/* By address, and what is current before what is deposed. */
+/* Compare by address; a current object comes before the deposed ones. */
 static int
 compare_addresses(const Entry *x, const Entry *y)
 {
@@ -123,7 +123,7 @@ sort_inventory(Inventory *inventory)
 }
 
 /*
- * Add all that a text has, and sort it.
+ * Add all instances and outputs of a text, and sort them.
  */
 static void
 take_inventory(Inventory *inventory, const char *text, int len)
@@ -172,7 +172,7 @@ take_version(Inventory *inventory, const char *lockid, int64 number)
 	take_inventory(inventory, state, len);
 }
 
-/* Take the inventory of a workspace as it is now.  Error if there is none. */
+/* Take the inventory of a workspace's state.  Error if there is no such workspace. */
 static void
 take_workspace(Inventory *inventory, const char *lockid)
 {
@@ -186,7 +186,7 @@ take_workspace(Inventory *inventory, const char *lockid)
 }
 
 /*
- * What a version has, or the workspace now if that is NULL.
+ * The inventory of this version, or of the current state where number is NULL.
  */
 static Inventory
 inventory_of(const char *lockid, const int64 *number)
@@ -219,8 +219,8 @@ put_change(ReturnSetInfo *result, const Entry *entry, const char *change)
 }
 
 /*
- * Compare two sorted inventories.  What one has cannot be told from what the other has
- * if that is encrypted.
+ * Return the differences between two sorted inventories.  If only one of them is encrypted,
+ * what the other one has is left out, since nobody can tell whether it has changed.
  */
 static void
 put_changes(ReturnSetInfo *result, Inventory *a, Inventory *b)
@@ -252,8 +252,8 @@ put_changes(ReturnSetInfo *result, Inventory *a, Inventory *b)
  * tfstate_diff(workspace text, a bigint, b bigint)
  * returns setof (address, change, deposed)
  *
- * What was added, removed and changed from version a to version b, or to the
- * state as it is now if b is NULL.
+ * What was added, removed and changed from version a to version b, or to the current state
+ * if b is NULL.
  */
 Datum
 tfstate_diff(PG_FUNCTION_ARGS)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * facts.c
- *	  What is read from the text of a Terraform state.
+ *	  Reading the text of a Terraform state: what it is, and how much it has.
  *
  * A state is a JSON object:
  *
@@ -10,8 +10,8 @@
  * 	 "resources": [{"mode": ..., "type": ..., "name": ...,
  * 					"instances": [{...}, ...]}, ...], ...}
  *
- * Terraform and OpenTofu write serial and lineage near its beginning, and
- * OpenTofu leaves them readable in a state that it has encrypted.
+ * Terraform and OpenTofu write serial and lineage near the beginning, and OpenTofu leaves
+ * them readable in a state that it has encrypted.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,11 +22,12 @@
 #include "common/json.h"
 #include "state/facts.h"
 
-/* Where a resource stands: { [ {, an instance of it: { [ { [ {, and an output: { { { */
+/* The depth of a resource: { [ {, of an instance of it: { [ { [ {, of an output: { { { */
 #define RESOURCE_DEPTH	3
 #define INSTANCE_DEPTH	5
 #define OUTPUT_DEPTH	3
 
+/* Read a serial.  Clears *valid if it is not an integer from 0 to 2^63 - 1. */
 static int64
 parse_serial(const char *digits, bool *valid)
 {
@@ -83,8 +84,8 @@ count_objects(JsonStream *stream)
 }
 
 /*
- * Read all that there is to know of a text.  It need not be a state, nor JSON:
- * facts->valid tells whether it is a JSON object.
+ * Read the facts of a text of len bytes.  It need not be a state, nor JSON: facts->valid
+ * tells whether it is a JSON object.
  */
 void
 tfstate_read_facts(const char *text, int len, StateFacts *facts)
@@ -100,9 +101,9 @@ tfstate_read_facts(const char *text, int len, StateFacts *facts)
 }
 
 /*
- * Read serial, lineage and version of a text from its beginning, which may be all that
- * the caller has.  Returns false if they do not stand there; then the whole text has to
- * be read.  What else is in facts is not to be relied on.
+ * Read serial, lineage and Terraform's version from the first TFSTATE_HEAD_BYTES of a text,
+ * which may be all that the caller has.  Returns false if they are not all there; then the
+ * caller has to read the whole text.  The other facts are not reliable.
  */
 bool
 tfstate_read_head(const char *text, int len, StateFacts *facts)
@@ -111,6 +112,6 @@ tfstate_read_head(const char *text, int len, StateFacts *facts)
 
 	tfstate_read_facts(text, head, facts);
 	/* a number at the very end may have been cut */
-	return facts->has_serial && facts->serial_end < text +head &&
-				facts->lineage && facts->terraform_version;
+	return facts->has_serial && facts->serial_end < &text[head] &&
+		facts->lineage && facts->terraform_version;
 }

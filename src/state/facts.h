@@ -1,31 +1,30 @@
 /*-------------------------------------------------------------------------
  *
  * facts.h
- *	  What is read from the text of a Terraform state.
+ *	  Reading the text of a Terraform state: what it is, and how much it has.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef TFSTATE_FACTS_H
 #define TFSTATE_FACTS_H
 
-/* How much of a text is looked at first when only its head is wanted. */
+/* How much of a text tfstate_read_head() reads. */
 #define TFSTATE_HEAD_BYTES	4096
 
 typedef struct StateFacts
 {
-	bool		valid;			/* is it a JSON object? */
-	bool		is_object;		/* does it begin like one? */
-	bool		has_serial;		/* an integer from 0 to 2^63 - 1? */
+	bool		valid;			/* it is a JSON object */
+	bool		is_object;		/* it begins like one */
+	bool		has_serial;		/* it has one from 0 to 2^63 - 1 */
 	int64		serial;
-	const char *serial_start;	/* where it stands in the text; NULL if
-								 * nowhere */
+	const char *serial_start;	/* its place in the text; NULL for none */
 	const char *serial_end;
 	char	   *lineage;		/* NULL if there is none */
 	char	   *terraform_version;	/* NULL if there is none */
 	bool		encrypted;		/* by OpenTofu */
-	bool		has_resources;	/* any, be it without instances, or in modules
-								 * as before Terraform 0.12? */
-	int			resources;		/* instances of resources */
+	bool		has_resources;	/* any, even without instances, or in modules
+								 * as before Terraform 0.12 */
+	int			resources;		/* the number of instances of resources */
 	int			outputs;
 } StateFacts;
 

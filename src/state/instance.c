@@ -15,8 +15,8 @@
  * 								   "sensitive_attributes": [...]}, ...]},
  * 				   ...]}
  *
- * The keys may stand in any order.  A text that is something else has no
- * instances and no outputs; nothing in it is an error.
+ * The keys may stand in any order.  Any other text has no instances and no outputs;
+ * nothing in it is an error.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,8 +29,8 @@
 #include "state/instance.h"
 
 /*
- * Start to read a text.  Returns false if it is not a state that can be read; one
- * that is encrypted among them, which the reader tells then.
+ * Begin to read a text of len bytes.  Returns false if it is not a state that can be read;
+ * an encrypted one cannot, and sets reader->encrypted.  Nothing has to be closed.
  */
 bool
 tfstate_open_state(const char *text, int len, StateReader *reader)
@@ -58,7 +58,7 @@ tfstate_open_state(const char *text, int len, StateReader *reader)
 }
 
 /*
- * Read what a resource says of all its instances.
+ * Read the members of a resource that all its instances share.
  */
 static void
 read_resource(StateReader *reader, Slice resource)
@@ -111,7 +111,7 @@ read_instance(Instance *instance, Slice object)
 	}
 }
 
-/* Can an instance be addressed? */
+/* Return true if an instance has what its address is made of. */
 static bool
 has_address(const Instance *instance)
 {
@@ -120,8 +120,8 @@ has_address(const Instance *instance)
 }
 
 /*
- * Read the next instance into reader->instance, or return false.  What has no
- * type or name, or is no object, is left out.
+ * Read the next instance into reader->instance.  Returns false if there is none.  Those
+ * without a type or a name, or that are not objects, are skipped.
  */
 bool
 tfstate_next_instance(StateReader *reader)
@@ -142,9 +142,9 @@ tfstate_next_instance(StateReader *reader)
 }
 
 /*
- * Does Terraform print a character as it is?  It does not print spaces other
- * than the plain one, control and format characters, and those for private use.
- * (Neither those that Unicode has not assigned; that is not looked at here.)
+ * Return true if Terraform prints a character as it is: not spaces other than the plain
+ * one, nor control, format or private-use characters.  (Nor characters that Unicode has
+ * not assigned, but that is not checked here.)
  */
 static bool
 is_printed(pg_wchar c)
@@ -168,8 +168,8 @@ is_printed(pg_wchar c)
 }
 
 /*
- * Append a character that needs no escape of its own, and return where it ends.
- * Of other encodings than UTF-8, what is beyond ASCII is taken as printed.
+ * Append a character that has no escape of its own, and return its end.  In encodings
+ * other than UTF-8, all characters beyond ASCII count as printed.
  */
 static const char *
 append_character(StringInfo buf, const char *p)
@@ -234,7 +234,7 @@ tfstate_instance_address(const Instance *instance)
 	return buf.data;
 }
 
-/* The member of an object that has a name; no slice if there is none. */
+/* The member of an object with this name; an empty slice if there is none. */
 static Slice
 member(Slice object, const char *name)
 {
@@ -250,8 +250,8 @@ member(Slice object, const char *name)
 }
 
 /*
- * Does a path, as sensitive_attributes has them, lead to something else than the
- * id?  It is a list of steps; the first must take another attribute.
+ * Return true if a path of sensitive_attributes leads to something other than the id.  It
+ * is a list of steps; the first one must take another attribute.
  */
 static bool
 path_spares_id(Slice path)
@@ -267,8 +267,8 @@ path_spares_id(Slice path)
 }
 
 /*
- * Is the id marked as sensitive?  If it cannot be told, it is.  Attributes that
- * come from an older version of Terraform have no marks.
+ * Return true if the id is marked as sensitive, or if that cannot be told.  Attributes
+ * written by an older version of Terraform have no marks.
  */
 static bool
 id_is_sensitive(const Instance *instance)
@@ -289,8 +289,8 @@ id_is_sensitive(const Instance *instance)
 }
 
 /*
- * The id among the attributes; no slice if there is none.  Also returns whether
- * it is sensitive.
+ * The id among the attributes of an instance, an empty slice if there is none.  Sets
+ * *sensitive if it must not be shown to everybody who may view the workspace.
  */
 Slice
 tfstate_instance_id(const Instance *instance, bool *sensitive)

@@ -10,7 +10,7 @@
 
 #include "common/slice.h"
 
-/* What a state says of an instance; what it does not say has start NULL. */
+/* The members of an instance in a state; a missing one is an empty slice. */
 typedef struct Instance
 {
 	/* of its resource */
@@ -29,17 +29,17 @@ typedef struct Instance
 	Slice		sensitive_attributes;
 } Instance;
 
-/* A state that is being read. */
+/* Reads a state. */
 typedef struct StateReader
 {
-	bool		encrypted;		/* by OpenTofu, so that nothing can be read? */
+	bool		encrypted;		/* by OpenTofu, so that nothing can be read */
 	Slice		outputs;		/* the object of the outputs */
-	SliceReader resources;		/* those that follow */
-	SliceReader instances;		/* those of the resource that follow */
-	Instance	instance;		/* what was read last */
+	SliceReader resources;		/* the next ones */
+	SliceReader instances;		/* the next ones of the current resource */
+	Instance	instance;		/* the last one that was read */
 } StateReader;
 
-/* What stands in place of what cannot be read. */
+/* The address that stands for all of an encrypted state. */
 #define ENCRYPTED_ADDRESS	"(encrypted)"
 
 extern bool tfstate_open_state(const char *text, int len, StateReader *reader);

@@ -3,8 +3,8 @@
  * listing.c
  *	  SQL functions that list and read the states in the attached tables.
  *
- * A role sees the workspaces for which it has the privilege "view".  The text of
- * a state can hold secrets: to read that, it must also have SELECT on the table.
+ * A role sees the workspaces for which it has the privilege "view".  The text of a state
+ * can hold secrets, so to read it a role needs SELECT on the table, too.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,18 +40,19 @@ PG_FUNCTION_INFO_V1(tfstate_states);
 PG_FUNCTION_INFO_V1(tfstate_rows);
 PG_FUNCTION_INFO_V1(tfstate_version);
 
-/* Who visits which workspaces. */
+/* A visit of workspaces. */
 typedef struct Visit
 {
 	const char *pattern;		/* of their lockids */
-	List	   *privileges;		/* the patterns that may be viewed */
+	List	   *privileges;		/* the patterns that the role may view */
 	WorkspaceVisitor visitor;
 	void	   *arg;			/* the visitor's */
-	bool		nameless;		/* also rows without a name, which are none? */
+	bool		nameless;		/* rows without a name, too, which are not
+								 * workspaces */
 } Visit;
 
 /*
- * Visit the workspace of a row, unless it is left out.
+ * Visit the workspace in a row, if it is one of those that are visited.
  */
 static void
 visit_row(const Visit *visit, Relation rel, const AttrNumber *columns, HeapTuple tuple)
@@ -64,7 +65,8 @@ visit_row(const Visit *visit, Relation rel, const AttrNumber *columns, HeapTuple
 	if (!isnull)
 	{
 		workspace.lockid = tfstate_workspace_lockid(workspace.relid, TextDatumGetCString(name));
-		if (workspace.lockid == NULL || !tfstate_pattern_matches(workspace.lockid, visit->pattern) ||
+		if (workspace.lockid == NULL ||
+			!tfstate_pattern_matches(workspace.lockid, visit->pattern) ||
 			!tfstate_allowed(visit->privileges, workspace.lockid))
 			return;
 	}
@@ -76,7 +78,7 @@ visit_row(const Visit *visit, Relation rel, const AttrNumber *columns, HeapTuple
 }
 
 /*
- * Visit the rows of a table, or the one that has a name.
+ * Visit the rows of an open table, only the one with this name unless that is NULL.
  */
 static void
 visit_rows(const Visit *visit, Relation rel, const AttrNumber *columns, const char *name)
@@ -109,8 +111,8 @@ visit_rows(const Visit *visit, Relation rel, const AttrNumber *columns, const ch
 }
 
 /*
- * Visit the workspaces of a table, or the one that has a name.  What is gone, or no
- * table of states any more, has none.
+ * Visit the workspaces of a table, only the one with this name unless that is NULL.  A
+ * table that is gone, or is no longer a table of states, has none.
  */
 static void
 visit_table(const Visit *visit, Oid relid, const char *name)
@@ -126,8 +128,9 @@ visit_table(const Visit *visit, Oid relid, const char *name)
 }
 
 /*
- * Visit all workspaces of a table, or the one that has a name, whoever the current role
- * is, as of the statement's snapshot.
+ * Visit the workspaces of a table, only the one with this name unless that is NULL, as of
+ * the statement's snapshot.  The privileges of the current role do not matter.  What a
+ * visit allocates is freed after it.
  */
 void
 tfstate_visit_table(Oid relid, const char *name, WorkspaceVisitor visitor, void *arg)
@@ -138,9 +141,9 @@ tfstate_visit_table(Oid relid, const char *name, WorkspaceVisitor visitor, void 
 }
 
 /*
- * Visit all workspaces whose lockid matches a pattern and which the current role may
- * view, as of the statement's snapshot: what a query finds here fits what it finds in
- * the tables themselves.  What a visit allocates is freed after it.
+ * Visit the workspaces whose lockids match a pattern and that the current role may view,
+ * as of the statement's snapshot, so that a query sees here what it sees in the tables
+ * themselves.  What a visit allocates is freed after it.  Error if the pattern is not one.
  */
 void
 tfstate_visit_workspaces(const char *pattern, WorkspaceVisitor visitor, void *arg)
@@ -162,10 +165,7 @@ tfstate_visit_workspaces(const char *pattern, WorkspaceVisitor visitor, void *ar
 	{
 		char	   *prefix = tfstate_workspace_lockid(lfirst_oid(lc), "");
 
-		/*
-		 * A table that has nothing for the role is not opened: it may be
-		 * locked.
-		 */
+		/* a table without workspaces for the role may be locked: leave it */
 		if (prefix && tfstate_allowed_below(list_make1(pstrdup(pattern)), prefix) &&
 			tfstate_allowed_below(visit.privileges, prefix))
 			visit_table(&visit, lfirst_oid(lc), NULL);
@@ -173,8 +173,8 @@ tfstate_visit_workspaces(const char *pattern, WorkspaceVisitor visitor, void *ar
 }
 
 /*
- * Read serial, lineage and version of a stored text, without reading it whole if they
- * stand at its beginning.
+ * Read serial, lineage and Terraform's version of a stored text; only its beginning if
+ * they are all there.
  */
 static void
 read_stored_head(Datum data, StateFacts *facts)
@@ -250,7 +250,7 @@ put_table_row(const Workspace *workspace, void *arg)
 /*
  * tfstate_internal.rows() returns setof ("table" regclass, workspace text, id bigint)
  *
- * All rows of all attached tables, without a look at the states.
+ * All rows of all attached tables.  The states are not read.
  */
 Datum
 tfstate_rows(PG_FUNCTION_ARGS)
@@ -265,7 +265,8 @@ tfstate_rows(PG_FUNCTION_ARGS)
 }
 
 /*
- * Error unless the current role may read the texts of a workspace's states.
+ * Error unless the current role may read the texts of the states of a workspace: it needs
+ * the privilege "view", and SELECT on the table.
  */
 void
 tfstate_check_read(const char *lockid)

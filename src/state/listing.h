@@ -15,7 +15,7 @@ typedef struct Workspace
 	char	   *lockid;			/* NULL if it has no name */
 	int64		id;
 	Datum		data;			/* may be compressed or stored elsewhere */
-	bool		is_null;		/* is there no data? */
+	bool		is_null;		/* there is no data */
 } Workspace;
 
 typedef void (*WorkspaceVisitor) (const Workspace *workspace, void *arg);

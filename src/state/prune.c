@@ -1,18 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * prune.c
- *	  How old versions are forgotten.
+ *	  Pruning old versions.
  *
- * A version goes when it is neither among the newest that are to be kept nor
- * young enough, of what is asked for.  The oldest one that stays can be a delta
- * to one that goes: it becomes a full copy first, in the same transaction.
+ * A table says how many versions of a workspace to keep, and for how long; a version
+ * that neither of them keeps is deleted.  The oldest version that stays can be a delta to
+ * one that is deleted, so it becomes a full copy first, in the same transaction.
  *
  * The newest version always stays, and so does the one before it, for when the
  * newest is the deletion of the workspace.
  *
- * A write prunes in passing, so that a table has no more versions than it is to keep.
- * For a large state that would cost about as much as the write itself, whose delta is
- * small where the full copy is not; so it is done at each 32nd version only.
+ * Writes prune, so that a table has no more versions than it is to keep.  For a large
+ * state that would cost about as much as the write itself, which stores a small delta
+ * where pruning stores a full copy; so only each 32nd version of one does.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,12 +42,12 @@
 #include "state/restore.h"
 #include "state/version.h"
 
-/* How many versions stay in any case. */
+/* The number of versions that always stay. */
 #define MIN_VERSIONS	2
 
 /*
- * A write of a state of more bytes prunes at each so many-th version only, so that full
- * copies stay rare.
+ * A write of a state of more bytes prunes only if the number of its version is a multiple
+ * of this, so that full copies stay rare.
  */
 #define LARGE_STATE		(64 * 1024)
 #define PRUNE_EVERY		32
@@ -55,8 +55,8 @@
 PG_FUNCTION_INFO_V1(tfstate_prune_workspace);
 
 /*
- * Versions below this number are too many.  Where only an age is asked for, all but the
- * least number are.
+ * The number below which versions are not kept for their number.  Where only an age is
+ * given, that keeps only those that always stay.
  */
 static int64
 count_limit(const Version *newest, const AttachedTable *table)
@@ -65,8 +65,9 @@ count_limit(const Version *newest, const AttachedTable *table)
 }
 
 /*
- * Versions that are older than this are too old.  None is so after a thousand years:
- * how long an interval may be depends on the date.
+ * The time before which versions are not kept for their age.  An age of more than a
+ * thousand years keeps all of them: how large an interval can be subtracted depends on
+ * the date.
  */
 static TimestampTz
 age_limit(const AttachedTable *table)
@@ -84,7 +85,7 @@ age_limit(const AttachedTable *table)
 }
 
 /*
- * Find the oldest version that stays.  Returns how many are older.
+ * Find the oldest version that stays.  Returns the number of older ones.
  */
 static int64
 find_oldest(Relation rel, Relation index, const char *lockid, Snapshot snapshot,
@@ -110,8 +111,8 @@ find_oldest(Relation rel, Relation index, const char *lockid, Snapshot snapshot,
 }
 
 /*
- * Make a version independent of those before it.  Returns false if its text is
- * damaged.
+ * Make a version independent of those before it.  Returns false if its text cannot be
+ * restored.
  */
 static bool
 make_full(const char *lockid, const Version *version)
@@ -141,7 +142,7 @@ delete_older(Relation rel, Relation index, const char *lockid, Snapshot snapshot
 }
 
 /*
- * Does a workspace have versions that need not be kept?
+ * Return true if a workspace has versions that need not be kept.
  */
 static bool
 has_old_versions(const char *lockid, const AttachedTable *table)
@@ -162,9 +163,9 @@ has_old_versions(const char *lockid, const AttachedTable *table)
 }
 
 /*
- * Forget the versions of a workspace that need not be kept.  The caller has V of
- * the lockid.  Returns how many went: none if the oldest one that stays is damaged,
- * because it may be mended from those.
+ * Delete the versions of a workspace that need not be kept.  The caller holds its version
+ * tag.  Returns how many were deleted: none, with a warning, if the oldest one that stays
+ * is damaged, because it may be mended from the older ones.
  */
 static int64
 prune(const char *lockid, const AttachedTable *table)
@@ -195,7 +196,7 @@ prune(const char *lockid, const AttachedTable *table)
 	return count;
 }
 
-/* Is it too much for a write to prune behind this version? */
+/* Return true if the write of this version does not prune, because of its size. */
 static bool
 is_left_for_later(const Version *newest)
 {
@@ -204,7 +205,8 @@ is_left_for_later(const Version *newest)
 }
 
 /*
- * What a write does about old versions, if its table says how many are to be kept.
+ * Prune a workspace that was just written, as its table says.  Does nothing if another
+ * transaction is adding or removing its versions.
  */
 void
 tfstate_prune_in_passing(const char *lockid, const AttachedTable *table)
@@ -219,8 +221,8 @@ tfstate_prune_in_passing(const char *lockid, const AttachedTable *table)
 }
 
 /*
- * Error if this transaction has pruned so many workspaces that another V could use up the
- * server's lock table.
+ * Error if this transaction has pruned so many workspaces that another version tag could
+ * fill the server's lock table.
  */
 static void
 count_pruned(void)
@@ -245,7 +247,8 @@ count_pruned(void)
  * tfstate_internal.prune_workspace(workspace text, keep_versions integer, keep_age interval)
  * returns bigint
  *
- * With NULL for both, what the workspace's table says; nothing if that is nothing.
+ * Returns the number of deleted versions.  With NULL for both limits those of the
+ * workspace's table apply.
  */
 Datum
 tfstate_prune_workspace(PG_FUNCTION_ARGS)

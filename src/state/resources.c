@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * resources.c
- *	  What the states of all workspaces have: instances of resources, outputs.
+ *	  SQL functions that list the resources and outputs of all states.
  *
- * Who may view a workspace is shown what its state does not mark as sensitive.
- * The rest is shown only to those who could read it in the table of states.
+ * A role that may view a workspace sees what its state does not mark as sensitive.  The
+ * rest is shown only to a role that could read it in the table of states.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,14 +25,14 @@
 #include "state/instance.h"
 #include "state/listing.h"
 
-/* A row that is being put together. */
+/* A row of a result, to which columns are added one by one. */
 #define MAX_COLUMNS		11
 
 typedef struct Row
 {
 	Datum		values[MAX_COLUMNS];
 	bool		nulls[MAX_COLUMNS];
-	int			columns;		/* how many are there by now */
+	int			columns;		/* the number of those that were added */
 } Row;
 
 PG_FUNCTION_INFO_V1(tfstate_resources);
@@ -60,7 +60,8 @@ put_row(ReturnSetInfo *result, Row *row)
 }
 
 /*
- * Start to read the state of a workspace, if it has one that can be read.
+ * Begin to read the state of a workspace.  Returns false if it has none that can be read;
+ * reader->encrypted tells whether it is encrypted.
  */
 static bool
 open_workspace(const Workspace *workspace, StateReader *reader)
@@ -75,7 +76,7 @@ open_workspace(const Workspace *workspace, StateReader *reader)
 }
 
 /*
- * Of an encrypted state, a row that says so: in the column behind the workspace's.
+ * Return a row that says in its second column that the state of a workspace is encrypted.
  */
 static void
 put_encrypted(ReturnSetInfo *result, const Workspace *workspace)
@@ -124,7 +125,8 @@ list_instances(const Workspace *workspace, void *result)
 			put_encrypted(result, workspace);
 		return;
 	}
-	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate instance", ALLOCSET_DEFAULT_SIZES);
+	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate instance",
+									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	while (tfstate_next_instance(&reader))
 	{
@@ -144,11 +146,12 @@ Datum
 tfstate_resources(PG_FUNCTION_ARGS)
 {
 	InitMaterializedSRF(fcinfo, 0);
-	tfstate_visit_workspaces(text_to_cstring(PG_GETARG_TEXT_PP(0)), list_instances, fcinfo->resultinfo);
+	tfstate_visit_workspaces(text_to_cstring(PG_GETARG_TEXT_PP(0)), list_instances,
+							 fcinfo->resultinfo);
 	PG_RETURN_NULL();
 }
 
-/* Is it an error about data that jsonb cannot hold? */
+/* Return true if this error code tells that jsonb cannot hold a value. */
 static bool
 is_data_error(int code)
 {
@@ -158,9 +161,9 @@ is_data_error(int code)
 }
 
 /*
- * Convert a value to jsonb.  Returns false if jsonb cannot hold it: the
- * character 0, a number that is too large, or a character that is not in the
- * database's encoding.
+ * Convert a value to jsonb.  Returns false for an empty slice, and if jsonb cannot hold the
+ * value: it has the character 0, a number that is too large, or a character that is not in
+ * the database's encoding.
  */
 static bool
 convert_to_jsonb(Slice value, Datum *jsonb)
@@ -243,7 +246,8 @@ list_outputs(const Workspace *workspace, void *result)
 			put_encrypted(result, workspace);
 		return;
 	}
-	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate output", ALLOCSET_DEFAULT_SIZES);
+	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate output",
+									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	outputs = tfstate_slice_members(reader.outputs);
 	while (tfstate_slice_next(&outputs))
@@ -259,13 +263,14 @@ list_outputs(const Workspace *workspace, void *result)
  * tfstate_outputs(pattern text)
  * returns setof (workspace, name, value, type, sensitive)
  *
- * value is NULL if it is sensitive and the role may not read it, and if jsonb
- * cannot hold it.
+ * The value is NULL if it is sensitive and the role may not read it, and if jsonb cannot
+ * hold it.
  */
 Datum
 tfstate_outputs(PG_FUNCTION_ARGS)
 {
 	InitMaterializedSRF(fcinfo, 0);
-	tfstate_visit_workspaces(text_to_cstring(PG_GETARG_TEXT_PP(0)), list_outputs, fcinfo->resultinfo);
+	tfstate_visit_workspaces(text_to_cstring(PG_GETARG_TEXT_PP(0)), list_outputs,
+							 fcinfo->resultinfo);
 	PG_RETURN_NULL();
 }

@@ -20,7 +20,7 @@ typedef struct VersionReader
 	Relation	index;
 	SysScanDesc scan;
 	Snapshot	snapshot;
-	bool		verify;			/* compare each text with its digest? */
+	bool		verify;			/* compare each text with its digest */
 	Version		version;		/* the last one that was read, content
 								 * included */
 	StateText text;				/* of that; none for a deletion */

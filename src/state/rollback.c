@@ -1,17 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * rollback.c
- *	  Back to an earlier version of a state.
+ *	  Rolling a state back to an earlier version.
  *
- * The text of that version is written as a new state, under the workspace's lock
- * and with the next serial: Terraform itself does not take a state for newer than
- * another one with a higher serial.  Nothing else in the text is changed.  (A state
- * that OpenTofu has encrypted repeats its serial in what is encrypted, so such a
- * one is written as it was.)
+ * The text of that version is written as a new state, under the workspace's lock and with
+ * the next serial, because Terraform takes the state with the higher serial for the newer
+ * one.  Nothing else in the text is changed.  (A state that OpenTofu has encrypted repeats
+ * its serial in the encrypted part, so it is written as it was.)
  *
  * The write is an ordinary INSERT by the current role, with its privileges and
- * with the triggers of the table, which record it as any other.  Taking the lock,
- * writing and releasing are one transaction: a crash or a rollback leaves none of it.
+ * with the triggers of the table, which record it like any other.  The lock is taken and
+ * released in the same transaction, so a crash or an error leaves nothing of all that.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,8 +23,6 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -40,6 +37,7 @@
 #include "lock/acquire.h"
 #include "lock/conflict.h"
 #include "lock/holding.h"
+#include "lock/info.h"
 #include "lock/lookup.h"
 #include "lock/owner.h"
 #include "lock/release.h"
@@ -53,8 +51,8 @@ PG_FUNCTION_INFO_V1(tfstate_rollback);
 PG_FUNCTION_INFO_V1(tfstate_undelete);
 
 /*
- * Take the lock of a workspace for the rest of the transaction, unless it is ours
- * already.  Returns whether it was taken, with the holding.
+ * Take the lock of a workspace, unless it is ours already.  Returns true if it was taken,
+ * with the holding, so that the caller releases it.  Error if somebody else holds it.
  */
 static bool
 lock_workspace(const char *lockid, Holding *holding)
@@ -66,8 +64,7 @@ lock_workspace(const char *lockid, Holding *holding)
 		!tfstate_holding_expired(holding))
 		return false;
 	request.lockid = lockid;
-	request.info = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-													  CStringGetDatum("{\"Operation\": \"rollback\"}")));
+	request.info = tfstate_operation_info("rollback");
 	request.has_key = tfstate_workspace_id(lockid, &request.key);
 	if (!tfstate_acquire(&request, holding, &conflict))
 		tfstate_raise_conflict(lockid, &conflict);
@@ -75,8 +72,8 @@ lock_workspace(const char *lockid, Holding *holding)
 }
 
 /*
- * The greatest serial of a workspace: the one in the table, or in the newest version that
- * has one.
+ * The greatest serial of a workspace: that of the state in the table, or of the newest
+ * version that has one.
  */
 static int64
 last_serial(const char *lockid, Oid relid, const char *name, const Version *newest)
@@ -88,7 +85,7 @@ last_serial(const char *lockid, Oid relid, const char *name, const Version *newe
 
 	while (VERSION_NULL(&version, serial) &&
 		   tfstate_find_version(lockid, VERSION_INT64(&version, number) - 1, &version))
-		 /* what was found in the table can be no state */ ;
+		 /* a text that was found in the table need not be a state */ ;
 	serial = VERSION_NULL(&version, serial) ? 0 : VERSION_INT64(&version, serial);
 	if (tfstate_workspace_text(relid, name, &data))
 	{
@@ -101,7 +98,7 @@ last_serial(const char *lockid, Oid relid, const char *name, const Version *newe
 }
 
 /*
- * A text with another serial.
+ * The text of a state with another serial; facts are those of the text.
  */
 static text *
 replace_serial(const char *state, size_t len, const StateFacts *facts, int64 serial)
@@ -120,7 +117,10 @@ replace_serial(const char *state, size_t len, const StateFacts *facts, int64 ser
 }
 
 /*
- * The text of a version with the serial that comes after its own and after another one.
+ * The text of a version with the serial that follows its own and this one, whichever is
+ * greater.
+ *
+ * Errors: the version cannot be restored, it is not a state, there is no greater serial.
  */
 static text *
 with_serial_after(const char *lockid, int64 number, int64 serial)
@@ -151,9 +151,10 @@ with_serial_after(const char *lockid, int64 number, int64 serial)
 }
 
 /*
- * Error if an administrator is about to run code, a trigger say, that the owner of the
- * table has put there: it would have the administrator's rights.  Other roles write to
- * the table with Terraform anyway.  The lock keeps the owner from adding some meanwhile.
+ * Error if an administrator would run code that the owner of the table has put there, a
+ * trigger say: it would have the administrator's rights.  Other roles are not checked,
+ * since they write to the table with Terraform anyway.  The lock on the table keeps its
+ * owner from adding code meanwhile.
  */
 static void
 check_foreign_code(Oid relid, const char *table)
@@ -190,7 +191,8 @@ check_foreign_code(Oid relid, const char *table)
 }
 
 /*
- * Write a state as Terraform does.
+ * Write a state with the statement that Terraform uses.  Error if that does not write
+ * just one row.
  */
 static void
 write_state(const char *lockid, Oid relid, const char *name, text *state)
@@ -224,8 +226,8 @@ write_state(const char *lockid, Oid relid, const char *name, text *state)
 }
 
 /*
- * Write a version of a workspace as its new state.  Returns the number of the version
- * that this makes.
+ * Write a version of a workspace as its new state.  Returns the number of the new
+ * version.
  */
 static int64
 roll_back(const char *lockid, int64 number)
@@ -248,7 +250,10 @@ roll_back(const char *lockid, int64 number)
 	return VERSION_INT64(&newest, number);
 }
 
-/* The checks that both functions begin with; returns the workspace's lockid. */
+/*
+ * The first argument of both functions, a workspace's lockid.  Error unless the current
+ * role may roll that back.
+ */
 static char *
 workspace_argument(FunctionCallInfo fcinfo, const char *function)
 {
@@ -276,8 +281,8 @@ tfstate_rollback(PG_FUNCTION_ARGS)
 /*
  * tfstate_undelete(workspace text) returns bigint
  *
- * The newest version is the deletion, or what was in the table when that was dropped: a
- * new one of its name knows nothing of the workspace.
+ * The newest version is the deletion.  It is the last state if the whole table was
+ * dropped: a new table of the same name does not have the workspace.
  */
 Datum
 tfstate_undelete(PG_FUNCTION_ARGS)

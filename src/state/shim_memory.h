@@ -22,7 +22,7 @@ typedef enum LastKey
 typedef struct ShimLock
 {
 	int64		key;			/* what Terraform will unlock */
-	bool		creation;		/* is it the lock of a creation key? */
+	bool		creation;		/* it is the lock of a creation key */
 	char	   *lockid;
 	char	   *id;				/* of the holding */
 } ShimLock;

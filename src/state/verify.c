@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * verify.c
- *	  Comparing states with their recorded versions, and mending what differs.
+ *	  Comparing states with their recorded versions, and repairing differences.
  *
- * A state that was changed without its trigger, or a version that was damaged, is found
- * by tfstate_verify() and mended by tfstate_repair(): the state in the table is recorded as
- * a version, "found".
+ * tfstate_verify() finds a state that was changed without its trigger, and a version that
+ * is damaged.  tfstate_repair() records the state that is in the table as a version,
+ * "found", and makes it independent of damaged ones.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,10 +47,10 @@ put_problem(ReturnSetInfo *result, const Version *version, const char *problem)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* A text to be taken along from a visit. */
+/* A text that a visit copies. */
 typedef struct TakenText
 {
-	MemoryContext context;		/* where to */
+	MemoryContext context;		/* where the copy is allocated */
 	StateText text;
 } TakenText;
 
@@ -71,8 +71,8 @@ take_text(const Workspace *workspace, void *arg)
 }
 
 /*
- * The text that is in the table as of the statement's snapshot; none if there is no
- * such workspace.
+ * The text of a workspace's state as of the statement's snapshot; none if there is no such
+ * workspace.
  */
 static StateText
 statement_text(Oid relid, const char *name)
@@ -84,7 +84,7 @@ statement_text(Oid relid, const char *name)
 }
 
 /*
- * The text that is in the table now; none if there is no such workspace.
+ * The text of a workspace's state as of now; none if there is no such workspace.
  */
 static StateText
 current_text(Oid relid, const char *name)
@@ -101,10 +101,10 @@ current_text(Oid relid, const char *name)
 }
 
 /*
- * Compare what is in the table with the newest version, both as of one snapshot: beside a
- * writer, each of two would be right, and they would differ.  A workspace whose table is
- * not attached, or has another name by now, is passed over unless named says that the
- * caller asked for just this one.
+ * Compare the state in the table with the newest version.  Both are read as of one
+ * snapshot, because with two a concurrent write would look like a difference.  A workspace
+ * whose table is not attached, or has another name by now, is skipped unless named says
+ * that the caller asked for just this one.
  */
 static void
 verify_current(ReturnSetInfo *result, const char *lockid, bool named)
@@ -131,8 +131,10 @@ verify_current(ReturnSetInfo *result, const char *lockid, bool named)
 	}
 	else if (!tfstate_version_is(&newest, &current))
 		put_problem(result, &newest,
-					current.data == NULL ? "the workspace was deleted without being recorded" :
-					VERSION_NULL(&newest, size) ? "the workspace was created without being recorded" :
+					current.data == NULL ?
+					"the workspace was deleted without being recorded" :
+					VERSION_NULL(&newest, size) ?
+					"the workspace was created without being recorded" :
 					"the state in the table is not the one that was recorded");
 }
 
@@ -177,8 +179,8 @@ tfstate_verify_workspace(PG_FUNCTION_ARGS)
 }
 
 /*
- * If the newest version, whose text is in the table, cannot be restored, those to come
- * must not depend on it.
+ * If the newest version, whose text is in the table, cannot be restored, make it a full
+ * copy, so that later versions do not depend on damaged ones.
  */
 static void
 mend_newest(const char *lockid, const Version *newest, const StateText *current)
@@ -193,8 +195,8 @@ mend_newest(const char *lockid, const Version *newest, const StateText *current)
 /*
  * tfstate_repair(workspace text) returns bigint
  *
- * The number of the newest version; NULL if there is none, the state having been NULL
- * all the time.
+ * Returns the number of the newest version; NULL if there is none, because the state has
+ * always been NULL.
  */
 Datum
 tfstate_repair(PG_FUNCTION_ARGS)
@@ -214,12 +216,12 @@ tfstate_repair(PG_FUNCTION_ARGS)
 		tfstate_raise_no_workspace(lockid);
 
 	/*
-	 * waits for tfstate_attach(), which records all states of the table
-	 * without V
+	 * waits for tfstate_attach(), which records states without the version
+	 * tag
 	 */
 	LockRelationOid(relid, RowExclusiveLock);
 	(void) tfstate_lock_versions(lockid, true);
-	/* no row must be moved, by VACUUM FULL, say, before it is mended */
+	/* keeps VACUUM FULL, say, from moving the row before it is updated */
 	LockRelationOid(tfstate_catalog()->version, RowExclusiveLock);
 	current = current_text(relid, name);
 	if (!tfstate_record_found(lockid, &current, &newest))
@@ -232,7 +234,7 @@ tfstate_repair(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(VERSION_DATUM(&newest, number));
 }
 
-/* Record a state as found, unless it is the newest version. */
+/* Record a state as "found", unless it is the newest version. */
 static void
 record_state(const Workspace *workspace, void *arg)
 {
@@ -251,8 +253,9 @@ record_state(const Workspace *workspace, void *arg)
 /*
  * tfstate_internal.record_states("table" regclass) returns void
  *
- * The caller has locked the table against writes.  A table can have more workspaces than
- * the server's lock table has room for, so V of each is not taken.
+ * Record the states of a table that is being attached.  The caller has locked it against
+ * writes, and no version tags are taken: a table can have more workspaces than the
+ * server's lock table has room for.
  */
 Datum
 tfstate_record_states(PG_FUNCTION_ARGS)
