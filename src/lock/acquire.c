@@ -5,30 +5,31 @@
  *
  * To take a lock:
  *
- * 	1. Take the lock tag of the lockid, at transaction level.  A try gives up if another
- * 	   session has it: that one is taking the lock, waits for it first in line, or
- * 	   holds it in session mode.  (A session that keeps retrying is turned away before
- * 	   this step as long as the row it found is unchanged.)
- * 	2. Look for a row of the lockid in both tables.  A durable row says that the
- * 	   lock is held, unless its lease has expired.  A session row of another
- * 	   session was left by a dead one, for its lock tag would not have been free.
- * 	   While the lock is held, a waiter sleeps with the lock tag in hand; a try gives
- * 	   the tag up.
- * 	3. Delete what is expired or left behind, and record that.
- * 	4. Where the lockid is a workspace's, take a share of the built-in advisory
- * 	   lock that a Terraform without tfstate takes (share.c).
- * 	5. Insert the row, with a new fence.
- * 	6. At commit, which a durable lock flushes, the lock tag goes with the transaction
- * 	   or, in session mode, is kept for the session, as the built-in lock always is.
+ *	1. Take the lock tag of the lockid, at transaction level.  A try gives up if
+ *	   another session has it: that session is taking the lock, is the first
+ *	   waiter, or holds the lock in session mode.  (A session that keeps retrying
+ *	   is turned away before this step as long as the row it found is unchanged.)
+ *	2. Look for a row of the lockid in both tables.  A durable row says that the
+ *	   lock is held, unless its lease has expired.  A session row of another
+ *	   session was left by a dead one, because a living one would have the lock
+ *	   tag.  While the lock is held, a waiter sleeps and keeps the lock tag; a try
+ *	   returns it.
+ *	3. Delete a row that has expired or was left behind, and record that.
+ *	4. If the lockid is a workspace's, take a share of the built-in advisory lock
+ *	   that a Terraform without tfstate takes (share.c).
+ *	5. Insert the row, with a new fence.
+ *	6. At commit, which is flushed for a durable lock, the lock tag goes with the
+ *	   transaction or, in session mode, is kept for the session.  The share of the
+ *	   built-in lock is always kept (commit.c).
  *
  * A rollback or a crash anywhere before the commit leaves nothing: the row is
- * not there, and the tags go with the transaction.  From step 1 to the commit
- * no other session gets past step 1.  A crash after it leaves the durable row, which
- * is the lock; a session row is gone with the crash (its table is unlogged) or
- * fails the test in step 2.
+ * not there, and the tags go with the transaction.  From step 1 to the commit no
+ * other session gets past step 1.  A crash after the commit leaves the durable
+ * row, which is the lock; a session row is gone with the crash (its table is
+ * unlogged) or fails the test in step 2.
  *
- * Step 3 never waits for another transaction: it takes a row that is being changed for
- * held.
+ * Step 3 never waits for another transaction: a row that is being changed counts
+ * as held.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,9 +39,6 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -49,10 +47,8 @@
 #include "common/catalog.h"
 #include "common/compat.h"
 #include "common/limits.h"
-#include "common/settings.h"
 #include "common/text.h"
 #include "lock/acquire.h"
-#include "lock/backend.h"
 #include "lock/commit.h"
 #include "lock/commit_internal.h"
 #include "lock/conflict.h"
@@ -61,104 +57,41 @@
 #include "lock/history.h"
 #include "lock/holding.h"
 #include "lock/holding_internal.h"
-#include "lock/info.h"
 #include "lock/lookup.h"
+#include "lock/new_holding.h"
 #include "lock/owner.h"
 #include "lock/session.h"
 #include "lock/share.h"
 #include "lock/tag.h"
 #include "lock/wait.h"
 
-static void
-set_value(Holding *holding, int column, Datum value)
+/* What the owner of the lock tag finds. */
+typedef enum LockStatus
 {
-	holding->values[column - 1] = value;
-	holding->nulls[column - 1] = false;
-}
+	LOCK_FREE,					/* nobody holds the lock */
+	LOCK_ADOPTED,				/* our run held it, and this session goes on */
+	LOCK_HELD					/* the conflict tells by whom */
+} LockStatus;
 
-static void
-set_text(Holding *holding, int column, const char *text)
+/* One call of tfstate_acquire(). */
+typedef struct Attempt
 {
-	holding->nulls[column - 1] = (text == NULL || *text == '\0');
-	if (!holding->nulls[column - 1])
-		set_value(holding, column, CStringGetTextDatum(text));
-}
+	const LockRequest *request;
+	LOCKTAG		lock_tag;		/* of the lockid */
+	bool		had_tag;		/* did this session have it before the call? */
+	WaitLimit	limit;
+	LockConflict *conflict;		/* filled in whenever the lock is held */
+} Attempt;
 
 /*
- * Put this session down as the one that has a holding.
- */
-static void
-set_session(Holding *holding)
-{
-	const char *addr = tfstate_client_addr();
-
-	set_value(holding, Anum_lock_session, Int64GetDatum(tfstate_session_open()));
-	set_value(holding, Anum_lock_pid, Int32GetDatum(MyProcPid));
-	set_value(holding, Anum_lock_role, ObjectIdGetDatum(GetUserId()));
-	set_text(holding, Anum_lock_role_name, tfstate_valid_text(GetUserNameFromId(GetUserId(), false)));
-	set_text(holding, Anum_lock_login_role,
-			 tfstate_valid_text(GetUserNameFromId(GetSessionUserId(), false)));
-	set_text(holding, Anum_lock_application_name, application_name);
-	holding->nulls[Anum_lock_client_addr - 1] = (addr == NULL);
-	if (addr)
-		set_value(holding, Anum_lock_client_addr,
-				  DirectFunctionCall1(inet_in, CStringGetDatum(addr)));
-}
-
-/*
- * Put down what Terraform knows the lock by.
- */
-static void
-set_keys(Holding *holding, const LockRequest *request)
-{
-	if (request->has_key && !request->tied)
-		set_value(holding, Anum_lock_key, Int64GetDatum(request->key));
-	holding->nulls[Anum_lock_unlock_key - 1] = (request->unlock_key == 0);
-	if (request->unlock_key != 0)
-		set_value(holding, Anum_lock_unlock_key, Int64GetDatum(request->unlock_key));
-}
-
-static void
-set_expiry(Holding *holding, Interval *ttl)
-{
-	set_value(holding, Anum_lock_ttl, IntervalPGetDatum(ttl));
-	set_value(holding, Anum_lock_expires_at,
-			  DirectFunctionCall2(timestamptz_pl_interval,
-								  TimestampTzGetDatum(GetCurrentTimestamp()),
-								  IntervalPGetDatum(ttl)));
-}
-
-/*
- * The row of a lock that is being taken.
- */
-static void
-fill_holding(const LockRequest *request, Holding *holding)
-{
-	TimestampTz created = GetCurrentTimestamp();
-	Jsonb	   *info = tfstate_fill_info(request->info, request->lockid, created);
-
-	memset(holding->nulls, true, sizeof(holding->nulls));
-	holding->durable = request->durable;
-	set_text(holding, Anum_lock_lockid, request->lockid);
-	set_value(holding, Anum_lock_fence, Int64GetDatum(0));
-	set_text(holding, Anum_lock_id, tfstate_info_get(info, "ID"));
-	set_value(holding, Anum_lock_created, TimestampTzGetDatum(created));
-	if (request->ttl)
-		set_expiry(holding, request->ttl);
-	set_session(holding);
-	set_text(holding, Anum_lock_run_id, tfstate_my_run());
-	set_keys(holding, request);
-	set_value(holding, Anum_lock_info, JsonbPGetDatum(info));
-}
-
-/*
- * How a holder has abandoned a lock, NULL if he has not.  The caller has K.
+ * With the lock tag, return how a holding has ended whose row is still there (one
+ * of the HOW_ words), or NULL if it has not ended.
  *
- * had_key says that this session had K before: then a session row of its own is
- * a lock that it holds, and not what a dead session left.
+ * had_tag says that this session had the tag before the call.  Then a session row
+ * of its own is a lock that it holds, and not one that a dead session left.
  */
 static const char *
-how_abandoned(const Holding *holder, bool had_key)
+how_ended(const Holding *holder, bool had_tag)
 {
 	if (tfstate_holding_expired(holder))
 		return HOW_EXPIRED;
@@ -171,20 +104,24 @@ how_abandoned(const Holding *holder, bool had_key)
 			HOW_UNLOCK : HOW_RECLAIMED;
 	}
 	if (!holder->durable &&
-		!(had_key && tfstate_session_is_mine(HOLDING_INT64(holder, session))))
+		!(had_tag && tfstate_session_is_mine(HOLDING_INT64(holder, session))))
 		return HOW_RECLAIMED;
 	return NULL;
 }
 
 /*
- * With K in hand: is the lock held?  Then its row is put into conflict.  If it
- * is not, what an earlier holder left behind is deleted, and that is recorded.
- * Where an open transaction is about to change what is left, it counts as held:
- * that transaction may yet roll back.
+ * With the lock tag, delete the rows that ended holdings have left, and record
+ * how they ended.  Return true if the lock is held; the conflict then has the
+ * holder's row.
+ *
+ * A row that an open transaction is about to change counts as held, because that
+ * transaction may still roll back.
  */
 static bool
-is_held(const LockRequest *request, bool had_key, LockConflict *conflict)
+delete_ended_holdings(Attempt *attempt)
 {
+	const LockRequest *request = attempt->request;
+	LockConflict *conflict = attempt->conflict;
 	Holding    *holder = &conflict->holder;
 	TM_Result	result = TM_Ok;
 	const char *how;
@@ -192,7 +129,7 @@ is_held(const LockRequest *request, bool had_key, LockConflict *conflict)
 	while (result != TM_BeingModified &&
 		   (conflict->known = tfstate_find_row(request->lockid, request->wait == 0, holder,
 											   &conflict->newest_fence)) &&
-		   (how = how_abandoned(holder, had_key)) != NULL)
+		   (how = how_ended(holder, attempt->had_tag)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
 		result = tfstate_delete_holding(holder, false);
@@ -205,11 +142,12 @@ is_held(const LockRequest *request, bool had_key, LockConflict *conflict)
 }
 
 /*
- * Does the durable lock belong to the run that asks, whose earlier session is
- * gone?  Then this session takes its place: the holding goes on.
+ * If the holder is a durable lock of the run that asks, and the run's earlier
+ * session is gone, put this session in its place: the holding goes on.  Return
+ * true if that was done.
  */
 static bool
-adopt(const LockRequest *request, Holding *holder)
+adopt_holding(const LockRequest *request, Holding *holder)
 {
 	char	   *run_id = HOLDING_NULL(holder, run_id) ? NULL : HOLDING_TEXT(holder, run_id);
 	Holding		ours = *holder;
@@ -219,8 +157,7 @@ adopt(const LockRequest *request, Holding *holder)
 		tfstate_session_is_alive(HOLDING_INT64(holder, session)) ||
 		!tfstate_acts_for_holder(holder))
 		return false;
-	set_session(&ours);
-	set_keys(&ours, request);
+	tfstate_set_holder(request, &ours);
 	if (!tfstate_update_holding(&ours, false))
 		return false;
 	*holder = ours;
@@ -229,276 +166,309 @@ adopt(const LockRequest *request, Holding *holder)
 }
 
 /*
- * With K in hand: is the lock free, or has our run adopted it?
+ * With the lock tag, find out whether the lock is free, after ended holdings have
+ * been deleted and one of our run has been adopted.
  *
- * Whoever writes a row that could be toasted must have a snapshot.  In the
- * transaction in which CALL tfstate_wait_lock() waits there is none but this.
+ * To write a row that could be toasted takes a snapshot.  In the transaction in
+ * which CALL tfstate_wait_lock() waits, this is the only one.
  */
-static bool
-is_free(const LockRequest *request, bool had_key, LockConflict *conflict,
-		bool *adopted)
+static LockStatus
+inspect_lock(Attempt *attempt)
 {
-	bool		result;
+	LockStatus	status = LOCK_FREE;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	*adopted = is_held(request, had_key, conflict) &&
-		adopt(request, &conflict->holder);
-	result = *adopted || !conflict->known;
+	if (delete_ended_holdings(attempt))
+		status = adopt_holding(attempt->request, &attempt->conflict->holder) ?
+			LOCK_ADOPTED : LOCK_HELD;
 	PopActiveSnapshot();
-	return result;
+	return status;
 }
 
 /*
- * Is waiting for this holder pointless?  A session would wait for itself: always in
- * session mode, and for ever in durable mode.  A bounded wait is allowed there, because
- * behind a pooler somebody else may have the session's lock, and release it through
- * another session.
+ * Return true if waiting for this holder is pointless: the session would wait for
+ * itself.  In session mode it always would, and in durable mode if the wait is
+ * endless.  A bounded wait is allowed there, because behind a pooler somebody else
+ * may have the session's lock, and release it through another session.
  */
 static bool
-is_hopeless(const LockConflict *conflict, const WaitLimit *limit)
+is_wait_pointless(const LockConflict *conflict, const WaitLimit *limit)
 {
 	return conflict->own && (!conflict->holder.durable || tfstate_wait_is_endless(limit));
 }
 
 /*
- * After a wait: error if the extension has been dropped since.  One that was created
- * again has other tags, and ours excludes nobody from its locks.
+ * After a wait, error if the extension has been dropped since.  If it was created
+ * again it has other tags, and ours excludes nobody from its locks.
  */
 static void
-check_still_installed(const LockRequest *request, const LOCKTAG *key)
+check_still_installed(const Attempt *attempt)
 {
+	const char *lockid = attempt->request->lockid;
 	LOCKTAG		now;
 
 	AcceptInvalidationMessages();
-	now = tfstate_lock_tag(request->lockid);
-	if (memcmp(&now, key, sizeof(LOCKTAG)) != 0)
+	now = tfstate_lock_tag(lockid);
+	if (memcmp(&now, &attempt->lock_tag, sizeof(LOCKTAG)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"%s\" was dropped and created again while state lock \"%s\" was waited for",
-						"tfstate", tfstate_one_line(request->lockid, TFSTATE_MAX_LOCKID)),
+				 errmsg("extension \"%s\" was dropped and created again during the wait for state lock \"%s\"",
+						"tfstate", tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
 				 errhint("Ask for the lock again.")));
 }
 
 /*
- * Tell the client, once, that it is about to wait: for whom is in conflict.
+ * Tell the client, once a call, that it is about to wait for the holder in the
+ * conflict.  position is its place in the queue, from 1.
  */
 static void
-announce(const LockRequest *request, const LockConflict *conflict, int position,
-		 WaitLimit *limit)
+announce_wait(Attempt *attempt, int position)
 {
-	if (!limit->announced && message_level_is_interesting(NOTICE))
-		tfstate_announce_wait(request->lockid, conflict, position);
-	limit->announced = true;
+	if (!attempt->limit.announced && message_level_is_interesting(NOTICE))
+		tfstate_announce_wait(attempt->request->lockid, attempt->conflict, position);
+	attempt->limit.announced = true;
 }
 
 /*
- * With K in hand, wait until the lock is free, or our run's own (then *adopted is
- * set).  Returns false, with the conflict, when it is not free in time.
- *
- * What each look needs is freed before the next one: there can be very many.
+ * With the lock tag, wait until the row in the conflict may have changed.
  */
-static bool
-wait_as_first(const LockRequest *request, const LOCKTAG *key, bool had_key,
-			  WaitLimit *limit, LockConflict *conflict, bool *adopted)
+static void
+wait_for_holder(const Attempt *attempt)
+{
+	const Holding *holder = &attempt->conflict->holder;
+	TimestampTz expires_at = DT_NOEND;
+
+	if (!HOLDING_NULL(holder, expires_at) && !tfstate_holding_expired(holder))
+		expires_at = DatumGetTimestampTz(HOLDING_DATUM(holder, expires_at));
+	tfstate_wait_as_first(&attempt->lock_tag, holder->changing, expires_at,
+						  &attempt->limit);
+}
+
+/*
+ * With the lock tag, wait until no row says that the lock is held.  Return
+ * LOCK_HELD if that does not happen in time.
+ *
+ * What each look allocates is freed before the next one: there can be very many.
+ */
+static LockStatus
+wait_for_row(Attempt *attempt)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext round = NULL;
 
 	for (;;)
 	{
-		bool		free;
-		TimestampTz expires_at = DT_NOEND;
+		LockStatus	status;
 
 		if (round)
 		{
-			check_still_installed(request, key);
+			check_still_installed(attempt);
 			MemoryContextReset(round);
 			MemoryContextSwitchTo(round);
 		}
 		ResetLatch(MyLatch);
-		free = is_free(request, had_key, conflict, adopted);
+		status = inspect_lock(attempt);
 		MemoryContextSwitchTo(caller);
-		if (free)
-			return true;
-		if (request->wait == 0 || tfstate_wait_is_over(limit) || is_hopeless(conflict, limit))
-			return false;
+		if (status != LOCK_HELD || attempt->request->wait == 0 ||
+			tfstate_wait_is_over(&attempt->limit) ||
+			is_wait_pointless(attempt->conflict, &attempt->limit))
+			return status;
 		if (round == NULL)
 			round = AllocSetContextCreate(caller, "tfstate wait", ALLOCSET_SMALL_SIZES);
-		announce(request, conflict, 1, limit);
-		if (!HOLDING_NULL(&conflict->holder, expires_at) &&
-			!tfstate_holding_expired(&conflict->holder))
-			expires_at = DatumGetTimestampTz(HOLDING_DATUM(&conflict->holder, expires_at));
-		tfstate_wait_as_first(key, conflict->holder.changing, expires_at, limit);
+		announce_wait(attempt, 1);
+		wait_for_holder(attempt);
 	}
 }
 
 /*
- * With K in hand, take the built-in lock that goes along, in time.
+ * With the lock tag, take the share of the built-in lock.  Return false, with the
+ * conflict, if it is not to be had in time.
  */
 static bool
-take_builtin(const LockRequest *request, const LOCKTAG *key, WaitLimit *limit,
-			 LockConflict *conflict)
+take_share(Attempt *attempt)
 {
-	LOCKTAG		builtin = tfstate_builtin_tag(request->key);
+	LOCKTAG		builtin = tfstate_builtin_tag(attempt->request->key);
 
 	if (tfstate_try_tag(&builtin))
 		return true;
-	conflict->known = false;
-	conflict->tag = builtin;
-	if (request->wait == 0)
+	attempt->conflict->known = false;
+	attempt->conflict->tag = builtin;
+	if (attempt->request->wait == 0)
 		return false;
-	announce(request, conflict, 1, limit);
-	if (!tfstate_wait_tag_as_first(key, &builtin, limit))
+	announce_wait(attempt, 1);
+	if (!tfstate_wait_tag_as_first(&attempt->lock_tag, &builtin, &attempt->limit))
 		return false;
-	check_still_installed(request, key);
+	check_still_installed(attempt);
 	return true;
 }
 
 /*
- * With K in hand, wait until the lock is not held, and take the built-in lock
- * where there is one.  Returns false when that does not happen in time, with
- * the conflict.  Returns true with *adopted set if the holder was of our run.
+ * With the lock tag, wait until the lock is free or adopted, and take the share of
+ * the built-in lock if one goes with it.  Return LOCK_HELD if that does not happen
+ * in time.
  */
-static bool
-wait_until_free(const LockRequest *request, const LOCKTAG *key, bool had_key,
-				WaitLimit *limit, LockConflict *conflict, bool *adopted)
+static LockStatus
+wait_until_free(Attempt *attempt)
 {
-	return wait_as_first(request, key, had_key, limit, conflict, adopted) &&
-		(!request->has_key || take_builtin(request, key, limit, conflict));
+	LockStatus	status = wait_for_row(attempt);
+
+	if (status != LOCK_HELD && attempt->request->has_key && !take_share(attempt))
+		return LOCK_HELD;
+	return status;
 }
 
 /*
- * Insert the row of a lock whose tags we have, and see to what its commit has
- * to do.  newest_fence is what the lock tables know of the lockid.
+ * Insert the row of a lock whose tags we have, and arrange for what its commit has
+ * to do.
  */
 static void
-take(const LockRequest *request, const LOCKTAG *key, int64 newest_fence, Holding *holding)
+insert_holding(const Attempt *attempt, Holding *holding)
 {
-	fill_holding(request, holding);
-	set_value(holding, Anum_lock_fence,
-			  Int64GetDatum(tfstate_next_fence(request->lockid, newest_fence)));
+	const LockRequest *request = attempt->request;
+
+	tfstate_fill_holding(request, holding);
+	HOLDING_DATUM(holding, fence) =
+		Int64GetDatum(tfstate_next_fence(request->lockid, attempt->conflict->newest_fence));
 	PushActiveSnapshot(GetLatestSnapshot());
 	tfstate_insert_holding(holding);
 	PopActiveSnapshot();
 	if (request->durable)
 		tfstate_sync_at_commit();
 	else if (!request->tied)
-		tfstate_promote_at_commit(key, HOLDING_INT64(holding, session));
+		tfstate_promote_at_commit(&attempt->lock_tag, HOLDING_INT64(holding, session));
 }
 
 /*
- * Without K: the conflict with who holds the lock, in the words of a row that was
- * found.  Returns false, and a conflict with who has K, if that row says nothing.
+ * Without the lock tag, fill in the conflict from the holder's row, if one was
+ * found and has not expired; then return true.  Otherwise the conflict is with
+ * the owner of the lock tag.
  */
 static bool
-is_held_by_row(bool found, const LOCKTAG *key, LockConflict *conflict)
+set_conflict(Attempt *attempt, bool found)
 {
+	LockConflict *conflict = attempt->conflict;
+
 	conflict->known = found && !tfstate_holding_expired(&conflict->holder);
 	conflict->own = conflict->known &&
 		tfstate_session_is_mine(HOLDING_INT64(&conflict->holder, session));
-	conflict->tag = *key;
+	conflict->tag = attempt->lock_tag;
 	return conflict->known;
 }
 
 /*
- * Without K, for a try: is the lock still held as this session saw it last?  Then
- * K would not help.  A run that can adopt the lock has to have K.
- */
-static bool
-is_held_still(const LockRequest *request, const LOCKTAG *key, LockConflict *conflict)
-{
-	return request->wait == 0 && request->run_id == NULL &&
-		is_held_by_row(tfstate_current_holding_again(request->lockid, &conflict->holder),
-					   key, conflict);
-}
-
-/*
- * Without K: who has the lock now, as far as a row says?
+ * Without the lock tag, find out who has the lock now.
  */
 static void
-look_without_key(const LockRequest *request, const LOCKTAG *key, LockConflict *conflict)
+find_conflict(Attempt *attempt)
 {
-	(void) is_held_by_row(tfstate_current_holding(request->lockid, &conflict->holder),
-						  key, conflict);
+	(void) set_conflict(attempt,
+						tfstate_current_holding(attempt->request->lockid,
+												&attempt->conflict->holder));
 }
 
 /*
- * Take K in time, or return false with the conflict.
+ * For a try without the lock tag, return true, with the conflict, if the lock is
+ * still held as this session saw it last: then the tag would not help.  A run that
+ * could adopt the lock needs the tag.
  */
 static bool
-take_key(const LockRequest *request, const LOCKTAG *key, WaitLimit *limit,
-		 LockConflict *conflict)
+is_unchanged(Attempt *attempt)
 {
-	if (tfstate_try_tag(key))
+	const LockRequest *request = attempt->request;
+
+	return request->wait == 0 && request->run_id == NULL &&
+		set_conflict(attempt,
+					 tfstate_current_holding_again(request->lockid,
+												   &attempt->conflict->holder));
+}
+
+/*
+ * Take the lock tag.  Return false, with the conflict, if it is not to be had in
+ * time.
+ */
+static bool
+take_lock_tag(Attempt *attempt)
+{
+	const LOCKTAG *lock_tag = &attempt->lock_tag;
+	LockConflict *conflict = attempt->conflict;
+
+	if (tfstate_try_tag(lock_tag))
 		return true;
-	look_without_key(request, key, conflict);
-	if (request->wait == 0)
+	find_conflict(attempt);
+	if (attempt->request->wait == 0)
 		return false;
 
-	/* the first waiter for a durable lock has K, else the holder or who takes it */
-	announce(request, conflict,
-			 LockWaiterCount(key) + (conflict->known && conflict->holder.durable), limit);
-	if (tfstate_wait_tag(key, limit))
+	/*
+	 * The count includes the tag's owner.  That is the first waiter if the
+	 * lock is durable, else the holder or a session that is taking the lock.
+	 */
+	announce_wait(attempt,
+				  LockWaiterCount(lock_tag) + (conflict->known && conflict->holder.durable));
+	if (tfstate_wait_tag(lock_tag, &attempt->limit))
 	{
-		check_still_installed(request, key);
+		check_still_installed(attempt);
 		return true;
 	}
-	look_without_key(request, key, conflict);
+	find_conflict(attempt);
 	return false;
 }
 
 /*
- * Take a lock.  Returns true with the new holding, or false with the conflict.
+ * Take a lock.  Returns true with the new holding, or false with the conflict if
+ * the lock is not to be had within request->wait.
  *
  * The caller has checked the privilege, and that the transaction may write.
- * Errors: too many locks, a bad info, and what interrupts a wait.
+ * Errors: too many locks, an invalid info, and whatever interrupts a wait.
  */
 bool
 tfstate_acquire(const LockRequest *request, Holding *holding,
 				LockConflict *conflict)
 {
-	LOCKTAG		key = tfstate_lock_tag(request->lockid);
-	bool		had_key = compat_lock_held_by_me(&key, ExclusiveLock);
-	WaitLimit	limit;
-	bool		adopted;
+	Attempt		attempt;
+	LockStatus	status;
 
-	if (!had_key)
+	attempt.request = request;
+	attempt.lock_tag = tfstate_lock_tag(request->lockid);
+	attempt.had_tag = compat_lock_held_by_me(&attempt.lock_tag, ExclusiveLock);
+	attempt.conflict = conflict;
+
+	if (!attempt.had_tag)
 		tfstate_check_lock_count();
 	if (!tfstate_has_pending())
 		tfstate_drop_stale_shares();
-	tfstate_start_wait(&limit, request->wait);
-	if (is_held_still(request, &key, conflict))
+	tfstate_start_wait(&attempt.limit, request->wait);
+	if (is_unchanged(&attempt) || !take_lock_tag(&attempt))
 		return false;
-	if (!take_key(request, &key, &limit, conflict))
-		return false;
-	if (!wait_until_free(request, &key, had_key, &limit, conflict, &adopted))
+	status = wait_until_free(&attempt);
+	if (status == LOCK_HELD)
 	{
-		tfstate_release_tag(&key);
+		tfstate_release_tag(&attempt.lock_tag);
 		return false;
 	}
-	if (!had_key)
+	if (!attempt.had_tag)
 		tfstate_count_lock();
-	if (adopted)
+	if (status == LOCK_ADOPTED)
 		*holding = conflict->holder;
 	else
-		take(request, &key, conflict->newest_fence, holding);
+		insert_holding(&attempt, holding);
 	if (request->has_key && !request->tied)
 		tfstate_keep_share_at_commit(holding);
 	return true;
 }
 
 /*
- * Extend a lease, by ttl or, if that is NULL, by its own.  Returns false if
- * somebody else has changed or deleted its row since it was read.
+ * Extend a lease by ttl, or by its own ttl if that is NULL.  Returns false if its
+ * row has been changed or deleted since it was read.
  *
- * The new time counts from when the row is ours, for which we may have to wait.
+ * The new time counts from the moment in which the row is locked, because we may
+ * have to wait for that.
  */
 bool
 tfstate_renew_lease(Holding *holding, Interval *ttl)
 {
 	if (!tfstate_lock_holding(holding))
 		return false;
-	set_expiry(holding, ttl ? ttl : DatumGetIntervalP(HOLDING_DATUM(holding, ttl)));
+	tfstate_set_expiry(holding, ttl ? ttl : DatumGetIntervalP(HOLDING_DATUM(holding, ttl)));
 	tfstate_sync_at_commit();
 	return tfstate_update_holding(holding, true);
 }

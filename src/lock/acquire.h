@@ -13,7 +13,7 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-/* What somebody asks of the lock engine. */
+/* The lock that a caller asks for. */
 typedef struct LockRequest
 {
 	const char *lockid;			/* checked by tfstate_check_lockid() */
@@ -21,11 +21,11 @@ typedef struct LockRequest
 	bool		durable;		/* durable mode, else session mode */
 	int64		wait;			/* microseconds; 0 at once, -1 for ever */
 	Interval   *ttl;			/* of a lease; NULL for none */
-	bool		has_key;		/* does a built-in advisory lock go along? */
+	bool		has_key;		/* does a built-in advisory lock go with it? */
 	int64		key;			/* its key */
 	int64		unlock_key;		/* what Terraform unlocks, if not key; else 0 */
-	bool		tied;			/* held as long as the built-in unlock_key is? */
-	const char *run_id;			/* adopt what this run holds; NULL for no run */
+	bool		tied;			/* ends with the built-in lock of unlock_key? */
+	const char *run_id;			/* adopt a lock of this run; NULL for no run */
 } LockRequest;
 
 extern bool tfstate_acquire(const LockRequest *request, Holding *holding,

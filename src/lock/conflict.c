@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * conflict.c
- *	  What is said of a lock that is held by another.
+ *	  What a caller is told of a lock that it cannot have.
  *
- * Terraform shows only the primary message of an error, so that one names the holder and
- * the way out, although by PostgreSQL's style advice belongs into a hint.
+ * Terraform's driver shows only the primary message of an error, so that one names
+ * the holder; how to get the lock stands in the hint.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,7 +12,6 @@
 
 #include "utils/snapmgr.h"
 
-#include "common/compat.h"
 #include "common/limits.h"
 #include "common/text.h"
 #include "common/workspace.h"
@@ -24,7 +23,7 @@
 #include "lock/tag.h"
 
 /*
- * An info for a holder of whom there is no row.
+ * Return a lock info for a holder that has no row.
  */
 Jsonb *
 tfstate_conflict_info(const LockConflict *conflict)
@@ -33,8 +32,8 @@ tfstate_conflict_info(const LockConflict *conflict)
 }
 
 /*
- * What a conflict is about: a lock by its lockid, or the one under which workspaces are
- * created, whose holder tells of which table.
+ * Return the subject of a message: a lock, by its lockid, or the lock under which
+ * workspaces are created.  The holder's operation tells of which table that is.
  */
 static char *
 subject(const char *lockid)
@@ -45,7 +44,8 @@ subject(const char *lockid)
 }
 
 /*
- * Raise the error for a request that was not granted.
+ * Raise the error for a request that was not granted: the lock is held with a row, by
+ * a client without tfstate, or is being taken or released.
  */
 void
 tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
@@ -64,7 +64,7 @@ tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 				 errdetail("Lock info: %s",
 						   tfstate_one_line(JsonbToCString(NULL, &info->root, VARSIZE(info)),
 											INT_MAX)),
-				 errhint("Ask who holds it, or release it with: %s",
+				 errhint("Ask the holder, or release the lock with: %s",
 						 tfstate_force_unlock_call(lockid, holder))));
 	}
 	if (!tfstate_is_lock_tag(&conflict->tag))
@@ -83,7 +83,7 @@ tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 }
 
 /*
- * Who is waited for, as a part of the sentence that begins with the lock.
+ * Return who is waited for, as a clause to be put after the lock.
  */
 static char *
 describe_awaited(const LockConflict *conflict)
@@ -96,10 +96,11 @@ describe_awaited(const LockConflict *conflict)
 }
 
 /*
- * Tell the client that it waits for a lock, for whom, and at which position of the queue.
+ * Tell the client that it waits for a lock, who holds it, and its position in the
+ * queue, from 1.
  *
- * A query's snapshot is still there while it waits, and some commands of the holder's
- * wait for that, which no deadlock detector sees.
+ * A query keeps its snapshot while it waits.  If the holder runs a command that waits
+ * for old snapshots, no deadlock detector notices, so there is a hint.
  */
 void
 tfstate_announce_wait(const char *lockid, const LockConflict *conflict, int position)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * conflict.h
- *	  Why a lock is not to be had.
+ *	  What a caller is told of a lock that it cannot have.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,11 +15,12 @@
 /* Why a request was not granted. */
 typedef struct LockConflict
 {
-	bool		known;			/* is there a row that tells the holder? */
-	Holding		holder;			/* that row */
-	bool		own;			/* held by this very session? */
-	LOCKTAG		tag;			/* else: what somebody else has locked */
-	int64		newest_fence;	/* where nobody holds it: what the lock tables know */
+	bool		known;			/* is there a row of the holder? */
+	Holding		holder;			/* if so, that row */
+	bool		own;			/* is this session the holder? */
+	LOCKTAG		tag;			/* if not known: the tag that another owns */
+	int64		newest_fence;	/* if the lock is free: the greatest fence that
+								 * the lock tables have of the lockid */
 } LockConflict;
 
 extern void tfstate_raise_conflict(const char *lockid,

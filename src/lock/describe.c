@@ -3,8 +3,8 @@
  * describe.c
  *	  A lock and its holder in words.
  *
- * Terraform shows only the primary message of an error, so what is said here stands on one
- * line and has no control characters, however odd the texts are that the holder gave.
+ * These texts go into primary messages.  So they are one line without control
+ * characters, whatever texts the holder gave.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,11 +25,12 @@
 #include "lock/holding.h"
 #include "lock/info.h"
 
-/* The most bytes of a text that somebody gave, in a primary message. */
+/* The most bytes of a text of the holder's that a message shows. */
 #define MAX_IN_MESSAGE	256
 
 /*
- * One line about who holds a lock: who, what for, since when, ID and Info.
+ * Return one line about a holder: Who, Operation, since when, ID and Info.  own says
+ * that it is this session.
  */
 char *
 tfstate_describe_holding(const Holding *holding, bool own)
@@ -56,7 +57,8 @@ tfstate_describe_holding(const Holding *holding, bool own)
 }
 
 /*
- * Who has a tag, from the session: role, address, process, application.
+ * Return one line about the session that owns a tag: role, address, process and
+ * application, or less if that is not known.
  */
 char *
 tfstate_describe_tag_holder(const LOCKTAG *tag)
@@ -80,8 +82,8 @@ tfstate_describe_tag_holder(const LOCKTAG *tag)
 }
 
 /*
- * The call that releases a holding.  It names the schema of the extension where the
- * session's search_path does not have it.
+ * Return the call that releases a holding.  It is qualified if the extension's schema
+ * is not in the session's search_path.
  */
 char *
 tfstate_force_unlock_call(const char *lockid, const Holding *holder)
@@ -91,13 +93,15 @@ tfstate_force_unlock_call(const char *lockid, const Holding *holder)
 	bool		visible = OidIsValid(relid) && RelationIsVisible(relid);
 
 	return psprintf("SELECT %s(%s, %s%s);",
-					quote_qualified_identifier(visible ? NULL : get_namespace_name(schema), "tfstate_force_unlock"),
-					tfstate_shown_literal(lockid), tfstate_shown_literal(HOLDING_TEXT(holder, id)),
+					quote_qualified_identifier(visible ? NULL : get_namespace_name(schema),
+											   "tfstate_force_unlock"),
+					tfstate_shown_literal(lockid),
+					tfstate_shown_literal(HOLDING_TEXT(holder, id)),
 					holder->durable ? "" : ", terminate => true");
 }
 
 /*
- * Raise the error for a lock that is to be released and that nobody holds.
+ * Raise the error for a lock that is to be released but is not held.
  */
 void
 tfstate_raise_not_held(const char *lockid)

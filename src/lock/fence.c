@@ -3,35 +3,34 @@
  * fence.c
  *	  Fences: numbers that grow with every acquisition, never given out twice.
  *
- * All lockids draw from one sequence, while they have K of the lockid, so the
- * fences of a lockid grow with its acquisitions, in whatever modes.  Nothing
- * has to be kept for a lockid that is free.
+ * All lockids draw from one sequence, and a session draws only while it has the lock
+ * tag of the lockid.  So the fences of a lockid grow with its acquisitions, in whatever
+ * modes, and nothing has to be kept for a lockid that is free.
  *
- * The sequence is an ordinary one for pg_dump and setval(), but it is advanced
- * here and not by nextval(), for two reasons.  nextval() changes lastval() and
- * currval() of the session, which belong to the user.  And the sequence can stand
- * too low: setval(), rows restored without it, and logical replication, which
- * leaves sequences out, all do that.  So what the tables know of the lockid is
- * looked up: in the lock tables each time, in the history and the versions of the
- * state for each new lockid, batch or setval().  Where the sequence is not above
- * that, it is moved beyond it first.  Thus a fence that was in use is never given
- * out again, and nobody has to mend anything; tfstate_check() still reports such a
- * sequence.
+ * The sequence is an ordinary one for pg_dump and setval(), but it is advanced here
+ * and not by nextval(), for two reasons.  nextval() changes lastval() and currval() of
+ * the session, which belong to the user.  And the sequence can be too low: setval(),
+ * rows restored without it, and logical replication, which leaves sequences out, all
+ * do that.  So the greatest fence that the tables have of the lockid is looked up: in
+ * the lock tables each time, in the history and the versions of the state for each new
+ * lockid, batch or setval().  If the sequence is not above that, it is advanced beyond
+ * it first.  Thus a fence that was in use is never given out again, and nobody has to
+ * repair anything; tfstate_check() still reports such a sequence.
  *
- * A sequence alone does not survive a crash well enough.  It is written to WAL
- * once in 32 values; a session that gets one of the other 31 has nothing to
- * flush, and if the server crashes before the WAL record of the batch reaches
- * the disk, the same values come again.  So nobody sees a fence before its batch
- * is on disk, and on the synchronous standby where there is one.  Only one
- * acquisition in 32 has something to wait for.  It does not matter whether the
- * transaction commits: somebody may have used its fence before.
+ * A sequence alone does not survive a crash well enough.  It is written to WAL once in
+ * 32 values.  A session that gets one of the other 31 has nothing to flush, and if the
+ * server crashes before the WAL record of the batch reaches the disk, the same values
+ * come again.  So nobody sees a fence before its batch is on disk, and on the
+ * synchronous standby if there is one.  Only one acquisition in 32 has something to
+ * wait for.  Whether the transaction commits does not matter: somebody may have used
+ * its fence before.
  *
- * A standby that was not synchronous may lack the last batches when it takes
- * over, and so may a backup that is recovered to a point in time.  Both begin a
- * new timeline, and the first fence of a session on a timeline that
- * tfstate_internal.installation does not name jumps far ahead.  The new timeline is put
- * down in the transaction that takes the lock; until that has committed, the
- * sessions that come first jump once each, which does no harm.
+ * A standby that was not synchronous may lack the last batches when it takes over, and
+ * so may a backup that is recovered to a point in time.  Both begin a new timeline, and
+ * the first fence of a session on another timeline than tfstate_internal.installation
+ * names jumps far ahead.  The new timeline is recorded by the transaction that takes
+ * the lock.  Until that has committed, each session that comes meanwhile jumps once,
+ * too, which does no harm.
  *
  *-------------------------------------------------------------------------
  */
@@ -62,19 +61,19 @@
 #include "lock/flush.h"
 #include "lock/tag.h"
 
-/* How many fences one WAL record covers beyond the one that is given out. */
+/* How many fences a WAL record covers besides the one that is given out. */
 #define BATCH_SIZE		32
 
 /*
- * How far the first fence on a new timeline jumps: more fences than a standby or a
- * backup can be behind, and few enough for billions of jumps.
+ * How far the first fence on a new timeline jumps: by more fences than a standby or a
+ * backup can be behind, and by few enough for billions of jumps.
  */
 #define TIMELINE_JUMP	INT64CONST(1000000000)
 
 /*
- * The lockid for which this session has compared history and versions last, and the
- * sequence's place in WAL then.  A session that takes one lock again and again compares
- * them once a batch.
+ * The lockid for which this session last compared history and versions, and the
+ * sequence's LSN then.  A session that takes one lock again and again compares them
+ * once a batch.
  */
 static struct
 {
@@ -83,7 +82,7 @@ static struct
 }			checked;
 
 /*
- * Has a synchronous standby flushed WAL up to this place?
+ * Return true if the synchronous standbys have flushed WAL up to an LSN.
  */
 static bool
 is_on_standby(XLogRecPtr lsn)
@@ -97,15 +96,15 @@ is_on_standby(XLogRecPtr lsn)
 }
 
 /*
- * Wait until the WAL of a batch, up to this place, cannot be lost any more.
+ * Wait until the WAL of a batch, up to lsn, can no longer be lost.  Error if the wait
+ * for a standby is canceled.
  *
- * The server expects that no two sessions wait for a standby to have WAL up to the
- * same place, as no two of its commits do.  Those of a batch do it one after the
- * other, and for all but the first it is there.
+ * The server expects that no two sessions wait for a standby to have flushed the same
+ * LSN, as no two of its commits do.  The sessions of a batch do so one after the other,
+ * and all but the first find that it is flushed.
  *
- * To the server a cancel of the wait for a standby is a mere warning, since what
- * it waits for is usually a commit that has happened.  Here nothing has happened
- * yet, and it is an error.
+ * The server only warns when a wait for a standby is canceled, since it usually waits
+ * for a commit that has happened.  Here nothing has happened yet, and it is an error.
  */
 static void
 make_durable(Oid sequence, XLogRecPtr lsn)
@@ -128,10 +127,11 @@ make_durable(Oid sequence, XLogRecPtr lsn)
 }
 
 /*
- * The next value of the sequence, plus jump, and greater than newest.  Also returns
- * the place in WAL of the last record of the sequence.
+ * Advance the sequence to its next value or to newest + 1, whichever is greater, plus
+ * jump, and return that.  Also returns the LSN of the sequence's last WAL record.
+ * Error if there is no such value.
  *
- * This is what nextval() does with the page, WAL record included.
+ * This is what nextval() does with the page, including the WAL record.
  */
 static int64
 advance(Relation sequence, int64 newest, int64 jump, XLogRecPtr *lsn)
@@ -155,20 +155,20 @@ advance(Relation sequence, int64 newest, int64 jump, XLogRecPtr *lsn)
 		ereport(ERROR,
 				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
 				 newest >= base ?
-				 errmsg("there is no fence above %lld, which the tables know of this state lock",
+				 errmsg("cannot give out a fence above %lld, which the tables have of this state lock",
 						(long long) newest) :
-				 errmsg("there is no fence above %lld, where sequence \"%s\" stands",
+				 errmsg("cannot give out a fence above %lld, the value of sequence \"%s\"",
 						(long long) base, TFSTATE_INTERNAL ".fence"),
 				 newest >= base ?
 				 errhint("Delete the row of that fence if it was restored or written by mistake, or use another lockid.") :
-				 errhint("If it was set too high, set it to the greatest fence that was given out, with setval(); nothing is given out twice.")));
+				 errhint("If the sequence was set too high, set it to the greatest fence that was given out, with setval(); no fence is given out twice.")));
 	fence = Max(base, newest) + jump + 1;
 	logged -= fence - base;
 
 	START_CRIT_SECTION();
 	MarkBufferDirty(buffer);
 	data->is_called = true;
-	/* After a checkpoint, recovery would not find the record that covers us. */
+	/* After a checkpoint, recovery would not see the record that covers us. */
 	if (logged < 0 || PageGetLSN(page) <= GetRedoRecPtr())
 	{
 		data->last_value = fence + BATCH_SIZE;
@@ -184,16 +184,16 @@ advance(Relation sequence, int64 newest, int64 jump, XLogRecPtr *lsn)
 	UnlockReleaseBuffer(buffer);
 	if (newest > base)
 		ereport(LOG,
-				(errmsg("sequence \"%s\" stood at %lld, below fence %lld of a state lock, and was moved on",
+				(errmsg("sequence \"%s\" was at %lld, below fence %lld of a state lock, and was advanced",
 						TFSTATE_INTERNAL ".fence", (long long) base,
 						(long long) newest)));
 	return fence;
 }
 
 /*
- * The greatest fence that the history has of a lockid, if that is at least a given one;
- * else 0.  The key tells it; whether the row is still there does not matter.  (The scan
- * reads all entries on a page that fit, so it must not ask for more.)
+ * Return the greatest fence that the history has of a lockid if it is not below least,
+ * else 0.  The index tells it; whether the row is still there does not matter.  (The
+ * scan reads all entries of a page that match, so it must not ask for more.)
  */
 int64
 tfstate_newest_in_history(const char *lockid, int64 least)
@@ -219,7 +219,7 @@ tfstate_newest_in_history(const char *lockid, int64 least)
 }
 
 /*
- * The fence of the newest version of a workspace that has one, 0 for none.
+ * Return the fence of the newest version of a workspace that has one, or 0.
  */
 static int64
 newest_in_versions(const char *lockid)
@@ -247,8 +247,8 @@ newest_in_versions(const char *lockid)
 }
 
 /*
- * The greatest fence that history and versions have of a lockid, if that is at least a
- * given one.
+ * Return the greatest fence that history and versions have of a lockid.  It counts only
+ * if it is not below least.
  */
 static int64
 newest_recorded(const char *lockid, int64 least)
@@ -256,16 +256,16 @@ newest_recorded(const char *lockid, int64 least)
 	int64		newest = tfstate_newest_in_history(lockid, least);
 	const char *dot = strchr(lockid, '.');
 
-	/* There are versions of <schema>.<table>/<name> only. */
+	/* Only lockids of the form <schema>.<table>/<name> have versions. */
 	if (dot != NULL && strchr(dot, '/') != NULL)
 		newest = Max(newest, newest_in_versions(lockid));
 	return newest;
 }
 
 /*
- * A new fence for a lockid, above all that the tables know of it; newest is what the
- * lock tables do.  The caller has K of the lockid.  Errors: no greater number; what
- * interrupts the wait for a synchronous standby.
+ * Return a new fence for a lockid, above all that the tables have of it; newest is the
+ * greatest in the lock tables.  The caller has the lock tag of the lockid.  Errors: no
+ * greater number is left; the wait for a synchronous standby is canceled.
  */
 int64
 tfstate_next_fence(const char *lockid, int64 newest)
@@ -277,7 +277,7 @@ tfstate_next_fence(const char *lockid, int64 newest)
 	int64		fence = advance(sequence, newest, jump ? TIMELINE_JUMP : 0, &lsn);
 	uint64		hash = tfstate_private_hash(lockid);
 
-	/* The record of a batch, or of setval(), has another place in WAL. */
+	/* The record of a new batch, or of setval(), has another LSN. */
 	if (lsn != checked.lsn || hash != checked.hash)
 	{
 		newest = newest_recorded(lockid, fence);

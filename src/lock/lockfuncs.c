@@ -328,7 +328,7 @@ tfstate_unlock(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		if (!tfstate_current_holding(lockid, &holding))
 			tfstate_raise_not_held(lockid);
-		tfstate_check_ownership(lockid, id, &holding);
+		tfstate_check_may_unlock(lockid, id, &holding);
 	} while (!tfstate_release(&holding, HOW_UNLOCK, NULL));
 	PG_RETURN_DATUM(HOLDING_DATUM(&holding, info));
 }
@@ -343,14 +343,12 @@ Datum
 tfstate_renew(PG_FUNCTION_ARGS)
 {
 	char	   *lockid;
-	char	   *name;
 	char	   *id;
 	Interval   *ttl;
 	Holding		holding;
 
 	tfstate_check_writable("tfstate_renew()");
 	lockid = lockid_argument(fcinfo);
-	name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
 	check_not_null(fcinfo, 1, "lock ID");
 	id = text_argument(fcinfo, 1);
 	tfstate_check_id(id);
@@ -362,17 +360,9 @@ tfstate_renew(PG_FUNCTION_ARGS)
 		if (!tfstate_current_holding(lockid, &holding))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("lease on state lock \"%s\" was lost: the lock is not held", name)));
-		if (strcmp(id, HOLDING_TEXT(&holding, id)) != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("lease on state lock \"%s\" was lost: the lock is held by %s",
-							name, tfstate_describe_holding(&holding, false))));
-		if (HOLDING_NULL(&holding, ttl))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("state lock \"%s\" has no ttl that could be renewed", name)));
-		tfstate_check_role(lockid, &holding);
+					 errmsg("lease on state lock \"%s\" was lost: the lock is not held",
+							tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
+		tfstate_check_may_renew(lockid, id, &holding);
 	} while (!tfstate_renew_lease(&holding, ttl));
 	PG_RETURN_DATUM(HOLDING_DATUM(&holding, expires_at));
 }

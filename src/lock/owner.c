@@ -3,9 +3,18 @@
  * owner.c
  *	  Whose a lock is.
  *
- * A holding is the caller's if it shows the lock's ID, its run or its fence, or is the
- * session that took it, and if its role acts for the one that took it.  None of the
- * former is a secret, so the role always counts.
+ * A holding is the caller's if the caller is the session that took it, for as long
+ * as that works for the same run, or shows the lock's ID, its run or its fence.
+ * Besides, the caller's role must act for the role that took the lock.  The role
+ * always counts, because none of the others is a secret (a conflict tells the ID
+ * to every role that may lock), and because a session can change its role.
+ *
+ * What each call asks for:
+ *
+ *	a write of a state	the session or, in durable mode, the run or the fence
+ *	unlock				the ID or the session, in session mode the session
+ *	renew				the ID
+ *	force-unlock		a privilege, and the ID if one is given (release.c)
  *
  *-------------------------------------------------------------------------
  */
@@ -23,7 +32,10 @@
 #include "lock/owner.h"
 #include "lock/session.h"
 
-/* Was a holding taken for the run that this session works for, be it a nameless one? */
+/*
+ * Return true if a holding was taken for the run that this session works for.  All
+ * sessions without a name of their run count as one.
+ */
 static bool
 is_of_my_run(const Holding *holding)
 {
@@ -35,8 +47,9 @@ is_of_my_run(const Holding *holding)
 }
 
 /*
- * Did this session take a holding, for the run that it works for now?  Behind a
- * pooler a session has many runs, and there only their names tell them apart.
+ * Return true if this session took a holding, for the run that it works for now.
+ * Behind a pooler a session works for many runs, which only their names tell
+ * apart.
  */
 bool
 tfstate_is_own(const Holding *holding)
@@ -45,7 +58,9 @@ tfstate_is_own(const Holding *holding)
 		is_of_my_run(holding);
 }
 
-/* Does this session show the fence of a durable holding, or else its run? */
+/*
+ * Return true if this session shows the fence of a durable holding, or its run.
+ */
 static bool
 is_shown(const Holding *holding)
 {
@@ -57,9 +72,8 @@ is_shown(const Holding *holding)
 }
 
 /*
- * May the current role do with a lock what the role that took it may?  To know its ID
- * or its run is not enough, for a conflict tells the ID to everybody who may lock; nor
- * is it to be in the session that took it, for a session can change its role.
+ * Return true if the current role may do with a lock what the role that took it
+ * may: it is that role, has its privileges, or may force-unlock.
  */
 bool
 tfstate_acts_for_holder(const Holding *holding)
@@ -68,21 +82,11 @@ tfstate_acts_for_holder(const Holding *holding)
 		tfstate_allowed(tfstate_privileges("force"), HOLDING_TEXT(holding, lockid));
 }
 
-/* The name of the role that took a lock: as it is now, or was if the role is gone. */
-static char *
-holder_role(const Holding *holding)
-{
-	char	   *name = GetUserNameFromId(DatumGetObjectId(HOLDING_DATUM(holding, role)), true);
-
-	return name ? name : HOLDING_TEXT(holding, role_name);
-}
-
 /*
- * Does a holding belong to this session?  To the one that took it, for as long as it
- * works for the same run; and one in durable mode to whichever session shows its
- * fence, or the run that it was taken for: behind a pooler a run has many sessions.
- * None of that is a secret, and a session can change its role, so the role always
- * counts, too.
+ * Return true if a holding belongs to this session, so that it may write under it:
+ * this session took it, or it is durable and the session shows its fence or the run
+ * that it was taken for (behind a pooler, a run has many sessions); and the role
+ * acts for the role that took it.
  */
 bool
 tfstate_is_ours(const Holding *holding)
@@ -92,54 +96,106 @@ tfstate_is_ours(const Holding *holding)
 }
 
 /*
- * Error if the current role has nothing to do with the one that took a lock, in
+ * Return the name of the role that took a lock: its present name, or the one it had
+ * then if it has been dropped.
+ */
+static char *
+holder_role(const Holding *holding)
+{
+	char	   *name = GetUserNameFromId(DatumGetObjectId(HOLDING_DATUM(holding, role)), true);
+
+	return name ? name : HOLDING_TEXT(holding, role_name);
+}
+
+/*
+ * Error unless the current role acts for the role that took a lock, be it in
  * another session or in this one.
  */
-void
-tfstate_check_role(const char *lockid, const Holding *holding)
+static void
+check_role(const char *lockid, const Holding *holding)
 {
 	if (tfstate_acts_for_holder(holding))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for state lock \"%s\", which is held by %s",
-					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
-					tfstate_describe_holding(holding, false)),
-			 errdetail("Role \"%s\" took it; only its members and roles with the privilege \"force\" can release or renew it.",
-					   holder_role(holding))));
+			 errmsg("permission denied for state lock \"%s\"",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
+			 errdetail("It is held by %s.  Only members of role \"%s\", which took it, and roles with the privilege \"force\" can release or renew it.",
+					   tfstate_describe_holding(holding, false), holder_role(holding))));
+}
+
+static bool
+has_id(const Holding *holding, const char *id)
+{
+	return strcmp(id, HOLDING_TEXT(holding, id)) == 0;
 }
 
 /*
- * Error unless the caller may unlock this holding: it shows the ID, or it is
- * the session that took the lock, and still works for the same run; and its role
- * acts for the one that took it.
+ * Error unless a lock is held under the given ID.
  */
 void
-tfstate_check_ownership(const char *lockid, const char *id, const Holding *holding)
+tfstate_check_held_under(const char *lockid, const char *id, const Holding *holding)
+{
+	if (has_id(holding, id))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("state lock \"%s\" is not held under ID \"%s\" but by %s",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+					tfstate_one_line(id, TFSTATE_MAX_ID),
+					tfstate_describe_holding(holding, tfstate_is_own(holding)))));
+}
+
+/*
+ * Error unless the caller may unlock a holding: it shows the ID or, if id is NULL, it
+ * is the session that took the lock and still works for the same run; in session
+ * mode it is that session in any case; and its role acts for the role that took the
+ * lock.
+ */
+void
+tfstate_check_may_unlock(const char *lockid, const char *id, const Holding *holding)
 {
 	char	   *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
 	bool		own = tfstate_is_own(holding);
 
-	if (id && strcmp(id, HOLDING_TEXT(holding, id)) != 0 &&
-		tfstate_holding_expired(holding))
-		tfstate_raise_not_held(lockid);
-	if (id && strcmp(id, HOLDING_TEXT(holding, id)) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("state lock \"%s\" is not held under ID \"%s\" but by %s",
-						name, tfstate_one_line(id, TFSTATE_MAX_ID),
-						tfstate_describe_holding(holding, own))));
-	if (id == NULL && !own)
+	if (id)
+	{
+		if (!has_id(holding, id) && tfstate_holding_expired(holding))
+			tfstate_raise_not_held(lockid);
+		tfstate_check_held_under(lockid, id, holding);
+	}
+	else if (!own)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state lock \"%s\" was not taken by this session but by %s",
 						name, tfstate_describe_holding(holding, false)),
-				 errhint("Name the ID of the lock to release it from another session.")));
+				 errhint("Specify the ID of the lock to release it from another session.")));
 	if (!holding->durable && !tfstate_session_is_mine(HOLDING_INT64(holding, session)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state lock \"%s\" is held in session mode by another session: %s",
 						name, tfstate_describe_holding(holding, own)),
 				 errhint("Only that session can release it, or tfstate_force_unlock() with terminate => true.")));
-	tfstate_check_role(lockid, holding);
+	check_role(lockid, holding);
+}
+
+/*
+ * Error unless the caller may renew a lease: the lock is still held under the ID that
+ * it shows, has a ttl, and its role acts for the role that took the lock.
+ */
+void
+tfstate_check_may_renew(const char *lockid, const char *id, const Holding *holding)
+{
+	char	   *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
+
+	if (!has_id(holding, id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("lease on state lock \"%s\" was lost: the lock is held by %s",
+						name, tfstate_describe_holding(holding, false))));
+	if (HOLDING_NULL(holding, ttl))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("state lock \"%s\" has no ttl that could be renewed", name)));
+	check_role(lockid, holding);
 }

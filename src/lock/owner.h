@@ -13,8 +13,11 @@
 extern bool tfstate_is_own(const Holding *holding);
 extern bool tfstate_is_ours(const Holding *holding);
 extern bool tfstate_acts_for_holder(const Holding *holding);
-extern void tfstate_check_role(const char *lockid, const Holding *holding);
-extern void tfstate_check_ownership(const char *lockid, const char *id,
+extern void tfstate_check_held_under(const char *lockid, const char *id,
+									 const Holding *holding);
+extern void tfstate_check_may_unlock(const char *lockid, const char *id,
+									 const Holding *holding);
+extern void tfstate_check_may_renew(const char *lockid, const char *id,
 									const Holding *holding);
 
 #endif							/* TFSTATE_OWNER_H */

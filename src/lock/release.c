@@ -3,12 +3,12 @@
  * release.c
  *	  Releasing locks.
  *
- * To release a lock, its row is deleted and its end recorded.  That does not need the lock
- * tag, so it does not queue behind waiters.  A waiter is woken after the commit (commit.c);
- * the tags of session mode are released there, too.
+ * To release a lock, its row is deleted and its end recorded.  That does not need
+ * the lock tag, so it does not queue behind waiters.  After the commit a waiter is
+ * woken, and the tags of session mode are released (commit.c).
  *
- * Two calls can want to delete one row at the same time.  The second waits for the first
- * to commit, and then looks again.
+ * Two calls can want to delete one row at the same time.  The second waits for the
+ * first to commit, and then looks again.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,18 +40,19 @@
 #include "lock/tag.h"
 #include "lock/wait.h"
 
-/* How long a terminated session is given to go away. */
+/* How long a terminated session may take to end. */
 #define TERMINATE_USECS	(10 * USECS_PER_SEC)
 
 /*
- * End a holding: how is one of the HOW_ words.  Returns false if somebody else
- * has changed or deleted its row since it was read; then look again.
+ * End a holding.  how is one of the HOW_ words, reason the caller's text or NULL.
+ * Returns false if its row has been changed or deleted since it was read; then the
+ * caller must look again.
  */
 bool
 tfstate_release(const Holding *holding, const char *how, const char *reason)
 {
 	char	   *lockid = HOLDING_TEXT(holding, lockid);
-	LOCKTAG		key = tfstate_lock_tag(lockid);
+	LOCKTAG		lock_tag = tfstate_lock_tag(lockid);
 
 	tfstate_begin_release();
 	if (tfstate_delete_holding(holding, true) != TM_Ok)
@@ -59,18 +60,18 @@ tfstate_release(const Holding *holding, const char *how, const char *reason)
 	tfstate_record_release(holding, how, reason);
 	tfstate_end_release();
 	if (holding->durable || tfstate_holding_is_tied(holding))
-		tfstate_wake_at_commit(&key);
+		tfstate_wake_at_commit(&lock_tag);
 	else if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
-		tfstate_release_at_commit(&key, HOLDING_INT64(holding, session));
+		tfstate_release_at_commit(&lock_tag, HOLDING_INT64(holding, session));
 	if (!HOLDING_NULL(holding, key))
 		tfstate_return_share_at_commit(holding);
 	return true;
 }
 
 /*
- * Terminate the session that has a lock in session mode, and wait until it is
- * gone.  Errors: it is a superuser's, or a process of the server's that has no role,
- * and we are no superuser; it does not go.
+ * Terminate the session that has a lock in session mode, and wait until it is gone.
+ * Errors: the session is a superuser's, or a server process without a role, and we
+ * are no superuser; it does not end in time.
  */
 static void
 terminate_session(const Holding *holding)
@@ -101,8 +102,8 @@ terminate_session(const Holding *holding)
 }
 
 /*
- * Error where there is nothing to be released: nobody holds the lock, or a client
- * without tfstate does.
+ * Raise the error for a lock that has no holding to be released: a client without
+ * tfstate holds it, or nobody does.
  */
 static void
 raise_nothing_to_release(const char *lockid)
@@ -120,36 +121,37 @@ raise_nothing_to_release(const char *lockid)
 }
 
 /*
- * A notice that the end of a lock, and of its session, is not that of the process that
- * held it: a Terraform connects again, and goes on.
+ * Warn with a notice that the process that held a lock may go on although its lock
+ * and its session have ended: Terraform connects again.
  */
 static void
 warn_of_holder(const Holding *holding)
 {
 	ereport(NOTICE,
-			(errmsg("the process that held state lock \"%s\" may still be at work: %s, application_name \"%s\"",
+			(errmsg("the process that held state lock \"%s\" may still be running: %s, application_name \"%s\"",
 					tfstate_one_line(HOLDING_TEXT(holding, lockid), TFSTATE_MAX_LOCKID),
 					tfstate_describe_holding(holding, false),
 					HOLDING_NULL(holding, application_name) ? "" :
 					tfstate_one_line(HOLDING_TEXT(holding, application_name), NAMEDATALEN)),
-			 errdetail("Its writes of a state that requires the lock are refused from now on; what else it does is not stopped."),
+			 errdetail("Its writes to a state that requires the lock are refused from now on; nothing else that it does is stopped."),
 			 errhint("Stop it where it runs, before somebody else takes the lock.")));
 }
 
 /*
- * Release a lock whoever holds it; with an ID, only that holding.  Returns its
- * info.
+ * Release a lock whoever holds it; if id is not NULL, only the holding of that ID.
+ * terminate allows that a live session is ended for it.  Returns the lock's info.
+ * Errors: the lock is not held, or under another ID, or by a live session that must
+ * not or cannot be terminated.
  *
- * The row of a live session is deleted before the session is terminated, so
- * that nobody who waits records it as reclaimed: he finds the row about to be
- * deleted, and waits until we commit.  If we roll back after that, the row is
- * there again, and is what a dead session left.
+ * The row of a live session is deleted before the session is terminated, so that no
+ * waiter records it as reclaimed: a waiter finds that the row is being deleted, and
+ * waits until we commit.  If we roll back after that, the row is there again, and is
+ * what a dead session left.
  */
 Jsonb *
 tfstate_force_release(const char *lockid, const char *id, const char *reason,
 					  bool terminate)
 {
-	char	   *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
 	Holding		holding;
 	bool		live;
 
@@ -158,18 +160,15 @@ tfstate_force_release(const char *lockid, const char *id, const char *reason,
 		CHECK_FOR_INTERRUPTS();
 		if (!tfstate_current_holding(lockid, &holding))
 			raise_nothing_to_release(lockid);
-		if (id && strcmp(id, HOLDING_TEXT(&holding, id)) != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("state lock \"%s\" is not held under ID \"%s\" but by %s",
-							name, tfstate_one_line(id, TFSTATE_MAX_ID),
-							tfstate_describe_holding(&holding, false))));
+		if (id)
+			tfstate_check_held_under(lockid, id, &holding);
 		live = !holding.durable &&
 			!tfstate_session_is_mine(HOLDING_INT64(&holding, session));
 		if (live && !terminate)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("state lock \"%s\" is held by a live session: %s", name,
+					 errmsg("state lock \"%s\" is held by a live session: %s",
+							tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
 							tfstate_describe_holding(&holding, false)),
 					 errhint("To end that session and its lock, add terminate => true.")));
 	} while (!tfstate_release(&holding, HOW_FORCE, reason));

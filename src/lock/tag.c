@@ -3,24 +3,25 @@
  * tag.c
  *	  The lock-manager tags of tfstate.
  *
- * All are advisory tags of this database, told apart by their fourth field,
- * where the built-in functions have 1 and 2:
+ * All are advisory tags of this database, told apart by their fourth field, which is
+ * 1 or 2 in those of the built-in functions:
  *
- * 	K	0x7466, one for each lockid.  Whoever takes or waits for the lock takes
- * 		K in the transaction; a lock in session mode keeps it for the session.
- * 	S	0x7467, one for each session that took a lock.  It is held for as long
- * 		as the session lives.
- * 	W	0x7468, one for each lockid.  Held by who has K and waits for the holder
- * 		of a durable lock, so that tfstate_waiters can tell him from a holder.
- * 	V	0x7469, one for each lockid.  Held by a transaction that adds a version
- * 		of the workspace, or removes some.
+ *	lock tag	0x7466, one for each lockid.  A session that takes the lock or waits
+ *				for it takes the lock tag in its transaction.  A session that holds
+ *				the lock in session mode keeps it.
+ *	session tag	0x7467, one for each session that took a lock.  The session has it
+ *				for as long as it lives.
+ *	waiter tag	0x7468, one for each lockid.  The first waiter has it besides the
+ *				lock tag, so that tfstate_waiters can tell it from a holder.
+ *	version tag	0x7469, one for each lockid.  A transaction that adds or removes
+ *				versions of the workspace has it.
  *
- * K, W and V carry a 64-bit hash of the lockid.  Two lockids with the same hash
- * only exclude each other in the short time that K is held; who owns a lock is
- * told by the rows, which have the whole text.  pg_locks shows the hashes to
- * everybody, so the hash is SipHash-2-4 with a secret key of 128 bits: from the
- * hashes of lockids of its own a role can neither learn the key nor that of
- * another lockid, nor make up a lockid that collides with another's.
+ * All but the session tag carry a 64-bit hash of the lockid.  Two lockids of the same
+ * hash exclude each other only while somebody has the lock tag; the holder is told by
+ * the rows, which have the whole text.  pg_locks shows the hashes to everybody, so the
+ * hash is SipHash-2-4 with a secret key of 128 bits: from the hashes of lockids of its
+ * own a role can learn neither the key nor the hash of another lockid, nor make up a
+ * lockid that collides with another's.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,7 +50,9 @@ make_tag(uint64 number, uint16 field4)
 	return tag;
 }
 
-/* The hash of a lockid, the number in all its tags. */
+/*
+ * Return the hash of a lockid, which is the number in all its tags.
+ */
 uint64
 tfstate_hash_lockid(const char *lockid)
 {
@@ -57,8 +60,8 @@ tfstate_hash_lockid(const char *lockid)
 }
 
 /*
- * A hash of a lockid for what a session remembers of it.  It is faster, and nobody
- * else may get to see it.
+ * Return a faster hash of a lockid, for what a session remembers of it.  It is not
+ * keyed, so it must not be shown to anybody.
  */
 uint64
 tfstate_private_hash(const char *lockid)
@@ -66,35 +69,45 @@ tfstate_private_hash(const char *lockid)
 	return hash_bytes_extended((const unsigned char *) lockid, (int) strlen(lockid), 0);
 }
 
-/* K of a lockid. */
+/*
+ * Return the lock tag of a lockid.
+ */
 LOCKTAG
 tfstate_lock_tag(const char *lockid)
 {
 	return make_tag(tfstate_hash_lockid(lockid), LOCK_FIELD4);
 }
 
-/* W of the same lockid as K. */
+/*
+ * Return the waiter tag of the lockid of a lock tag.
+ */
 LOCKTAG
-tfstate_waiter_tag(const LOCKTAG *key)
+tfstate_waiter_tag(const LOCKTAG *lock_tag)
 {
-	return make_tag(tfstate_tag_number(key), WAITER_FIELD4);
+	return make_tag(tfstate_tag_number(lock_tag), WAITER_FIELD4);
 }
 
-/* V of a lockid. */
+/*
+ * Return the version tag of a lockid.
+ */
 LOCKTAG
 tfstate_version_tag(const char *lockid)
 {
 	return make_tag(tfstate_hash_lockid(lockid), VERSION_FIELD4);
 }
 
-/* S of a session. */
+/*
+ * Return the session tag of a session, by its number.
+ */
 LOCKTAG
 tfstate_session_tag(int64 session)
 {
 	return make_tag((uint64) session, SESSION_FIELD4);
 }
 
-/* The tag of pg_advisory_lock(bigint). */
+/*
+ * Return the tag of pg_advisory_lock(bigint) for a key.
+ */
 LOCKTAG
 tfstate_builtin_tag(int64 key)
 {
@@ -110,8 +123,8 @@ has_field4(const LOCKTAG *tag, uint16 field4)
 }
 
 /*
- * The mode in which we take a tag: our own exclude each other.  Of the others,
- * which are the built-in advisory locks and transactions, we take a share.
+ * Return the mode in which we take a tag.  Our own tags exclude each other; of others,
+ * which are those of built-in advisory locks and of transactions, we take a share.
  */
 LOCKMODE
 tfstate_tag_mode(const LOCKTAG *tag)
@@ -122,21 +135,27 @@ tfstate_tag_mode(const LOCKTAG *tag)
 	return ShareLock;
 }
 
-/* Is it a K of this database? */
+/*
+ * Return true if it is a lock tag of this database.
+ */
 bool
 tfstate_is_lock_tag(const LOCKTAG *tag)
 {
 	return has_field4(tag, LOCK_FIELD4);
 }
 
-/* Is it a W of this database? */
+/*
+ * Return true if it is a waiter tag of this database.
+ */
 bool
 tfstate_is_waiter_tag(const LOCKTAG *tag)
 {
 	return has_field4(tag, WAITER_FIELD4);
 }
 
-/* The hash, session or key in a tag. */
+/*
+ * Return the 64-bit number in a tag: a hash, a session's number or a key.
+ */
 uint64
 tfstate_tag_number(const LOCKTAG *tag)
 {

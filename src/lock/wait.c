@@ -3,23 +3,23 @@
  * wait.c
  *	  Taking and waiting for lock-manager tags.
  *
- * Waiters queue for K in the server's own lock manager: first come, first
- * served, no CPU, deadlocks detected, and nothing left behind by whoever goes
- * away.  The holder of a lock in session mode has K, so the queue moves on when
- * he releases it or dies.  The holder of a durable lock does not have K; the
- * first of the queue gets it, finds the row, and sleeps on its latch with K in
- * hand until the one who deletes the row wakes it (see commit.c).  Where an open
- * transaction is deleting the row already, it waits for the end of that.
+ * Waiters queue for the lock tag in the server's own lock manager: first come,
+ * first served, no CPU, deadlocks detected, and nothing left behind by a session
+ * that goes away.  The holder of a lock in session mode owns the lock tag, so the
+ * queue moves on when it releases the lock or dies.  The holder of a durable lock
+ * does not own the tag.  The first waiter gets it, finds the row, and sleeps on its
+ * latch, owning the tag, until the session that deletes the row wakes it (see
+ * commit.c).  If an open transaction is deleting the row already, the first waiter
+ * waits for that transaction to end.
  *
- * A wake-up cannot be lost: the waiter has K before it looks at the row, and
- * who deletes the row looks for the owner of K after that is visible.  What
- * comes without a wake-up (a lease that expires, a latch that somebody else
- * reset) is found by looking again each second; only the first of the queue
- * does that.
+ * A wake-up cannot be lost: the waiter owns the tag before it looks at the row, and
+ * the deleter looks for the tag's owner only after the deletion is visible.  What
+ * happens without a wake-up (a lease expires, somebody else resets the latch) is
+ * found by looking again each second, which only the first waiter does.
  *
- * How long a wait lasts is measured by the monotonic clock.  Only the server's own
- * timer, which ends a wait in the lock manager as it does for lock_timeout, is put
- * off if somebody sets the clock back.
+ * The length of a wait is measured by the monotonic clock.  Only the server's own
+ * timer, which ends a wait in the lock manager as it does for lock_timeout, is
+ * delayed if somebody sets the clock back.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,13 +47,13 @@
 /* The longest sleep of the first waiter, in milliseconds. */
 #define HEAD_POLL_MS	1000
 
-/* How often a waiter looks whether its client is still there. */
+/* How often a waiter checks that its client is still there, in milliseconds. */
 #define CLIENT_CHECK_MS	20000
 
-/* The time of a limit that there is not. */
+/* The time of a limit that does not exist. */
 #define NO_LIMIT		PG_INT64_MAX
 
-/* The monotonic clock, in microseconds. */
+/* The time by the monotonic clock, in microseconds. */
 static int64
 monotonic_now(void)
 {
@@ -64,8 +64,8 @@ monotonic_now(void)
 }
 
 /*
- * Begin to wait, for some microseconds at most, or for ever if that is -1.  The
- * user's lock_timeout counts from here, over all that there is to wait for.
+ * Begin a wait of at most usecs microseconds, or an endless one if that is negative.
+ * The user's lock_timeout counts from here, over everything that is waited for.
  */
 void
 tfstate_start_wait(WaitLimit *limit, int64 usecs)
@@ -77,14 +77,18 @@ tfstate_start_wait(WaitLimit *limit, int64 usecs)
 	limit->error = LockTimeout > 0 ? now + LockTimeout * INT64CONST(1000) : NO_LIMIT;
 }
 
-/* Is the time over that was asked for? */
+/*
+ * Return true if the time that was asked for is over.
+ */
 bool
 tfstate_wait_is_over(const WaitLimit *limit)
 {
 	return limit->give_up <= monotonic_now();
 }
 
-/* Is it a wait for ever? */
+/*
+ * Return true if the wait is endless.
+ */
 bool
 tfstate_wait_is_endless(const WaitLimit *limit)
 {
@@ -92,8 +96,8 @@ tfstate_wait_is_endless(const WaitLimit *limit)
 }
 
 /*
- * The microseconds until the nearer of the two limits, not below 0, or NO_LIMIT.
- * Error if the user's lock_timeout is over.
+ * Return the microseconds until the nearer of the two limits, 0 if it has passed, or
+ * NO_LIMIT.  Error if the user's lock_timeout is over.
  */
 static int64
 time_left(const WaitLimit *limit)
@@ -111,7 +115,7 @@ time_left(const WaitLimit *limit)
 	return Max(end - now, 0);
 }
 
-/* Microseconds in milliseconds, so many that the time is over after them. */
+/* Microseconds in milliseconds, rounded up. */
 static int
 to_msecs(int64 usecs)
 {
@@ -119,9 +123,10 @@ to_msecs(int64 usecs)
 }
 
 /*
- * LockAcquire() at transaction level.  The lock is put down to the transaction
- * and not to the portal that runs the query, so that it can be released from
- * anywhere in the transaction.  Returns false if it is not to be had at once.
+ * Take a tag at transaction level, in the mode of its kind.  Its resource owner is
+ * the transaction and not the portal that runs the query, so that it can be released
+ * from anywhere in the transaction.  Returns false if it cannot be had at once and
+ * wait is false.
  */
 static bool
 acquire_tag(const LOCKTAG *tag, bool wait)
@@ -135,14 +140,18 @@ acquire_tag(const LOCKTAG *tag, bool wait)
 	return result != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* Take a tag if that is possible at once. */
+/*
+ * Take a tag if that is possible at once.  Returns true if it was.
+ */
 bool
 tfstate_try_tag(const LOCKTAG *tag)
 {
 	return acquire_tag(tag, false);
 }
 
-/* Give back a tag that this transaction took. */
+/*
+ * Release a tag that this transaction took.
+ */
 void
 tfstate_release_tag(const LOCKTAG *tag)
 {
@@ -156,9 +165,9 @@ tfstate_release_tag(const LOCKTAG *tag)
 /*
  * To be called before a wait.
  *
- * Somebody whose client is gone has to leave the queue: have the server look
- * for that, for the rest of the transaction, unless the administrator has set
- * client_connection_check_interval himself.
+ * A session whose client is gone has to leave the queue: have the server check for
+ * that, for the rest of the transaction, unless client_connection_check_interval has
+ * been set already.
  *
  * Give up the snapshot that reading the catalogs has left, so that
  * tfstate_wait_lock() waits without any.
@@ -178,8 +187,8 @@ prepare_to_wait(void)
 }
 
 /*
- * To be called after a wait: end the session if its client is gone.  A durable
- * lock must not be given to somebody who cannot know of it.
+ * To be called after a wait: end the session if its client is gone.  A durable lock
+ * must not be given to a client that cannot learn of it.
  */
 static void
 check_client(void)
@@ -192,8 +201,8 @@ check_client(void)
 }
 
 /*
- * Wait for a tag, by the server's own lock_timeout: for some milliseconds, or for
- * ever if that is 0.  Errors: the server's own.
+ * Wait for a tag by the server's own lock_timeout: timeout milliseconds, or endlessly
+ * if that is 0.  Errors: the server's own.
  */
 static void
 wait_tag(const LOCKTAG *tag, int timeout)
@@ -213,11 +222,11 @@ wait_tag(const LOCKTAG *tag, int timeout)
 }
 
 /*
- * The same, but returns false when the time is over.
+ * The same, but return false if the time is over.
  *
- * The time can be up in the very moment in which the lock is granted.  Then the
- * server may report it only at the next check for interrupts, so there is one
- * here; the abort of the subtransaction releases what was granted.
+ * The time can be over in the very moment in which the lock is granted.  The server
+ * may then report it only at the next check for interrupts, so there is one here; the
+ * abort of the subtransaction releases what was granted.
  */
 static bool
 wait_tag_timeout(const LOCKTAG *tag, int timeout)
@@ -255,8 +264,8 @@ wait_tag_timeout(const LOCKTAG *tag, int timeout)
 }
 
 /*
- * Wait for a tag.  Returns whether we have it.  Errors: the server's own for a
- * cancel, for a deadlock, and for the user's lock_timeout.
+ * Wait for a tag.  Returns true if we have it, false if the time is over.  Errors: the
+ * server's own for a cancel, for a deadlock, and for the user's lock_timeout.
  */
 bool
 tfstate_wait_tag(const LOCKTAG *tag, const WaitLimit *limit)
@@ -277,7 +286,10 @@ tfstate_wait_tag(const LOCKTAG *tag, const WaitLimit *limit)
 		}
 		granted = wait_tag_timeout(tag, to_msecs(left));
 
-		/* The time is over; waiting once more would put us last. */
+		/*
+		 * Treat this as a timeout even if the clock disagrees; waiting again
+		 * would put us last.
+		 */
 		if (!granted && left <= INT_MAX * INT64CONST(1000))
 			return tfstate_try_tag(tag);
 	}
@@ -286,7 +298,7 @@ tfstate_wait_tag(const LOCKTAG *tag, const WaitLimit *limit)
 }
 
 /*
- * Sleep on the latch, for a second at most.
+ * Sleep on the latch, at most for a second.
  */
 static void
 sleep_on_latch(const WaitLimit *limit)
@@ -300,10 +312,11 @@ sleep_on_latch(const WaitLimit *limit)
 }
 
 /*
- * The transaction whose end decides about what a transaction did that has ended or
- * been released: invalid if that is decided.
+ * For a transaction that has ended or, as a subtransaction, been released, return the
+ * transaction whose end decides about what it did, or an invalid one if that is
+ * decided.
  *
- * The snapshot keeps what is to be looked up from being truncated.
+ * The snapshot keeps the data that is looked up from being truncated.
  */
 static TransactionId
 running_parent(TransactionId xid)
@@ -318,9 +331,10 @@ running_parent(TransactionId xid)
 }
 
 /*
- * Wait in the lock manager until it is decided what a transaction did.  That one can
- * be a subtransaction, and when that has been released it is for its parent to
- * decide, which need not be the topmost: a rollback to a savepoint decides, too.
+ * Wait in the lock manager until it is decided whether a transaction has taken
+ * effect.  It can be a subtransaction.  After that has been released its parent
+ * decides, which need not be the topmost transaction: a rollback to a savepoint
+ * decides, too.
  */
 static void
 wait_for_transaction(TransactionId xid, const WaitLimit *limit)
@@ -338,62 +352,63 @@ wait_for_transaction(TransactionId xid, const WaitLimit *limit)
 }
 
 /*
- * Take and release W of a lockid, whose K we have.  What comes in between is shown as
- * a wait.
+ * To be called before and after a wait that owns the lock tag.  While this session
+ * has the waiter tag, too, it is shown as a waiter.
  *
- * Who still has W without K is being aborted: the server releases the one after the
- * other.
+ * If another session still has the waiter tag without the lock tag, its transaction
+ * is being aborted: the server releases the two one after the other.
  */
 static void
-begin_first(const LOCKTAG *key)
+begin_first_wait(const LOCKTAG *lock_tag)
 {
-	LOCKTAG		waiting = tfstate_waiter_tag(key);
+	LOCKTAG		waiter_tag = tfstate_waiter_tag(lock_tag);
 
-	(void) acquire_tag(&waiting, true);
+	(void) acquire_tag(&waiter_tag, true);
 }
 
 static void
-end_first(const LOCKTAG *key)
+end_first_wait(const LOCKTAG *lock_tag)
 {
-	LOCKTAG		waiting = tfstate_waiter_tag(key);
+	LOCKTAG		waiter_tag = tfstate_waiter_tag(lock_tag);
 
-	tfstate_release_tag(&waiting);
+	tfstate_release_tag(&waiter_tag);
 }
 
 /*
- * Wait, with K of a lockid in hand, until its row may have changed, or its lease has
- * expired (DT_NOEND if it has none).
+ * Owning the lock tag, wait until the row of the lockid may have changed, or its lease
+ * has expired at expires_at (DT_NOEND if there is none).
  *
- * Where an open transaction is changing the row, wait for that transaction in
- * the lock manager, which finds it out if that one waits for us.
+ * If a transaction is changing the row (changing is valid), wait for that in the lock
+ * manager, which detects a deadlock if it waits for us.
  */
 void
-tfstate_wait_as_first(const LOCKTAG *key, TransactionId changing, TimestampTz expires_at,
-					  const WaitLimit *limit)
+tfstate_wait_as_first(const LOCKTAG *lock_tag, TransactionId changing,
+					  TimestampTz expires_at, const WaitLimit *limit)
 {
 	WaitLimit	until = *limit;
 
 	if (expires_at != DT_NOEND)
 		until.give_up = Min(until.give_up,
 							monotonic_now() + Max(expires_at - GetCurrentTimestamp(), 0));
-	begin_first(key);
+	begin_first_wait(lock_tag);
 	if (TransactionIdIsValid(changing))
 		wait_for_transaction(changing, &until);
 	else
 		sleep_on_latch(&until);
-	end_first(key);
+	end_first_wait(lock_tag);
 }
 
 /*
- * tfstate_wait_tag() with K of a lockid in hand.
+ * Owning the lock tag, wait for another tag as tfstate_wait_tag() does.
  */
 bool
-tfstate_wait_tag_as_first(const LOCKTAG *key, const LOCKTAG *tag, const WaitLimit *limit)
+tfstate_wait_tag_as_first(const LOCKTAG *lock_tag, const LOCKTAG *tag,
+						  const WaitLimit *limit)
 {
 	bool		granted;
 
-	begin_first(key);
+	begin_first_wait(lock_tag);
 	granted = tfstate_wait_tag(tag, limit);
-	end_first(key);
+	end_first_wait(lock_tag);
 	return granted;
 }

@@ -12,24 +12,25 @@
 #include "storage/lock.h"
 
 /*
- * Where a wait ends, by a clock that nobody sets; see tfstate_start_wait().
+ * When a wait ends, in microseconds of a clock that nobody sets; see
+ * tfstate_start_wait().
  */
 typedef struct WaitLimit
 {
-	int64		give_up;		/* then there is no lock, and no error */
-	int64		error;			/* then the server's lock_timeout is over */
+	int64		give_up;		/* from then on without the lock, and no error */
+	int64		error;			/* from then on the user's lock_timeout is over */
 	bool		announced;		/* has the client been told that it waits? */
 } WaitLimit;
 
 extern bool tfstate_try_tag(const LOCKTAG *tag);
+extern void tfstate_release_tag(const LOCKTAG *tag);
 extern void tfstate_start_wait(WaitLimit *limit, int64 usecs);
 extern bool tfstate_wait_is_over(const WaitLimit *limit);
 extern bool tfstate_wait_is_endless(const WaitLimit *limit);
 extern bool tfstate_wait_tag(const LOCKTAG *tag, const WaitLimit *limit);
-extern void tfstate_release_tag(const LOCKTAG *tag);
-extern void tfstate_wait_as_first(const LOCKTAG *key, TransactionId changing,
+extern void tfstate_wait_as_first(const LOCKTAG *lock_tag, TransactionId changing,
 								  TimestampTz expires_at, const WaitLimit *limit);
-extern bool tfstate_wait_tag_as_first(const LOCKTAG *key, const LOCKTAG *tag,
+extern bool tfstate_wait_tag_as_first(const LOCKTAG *lock_tag, const LOCKTAG *tag,
 									  const WaitLimit *limit);
 
 #endif							/* TFSTATE_WAIT_H */

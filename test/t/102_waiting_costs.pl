@@ -265,7 +265,7 @@ foreach my $again ('', '; CREATE EXTENSION tfstate')
 		like(
 			$session->{err},
 			$again
-			? qr/ERROR:  55000: extension "tfstate" was dropped and created again while state lock "dropped" was waited for\nHINT:  Ask for the lock again\./
+			? qr/ERROR:  55000: extension "tfstate" was dropped and created again during the wait for state lock "dropped"\nHINT:  Ask for the lock again\./
 			: qr/ERROR:  42704: extension "tfstate" does not exist/,
 			'a waiter is told that the extension was dropped' . ($again && ' and created'));
 	}

@@ -113,8 +113,8 @@ $other->query_safe('SET ROLE alice');
 foreach my $call ("tfstate_unlock('d', 'i')", "tfstate_renew('d', 'i')")
 {
 	refused($other, "SELECT $call", '42501', <<END, "another role's: $call");
-permission denied for state lock "d", which is held by me since TIME (ID i)
-DETAIL:  Role "$user" took it; only its members and roles with the privilege "force" can release or renew it.
+permission denied for state lock "d"
+DETAIL:  It is held by me since TIME (ID i).  Only members of role "$user", which took it, and roles with the privilege "force" can release or renew it.
 END
 }
 $other->query_safe('RESET ROLE');
@@ -134,8 +134,8 @@ like(
 $other->query_safe("SELECT tfstate_force_unlock('d')");
 like(
 	$other->{err},
-	qr/NOTICE:  00000: the process that held state lock "d" may still be at work: .*, application_name "holder"\nDETAIL:  Its writes of a state that requires the lock are refused from now on; what else it does is not stopped\.\nHINT:  Stop it where it runs, before somebody else takes the lock\./,
-	'a forced unlock says which process may still be at work');
+	qr/NOTICE:  00000: the process that held state lock "d" may still be running: .*, application_name "holder"\nDETAIL:  Its writes to a state that requires the lock are refused from now on; nothing else that it does is stopped\.\nHINT:  Stop it where it runs, before somebody else takes the lock\./,
+	'a forced unlock says which process may still be running');
 
 # Where a lock cannot be taken
 refused($other, "BEGIN; SELECT tfstate_lock('p', mode => 'session'); PREPARE TRANSACTION 'p'", '0A000', <<END, 'PREPARE');

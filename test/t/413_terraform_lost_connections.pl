@@ -134,7 +134,7 @@ sub end_cell
 	{
 		my ($status, $out, $notice) = $node->psql('postgres', "SELECT tfstate_force_unlock('$lockid')");
 		like($notice,
-			qr/NOTICE:  the process that held state lock "\Q$lockid\E" may still be at work: \S+.* since .*, application_name "\S+"/,
+			qr/NOTICE:  the process that held state lock "\Q$lockid\E" may still be running: \S+.* since .*, application_name "\S+"/,
 			"$test: whoever releases the lock by force is told which process goes on");
 	}
 	$bob->apply_fails("$test: the other run", qr/state lock "\Q$lockid\E" is held by/)
