@@ -1,6 +1,7 @@
 # psql prints what the README shows: every statement in the README with a prompt is run, in
 # order, those after "=>" as a role that may view locks but read no states.  The output is
-# compared, except for IDs, times and what depends on a compression library.
+# compared, except for IDs, times and what depends on a compression library.  The lists of
+# objects and settings are complete.
 
 use strict;
 use warnings;
@@ -142,5 +143,47 @@ foreach my $block (@blocks)
 	note($output);
 	is(normal($output), normal($expected), $statements =~ s/\s+/ /gr);
 }
+
+# The reference lists what \df tfstate*, \df tfstate_pg.* and \dv show, and nothing else.
+# "(...)" stands for the arguments that the row above has.
+sub arguments
+{
+	my ($arguments) = @_;
+	return join(', ',
+		map { s/^IN //r =~ s/::[a-z]+//r =~ s/'00:00:00'/'0'/r }
+		grep { !/^(?:IN)?OUT / } split(/, /, $arguments));
+}
+
+my ($reference) = $readme =~ /^## Reference\n(.*?)^## /ms;
+my %listed = map { $_ => 1 } map { /`(?:CALL )?(tfstate_[^`]+)`/g } map { /^\| (.*?) \| / } split(/\n/, $reference);
+my %there = map { $_ => 1 } split(
+	/\n/,
+	$node->safe_psql(
+		'postgres',
+		"SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname LIKE 'tfstate%'"));
+foreach my $function (
+	split(
+		/\n/,
+		$node->safe_psql(
+			'postgres', q(
+		SELECT CASE WHEN n.nspname = 'tfstate_pg' THEN 'tfstate_pg.' ELSE '' END || p.proname, pg_get_function_arguments(p.oid)
+		  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+		 WHERE n.nspname = 'tfstate_pg' OR n.nspname = 'public' AND p.proname LIKE 'tfstate%'))))
+{
+	my ($name, $arguments) = split(/\|/, $function, 2);
+	my $signature = "$name(" . arguments($arguments) . ')';
+
+	$signature = "$name(...)" if !$listed{$signature} && $listed{"$name(...)"};
+	$there{$signature} = 1;
+}
+is_deeply([ sort keys %listed ], [ sort keys %there ], 'the reference is complete');
+
+# So is the list of settings, with their defaults.
+my %default = $readme =~ /^\| `(tfstate\.\w+)` \| (?:`(.*?)` )?\|/mg;
+is( join("\n", map { "$_=" . ($default{$_} // '') } sort keys %default),
+	psql("SELECT tfstate_matches('', '') \\g /dev/null\n"
+		  . "SELECT format('%s=%s', name, current_setting(name)) FROM pg_settings WHERE name LIKE 'tfstate.%' ORDER BY 1;",
+		'-At') =~ s/\n\z//r,
+	'the settings are complete');
 
 done_testing();
