@@ -1,15 +1,17 @@
 #!/bin/bash
 # test/all.sh [regress|isolation|tap|robustness|model|demo [NAME ...]]
 #
-# Runs all tests, or those of one kind, or the named ones of that kind
-# (bash test/all.sh tap 110_crash).  Builds and installs first; the regression
-# and isolation tests get a throwaway server, the others start their own.  Each
-# kind of round of test/robustness.sh counts as a test.
-# What was skipped and what failed is told at the end, and the last line is the
-# count of all tests; the exit status is 0 only if some ran and none failed.  From
-# the environment: TERRAFORM, the terraform or tofu that is run (test/clients.sh has
-# several), by default terraform in the PATH; SETTINGS, further lines for the
-# throwaway server's postgresql.conf.
+# Runs all tests, or those of one kind, or the named ones of that kind (bash test/all.sh tap
+# 110_crash).  Builds and installs first; the regression and isolation tests get a throwaway
+# server, the others start their own.  Each kind of round of test/robustness.sh counts as a
+# test.
+#
+# At the end it lists what was skipped and what failed; the last line is the count of all
+# tests, and the exit status is 0 only if some ran and none failed.
+#
+# From the environment: TERRAFORM, the terraform or tofu to run, by default terraform in the
+# PATH (test/clients.sh runs several); SETTINGS, further lines for the throwaway server's
+# postgresql.conf.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
@@ -19,8 +21,8 @@ passed=0 failed=0 skipped=0
 kind=${1:-all}
 names=("${@:2}")
 
-# Sets tests to the files in $1 with the ending $2, without both, or to what
-# the arguments of this script name.  False if there are none.
+# Sets tests to the names of the files in $1 with the ending $2, or to those among the
+# arguments of this script.  Fails if there are none.
 find_tests() {
 	tests=("${names[@]}")
 	if ((${#tests[@]} == 0)); then
@@ -30,27 +32,25 @@ find_tests() {
 	((${#tests[@]} > 0))
 }
 
-# Keeps what $work/output says of failures, to be told at the end: the lines that match
-# a pattern and what scripts and the shell complained of, or else its last lines.
+# Keeps what $work/output says about failures for the end: the lines that match a pattern and
+# the errors of scripts and the shell, or else its last lines.
 keep_failures() {
 	grep -E "$1|^[^ ]*[.]sh: |^env: |command not found" "$work/output" >>"$work/failures" ||
 		tail -n 20 "$work/output" >>"$work/failures"
 }
 
-# Counts the test $1 as skipped, and keeps why, to be told at the end.
+# Counts the test $1 as skipped, and keeps the reason for the end.
 skip() {
 	skipped=$((skipped + 1))
 	printf '%s\t%s\n' "$1" "$2" >>"$work/skips"
 }
 
-# Runs make installcheck as the arguments say and keeps its output in
-# $work/output.
+# Runs make installcheck with the arguments, and keeps its output in $work/output.
 installcheck() {
 	as_user "${make[@]}" --no-print-directory -s installcheck "$@" 2>&1 | tee "$work/output"
 }
 
-# Adds up what pg_regress says at its end; shows the differences, which are in
-# the file $1, where tests failed.
+# Adds the counts of pg_regress; if tests failed, shows the differences in the file $1.
 count_regress() {
 	local output
 	output=$(<"$work/output")
@@ -82,7 +82,7 @@ run_isolation() {
 	count_regress "$source/output_iso/regression.diffs"
 }
 
-# Adds up the tests in the TAP below $work/tap that did not fail.
+# Adds the tests in the TAP below $work/tap that did not fail.
 count_tap() {
 	local ok name reason
 	while read -r ok name reason; do
@@ -100,8 +100,8 @@ count_tap() {
 		END { print ok + 0 }' {} +)
 }
 
-# Adds up what prove says of the files that failed, and shows their logs.  A
-# file that fails without a failed test counts as one.
+# Adds the failures that prove reports by file, and shows the logs of these files.  A file
+# that fails without a failed test counts as one.
 count_tap_failures() {
 	local name count before=$failed
 	keep_failures '^#|[(]Wstat: |^  (Failed test|Parse error|Non-zero)'
@@ -124,8 +124,7 @@ run_tap() {
 	((status == 0)) || count_tap_failures
 }
 
-# Rounds say how many violations they found; what ends before its last line has
-# failed, too.
+# Each round reports its violations; a run without its last line has failed, too.
 run_robustness() {
 	local ok bad round reason
 	heading 'Robustness'

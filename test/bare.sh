@@ -1,25 +1,24 @@
 #!/bin/bash
 # test/bare.sh [SUITE | USER | COMMAND | terraform ...]
 #
-# Runs the README's two commands where nobody has prepared anything: on systems that
-# have what debootstrap --variant=minbase installs, and a copy of the checkout.
+# Runs the README's two commands on unprepared systems: with what debootstrap
+# --variant=minbase installs, and a copy of the checkout.
 #
-# SUITE		bookworm, trixie or sid: the first two if none is named
-# USER		root; or "user", who may use sudo; or "neighbour", the same where
-#			PostgreSQL is installed and a cluster runs.  All three if none is named.
+# SUITE		bookworm, trixie or sid; the first two if none is named
+# USER		root; "user", which may use sudo; or "neighbour", the same beside a cluster of
+#			PostgreSQL that runs.  All three if none is named
 # COMMAND	demo or all; both, one after the other, if none is named
-# terraform	is there, too, if this machine has it
+# terraform	is copied into the systems from this machine
 #
-# After the commands and a second demo, which has to find all that it needs, this looks
-# at what they left: processes, files that belong to no package, settings of the
-# system.  Then it follows what they said of how to remove the rest, after which the
-# system must be as before; and for others than root, what the README says of how to
-# install tfstate.
+# After the commands and a second demo, which must not install anything, this checks what they
+# left behind: processes, files that belong to no package, settings of the system.  Then it
+# follows their instructions for removal, after which the system must be as before; and, for
+# other users than root, the README's instructions for installing tfstate.
 #
-# From the environment: SYSTEMS, a directory that keeps bare systems and packages for
-# the next time (without it they go away in the end); MIRROR, another mirror of Debian;
-# TESTS, the arguments of the test command.  Needs root and the network; each whole run
-# of the tests takes about 20 minutes.
+# From the environment: SYSTEMS, a directory that keeps bare systems and packages for the next
+# run (otherwise they are removed); MIRROR, another mirror of Debian; TESTS, the arguments of
+# the test command.  Needs root and the network; each complete run of the tests takes about 20
+# minutes.
 #
 # The last line is the count of all checks; the exit status is 0 only if none failed.
 
@@ -29,28 +28,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 # shellcheck source=test/lib/debian.sh
 source "$root/test/lib/debian.sh"
 
-passed=0 failed=0 failures=()
-
-# What may have changed on a system afterwards: caches, logs and lists of its package
-# manager and of sudo, the checkout, and the data of the neighbour's cluster, which works.
+# What may change on a system: caches, logs and lists of its package manager and of sudo, the
+# checkout, and the data of the neighbour's running cluster.
 ordinary='^/(home/tester|root)/(tfstate(/.*)?|[.]cache)$|^/var/(cache|log|backups)(/|$)|^/var/lib/(apt|dpkg|sudo)(/|$)|^/run/(sudo|postgresql)(/|$)|^/tmp$|^/var/lib/postgresql/[0-9]+/main(/|$)'
-# By the scripts of packages that are installed: links to alternatives, compiled Python, indices, default files.
+# What the scripts of packages change: links to alternatives, compiled Python, indices, default files.
 ordinary+='|^/etc/(alternatives|ld[.]so[.]cache|inputrc|networks|python3)(/|$)|/__pycache__(/|$)'
 ordinary+='|^/etc/(ssl/certs|ca-certificates[^/]*)(/|$)|^/usr/local/(lib/python3[^/]*|share/ca-certificates)(/|$)|^/var/lib/python(/|$)'
 
-# check WHAT EXPECTED ACTUAL
-check() {
-	if [[ $3 == "$2" ]]; then
-		passed=$((passed + 1))
-		printf 'ok      %s: %s\n' "$trial" "$1"
-	else
-		failed=$((failed + 1))
-		failures+=("$trial: $1")
-		printf 'FAILED  %s: %s\nexpected: %s\ngot:      %s\n' "$trial" "$1" "$2" "$3"
-	fi
-}
-
-# Makes $system a bare one for the user of the trial.
+# Makes $system a bare system for the user of the trial.
 make_trial_system() {
 	local base=$systems/$suite
 	packages=$systems/packages-$suite
@@ -80,8 +65,8 @@ make_trial_system() {
 	in_system "$system" chown -R "$login:" "$home/tfstate"
 }
 
-# Prints the packages of the system, and each file with what it is: mode, owner, and
-# where it leads or its digest.
+# Print the packages of the system; and each file with its type, mode and owner, and its
+# target or its digest.
 list_packages() {
 	in_system "$system" dpkg-query --show --showformat '${Package} ${Version} ${db:Status-Status}\n' | grep -v ' not-installed$' | sort
 }
@@ -97,15 +82,14 @@ list_files() {
 			LC_ALL=C sort - /dev/shm/digests | sed "s,^[.],,"'
 }
 
-# Prints the files of which one of two lists says something else than the other, and
-# that are of no installed package.
+# Prints the files that differ between two lists and belong to no installed package.
 changed_files() {
 	{ diff "$1" "$2" || true; } | grep -v ' /etc/alternatives/' | sed -n 's/^[<>] \(\/[^ ]*\).*/\1/p' | sort -u | grep -Ev "$ordinary" |
 		grep -vxFf <(cat "$system"/var/lib/dpkg/info/*.list | sed 's,^/\(bin\|sbin\|lib\|lib32\|lib64\)\(/\|$\),/usr/\1\2,' | sort -u) || true
 }
 
-# Runs a command there as the user, with the cluster of the neighbour if there is one.
-# Behind its output come the processes that it left.
+# Runs a command there as the user, beside the neighbour's cluster if there is one.  After its
+# output come the processes that it left.
 run_there() {
 	# shellcheck disable=SC2016
 	in_system "$system" bash -c '
@@ -129,7 +113,7 @@ run_there() {
 		exit $status' - "$login" "$1" 2>&1
 }
 
-# run_command NAME COMMAND PATTERN: runs it; its last line has to match.
+# run_command NAME COMMAND PATTERN: runs a command, whose last line has to match.
 run_command() {
 	local log=$work/$trial.$1 status=0 last
 	heading "$trial: $2"
@@ -144,7 +128,7 @@ fold_names() {
 	paste -sd' ' | fold -s -w 78
 }
 
-# Prints why tests were skipped, or that it was not said.
+# Prints the reasons why tests were skipped, or that none was given.
 reasons() {
 	sed -n '/^== What was skipped/,/^\(== What failed\|[0-9]* passed\)/s/^\([^ ].*\): .*/\1/p' "$work/$trial.all"
 	if grep -q ' skipped$' "$work/$trial.all" && ! grep -q '^== What was skipped' "$work/$trial.all"; then
@@ -152,13 +136,13 @@ reasons() {
 	fi
 }
 
-# Prints what the commands printed of how to remove what they installed.
+# Prints the commands' instructions for removal.
 removal() {
 	sed -n '/To remove it:$/,/^$/s/^    //p' "$work/$trial".* | awk '!seen[$0]++'
 }
 
-# Follows the README's section "Install".  That names no packages for a Debian without
-# a number.
+# Follows the README's section "Install", which names no packages for a Debian without a
+# number.
 check_install() {
 	local number install
 	number=$(sed -n 's/^VERSION_ID="\(.*\)"$/\1/p' "$system/etc/os-release")

@@ -1,22 +1,20 @@
 #!/bin/bash
 # test/clients.sh PROGRAM ...
 #
-# Runs the tests that run Terraform with each of the programs: any Terraform from
-# 1.5 and any OpenTofu from 1.6 that is installed somewhere, named as in a
-# command.  From the environment: TESTS, the names of the test files (400_terraform_conflict
-# ...) if not all of them.
+# Runs the tests that need Terraform with each of the programs: any installed Terraform from
+# 1.5 and OpenTofu from 1.6, named as in a command.  From the environment: TESTS, the names of
+# the test files (400_terraform_conflict ...) if not all of them.
 #
-# Prints a table: a row for each program with its version, a column for each test
-# file (the number that its name begins with), and in the cells how many tests
-# passed and how many failed.  "-" is a file that was skipped as a whole.  The exit
-# status is 0 only if some tests ran with each program, and none failed.
+# Prints a table with a row for each program with its version, a column for each test file (by
+# its number), and the number of passed and failed tests.  "-" is a file that was skipped.
+# The exit status is 0 only if some tests ran with each program, and none failed.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 
-# count_tap FILE: prints the cell for what a test file said.  One that ended before
-# all of its tests were run has one failure more.
+# count_tap FILE: prints the cell for the output of a test file.  A file that ended before all
+# of its tests had run has one more failure.
 count_tap() {
 	awk '
 		/^1\.\.0/ { skipped = 1 }

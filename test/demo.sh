@@ -1,10 +1,9 @@
 #!/bin/bash
 # test/demo.sh
 #
-# Shows what tfstate does, on a throwaway server of its own: two psql sessions
-# and then two real runs of Terraform, or of what TERRAFORM names, want the same
-# lock.  Every outcome is checked; the exit status is 0 only if all were as they
-# should be.
+# Shows what tfstate does, on a throwaway server: two psql sessions, and then two real runs of
+# Terraform, or of what TERRAFORM names, want the same lock.  Every outcome is checked; the
+# exit status is 0 only if all were right.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
@@ -23,12 +22,11 @@ open_session() {
 	in_background "$bindir/psql" -X -q -P format=wrapped -P columns=100 <&"$in" >&"$out" 2>&1
 }
 
-# Lets session $1 run the statement $2; both it and its answer are shown, and
-# the answer is left in $answer.
+# Runs the statement $2 in the session $1; shows it and its answer, which is left in $answer.
 ask() {
 	local line
 	printf '%s=> %s\n' "$1" "${2//$'\n'/$'\n'$1-> }"
-	# psql writes \warn at once, after the statement's result
+	# psql writes the \warn after the statement's result
 	printf '%s\n\\warn end of answer\n' "$2" >&"${input[$1]}"
 	answer=
 	while IFS= read -r -t 60 line <&"${output[$1]}" || die "no answer to this statement"; do
@@ -39,13 +37,13 @@ ask() {
 	[[ -z $answer ]] || printf '%s\n\n' "$answer"
 }
 
-# Ends the demo if $answer is not as the shell pattern $1 says.
+# Ends the demo if $answer does not match the shell pattern $1.
 expect() {
 	# shellcheck disable=SC2053
 	[[ $answer == $1 ]] || die "expected here: ${1//\*/ ... }"
 }
 
-# Sets environment to what Terraform gets to run as the person $1.
+# Sets environment to the variables for a Terraform of the person $1.
 set_environment() {
 	environment=(
 		"PG_CONN_STR=postgres://terraform:secret@127.0.0.1:$PGPORT/$PGDATABASE?sslmode=disable"
@@ -56,7 +54,7 @@ set_environment() {
 	)
 }
 
-# Runs a command of Terraform as the person $1, in a directory of their own.
+# Runs a Terraform command for the person $1, in a directory of their own.
 terraform_as() {
 	local who=$1 environment
 	shift
@@ -91,7 +89,7 @@ init_as() {
 	quietly terraform_as "$1" init
 }
 
-# Waits until $1 holds a lock, which the background job $2 is to take.
+# Waits until $1 holds a lock, which the background job $2 takes.
 await_holder() {
 	local tries
 	for ((tries = 0; tries < 300; tries++)); do

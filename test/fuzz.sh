@@ -2,15 +2,15 @@
 # test/fuzz.sh [MINUTES [SEED]]
 # test/fuzz.sh parsers [MINUTES [SEED]]
 #
-# Random and nasty calls of everything that tfstate has (test/t/503_random_statements.pl), built
-# with the sanitizer of undefined behaviour and our own assertions: for 10 minutes if
-# nothing else is said, of which a third is sqlsmith's.  Prints the seed, how often
-# each function was called, and the errors by SQLSTATE.  Fails if the server crashed,
-# raised an internal error, warned of a leak, hung, or kept a lock.
+# Random and malicious calls of everything in tfstate (test/t/503_random_statements.pl), built
+# with the undefined behaviour sanitizer and our own assertions: for 10 minutes by default, of
+# which sqlsmith gets a third.  Prints the seed, the number of calls of each function, and the
+# errors by SQLSTATE.  Fails if the server crashed, raised an internal error, warned of a leak,
+# hung, or kept a lock.
 #
-# The second form gives to what reads texts and versions (fuzz/parsers.c) what libFuzzer
-# finds to take new paths in it, beginning with fuzz/seeds; with the same sanitizer and
-# assertions.  Prints a line for each target; an input that breaks one is shown.
+# The second form runs libFuzzer on the code that reads texts and versions (fuzz/parsers.c),
+# starting with fuzz/seeds, with the same sanitizer and assertions.  Prints a line for each
+# target, and the input if one fails.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
@@ -29,7 +29,7 @@ build_targets() {
 		PG_CFLAGS='-O1 -w -DUSE_ASSERT_CHECKING -fsanitize=fuzzer-no-link,undefined -fsanitize-trap=undefined -fno-sanitize=alignment,function'
 }
 
-# run_target NAME SECONDS SEED: what libFuzzer finds stays in $work/corpus/NAME.
+# run_target NAME SECONDS SEED: runs libFuzzer, which keeps its inputs in $work/corpus/NAME.
 run_target() {
 	local arguments="'-max_total_time=$2', '-seed=$3', '-dict=$source/test/fuzz/json.dict'"
 	arguments+=", '-artifact_prefix=$work/$1.', '-rss_limit_mb=0', '-timeout=0', '-handle_usr1=0', '-handle_usr2=0'"

@@ -2,17 +2,15 @@
 # test/model.sh [short]
 #
 # Explores the model of the lock protocol, test/model/lock.pml, state by state: several
-# choices of what sessions do and what fails, each exhaustively.  Then gives the
-# model one deliberate bug after the other, each of which must be seen.  Prints
-# how many states each choice has.  With "short" the larger choices are left out,
-# which takes half a minute; all take a few.
+# choices of what sessions do and what fails, each exhaustively.  Then puts one deliberate bug
+# after the other into the model, each of which must be detected.  Prints the number of states
+# of each choice.  "short" leaves out the larger choices and takes half a minute; all take a
+# few minutes.
 #
-# A choice fails if something that the model promises is broken, or if the search
-# was not complete.  A step of the protocol that no choice reaches fails too (not
-# with "short").
+# A choice fails if it violates a property of the model, or if the search was not complete.  A
+# step of the protocol that no choice reaches is a failure, too (not with "short").
 #
-# The last line is the count of all tests; the exit status is 0 only if none
-# failed.
+# The last line is the count of all tests; the exit status is 0 only if none failed.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
@@ -22,7 +20,7 @@ passed=0 failed=0
 memory=3500 depth=1000000	# at most: MB, steps
 optimize=-O0	# compiling takes longer than a small search
 
-# The macros that a choice sets to 1; NAME=NUMBER sets one to another number.
+# The choices: macros to be set to 1, or NAME=NUMBER
 small=(
 	'SESSION_MODE CANCELS ENDS POLLS SESSIONS=2'
 	'SESSION_MODE DISCARDS CANCELS POLLS SESSIONS=2 OPERATIONS=2'
@@ -45,7 +43,7 @@ large=(
 	'DURABLE_MODE LEASES CRASHES POLLS SESSIONS=2'
 )
 
-# The bugs, and the choice in which each has to be seen.
+# The bugs, each with the choice that has to detect it
 bugs=(
 	'UNLOCK_EARLY SESSION_MODE CANCELS POLLS SESSIONS=2'
 	'WAKE_EARLY DURABLE_MODE POLLS SESSIONS=2'
@@ -64,10 +62,9 @@ bugs=(
 	'FENCE_NOT_FLUSHED SESSION_MODE CRASHES SESSIONS=2'
 )
 
-# Compiles the model with the macros that are named, and explores it; what the
-# explorer says is in output, and its states are in listing.  With SERVED it also
-# looks for runs without end that break the formula, in which nobody who can go on
-# is left standing.
+# Compiles the model with the named macros, and explores it; the explorer's report is in
+# output, and its states are in listing.  With SERVED it also looks for infinite fair runs that
+# violate the formula.
 explore() {
 	local macro macros=() search=() safety=(-DSAFETY)
 	for macro in "$@"; do
@@ -85,22 +82,22 @@ explore() {
 	./pan -d >listing
 }
 
-# Was everything explored, and all well?
+# Returns true if everything was explored without an error.
 is_complete() {
 	grep -q 'errors: 0$' output && ! grep -Eiq '^error|out of memory|not completed|too small' output
 }
 
-# Was something broken that the model promises?
+# Returns true if a property of the model was violated.
 is_violation() {
 	grep -Eq 'assertion violated|invalid end state \(|acceptance cycle \(' output
 }
 
-# How many states were explored.
+# Prints how many states were explored.
 states() {
 	awk '/states, stored/ { printf "%10d states", $1 }' output
 }
 
-# Counts and prints a result: ok or FAILED, and what about.
+# Counts and prints a result: ok or FAILED, and of what.
 result() {
 	if [[ $1 == ok ]]; then
 		passed=$((passed + 1))
@@ -110,8 +107,8 @@ result() {
 	printf '%-6s  %s\n' "$1" "$2"
 }
 
-# Adds the lines of the model that have been reached to the file $work/reached,
-# and all that can be to $work/lines.
+# Adds the lines of the model that were reached to the file $work/reached, and all that can be
+# reached to $work/lines.
 note_reached() {
 	awk '
 		/^proctype/ || /^init/ { process = $NF }

@@ -2,27 +2,27 @@
 # test/mutants.sh [NAME ...]
 # test/mutants.sh find [NAME ...]
 #
-# Looks whether the tests notice deliberate bugs.  Each patch in mutants/ puts one into the
-# sources.  Its head says what a user would see, and names the cheapest test that has caught it:
+# Checks that the tests catch deliberate bugs.  Each patch in mutants/ puts one into the
+# sources.  Its head says what a user would see, and names the cheapest test that catches it:
 #
 #	Caught by: regress lock
 #
-# (or isolation, or tap, and one that all.sh knows).  The first form builds a copy of the sources
-# with each bug in turn, or with the named ones, and runs that test, which has to fail; before that
-# each of these tests once without any bug, which has to pass.  The exit status is 0 only if all were
-# caught.
+# (or isolation, or tap, with a name for test/all.sh).  The first form builds a copy of the
+# sources with each bug in turn, or with the named ones, and runs that test, which has to fail.
+# Before that it runs each of these tests without a bug, which has to pass.  The exit status is
+# 0 only if all bugs were caught.
 #
-# The second form is for who writes a patch: it runs all regression and isolation tests on each,
-# and prints which of them fail.
+# The second form is for writing a patch: it runs all regression and isolation tests on each
+# bug, and prints which of them fail.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 
-# No test takes as long as that, unless it hangs.
+# No test takes so many seconds, unless it hangs.
 limit=300
 
-# Starts the server anew, as it was before any test.
+# Restarts the server with the data from before any test.
 reset_server() {
 	stop_servers
 	rm -rf "$work/data"
@@ -30,7 +30,7 @@ reset_server() {
 	as_user "$bindir/pg_ctl" -D "$work/data" -l "$work/server.log" -w start >/dev/null
 }
 
-# Runs tests: a kind and names.  Their output is in $work/log.
+# run_tests KIND NAME ...: runs tests, with their output in $work/log.
 run_tests() {
 	local kind=$1 names=("${@:2}") arguments=(REGRESS= ISOLATION= TAP_TESTS=)
 	case $kind in
@@ -49,12 +49,6 @@ run_tests() {
 
 apply() {
 	as_user patch -s -F0 -p1 "${@:2}" -d "$source" <"$source/test/mutants/$1.patch" || die "$1 does not apply"
-}
-
-# Builds and installs what is in $source.
-rebuild() {
-	quietly as_user "${make[@]}" with_llvm=no
-	quietly as_root "${make[@]}" with_llvm=no install
 }
 
 caught_by() {

@@ -2,27 +2,29 @@
 # test/robustness.sh [MINUTES [SEED]]
 # test/robustness.sh bugs [NAME ...]
 #
-# Many clients lock at random while clients, backends, server, network, disks and clock fail, or a
-# cluster under Patroni fails over, and checkers look for broken promises (see robustness/).  Prints
-# a table of operations, faults and violations; the exit status is 1 if there was a violation.  There
-# is a round of each kind at least, which takes about five minutes, and then as many more as MINUTES
-# allow.
+# Many clients lock at random while clients, backends, server, network, disks and clock fail,
+# or a cluster under Patroni fails over, and checkers look for violations of what tfstate
+# promises (see robustness/).  Prints a table of operations, faults and violations; the exit
+# status is 1 if there was a violation.  There is at least one round of each kind, which takes
+# about five minutes, and then as many more as MINUTES allow.
 #
-# In rounds of the kind "failover async" the standbys are asynchronous, and what the table shows as
-# lost is no violation.
+# In rounds of the kind "failover async" the standbys are asynchronous, and what the table
+# shows as lost is not a violation.
 #
-# The second form applies the patches in robustness/bugs to copies of the sources, one after the
-# other, and runs each until a violation is found, MINUTES at most (4 by default), in the rounds that
-# the head of the patch names or in all.  Its exit status is 1 if a bug was not found.
+# The second form applies each patch in robustness/bugs, or the named ones, to a copy of the
+# sources, and runs until a violation is found, for at most MINUTES (4 by default), in the
+# rounds that the head of the patch names or in all.  Its exit status is 1 if a bug was not
+# found.
 #
-# From the environment: ROUNDS names the kinds of rounds, with commas between them; KEEP a directory
-# for the logs of rounds with violations; FIRST=1 stops at the first of them; SEED and MINUTES.
+# From the environment: ROUNDS names the kinds of rounds, separated by commas; KEEP is a
+# directory for the logs of rounds with violations; FIRST=1 stops at the first of them; SEED
+# and MINUTES.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 
-# Files on which a disk can be full: only root can mount them.
+# Mounts the disks that get full, which only root can.
 make_disks() {
 	((EUID == 0)) || return 0
 	as_user mkdir "$work/data" "$work/wal"
@@ -48,7 +50,7 @@ configure_server() {
 	as_user "$bindir/pg_ctl" -D "$work/data" -s -m fast stop
 }
 
-# In the background, so that a signal to this script ends it at once, with all its children.
+# Runs rounds in the background, so that a signal to this script ends them at once.
 run_rounds() {
 	in_background as_user env PYTHONDONTWRITEBYTECODE=1 python3 "$source/test/robustness/run.py" \
 		--directory "$work" --bindir "$bindir" --faketime "$(find_faketime)" "${disks[@]}" "${options[@]}" "$@"
@@ -58,16 +60,11 @@ run_rounds() {
 disks=() initdb_options=(--wal-segsize=1)
 prepare robustness
 
-# Builds what is in $source anew, and has the server use it.
-rebuild() {
-	as_user "${make[@]}" >"$work/log" 2>&1 && as_user "${make[@]}" install >>"$work/log" 2>&1
-}
-
-# Runs one patch until it is caught, and prints a line about it.
+# Runs with one bug until it is found, and prints a line about it.
 find_bug() {
 	local name=$1 start=$SECONDS rounds
 	as_user patch -s -F0 -p1 -d "$source" <"$source/test/robustness/bugs/$name.patch" || die "$name does not apply"
-	rebuild || { cat "$work/log" >&2 && die "$name does not build"; }
+	rebuild
 	rounds=$(sed -n 's/^Rounds: //p' "$source/test/robustness/bugs/$name.patch")
 	run_rounds --first --rounds "${ROUNDS:-$rounds}" >"$work/output" 2>&1 && failed=$((failed + 1))
 	grep -q '^[0-9]* violations' "$work/output" || { cat "$work/output" >&2 && die 'the driver failed'; }
@@ -80,7 +77,7 @@ find_bug() {
 		END { print all }' "$work/output")"
 }
 
-# The patches have to fit, or nobody would know that a bug is not looked for any more.
+# Checks that all patches apply, because one that does not is no longer looked for.
 check_bugs() {
 	local bug
 	for bug in "$source"/test/robustness/bugs/*.patch; do

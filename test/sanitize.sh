@@ -1,53 +1,42 @@
 #!/bin/bash
 # test/sanitize.sh [undefined] [assert] [cache] [valgrind]
 #
-# Runs tests where what is wrong inside shows: all four, or the named ones.
+# Runs tests on builds that detect internal errors: all four, or the named ones.
 #
-# undefined	tfstate with the sanitizer of undefined behaviour and our own
-#			assertions, all tests
+# undefined	tfstate with the undefined behaviour sanitizer and its own assertions, all tests
 # assert	a PostgreSQL 15 with assertions, all tests
-# cache		the same, with every cache emptied as often as possible, the regression
-#			tests named in $CACHE_TESTS
+# cache		the same, with every cache emptied as often as possible, the regression tests
+#			named in $CACHE_TESTS
 # valgrind	the same under valgrind, the regression and isolation tests
 #
-# The last three need a PostgreSQL built from Debian's source, a few minutes:
-# SERVER, a directory, keeps it for the next time.  valgrind takes half an hour.
-# Needs the network and, for packages, root or sudo.  The exit status is 0 only
-# if no test failed.
+# For the last three PostgreSQL is built from Debian's source, in a few minutes: SERVER, a
+# directory, keeps it for the next run.  TESTS are the arguments of test/all.sh, if not all
+# tests are to be run.  valgrind takes half an hour.  Needs the network and, for packages,
+# root or sudo.  The exit status is 0 only if no test failed.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
+# shellcheck source=test/lib/debian.sh
+source "$root/test/lib/debian.sh"
 
 kinds=("$@")
 ((${#kinds[@]} > 0)) || kinds=(undefined assert cache valgrind)
-mirror=${MIRROR:-http://deb.debian.org/debian}
 summary=() status=0
 
-# tests WHAT COMMAND ...: runs a test command, and keeps its last line.
+# tests WHAT COMMAND ...: runs a test command, and keeps its last line for the summary.
 tests() {
 	heading "Tests: $1"
 	"${@:2}" 2>&1 | tee "$work/$1.log" || status=1
 	summary+=("$1: $(tail -n 1 "$work/$1.log")")
 }
 
-# The source of PostgreSQL 15 as Debian 12 has it, in $server/source.
-fetch_source() {
-	local options=(-o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$work/lists")
-	printf 'deb-src %s bookworm main\n' "$mirror" >"$work/sources.list"
-	mkdir -p "$work/lists/partial"
-	quietly apt-get "${options[@]}" update
-	quietly apt-get "${options[@]}" source --download-only postgresql-15
-	mkdir -p "$server/source"
-	tar -C "$server/source" --strip-components=1 -xf "$work"/postgresql-15_*.orig.tar.bz2
-}
-
-# A PostgreSQL with assertions, which tells valgrind of its memory contexts.
+# Builds a PostgreSQL with assertions, which informs valgrind about its memory contexts.
 build_server() {
 	[[ ! -x $server/bin/pg_config ]] || return 0
 	heading 'Building PostgreSQL with assertions (this takes some minutes)'
 	mkdir -p "$server"
-	fetch_source
+	fetch_postgresql 15 bookworm "$server/source"
 	cd "$server/source"
 	quietly ./configure --prefix="$server" --enable-cassert --enable-debug --enable-tap-tests --with-lz4 \
 		--without-readline CFLAGS='-O1 -DUSE_VALGRIND -Wno-format-truncation -Wno-stringop-truncation'
@@ -58,8 +47,8 @@ build_server() {
 	chmod -R a+rX "$server"
 }
 
-# The same server, whose processes run under valgrind.  It is slow, so not those
-# of initdb.
+# Makes a copy of it whose processes run under valgrind, except those of initdb, because that
+# is slow.
 build_valgrind() {
 	[[ ! -d $server-valgrind ]] || return 0
 	cp -a "$server" "$server-valgrind"
@@ -79,12 +68,14 @@ build_valgrind() {
 }
 
 test_undefined() {
-	tests undefined with_sanitizer bash "$root/test/all.sh"
+	# shellcheck disable=SC2086
+	tests undefined with_sanitizer bash "$root/test/all.sh" ${TESTS:-}
 }
 
 test_assert() {
 	build_server
-	tests assert env PG_CONFIG="$server/bin/pg_config" bash "$root/test/all.sh"
+	# shellcheck disable=SC2086
+	tests assert env PG_CONFIG="$server/bin/pg_config" bash "$root/test/all.sh" ${TESTS:-}
 }
 
 test_cache() {
@@ -93,15 +84,19 @@ test_cache() {
 		bash "$root/test/all.sh" regress ${CACHE_TESTS:-lock session shim guard versions}
 }
 
-# A test of valgrind's passes if its results are right, and nothing of ours was
-# complained about.
+# The tests under valgrind pass if their results are right and valgrind reports nothing.
 test_valgrind() {
 	build_server
 	build_valgrind
 	rm -rf /tmp/tfstate-valgrind
 	as_user mkdir /tmp/tfstate-valgrind
-	tests valgrind-regress env PG_CONFIG="$server-valgrind/bin/pg_config" bash "$root/test/all.sh" regress
-	tests valgrind-isolation env PG_CONFIG="$server-valgrind/bin/pg_config" bash "$root/test/all.sh" isolation
+	if [[ -n ${TESTS:-} ]]; then
+		# shellcheck disable=SC2086
+		tests valgrind-tests env PG_CONFIG="$server-valgrind/bin/pg_config" bash "$root/test/all.sh" $TESTS
+	else
+		tests valgrind-regress env PG_CONFIG="$server-valgrind/bin/pg_config" bash "$root/test/all.sh" regress
+		tests valgrind-isolation env PG_CONFIG="$server-valgrind/bin/pg_config" bash "$root/test/all.sh" isolation
+	fi
 	if grep -l VALGRIND-BEGIN /tmp/tfstate-valgrind/*.log >"$work/complaints"; then
 		status=1
 		while read -r log; do

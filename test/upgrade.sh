@@ -2,13 +2,13 @@
 # test/upgrade.sh [DIRECTORY]
 #
 # Upgrades a cluster with locks, states and versions from PostgreSQL 15 to 18
-# with pg_upgrade, and checks that all is there and works on; then updates the
+# with pg_upgrade, and checks that all is there and still works; then updates the
 # extension from the first version that there is a script of, and checks that
 # it has the same objects as a fresh one.
 #
 # No release of Debian has both majors, so this makes a system of its own in
-# DIRECTORY: sid with the PostgreSQL 15 of Debian 12, 2 GB.  One that is there
-# already is used again; without DIRECTORY it goes away in the end.  Needs root
+# DIRECTORY: sid with the PostgreSQL 15 of Debian 12, 2 GB.  An existing one is
+# used again; without DIRECTORY it is removed in the end.  Needs root
 # and the network, and runs on a bare Debian 12 or later.  MIRROR names another
 # mirror of Debian.
 #
@@ -31,8 +31,8 @@ has_majors() {
 	[[ -x $system/usr/lib/postgresql/$old/bin/postgres && -x $system/usr/lib/postgresql/$new/bin/postgres ]]
 }
 
-# What sid has too is newer there, so that only PostgreSQL 15 and the libraries
-# that it needs come from Debian 12.
+# What sid has, too, is newer there, so only PostgreSQL 15 and the libraries that it needs
+# come from Debian 12.
 install_both() {
 	heading "Making a system with PostgreSQL $old and $new (this takes a few minutes)"
 	make_system "$system" sid bookworm
@@ -52,20 +52,7 @@ outside() {
 # Inside: the upgrade
 #
 
-passed=0 failed=0
-
-# check WHAT EXPECTED ACTUAL
-check() {
-	if [[ $3 == "$2" ]]; then
-		passed=$((passed + 1))
-		printf 'ok      %s\n' "$1"
-	else
-		failed=$((failed + 1))
-		printf 'FAILED  %s\nexpected: %s\ngot:      %s\n' "$1" "$2" "$3"
-	fi
-}
-
-# Where copy_postgresql puts the programs of a major.
+# Sets bindir to where copy_postgresql puts the programs of a major, and data to its cluster.
 use_major() {
 	bindir=$work/postgresql/usr/lib/postgresql/$1/bin
 	data=$work/$1
@@ -100,7 +87,7 @@ stop() {
 	quietly as_user "$bindir/pg_ctl" -D "$data" -m fast -w stop
 }
 
-# sql DATABASE [ROLE] < SQL: runs it, and shows what it prints, errors too.
+# sql DATABASE [ROLE] < SQL: runs SQL and prints its output and errors.
 sql() {
 	as_user "$bindir/psql" -XAtq -h "$work" -U "${2:-postgres}" -d "$1" 2>&1
 }
@@ -109,8 +96,8 @@ query() {
 	sql "$1" "${3:-postgres}" <<<"$2"
 }
 
-# A cluster with two databases, of which one has the extension in a schema that
-# sorts behind those of the states.
+# Fills a cluster with two databases; one has the extension in a schema that sorts after
+# those of the states.
 fill() {
 	sql postgres <<-'SQL'
 		CREATE ROLE terraform LOGIN;
@@ -151,7 +138,7 @@ fill() {
 	SQL
 }
 
-# All that must be the same before and after.
+# Prints everything that must be the same before and after.
 show_all() {
 	local database
 	for database in states other; do
@@ -237,7 +224,7 @@ upgrade() {
 	fi
 }
 
-# What Terraform sends for an apply, with the settings that attaching has given to
+# Sends the statements of a Terraform apply, with the settings that tfstate_attach() gave to
 # its role.
 terraform_apply() {
 	sql states terraform <<-'SQL'

@@ -1,16 +1,22 @@
 # test/lib/debian.sh
 #
-# What bare.sh and upgrade.sh share: a Debian of its own in a directory, to try
-# what the machine itself does not have.  They source it after setup.sh.  Needs
-# root and the network.  MIRROR names another mirror of Debian.
+# What scripts get from Debian's mirror: a system of its own in a directory, with what this
+# machine does not have, or the source of PostgreSQL.  They source this file after setup.sh.
+# Needs the network, and for a system root.  MIRROR names another mirror.
+#
+# make_system	makes a bare system
+# in_system		runs a command in it
+# copy_checkout	makes a fresh copy of the checkout
+# check			compares a result, and counts it
+# fetch_postgresql	unpacks the source of a PostgreSQL
 # shellcheck shell=bash
 
 mirror=${MIRROR:-http://deb.debian.org/debian}
-packages= # a directory for the packages that systems download, if they are to be kept
+packages= # a directory that keeps the packages that systems download, or empty
+passed=0 failed=0 failures=()
 
-# in_system DIRECTORY COMMAND ...: runs a command in the system there.  Its mounts
-# and processes are seen nowhere else, and end with it; the bash that is its first
-# process buries the dead.
+# in_system DIRECTORY COMMAND ...: runs a command in the system there.  Its mounts and
+# processes are private, and end with it; bash, as its first process, reaps orphans.
 in_system() {
 	# shellcheck disable=SC2016
 	unshare --mount --pid --fork --kill-child env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C \
@@ -22,9 +28,9 @@ in_system() {
 			exit $?' "$@"
 }
 
-# make_system DIRECTORY SUITE [OTHER SUITE ...]: makes a bare system of a release,
-# from a mirror that may lag, which is no matter of those who try something there.
-# It finds packages of the others, too, where its own does not have them.
+# make_system DIRECTORY SUITE [OTHER SUITE ...]: makes a bare system of a release, from a
+# mirror whose lists may be out of date.  It also finds packages of the other suites that its
+# own one does not have.
 make_system() {
 	((EUID == 0)) || die "only root can make a system of its own"
 	install_missing debootstrap
@@ -35,9 +41,34 @@ make_system() {
 	quietly in_system "$1" apt-get update
 }
 
-# copy_checkout DIRECTORY: a fresh copy of the checkout there.
+# copy_checkout DIRECTORY: makes a fresh copy of the checkout there.
 copy_checkout() {
 	rm -rf "$1"
 	mkdir -p "$1"
 	tar -C "$root" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' -cf - . | tar -C "$1" -xf -
+}
+
+# check WHAT EXPECTED ACTUAL: prints and counts whether they are equal, with $trial before it
+# if that is set.
+check() {
+	local what=${trial:+$trial: }$1
+	if [[ $3 == "$2" ]]; then
+		passed=$((passed + 1))
+		printf 'ok      %s\n' "$what"
+	else
+		failed=$((failed + 1))
+		failures+=("$what")
+		printf 'FAILED  %s\nexpected: %s\ngot:      %s\n' "$what" "$2" "$3"
+	fi
+}
+
+# fetch_postgresql MAJOR SUITE DIRECTORY: unpacks the source of a PostgreSQL, as a release of
+# Debian has it.
+fetch_postgresql() {
+	local options=(-o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$work/lists")
+	printf 'deb-src %s %s main\n' "$mirror" "$2" >"$work/sources.list"
+	mkdir -p "$work/lists/partial" "$3"
+	quietly apt-get "${options[@]}" update
+	quietly apt-get "${options[@]}" source --download-only "postgresql-$1"
+	tar -C "$3" --strip-components=1 -xf "$work/postgresql-$1"_*.orig.tar.bz2
 }

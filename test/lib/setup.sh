@@ -1,23 +1,23 @@
 # test/lib/setup.sh
 #
-# What demo.sh, all.sh, their neighbours and those of bench/ share: they source it,
-# it is not run by itself.
+# The set-up shared by the scripts in test/ and bench/, which source it: installs what is
+# missing, builds tfstate, and starts servers.
 #
-# prepare	makes the private directory $work, installs what is missing of what a
-#			build needs and of what is named, and copies a PostgreSQL there
-#			($PG_CONFIG, its programs are in $bindir)
+# prepare		makes the private directory $work, installs the missing packages for a build
+#				and for what is named, and copies a PostgreSQL there ($PG_CONFIG; its
+#				programs are in $bindir)
 # copy_source	copies the checkout to $source
-# build		does so, compiles it with "${make[@]}" and installs it
-# start_server	starts a server below $work, with the settings that are given, and
-#			points libpq's variables at it
+# rebuild		compiles $source with "${make[@]}" and installs it
+# build			copies, compiles and installs
+# start_server	starts a server below $work, with the given settings, and points libpq's
+#				variables at it
+# with_sanitizer	runs a test command whose builds have the undefined behaviour sanitizer
+#				and our own assertions
 #
-# with_sanitizer	runs a test command, whose builds then have the sanitizer of
-#			undefined behaviour and our own assertions
-#
-# When the script ends, however it ends, $work goes away with every server
-# below it.  The checkout is only read.  Nothing is installed into the system's
-# PostgreSQL, and no cluster of the system is made, started or stopped.  What stays
-# is $cache, and the packages that are listed there.
+# When the script ends, however it ends, $work is removed with every server below it.  The
+# checkout is only read.  Nothing is installed into the system's PostgreSQL, and no cluster of
+# the system is created, started or stopped.  What stays is $cache, and the packages that are
+# listed there.
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -26,9 +26,8 @@ oldest_major=15
 initdb_options=()
 user=nobody # as whom servers run if the caller is root
 
-# What a build needs, and the tests of each kind besides: packages of Debian.  This is
-# the one place where a test says so.  Of postgresql and postgresql-pgaudit, it is that of
-# the major that is used.
+# The Debian packages that a build needs, and further ones for each kind of test.  No other
+# place lists them.  postgresql and postgresql-pgaudit stand for those of the major in use.
 declare -A needs=(
 	[build]='gcc libc6-dev make libzstd-dev postgresql'
 	[regress]=''
@@ -39,8 +38,8 @@ declare -A needs=(
 	[demo]=''
 )
 
-# Neither the caller's server, Terraform set-up nor language has a say here, but
-# what PGXS reads for a build has.
+# The caller's server, Terraform set-up and language must not affect the tests, except for
+# what PGXS reads for a build.
 PG_CONFIG=${PG_CONFIG:-}
 for name in "${!PG@}" "${!TF_@}" MAKEFLAGS; do
 	[[ $name == PG_CONFIG || $name == PG_CFLAGS || $name == PG_LDFLAGS ]] || unset "$name"
@@ -57,22 +56,21 @@ die() {
 	exit 1
 }
 
-# Prints the absolute path of a program, which is named as in a command.
+# Prints the absolute path of a program that is named as in a command.
 path_of() {
 	local path
 	path=$(type -P "$1") || die "there is no program $1"
 	realpath --no-symlinks "$path"
 }
 
-# What tests run as Terraform.
+# The Terraform or OpenTofu that tests run
 terraform=terraform
 if [[ -n ${TERRAFORM:-} ]]; then
 	terraform=$(path_of "$TERRAFORM") || exit
 	export TERRAFORM=$terraform
 fi
 
-# Runs a command and shows what it prints only if it fails, which ends the
-# script.
+# Runs a command.  If it fails, shows its output and ends the script.
 quietly() {
 	"$@" >"$work/log" 2>&1 </dev/null && return
 	cat "$work/log" >&2
@@ -87,16 +85,16 @@ as_root() {
 	fi
 }
 
-# Runs a command as an unprivileged user, since no server runs as root: the
-# caller, or $user if that is root.
+# Runs a command as an unprivileged user, because no server runs as root: as the caller, or
+# as $user if the caller is root.
 as_user() {
 	local switch=()
 	((EUID != 0)) || switch=(setpriv "--reuid=$user" "--regid=$(id -g $user)" --clear-groups)
 	"${switch[@]}" env HOME="$work" TMPDIR="$work" "$@"
 }
 
-# Starts a command in the background, with its children in a process group
-# that ends with this script.
+# Starts a command in the background, in a process group of its own that ends with this
+# script.
 in_background() {
 	set -m
 	"$@" &
@@ -143,17 +141,16 @@ make_work_directory() {
 #
 # Installing what is missing
 #
-# A package with a service, which the system would start at each boot from then on, is
-# only unpacked, below $tree, and what it depends on is installed.  The same goes for
-# PostgreSQL, whose servers are needed by these scripts only, and without a compiler
-# for queries (LLVM).
+# A package with a service, which the system would start at each boot from then on, is only
+# unpacked, below $tree, and its dependencies are installed.  So is PostgreSQL, whose servers
+# are needed by these scripts only, without its compiler for queries (LLVM).
 #
 
 unpacked='etcd-server patroni pgbouncer redis-server redis-tools postgresql-*'
-# dependencies of those, which what is used of them does not need
+# their dependencies that the unpacked programs do not need
 not_needed='adduser clang-* debconf libllvm* libpq-dev llvm-* locales lsb-base python3-consul ssl-cert sysvinit-utils'
 
-# Not in the home of root, which may be closed to $user.
+# Not in the home of root, which $user may be unable to read.
 cache=/var/cache/tfstate
 ((EUID == 0)) || cache=${XDG_CACHE_HOME:-~/.cache}/tfstate
 # shellcheck source=/dev/null
@@ -161,7 +158,7 @@ tree=$cache/$(. /etc/os-release && echo "$ID-${VERSION_ID:-${VERSION_CODENAME:-}
 PATH=$PATH:/usr/sbin:$tree/usr/bin:$tree/usr/sbin
 export PYTHONPATH=$tree/usr/lib/python3/dist-packages
 
-# Does one of the patterns in $2 match $1?
+# Returns true if one of the patterns in $2 matches $1.
 is_among() {
 	local pattern patterns
 	read -ra patterns <<<"$2"
@@ -176,12 +173,12 @@ find_faketime() {
 	find /usr/lib -name libfaketime.so.1 | head -n 1
 }
 
-# Prints the major of the PostgreSQL to be used, if Debian built it.
+# Prints the major of the PostgreSQL in use, if it is Debian's.
 debian_major() {
 	[[ $PG_CONFIG =~ /usr/lib/postgresql/([0-9]+)/bin/pg_config$ ]] && echo "${BASH_REMATCH[1]}"
 }
 
-# Is pgaudit there for the PostgreSQL to be used, or can it not be had from Debian?
+# Returns true if the PostgreSQL in use has pgaudit, or Debian has none for it.
 has_pgaudit() {
 	local major
 	[[ ! -e $("$PG_CONFIG" --pkglibdir)/pgaudit.so ]] || return 0
@@ -189,7 +186,7 @@ has_pgaudit() {
 	[[ -e $tree/postgresql-$major-pgaudit.unpacked ]]
 }
 
-# Is there what a package has, wherever it is from?
+# Returns true if the contents of a package are there, wherever they are from.
 is_there() {
 	local package=$1
 	[[ ! -e $tree/$package.unpacked ]] || return 0
@@ -211,7 +208,7 @@ is_there() {
 	esac >/dev/null 2>&1
 }
 
-# Reads majors, one a line, and prints the highest that we support.
+# Reads majors, one a line, and prints the highest supported one.
 highest_major() {
 	sort -n | awk -v oldest=$oldest_major '$1 >= oldest { m = $1 } END { print m }'
 }
@@ -224,7 +221,7 @@ server_majors() {
 	done
 }
 
-# Prints those for which an extension can be built, too.
+# Prints those among them for which an extension can be built.
 buildable_majors() {
 	local major
 	for major in $(server_majors); do
@@ -232,7 +229,7 @@ buildable_majors() {
 	done
 }
 
-# Prints the majors that are unpacked, one a line.
+# Prints the unpacked majors, one a line.
 unpacked_majors() {
 	local stamp
 	for stamp in "$tree"/postgresql-server-dev-*.unpacked; do
@@ -246,8 +243,8 @@ available_majors() {
 		sed 's/^postgresql-server-dev-\([0-9]*\) .*/\1/'
 }
 
-# Sets PG_CONFIG to that of the PostgreSQL to be used, unless the caller has: one that
-# is installed with its headers, or else one that is unpacked.  False if there is none.
+# Sets PG_CONFIG, unless the caller has, to that of a PostgreSQL that is installed with its
+# headers, or else of one that is unpacked.  Fails if there is none.
 find_postgresql() {
 	local major
 	[[ -z $PG_CONFIG ]] || return 0
@@ -261,8 +258,8 @@ find_postgresql() {
 	fi
 }
 
-# Prints what a package depends on, without what is not needed or unpacked itself, each
-# with a comma behind it.
+# Prints the dependencies of a package, except those that are not needed or are unpacked
+# themselves, each followed by a comma.
 dependencies() {
 	local dependency dependencies
 	IFS=, read -ra dependencies < <(apt-cache show --no-all-versions "$1" | sed -n 's/^Depends: //p')
@@ -272,18 +269,18 @@ dependencies() {
 	done
 }
 
-# Runs apt-get, which reports its progress to standard output and all else to standard
-# error.  What is already there is not upgraded, so no running server is restarted.
+# Runs apt-get, with its progress reports on standard output and everything else on standard
+# error.  Installed packages are not upgraded, so no running server is restarted.
 apt_get() {
-	# sudo passes no file but the first three, and packages must not find one closed
+	# sudo passes only the first three files, and packages must not find one of these closed
 	# shellcheck disable=SC2016
 	as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C TMPDIR="$work" \
 		sh -c 'exec "$@" 3>&1 1>&2' sh apt-get -o APT::Status-Fd=3 -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 \
 		--no-install-recommends --no-upgrade "$@" </dev/null
 }
 
-# Reads apt's reports of its progress and shows them: on a terminal in one line, else
-# a line every few seconds.
+# Shows the progress that apt reports: on a terminal in one line, otherwise a line every few
+# seconds.
 show_progress() {
 	local line shown=-5
 	while read -r line; do
@@ -299,8 +296,8 @@ show_progress() {
 	[[ ! -t 1 ]] || printf '\r\e[K'
 }
 
-# Installs what satisfies the dependencies in $1, and adds the names of the packages to
-# the list in $cache.
+# Installs packages that satisfy the dependencies in $1, and adds their names to the list in
+# $cache.
 apt_satisfy() {
 	apt_get --assume-no satisfy "$1" 2>"$work/log" >/dev/null || true
 	! grep -q '^0 upgraded, 0 newly installed' "$work/log" || return 0
@@ -334,8 +331,8 @@ unpack() {
 	done
 }
 
-# Prints the major of the PostgreSQL to be used, also if that is still to be unpacked: the
-# one that is installed without its headers, or else the highest that apt has.
+# Prints the major to be used, even if it is not unpacked yet: the one that is installed
+# without its headers, or else the highest one that apt has.
 major_to_use() {
 	local major
 	! find_postgresql || { debian_major && return; }
@@ -351,7 +348,7 @@ install_packages() {
 	for package in "$@"; do
 		if [[ $package == postgresql-pgaudit ]]; then
 			major=$(major_to_use) || exit
-			# a major that Debian has no pgaudit for does without
+			# Debian does not have it for every major
 			! apt-cache show "postgresql-$major-pgaudit" >/dev/null 2>&1 || archives+=("postgresql-$major-pgaudit")
 		elif [[ $package == postgresql ]]; then
 			major=$(major_to_use) || exit
@@ -372,7 +369,7 @@ install_packages() {
 	printf '    rm -r %s\n' "$cache"
 }
 
-# Installs what is missing of what is named: keys of needs, or packages.
+# Installs the missing ones of the named packages, or of the keys of needs.
 install_missing() {
 	local name package missing=()
 	for name in "$@"; do
@@ -389,8 +386,8 @@ install_missing() {
 	install_packages "${missing[@]}"
 }
 
-# Copies PostgreSQL below $work.  It finds its files from where its programs are, so
-# that tfstate can be installed into the copy.
+# Copies PostgreSQL below $work.  It finds its files relative to its programs, so tfstate can
+# be installed into the copy.
 copy_postgresql() {
 	local option directory directories=() major library
 	for option in bindir sharedir pkglibdir pkgincludedir includedir-server; do
@@ -422,7 +419,7 @@ prepare() {
 # Building and running
 #
 
-# Copies the checkout to $source, where "${make[@]}" works.
+# Copies the checkout to $source, and sets make to the command for builds there.
 copy_source() {
 	source=$work/tfstate
 	make=(make -C "$source" PG_CONFIG="$PG_CONFIG" with_llvm=no)
@@ -431,11 +428,16 @@ copy_source() {
 		--exclude=tmp_check -cf - . | as_user tar -C "$source" -xf -
 }
 
-# Compiles and installs; arguments go to make.
-build() {
-	copy_source
+# Compiles $source and installs it; arguments go to make.
+rebuild() {
 	quietly as_user "${make[@]}" "-j$(nproc)" "$@"
 	quietly as_user "${make[@]}" install "$@"
+}
+
+# Copies the checkout, compiles it and installs it; arguments go to make.
+build() {
+	copy_source
+	rebuild "$@"
 }
 
 with_sanitizer() {
@@ -444,14 +446,13 @@ with_sanitizer() {
 		"$@"
 }
 
-# Prints a TCP port that nobody listens on.
+# Prints a free TCP port.
 free_port() {
 	perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1")->sockport'
 }
 
-# Over the socket, which is in $work, everything is allowed; over TCP a role
-# needs a password.  Arguments are further lines of postgresql.conf; initdb gets
-# what is in initdb_options.
+# Starts a server.  Its socket is in $work and open to every role; over TCP a role needs a
+# password.  Arguments are further lines for postgresql.conf; initdb gets initdb_options.
 start_server() {
 	export PGHOST=$work PGUSER=postgres PGDATABASE=postgres PGPORT
 	PGPORT=$(free_port)
