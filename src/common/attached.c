@@ -38,11 +38,11 @@ tfstate_attached_tables(void)
 {
 	List	   *tables = NIL;
 	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
+	TableScan	scan;
 	HeapTuple	tuple;
 
-	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 0, NULL);
+	while ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
 		bool		isnull;
 		Datum		relid = heap_getattr(tuple, Anum_attached_relid,
@@ -50,8 +50,7 @@ tfstate_attached_tables(void)
 
 		tables = lappend_oid(tables, DatumGetObjectId(relid));
 	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
 	return tables;
 }
@@ -89,18 +88,17 @@ bool
 tfstate_attached_table(Oid relid, AttachedTable *table)
 {
 	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
 	bool		found = false;
+	TableScan	scan;
 	HeapTuple	tuple;
 
-	while (!found && HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 0, NULL);
+	while (!found && (tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
 		read_attached_table(tuple, RelationGetDescr(rel), table);
 		found = table->relid == relid;
 	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
 	return found;
 }

@@ -430,14 +430,15 @@ static void
 read_installation(void)
 {
 	Relation	rel = table_open(catalog.installation, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
-	HeapTuple	tuple = tfstate_next_visible(scan, snapshot);
 	Datum		values[Natts_installation];
 	bool		nulls[Natts_installation];
 	bytea	   *key;
 	int			protocol;
+	TableScan	scan;
+	HeapTuple	tuple;
 
+	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 0, NULL);
+	tuple = tfstate_next_row(&scan, ForwardScanDirection);
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -457,8 +458,7 @@ read_installation(void)
 		raise_misfit(RelationGetRelationName(rel), "the key is of another length");
 	memcpy(catalog.key, VARDATA_ANY(key), TFSTATE_KEY_SIZE);
 	catalog.timeline = (TimeLineID) DatumGetInt64(values[Anum_installation_timeline - 1]);
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
 }
 
@@ -470,15 +470,16 @@ void
 tfstate_note_timeline(TimeLineID timeline)
 {
 	Relation	rel = table_open(tfstate_catalog()->installation, RowExclusiveLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
-	HeapTuple	tuple = tfstate_next_visible(scan, snapshot);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Datum		values[Natts_installation] = {0};
 	bool		nulls[Natts_installation] = {0};
 	bool		replace[Natts_installation] = {0};
 	TM_FailureData failure;
+	TableScan	scan;
+	HeapTuple	tuple;
 
+	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 0, NULL);
+	tuple = tfstate_next_row(&scan, ForwardScanDirection);
 	catalog.timeline = timeline;
 	values[Anum_installation_timeline - 1] = Int64GetDatum((int64) timeline);
 	replace[Anum_installation_timeline - 1] = true;
@@ -491,8 +492,7 @@ tfstate_note_timeline(TimeLineID timeline)
 		CommandCounterIncrement();
 	}
 	ExecDropSingleTupleTableSlot(slot);
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	tfstate_end_scan(&scan);
 	table_close(rel, NoLock);
 }
 

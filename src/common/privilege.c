@@ -129,18 +129,18 @@ gives(const char *granted, const char *privilege)
  * Add the patterns for which a role was itself granted a privilege.
  */
 static List *
-add_patterns(List *patterns, Relation rel, Relation index, Snapshot snapshot,
-			 Oid role, const char *privilege)
+add_patterns(List *patterns, Relation rel, Snapshot snapshot, Oid role,
+			 const char *privilege)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	ScanKeyData key;
-	SysScanDesc scan;
+	TableScan	scan;
 	HeapTuple	tuple;
 
 	ScanKeyInit(&key, Anum_privilege_role, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(role));
-	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
-	while ((tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
+	tfstate_begin_scan(&scan, rel, tfstate_catalog()->privilege_index, snapshot, 1, &key);
+	while ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
 		bool		isnull;
 		Datum		word = heap_getattr(tuple, Anum_privilege_privilege, desc, &isnull);
@@ -149,7 +149,7 @@ add_patterns(List *patterns, Relation rel, Relation index, Snapshot snapshot,
 		if (gives(TextDatumGetCString(word), privilege))
 			patterns = lappend(patterns, TextDatumGetCString(pattern));
 	}
-	systable_endscan_ordered(scan);
+	tfstate_end_scan(&scan);
 	return patterns;
 }
 
@@ -163,7 +163,6 @@ tfstate_privileges(const char *privilege)
 {
 	List	   *patterns = NIL;
 	Relation	rel;
-	Relation	index;
 	Snapshot	snapshot;
 	List	   *roles;
 	ListCell   *lc;
@@ -172,14 +171,12 @@ tfstate_privileges(const char *privilege)
 		return list_make1("*");
 
 	rel = table_open(tfstate_catalog()->privilege, AccessShareLock);
-	index = index_open(tfstate_catalog()->privilege_index, AccessShareLock);
 	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	roles = my_roles();
 	foreach(lc, roles)
-		patterns = add_patterns(patterns, rel, index, snapshot, lfirst_oid(lc), privilege);
+		patterns = add_patterns(patterns, rel, snapshot, lfirst_oid(lc), privilege);
 	list_free(roles);
 	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	return patterns;
 }

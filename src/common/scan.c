@@ -30,39 +30,64 @@ tfstate_latest_snapshot(void)
 }
 
 /*
- * The next row of a scan with SnapshotAny that a registered MVCC snapshot sees.
+ * Begin a scan of an open table, in the order of an index or, with InvalidOid, in none.  It
+ * finds the rows that match the keys, on columns of the table, and that a snapshot sees:
+ * as_of is an MVCC snapshot, NULL for what is committed now, or SnapshotAny for all
+ * versions of all rows.
  *
- * That is what a scan with that snapshot would return, but it leaves no
- * predicate locks, for which a serializable transaction could be failed that
- * has nothing to do with our tables.
+ * Below, the scan always has SnapshotAny, and tfstate_next_row() chooses.  The rows are the
+ * same, but no predicate locks are left, for which a serializable transaction could be
+ * failed that has nothing to do with our tables.
+ */
+void
+tfstate_begin_scan(TableScan *scan, Relation rel, Oid indexid, Snapshot as_of,
+				   int nkeys, ScanKey keys)
+{
+	if (as_of != SnapshotAny)
+		as_of = RegisterSnapshot(as_of ? as_of : tfstate_latest_snapshot());
+	scan->snapshot = as_of;
+	if (OidIsValid(indexid))
+		scan->desc = systable_beginscan_ordered(rel, index_open(indexid, AccessShareLock),
+												SnapshotAny, nkeys, keys);
+	else
+		scan->desc = systable_beginscan(rel, InvalidOid, false, SnapshotAny, nkeys, keys);
+}
+
+/*
+ * Returns the next row of a scan, valid until the next call; NULL at the end.  Without an
+ * index the direction is forward.
  */
 HeapTuple
-tfstate_next_visible(SysScanDesc scan, Snapshot snapshot)
+tfstate_next_row(TableScan *scan, ScanDirection direction)
 {
+	SysScanDesc desc = scan->desc;
 	HeapTuple	tuple;
 
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	while ((tuple = desc->irel ? systable_getnext_ordered(desc, direction) :
+			systable_getnext(desc)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (table_tuple_satisfies_snapshot(scan->heap_rel, scan->slot, snapshot))
+		if (table_tuple_satisfies_snapshot(desc->heap_rel, desc->slot, scan->snapshot))
 			break;
 	}
 	return tuple;
 }
 
 /*
- * The same for a scan in the order of its index.
+ * End a scan.  The table stays open.
  */
-HeapTuple
-tfstate_next_in_order(SysScanDesc scan, ScanDirection direction, Snapshot snapshot)
+void
+tfstate_end_scan(TableScan *scan)
 {
-	HeapTuple	tuple;
+	Relation	index = scan->desc->irel;
 
-	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, direction)))
+	if (index)
 	{
-		CHECK_FOR_INTERRUPTS();
-		if (table_tuple_satisfies_snapshot(scan->heap_rel, scan->slot, snapshot))
-			break;
+		systable_endscan_ordered(scan->desc);
+		index_close(index, AccessShareLock);
 	}
-	return tuple;
+	else
+		systable_endscan(scan->desc);
+	if (scan->snapshot != SnapshotAny)
+		UnregisterSnapshot(scan->snapshot);
 }

@@ -91,22 +91,20 @@ find_in_table(Relation rel, AttrNumber column, RegProcedure equal, Datum value,
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	Oid			index = tfstate_index_on(rel, column);
-	Snapshot	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	bool		isnull = true;
 	ScanKeyData key;
-	SysScanDesc scan;
+	TableScan	scan;
 	HeapTuple	tuple;
 
 	ScanKeyEntryInitialize(&key, 0, column, BTEqualStrategyNumber, InvalidOid,
 						   TupleDescAttr(desc, column - 1)->attcollation, equal, value);
-	scan = systable_beginscan(rel, index, OidIsValid(index), SnapshotAny, 1, &key);
-	tuple = tfstate_next_visible(scan, snapshot);
+	tfstate_begin_scan(&scan, rel, index, NULL, 1, &key);
+	tuple = tfstate_next_row(&scan, ForwardScanDirection);
 	if (HeapTupleIsValid(tuple))
 		*result = heap_getattr(tuple, wanted, desc, &isnull);
 	if (!isnull && TupleDescAttr(desc, wanted - 1)->attlen == -1)
 		*result = PointerGetDatum(PG_DETOAST_DATUM_COPY(*result));
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	tfstate_end_scan(&scan);
 	return !isnull;
 }
 

@@ -57,6 +57,7 @@
 
 #include "common/catalog.h"
 #include "common/compat.h"
+#include "common/scan.h"
 #include "lock/fence.h"
 #include "lock/flush.h"
 #include "lock/tag.h"
@@ -225,23 +226,18 @@ static int64
 newest_in_versions(const char *lockid)
 {
 	Relation	rel = table_open(tfstate_catalog()->version, AccessShareLock);
-	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
 	bool		isnull = true;
 	Datum		fence = Int64GetDatum(0);
 	ScanKeyData key;
-	SysScanDesc scan;
+	TableScan	scan;
 	HeapTuple	tuple;
 
 	ScanKeyInit(&key, Anum_version_lockid, BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(lockid));
-	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
-	while (isnull && (tuple = systable_getnext_ordered(scan, BackwardScanDirection)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
+	tfstate_begin_scan(&scan, rel, tfstate_catalog()->version_index, SnapshotAny, 1, &key);
+	while (isnull && (tuple = tfstate_next_row(&scan, BackwardScanDirection)) != NULL)
 		fence = heap_getattr(tuple, Anum_version_fence, RelationGetDescr(rel), &isnull);
-	}
-	systable_endscan_ordered(scan);
-	index_close(index, AccessShareLock);
+	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
 	return isnull ? 0 : DatumGetInt64(fence);
 }

@@ -63,11 +63,10 @@ prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)
 	static uint64 done_hash = 0;
 	static int64 done_below = 0;
 	uint64		hash = tfstate_private_hash(TextDatumGetCString(lockid));
-	Relation	index = index_open(tfstate_catalog()->released_index, AccessShareLock);
 	int64		reached = 0;	/* the oldest to be kept, or if none is, the newest */
 	int			seen = 0;
 	ScanKeyData keys[2];
-	SysScanDesc scan;
+	TableScan	scan;
 	HeapTuple	tuple = NULL;
 
 	if (hash != done_hash)
@@ -75,9 +74,9 @@ prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)
 	ScanKeyInit(&keys[0], Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ, lockid);
 	ScanKeyInit(&keys[1], Anum_lock_fence, BTGreaterEqualStrategyNumber, F_INT8GE,
 				Int64GetDatum(done_below));
-	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 2, keys);
+	tfstate_begin_scan(&scan, rel, tfstate_catalog()->released_index, snapshot, 2, keys);
 	while (seen - PRUNE_ROWS < tfstate_history_count &&
-		   (tuple = tfstate_next_in_order(scan, BackwardScanDirection, snapshot)) != NULL)
+		   (tuple = tfstate_next_row(&scan, BackwardScanDirection)) != NULL)
 	{
 		bool		isnull;
 
@@ -92,8 +91,7 @@ prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)
 		done_hash = hash;
 		done_below = reached;
 	}
-	systable_endscan_ordered(scan);
-	index_close(index, AccessShareLock);
+	tfstate_end_scan(&scan);
 }
 
 /*
@@ -106,20 +104,18 @@ static void
 prune_by_age(Relation rel, Snapshot snapshot)
 {
 	static TimestampTz done_until = DT_NOBEGIN;
-	Relation	index = index_open(tfstate_catalog()->released_at_index, AccessShareLock);
 	TimestampTz cutoff = GetCurrentTimestamp() - tfstate_history_age * USECS_PER_SEC;
 	int			seen = 0;
 	ScanKeyData keys[2];
-	SysScanDesc scan;
+	TableScan	scan;
 	HeapTuple	tuple;
 
 	ScanKeyInit(&keys[0], Anum_released_released_at, BTGreaterEqualStrategyNumber,
 				F_TIMESTAMPTZ_GE, TimestampTzGetDatum(done_until));
 	ScanKeyInit(&keys[1], Anum_released_released_at, BTLessStrategyNumber,
 				F_TIMESTAMPTZ_LT, TimestampTzGetDatum(cutoff));
-	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 2, keys);
-	while (seen++ < PRUNE_ROWS &&
-		   (tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
+	tfstate_begin_scan(&scan, rel, tfstate_catalog()->released_at_index, snapshot, 2, keys);
+	while (seen++ < PRUNE_ROWS && (tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
 		bool		isnull;
 
@@ -127,8 +123,7 @@ prune_by_age(Relation rel, Snapshot snapshot)
 													  RelationGetDescr(rel), &isnull));
 		forget(rel, tuple);
 	}
-	systable_endscan_ordered(scan);
-	index_close(index, AccessShareLock);
+	tfstate_end_scan(&scan);
 }
 
 static void
@@ -212,18 +207,15 @@ tfstate_find_release(const char *lockid, const char *run_id, int64 *fence, char 
 					 TimestampTz *released_at)
 {
 	Relation	rel = table_open(tfstate_catalog()->released, AccessShareLock);
-	Relation	index = index_open(tfstate_catalog()->released_index, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		found = false;
 	ScanKeyData key;
-	SysScanDesc scan;
+	TableScan	scan;
 	HeapTuple	tuple;
 
 	ScanKeyInit(&key, Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(lockid));
-	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
-	while (!found &&
-		   HeapTupleIsValid(tuple = tfstate_next_in_order(scan, BackwardScanDirection, snapshot)))
+	tfstate_begin_scan(&scan, rel, tfstate_catalog()->released_index, NULL, 1, &key);
+	while (!found && (tuple = tfstate_next_row(&scan, BackwardScanDirection)) != NULL)
 	{
 		Datum		values[Natts_released];
 		bool		nulls[Natts_released];
@@ -239,9 +231,7 @@ tfstate_find_release(const char *lockid, const char *run_id, int64 *fence, char 
 		if (released_at)
 			*released_at = DatumGetTimestampTz(values[Anum_released_released_at - 1]);
 	}
-	systable_endscan_ordered(scan);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
+	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
 	return found;
 }

@@ -109,8 +109,7 @@ tfstate_session_locks(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Relation	rel;
-	Snapshot	snapshot;
-	SysScanDesc scan;
+	TableScan	scan;
 	HeapTuple	tuple;
 	List	   *patterns;
 
@@ -120,21 +119,18 @@ tfstate_session_locks(PG_FUNCTION_ARGS)
 
 	patterns = tfstate_privileges(PRIVILEGE_SEE);
 	rel = table_open(tfstate_catalog()->session, AccessShareLock);
-	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
-	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
-	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 0, NULL);
+	while ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
 		Holding		holding = {0};
 
-		CHECK_FOR_INTERRUPTS();
 		heap_deform_tuple(tuple, RelationGetDescr(rel), holding.values, holding.nulls);
 		if (tfstate_holding_is_live(&holding) &&
 			tfstate_allowed(patterns, HOLDING_TEXT(&holding, lockid)))
 			tuplestore_putvalues(result->setResult, result->setDesc,
 								 holding.values, holding.nulls);
 	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
 	PG_RETURN_NULL();
 }

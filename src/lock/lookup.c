@@ -259,34 +259,31 @@ int64
 tfstate_newest_row_fence(const char *lockid, ItemPointer except, bool *live)
 {
 	Relation	rel = table_open(tfstate_catalog()->durable, AccessShareLock);
-	Relation	index = index_open(tfstate_catalog()->durable_index, AccessShareLock);
 	int64		newest = 0;
 	ScanKeyData key;
-	SysScanDesc scan;
+	TableScan	scan;
 	HeapTuple	tuple;
 
 	*live = false;
 	ScanKeyInit(&key, Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(lockid));
-	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
-	while ((tuple = systable_getnext_ordered(scan, BackwardScanDirection)) != NULL)
+	tfstate_begin_scan(&scan, rel, tfstate_catalog()->durable_index, SnapshotAny, 1, &key);
+	while ((tuple = tfstate_next_row(&scan, BackwardScanDirection)) != NULL)
 	{
 		TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
 		bool		isnull;
 		int64		fence = DatumGetInt64(heap_getattr(tuple, Anum_lock_fence,
 													   RelationGetDescr(rel), &isnull));
 
-		CHECK_FOR_INTERRUPTS();
 		if (TransactionIdIsNormal(xmin) && !TransactionIdIsCurrentTransactionId(xmin) &&
 			!TransactionIdDidCommit(xmin))
 			continue;
 		newest = Max(newest, fence);
 		if ((except == NULL || !ItemPointerEquals(except, &tuple->t_self)) &&
-			table_tuple_satisfies_snapshot(rel, scan->slot, SnapshotSelf))
+			table_tuple_satisfies_snapshot(rel, scan.desc->slot, SnapshotSelf))
 			*live = true;
 	}
-	systable_endscan_ordered(scan);
-	index_close(index, AccessShareLock);
+	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
 	return newest;
 }
@@ -330,24 +327,22 @@ bool
 tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
 {
 	Relation	rel = table_open(tfstate_catalog()->durable, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		found = false;
-	SysScanDesc scan;
 	ScanKeyData keys[2];
+	TableScan	scan;
 	HeapTuple	tuple;
 
 	ScanKeyInit(&keys[0], Anum_lock_unlock_key, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(unlock_key));
 	ScanKeyInit(&keys[1], Anum_lock_run_id, BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(run_id));
-	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 2, keys);
-	if (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 2, keys);
+	if ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
 		tfstate_read_holding(tuple, rel, true, holding);
 		found = true;
 	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
 	return found;
 }
@@ -360,23 +355,21 @@ bool
 tfstate_find_tied(int64 creation_key, Holding *holding)
 {
 	Relation	rel = table_open(tfstate_catalog()->session, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		found = false;
-	SysScanDesc scan;
 	ScanKeyData key;
+	TableScan	scan;
 	HeapTuple	tuple;
 
 	ScanKeyInit(&key, Anum_lock_unlock_key, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(creation_key));
-	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 1, &key);
-	while (!found && HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 1, &key);
+	while (!found && (tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
 		tfstate_read_holding(tuple, rel, false, holding);
 		found = tfstate_holding_is_tied(holding) &&
 			tfstate_session_is_mine(HOLDING_INT64(holding, session));
 	}
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
 	return found;
 }

@@ -241,19 +241,17 @@ read_row(Relation rel, HeapTuple tuple, StateRow *row)
 static void
 guard_truncate(Relation rel, const AttachedTable *table)
 {
-	Snapshot	snapshot;
 	MemoryContext context;
 	AttrNumber	columns[NUM_STATE_COLUMNS];
-	SysScanDesc scan;
+	TableScan	scan;
 	HeapTuple	tuple;
 	StateRow	row;
 
 	require_columns(rel, columns);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	context = AllocSetContextCreate(CurrentMemoryContext, "tfstate workspace",
 									ALLOCSET_DEFAULT_SIZES);
-	scan = systable_beginscan(rel, InvalidOid, false, SnapshotAny, 0, NULL);
-	while (HeapTupleIsValid(tuple = tfstate_next_visible(scan, snapshot)))
+	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 0, NULL);
+	while ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 
@@ -262,9 +260,8 @@ guard_truncate(Relation rel, const AttachedTable *table)
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
-	systable_endscan(scan);
+	tfstate_end_scan(&scan);
 	MemoryContextDelete(context);
-	UnregisterSnapshot(snapshot);
 }
 
 /*

@@ -88,17 +88,17 @@ age_limit(const AttachedTable *table)
  * Find the oldest version that stays.  Returns the number of older ones.
  */
 static int64
-find_oldest(Relation rel, Relation index, const char *lockid, Snapshot snapshot,
-			const AttachedTable *table, const Version *newest, Version *oldest)
+find_oldest(Relation rel, const char *lockid, Snapshot as_of, const AttachedTable *table,
+			const Version *newest, Version *oldest)
 {
 	int64		below = count_limit(newest, table);
 	TimestampTz before = age_limit(table);
-	SysScanDesc scan = tfstate_scan_versions(rel, index, lockid, PG_INT64_MIN,
-											 ForwardScanDirection);
 	int64		older = 0;
+	TableScan	scan;
 	HeapTuple	tuple;
 
-	while ((tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
+	tfstate_scan_versions(&scan, rel, lockid, PG_INT64_MIN, ForwardScanDirection, as_of);
+	while ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
 		tfstate_read_version(tuple, RelationGetDescr(rel), false, oldest);
 		if (VERSION_INT64(oldest, number) >= below ||
@@ -106,7 +106,7 @@ find_oldest(Relation rel, Relation index, const char *lockid, Snapshot snapshot,
 			break;
 		older++;
 	}
-	systable_endscan_ordered(scan);
+	tfstate_end_scan(&scan);
 	return older;
 }
 
@@ -117,7 +117,7 @@ find_oldest(Relation rel, Relation index, const char *lockid, Snapshot snapshot,
 static bool
 make_full(const char *lockid, const Version *version)
 {
-	StateText text;
+	StateText	text;
 
 	if (VERSION_NULL(version, chain) || DatumGetInt32(VERSION_DATUM(version, chain)) == 0)
 		return true;
@@ -128,16 +128,15 @@ make_full(const char *lockid, const Version *version)
 }
 
 static void
-delete_older(Relation rel, Relation index, const char *lockid, Snapshot snapshot, int64 count)
+delete_older(Relation rel, const char *lockid, Snapshot as_of, int64 count)
 {
-	SysScanDesc scan = tfstate_scan_versions(rel, index, lockid, PG_INT64_MIN,
-											 ForwardScanDirection);
+	TableScan	scan;
 	HeapTuple	tuple;
 
-	while (count-- > 0 &&
-		   (tuple = tfstate_next_in_order(scan, ForwardScanDirection, snapshot)) != NULL)
+	tfstate_scan_versions(&scan, rel, lockid, PG_INT64_MIN, ForwardScanDirection, as_of);
+	while (count-- > 0 && (tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 		CatalogTupleDelete(rel, &tuple->t_self);
-	systable_endscan_ordered(scan);
+	tfstate_end_scan(&scan);
 	CommandCounterIncrement();
 }
 
@@ -148,16 +147,12 @@ static bool
 has_old_versions(const char *lockid, const AttachedTable *table)
 {
 	Relation	rel = table_open(tfstate_catalog()->version, AccessShareLock);
-	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	Version		newest;
 	Version		oldest;
 	bool		result;
 
 	result = tfstate_newest_version(lockid, &newest) &&
-		find_oldest(rel, index, lockid, snapshot, table, &newest, &oldest) > 0;
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
+		find_oldest(rel, lockid, NULL, table, &newest, &oldest) > 0;
 	table_close(rel, AccessShareLock);
 	return result;
 }
@@ -171,14 +166,13 @@ static int64
 prune(const char *lockid, const AttachedTable *table)
 {
 	Relation	rel = table_open(tfstate_catalog()->version, RowExclusiveLock);
-	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	int64		count = 0;
 	Version		newest;
 	Version		oldest;
 
 	if (tfstate_newest_version(lockid, &newest))
-		count = find_oldest(rel, index, lockid, snapshot, table, &newest, &oldest);
+		count = find_oldest(rel, lockid, snapshot, table, &newest, &oldest);
 	if (count > 0 && !make_full(lockid, &oldest))
 	{
 		ereport(WARNING,
@@ -189,9 +183,8 @@ prune(const char *lockid, const AttachedTable *table)
 		count = 0;
 	}
 	if (count > 0)
-		delete_older(rel, index, lockid, snapshot, count);
+		delete_older(rel, lockid, snapshot, count);
 	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
 	table_close(rel, NoLock);
 	return count;
 }

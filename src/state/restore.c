@@ -11,7 +11,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "utils/builtins.h"
@@ -31,20 +30,18 @@
  * missing, the number of the one after the gap.
  */
 static int64
-chain_start(VersionReader *reader, const char *lockid, int64 number)
+chain_start(Relation rel, const char *lockid, int64 number, Snapshot as_of)
 {
-	SysScanDesc scan = tfstate_scan_versions(reader->rel, reader->index, lockid, number,
-											 BackwardScanDirection);
 	bool		isnull;
 	int64		start = number;
 	int64		chain = 1;
+	TableScan	scan;
 	HeapTuple	tuple;
 
-	while (chain != 0 &&
-		   HeapTupleIsValid(tuple = tfstate_next_in_order(scan, BackwardScanDirection,
-														  reader->snapshot)))
+	tfstate_scan_versions(&scan, rel, lockid, number, BackwardScanDirection, as_of);
+	while (chain != 0 && (tuple = tfstate_next_row(&scan, BackwardScanDirection)) != NULL)
 	{
-		TupleDesc	desc = RelationGetDescr(reader->rel);
+		TupleDesc	desc = RelationGetDescr(rel);
 		int64		found = DatumGetInt64(heap_getattr(tuple, Anum_version_number, desc, &isnull));
 
 		if (found != number)
@@ -53,7 +50,7 @@ chain_start(VersionReader *reader, const char *lockid, int64 number)
 		/* NULL, of a deletion, comes as 0 */
 		chain = DatumGetInt32(heap_getattr(tuple, Anum_version_chain, desc, &isnull));
 	}
-	systable_endscan_ordered(scan);
+	tfstate_end_scan(&scan);
 	return start;
 }
 
@@ -65,13 +62,14 @@ chain_start(VersionReader *reader, const char *lockid, int64 number)
 void
 tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first, Snapshot as_of)
 {
+	Snapshot	snapshot = RegisterSnapshot(as_of ? as_of : tfstate_latest_snapshot());
+
 	memset(reader, 0, sizeof(VersionReader));
 	reader->rel = table_open(tfstate_catalog()->version, AccessShareLock);
-	reader->index = index_open(tfstate_catalog()->version_index, AccessShareLock);
-	reader->snapshot = RegisterSnapshot(as_of ? as_of : tfstate_latest_snapshot());
-	reader->scan = tfstate_scan_versions(reader->rel, reader->index, lockid,
-										 chain_start(reader, lockid, first),
-										 ForwardScanDirection);
+	tfstate_scan_versions(&reader->scan, reader->rel, lockid,
+						  chain_start(reader->rel, lockid, first, snapshot),
+						  ForwardScanDirection, snapshot);
+	UnregisterSnapshot(snapshot);
 }
 
 /*
@@ -80,9 +78,7 @@ tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first, Sn
 void
 tfstate_close_versions(VersionReader *reader)
 {
-	systable_endscan_ordered(reader->scan);
-	UnregisterSnapshot(reader->snapshot);
-	index_close(reader->index, AccessShareLock);
+	tfstate_end_scan(&reader->scan);
 	table_close(reader->rel, AccessShareLock);
 }
 
@@ -139,7 +135,7 @@ tfstate_next_version(VersionReader *reader, bool *intact)
 	StateText	previous = {0};
 	StateText	restored = {0};
 
-	tuple = tfstate_next_in_order(reader->scan, ForwardScanDirection, reader->snapshot);
+	tuple = tfstate_next_row(&reader->scan, ForwardScanDirection);
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	tfstate_read_version(tuple, RelationGetDescr(reader->rel), true, &version);
@@ -196,7 +192,7 @@ char *
 tfstate_version_text(const char *lockid, int64 number, size_t *len)
 {
 	const char *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
-	StateText text;
+	StateText	text;
 	Version		version;
 
 	if (!tfstate_find_version(lockid, number, &version))

@@ -8,7 +8,7 @@
 #ifndef TFSTATE_RESTORE_H
 #define TFSTATE_RESTORE_H
 
-#include "access/genam.h"
+#include "common/scan.h"
 #include "state/version.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -17,13 +17,11 @@
 typedef struct VersionReader
 {
 	Relation	rel;
-	Relation	index;
-	SysScanDesc scan;
-	Snapshot	snapshot;
+	TableScan	scan;
 	bool		verify;			/* compare each text with its digest */
 	Version		version;		/* the last one that was read, content
 								 * included */
-	StateText text;				/* of that; none for a deletion */
+	StateText	text;			/* of that; none for a deletion */
 } VersionReader;
 
 extern void tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first,

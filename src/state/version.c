@@ -70,11 +70,12 @@ tfstate_read_version(HeapTuple tuple, TupleDesc desc, bool with_content, Version
 
 /*
  * Begin a scan of the versions of a workspace in the order of their numbers: forward from
- * this number, or backward from it.  tfstate_next_in_order() reads them.
+ * this number, or backward from it.  as_of is that of
+ * tfstate_begin_scan(), and tfstate_next_row() reads them.
  */
-SysScanDesc
-tfstate_scan_versions(Relation rel, Relation index, const char *lockid, int64 number,
-					  ScanDirection direction)
+void
+tfstate_scan_versions(TableScan *scan, Relation rel, const char *lockid, int64 number,
+					  ScanDirection direction, Snapshot as_of)
 {
 	bool		forward = ScanDirectionIsForward(direction);
 	ScanKeyData keys[2];
@@ -84,7 +85,7 @@ tfstate_scan_versions(Relation rel, Relation index, const char *lockid, int64 nu
 	ScanKeyInit(&keys[1], Anum_version_number,
 				forward ? BTGreaterEqualStrategyNumber : BTLessEqualStrategyNumber,
 				forward ? F_INT8GE : F_INT8LE, Int64GetDatum(number));
-	return systable_beginscan_ordered(rel, index, SnapshotAny, 2, keys);
+	tfstate_begin_scan(scan, rel, tfstate_catalog()->version_index, as_of, 2, keys);
 }
 
 /*
@@ -95,20 +96,16 @@ static bool
 find_up_to(const char *lockid, int64 number, Snapshot as_of, Version *version)
 {
 	Relation	rel = table_open(tfstate_catalog()->version, AccessShareLock);
-	Relation	index = index_open(tfstate_catalog()->version_index, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(as_of ? as_of : tfstate_latest_snapshot());
 	bool		found;
-	SysScanDesc scan;
+	TableScan	scan;
 	HeapTuple	tuple;
 
-	scan = tfstate_scan_versions(rel, index, lockid, number, BackwardScanDirection);
-	tuple = tfstate_next_in_order(scan, BackwardScanDirection, snapshot);
+	tfstate_scan_versions(&scan, rel, lockid, number, BackwardScanDirection, as_of);
+	tuple = tfstate_next_row(&scan, BackwardScanDirection);
 	found = HeapTupleIsValid(tuple);
 	if (found)
 		tfstate_read_version(tuple, RelationGetDescr(rel), false, version);
-	systable_endscan_ordered(scan);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
+	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
 	return found;
 }

@@ -8,8 +8,8 @@
 #ifndef TFSTATE_VERSION_H
 #define TFSTATE_VERSION_H
 
-#include "access/genam.h"
 #include "common/catalog.h"
+#include "common/scan.h"
 #include "storage/itemptr.h"
 #include "utils/builtins.h"
 #include "utils/relcache.h"
@@ -42,9 +42,8 @@ typedef struct StateText
 
 extern void tfstate_read_version(HeapTuple tuple, TupleDesc desc, bool with_content,
 								 Version *version);
-extern SysScanDesc tfstate_scan_versions(Relation rel, Relation index,
-										 const char *lockid, int64 number,
-										 ScanDirection direction);
+extern void tfstate_scan_versions(TableScan *scan, Relation rel, const char *lockid,
+								  int64 number, ScanDirection direction, Snapshot as_of);
 extern bool tfstate_newest_version(const char *lockid, Version *version);
 extern bool tfstate_newest_version_as_of(const char *lockid, Snapshot snapshot,
 										 Version *version);
