@@ -74,14 +74,14 @@ check_text(const char *lockid, const StateFacts *facts)
 	if (!facts->valid)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_JSON_TEXT),
-				 errmsg("cannot change the state of workspace \"%s\": the new one is not a JSON object",
+				 errmsg("cannot change the state of workspace \"%s\": the new state is not a JSON object",
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
 	if (!facts->has_serial || facts->lineage == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_JSON_TEXT),
-				 errmsg("cannot change the state of workspace \"%s\": the new one has no serial or no lineage",
+				 errmsg("cannot change the state of workspace \"%s\": the new state has no serial or no lineage",
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
-				 errdetail("A state has the keys \"serial\", a number, and \"lineage\", a text.")));
+				 errdetail("A state has a number under the key \"serial\" and a string under \"lineage\".")));
 }
 
 /*
@@ -173,7 +173,7 @@ guard_change(const AttachedTable *table, const StateRow *before, const StateRow 
 	if (after && new_text->data == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("cannot change the state of workspace \"%s\": the new one is null",
+				 errmsg("cannot change the state of workspace \"%s\": the new state is null",
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
 	if (level == GUARD_OFF)
 		ours = tfstate_current_holding(lockid, &holding) && tfstate_is_ours(&holding);
@@ -197,7 +197,7 @@ require_columns(Relation rel, AttrNumber *columns)
 	if (!tfstate_state_columns(rel, columns))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a table of Terraform states any more",
+				 errmsg("\"%s\" is no longer a table of Terraform states",
 						RelationGetRelationName(rel)),
 				 errdetail("Such a table has the columns id bigint, name text and data text.")));
 }

@@ -280,7 +280,7 @@ tfstate_check_read(const char *lockid)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for the states of workspace \"%s\"",
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
-				 errdetail("To read them, a role needs SELECT on the table; where there is none any more, only the owner of the extension can.")));
+				 errdetail("To read them, a role needs SELECT on the table.  If the table no longer exists, only the owner of the extension can.")));
 }
 
 /*

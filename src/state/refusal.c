@@ -36,7 +36,7 @@
 /* Ends the message of a refused write, because Terraform advises to push the state. */
 #define COMPARE_FIRST	"; before pushing errored.tfstate, compare it with the output of \"terraform state pull\""
 
-#define UNLOCKED_HINT	"Terraform locks by itself, but for -lock=false.  In SQL, call tfstate_lock() and read the state again, or show the fence of the lock in tfstate.fence."
+#define UNLOCKED_HINT	"Terraform locks by itself, unless it is run with -lock=false.  In SQL, call tfstate_lock() and read the state again, or show the fence of the lock in tfstate.fence."
 
 /*
  * The lockids of the workspaces that this session was refused to write and has not
@@ -113,7 +113,7 @@ tfstate_check_may_lock(const char *lockid)
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied to change the state of workspace \"%s\": role \"%s\" may not lock it; an administrator can give it that privilege with tfstate_grant()",
 					shown(lockid), role),
-			 errdetail("Whoever writes a state without having its lock must have the privilege \"lock\" on it."),
+			 errdetail("A role that writes a state without its lock needs the privilege \"lock\" on the workspace."),
 			 errhint("Run as an administrator: SELECT tfstate_grant(%s, %s);",
 					 quote_literal_cstr(role), quote_literal_cstr(shown(lockid)))));
 }
@@ -128,7 +128,7 @@ tfstate_check_not_refused(const char *lockid)
 	if (find_refusal(lockid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot change the state of workspace \"%s\": this session was refused that before, and does not hold the lock" COMPARE_FIRST,
+				 errmsg("cannot change the state of workspace \"%s\": this session was refused a write before and has not locked the workspace since" COMPARE_FIRST,
 						shown(lockid)),
 				 errhint(UNLOCKED_HINT)));
 }
@@ -266,7 +266,7 @@ tfstate_refuse_serial(const char *lockid, int64 before, int64 after)
 	remember_refusal(lockid);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("cannot change the state of workspace \"%s\": the new one has serial %lld, but serial %lld was written by %s; read the state again" COMPARE_FIRST,
+			 errmsg("cannot change the state of workspace \"%s\": the new state has serial %lld, but serial %lld was written by %s; read the state again" COMPARE_FIRST,
 					shown(lockid), (long long) after, (long long) before,
 					found ? describe_writer(&newest) : "somebody"),
 			 found && VERSION_INT64(&newest, number) > 1 ?

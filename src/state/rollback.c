@@ -134,7 +134,7 @@ with_serial_after(const char *lockid, int64 number, int64 serial)
 	if (!facts.valid || !facts.has_serial)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_JSON_TEXT),
-				 errmsg("version %lld of workspace \"%s\" is no state that Terraform could read",
+				 errmsg("version %lld of workspace \"%s\" is not a state that Terraform can read",
 						(long long) number, tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
 	serial = Max(serial, facts.serial);
 	if (facts.encrypted)
@@ -144,7 +144,7 @@ with_serial_after(const char *lockid, int64 number, int64 serial)
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("workspace \"%s\" has the greatest serial that there is",
+				 errmsg("workspace \"%s\" has reached the largest possible serial",
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
 	pfree(state);
 	return result;

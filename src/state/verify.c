@@ -154,7 +154,8 @@ verify_versions(ReturnSetInfo *result, const char *lockid)
 		if (previous != 0 && number != previous + 1)
 			put_problem(result, &reader.version, "the version before it is missing");
 		if (!intact)
-			put_problem(result, &reader.version, "the version is damaged, or one that it depends on");
+			put_problem(result, &reader.version,
+						"the version, or one that it depends on, is damaged");
 		previous = number;
 	}
 	tfstate_close_versions(&reader);

@@ -265,13 +265,13 @@ foreach my $mode ('session', 'durable')
 
 	# with the lock, but with states that do not fit
 	like(put($a, $workspace, state(1, $lineage, '"resources":[]')),
-		qr/^ERROR 55000: $refused: the new one has serial 1, but serial 1 was written by alice at /,
+		qr/^ERROR 55000: $refused: the new state has serial 1, but serial 1 was written by alice at /,
 		"$test: put with the same serial is refused");
 	like(put($a, $workspace, state(2, 'other')),
 		qr/^ERROR 55000: $refused: it belongs to another project: the new state has lineage "other", but the workspace has lineage "$lineage"/,
 		"$test: put with another lineage is refused");
 	like(put($a, $workspace, 'no state'),
-		qr/^ERROR 22032: $refused: the new one is not a JSON object/,
+		qr/^ERROR 22032: $refused: the new state is not a JSON object/,
 		"$test: put of a text that is no state is refused");
 	is(get($a, $workspace), $state, "$test: the refused puts change nothing");
 	is(put($a, $workspace, $state), '', "$test: put of the same state succeeds");
@@ -283,7 +283,7 @@ foreach my $mode ('session', 'durable')
 	is(put($a, $workspace, state(2, $lineage, $secret)), '', "$test: put of an encrypted state succeeds");
 	is($newest->(), 'write|2|alice|alice|t', "$test: put of an encrypted state leaves a version");
 	like(put($a, $workspace, state(2, $lineage, "$secret,\"more\":1")),
-		qr/^ERROR 55000: $refused: the new one has serial 2, but serial 2 was/,
+		qr/^ERROR 55000: $refused: the new state has serial 2, but serial 2 was/,
 		"$test: put of another encrypted state with the same serial is refused");
 	like(put($a, $workspace, state(3, 'other', $secret)),
 		qr/^ERROR 55000: $refused: it belongs to another project: the new state has lineage "other"/,
@@ -296,7 +296,7 @@ foreach my $mode ('session', 'durable')
 	# without a lock
 	is(unlock($a, $id), 't', "$test: the holder releases its lock");
 	like(put($b, $workspace, state(4, $lineage)),
-		qr/^ERROR 55000: $refused: this session was refused that before, and does not hold the lock/,
+		qr/^ERROR 55000: $refused: this session was refused a write before and has not locked the workspace since/,
 		"$test: a session that was refused before needs the lock now");
 	is(put($a, $workspace, state(4, $lineage)), '', "$test: a session that was not refused may write without the lock");
 	is($newest->(), 'write|4|alice||f', "$test: its version shows that it had no lock");
@@ -308,7 +308,7 @@ foreach my $mode ('session', 'durable')
 	is($stock->extended(
 			'SELECT pg_try_advisory_lock($1)', $id), 't', "$test: without the shim, the client gets the built-in lock");
 	like(put($stock, $workspace, state(6, $lineage)),
-		qr/^ERROR 55000: $refused: this session was refused that before, and does not hold the lock/,
+		qr/^ERROR 55000: $refused: this session was refused a write before and has not locked the workspace since/,
 		"$test: without the shim, a session that was refused before stays out");
 	unlock($stock, $id);
 	my $other_stock = client('other stock', @table, search_path => 'public');
@@ -332,7 +332,7 @@ foreach my $mode ('session', 'durable')
 	is(put($b, $workspace, state(7, $lineage)), '', "$test: lost connection: the other client writes");
 	is(unlock($b, $id), 't', "$test: lost connection: the other client unlocks");
 	like(put($a, $workspace, state(8, $lineage)),
-		qr/^ERROR 55000: $refused: this session was refused that before/,
+		qr/^ERROR 55000: $refused: this session was refused a write before/,
 		"$test: lost connection: put is refused after that, too");
 	is(unlock($a, $id), 'f', "$test: lost connection: there is no lock to release");
 	is($newest->(), 'write|7|bob|bob|t', "$test: lost connection: the state of the other client is still there");

@@ -191,7 +191,7 @@ foreach my $mode ('durable', 'session')
 	save_state($privileged, 'other.tfstate', slurp_file("$bob->{dir}/other.tfstate"));
 
 	$bob->run_fails('push -force of an older state',
-		qr/@{[program('not_pushed')]}pq: cannot change the state of workspace "\Q$lockid\E": the new one has serial @{[$before - 1]}, but serial $before was written by alice at \S+ \S+; read the state again$compare/,
+		qr/@{[program('not_pushed')]}pq: cannot change the state of workspace "\Q$lockid\E": the new state has serial @{[$before - 1]}, but serial $before was written by alice at \S+ \S+; read the state again$compare/,
 		'state', 'push', '-force', 'older.tfstate');
 	$bob->run_fails('push -force of another lineage',
 		qr/@{[program('not_pushed')]}pq: cannot change the state of workspace "\Q$lockid\E": it belongs to another project: the new state has lineage "another", but the workspace has lineage "[0-9a-f-]{36}"; check which schema and workspace the backend is configured for; to replace the state on purpose, run with tfstate\.guard=off/,
@@ -256,7 +256,7 @@ foreach my $mode ('durable', 'session')
 	$run->succeeds_ok('TRUNCATE during a run: that succeeds');
 	(undef, undef, $stderr) = $node->psql('postgres',
 		qq(SELECT tfstate_lock('$lockid', '{}', 'session'); UPDATE prod.states SET data = 'x' WHERE name = 'default'));
-	like($stderr, qr/the new one is not a JSON object/, 'a text that is no state is refused');
+	like($stderr, qr/the new state is not a JSON object/, 'a text that is no state is refused');
 	$alice->run_ok('no state: the one that is there can be read', 'plan');
 }
 

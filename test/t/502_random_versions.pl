@@ -429,7 +429,7 @@ sub check_damage
 		  WHERE lockid = $w->{quoted} AND number > $number AND coalesce(chain, 0) = 0");
 	my @expected = (
 		problems(),
-		map { "$w->{lockid}|$_|the version is damaged, or one that it depends on" }
+		map { "$w->{lockid}|$_|the version, or one that it depends on, is damaged" }
 		  $number .. $last);
 	my $found = sql(
 		"BEGIN;
