@@ -100,7 +100,7 @@ foreach my $encoding (sort keys %characters)
 	}
 	is($node->safe_psql($database, "SELECT count(*) FROM tfstate_verify('*', true)"), 0, "$encoding: the states are as recorded");
 	is( $node->safe_psql($database, "SELECT problem FROM tfstate_check() WHERE object = 'database'"),
-		$encoding eq 'UTF8' ? '' : "the encoding of the database is $encoding: a state that has other characters cannot be written",
+		$encoding eq 'UTF8' ? '' : "the encoding of the database is $encoding: a state with other characters cannot be written",
 		"$encoding: tfstate_check() works");
 	$_->quit foreach $holder, $other;
 }
