@@ -89,7 +89,7 @@ static Oid	session_table = InvalidOid;
  * that were taken after it.
  */
 static int	session_locks = 0;
-static List *taken = NIL;		/* of SubTransactionId, in TopTransactionContext */
+static List *taken = NIL;		/* of SubTransactionId, as above */
 
 /*
  * Error if the session has too many locks: without a limit one session could use

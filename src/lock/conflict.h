@@ -19,8 +19,8 @@ typedef struct LockConflict
 	Holding		holder;			/* if so, that row */
 	bool		own;			/* is this session the holder? */
 	LOCKTAG		tag;			/* if not known: the tag that another owns */
-	int64		newest_fence;	/* if the lock is free: the greatest fence that
-								 * the lock tables have of the lockid */
+	int64		newest_fence;	/* if the lock is free: the greatest fence
+								 * that the lock tables have of the lockid */
 } LockConflict;
 
 extern void tfstate_raise_conflict(const char *lockid,

@@ -16,7 +16,7 @@ typedef struct KeptShare
 	char	   *lockid;
 	int64		fence;			/* of the holding */
 	int64		key;			/* of the built-in lock */
-	int64		session;		/* number of this session when it took the share */
+	int64		session;		/* that took the share, by number */
 } KeptShare;
 
 extern KeptShare *tfstate_note_share(const Holding *holding);

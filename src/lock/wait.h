@@ -17,8 +17,8 @@
  */
 typedef struct WaitLimit
 {
-	int64		give_up;		/* from then on without the lock, and no error */
-	int64		error;			/* from then on the user's lock_timeout is over */
+	int64		give_up;		/* then without the lock, and no error */
+	int64		error;			/* then the user's lock_timeout is over */
 	bool		announced;		/* has the client been told that it waits? */
 } WaitLimit;
 
