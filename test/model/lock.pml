@@ -3,48 +3,48 @@
  * lock.pml
  *	  A model of the lock protocol, for the model checker spin.
  *
- * One lockid, three sessions that lock, wait, renew, unlock and force-unlock it
- * in transactions that commit, fail to commit, roll back and are prepared;
- * sessions that end, are terminated or discard their tags; crashes.  spin looks
- * at every state that these can get into in any order of their steps.
- * test/model.sh has it do so.
+ * One lockid, and three sessions that lock, wait, renew, unlock and force-unlock it
+ * in transactions that commit, fail to commit, roll back and are prepared; sessions
+ * that end, are terminated or discard their tags; crashes.  spin explores every state
+ * that these can reach in any order of their steps.  test/model.sh runs it.
  *
- * Each inline is named after the function of the C code that it stands for.
- * What one look at or change of shared memory does is one step (atomic); the
- * server's own parts (the queue of the lock manager, the visibility of rows, the
- * order in which a commit becomes durable and visible and gives back its tags)
- * are modelled as they work.  Nothing counts: a run can be of any length.
+ * Each inline is named after the function of the C code that it stands for.  One look
+ * at or change of shared memory is one step (atomic).  The server's own parts (the
+ * queue of the lock manager, the visibility of rows, the order in which a commit
+ * becomes durable and visible and releases its tags) are modelled as they work.  There
+ * are no counters: a run can be of any length.
  *
  * Checked in every state that can be reached:
  *
  *	exclusion		when a taking becomes visible, no holding is in force, and there
  *					are never two rows (make_visible)
- *	living sessions	are not taken for dead (is_held)
- *	nothing lost	an acknowledged durable lock is not lost by a crash: its row is
- *					missing in no later look (make_visible)
- *	fences			grow in the order of the holdings, over crashes too (take)
- *	nothing left	who is outside of a transaction has K if and only if he has the
- *					lock in session mode, and never W (Session)
- *	wake-ups		nobody sleeps, not woken and not about to be, while the lock is
- *					free (Monitor)
- *	first come,		of those who wait for K and stay, the first takes the lock (take)
- *	first served
+ *	living sessions	are not taken for dead (delete_ended_holdings)
+ *	nothing lost	a crash loses no acknowledged durable lock: no later look misses
+ *					its row (make_visible)
+ *	fences			grow in the order of the holdings, over crashes too
+ *					(insert_holding)
+ *	nothing left	outside of a transaction a session has the lock tag if and only if
+ *					it holds the lock in session mode, and never the waiter tag
+ *					(Session)
+ *	wake-ups		no session sleeps, neither woken nor about to be, while the lock
+ *					is free (Monitor)
+ *	first come,		of the sessions that wait for the lock tag and stay, the first
+ *	first served	takes the lock (insert_holding)
  *	no deadlock		spin's own check of end states
- *	served			who waits gets the lock or gives up: the formula at the end,
- *					without any poll, for sessions that release what they have
+ *	served			a waiter gets the lock or gives up: the formula at the end, without
+ *					any poll, for sessions that release what they have
  *
- * Four wake-ups can be lost, and are what the poll of the first waiter is for: that
- * of COMMIT PREPARED, which sends none; a lease that expires; one that is eaten
- * by the wait for W; and the end of a transaction that force-unlocks what a dead
- * session left, if it began between the waiter's look at the row and his attempt
- * to delete it.  The model excuses them where they happen.
+ * Four wake-ups can be lost, which is why the first waiter polls: that of COMMIT
+ * PREPARED, which sends none; that for a lease that expires; one that is consumed by
+ * the wait for the waiter tag; and one for the end of a transaction that force-unlocks
+ * what a dead session left, if that began between the waiter's look at the row and its
+ * attempt to delete it.  The model excuses them where they happen.
  *
- * Left out: savepoints, the adoption of a run's lock, the built-in lock of a
- * workspace, hash collisions, and time: whatever has a timeout may run into it
- * at any moment.
+ * Left out: savepoints, the adoption of a run's lock, the built-in lock of a workspace,
+ * hash collisions, and time: whatever has a timeout may reach it at any moment.
  *
- * What is to be explored is chosen by macros, all 0 by default.  With one of
- * the BUG_ macros the model has that bug.
+ * Macros choose what is explored; all are 0 by default.  With one of the BUG_ macros
+ * the model has that bug.
  *
  *-------------------------------------------------------------------------
  */
@@ -65,7 +65,7 @@
 #define LEASES		0			/* durable locks have a ttl, expire and are renewed */
 #endif
 #ifndef CANCELS
-#define CANCELS		0			/* commits fail, waits are cancelled or time out */
+#define CANCELS		0			/* commits fail, waits are canceled or time out */
 #endif
 #ifndef ENDS
 #define ENDS		0			/* sessions end, whatever they hold */
@@ -92,29 +92,29 @@
 #define NONE		2				/* no row */
 
 /*
- * Shared memory: the tags.  K has an owner, who has it a number of times at
- * transaction level and at session level, and a queue.  W has an owner.  S and
- * the lock on a transaction's number need no variables of their own: what
- * names them is changed when they end, as neither number is ever used again.
+ * Shared memory: the tags.  The lock tag has an owner, which has it a number of times at
+ * transaction level and at session level, and a queue.  The waiter tag has an owner.
+ * The session tag and the tag of a transaction's number need no variables of their own:
+ * whatever names them is changed when they end, as neither number is ever used again.
  */
-byte k_owner, k_xact, k_session;
-chan k_queue = [SESSIONS] of { byte };
-byte w_owner;
-byte awaited[PROCS];		/* the transaction that somebody has seen changing a row */
+byte tag_owner, tag_xact, tag_session;
+chan tag_queue = [SESSIONS] of { byte };
+byte waiter_tag_owner;
+byte awaited[PROCS];		/* the transaction that a session has seen changing a row */
 
 bit latch[PROCS];
-bit terminated[PROCS];		/* has got SIGTERM */
+bit terminated[PROCS];		/* has received SIGTERM */
 
 /*
- * The rows of both tables.  An inserter or changer is whose transaction is not
- * yet committed.  session is 0 once the session is gone: then its number is
+ * The rows of both tables.  inserter and changer are set while their transaction is
+ * not committed.  session becomes 0 when the session ends: then its number is
  * nobody's.
  */
 mtype = { UNCHANGED, RELEASED, CLEARED, RENEWED };
 
 typedef Row
 {
-	byte who;				/* took the lock; NOBODY: no row */
+	byte taker;				/* took the lock; NOBODY: no row */
 	byte session;
 	bit durable;
 	bit lease;
@@ -124,44 +124,44 @@ typedef Row
 	mtype change = UNCHANGED;
 };
 Row row[2];
-bit unchanged[PROCS];		/* is the row that somebody has read still that version? */
+bit unchanged[PROCS];		/* is the row that a session has read still that version? */
 
 /* What is on disk. */
 bit committing[PROCS];		/* the commit may have been flushed, and is not visible */
-byte unflushed_unlock;		/* who had the durable lock, or NOBODY */
+byte unflushed_unlock;		/* the holder that had the durable lock, or NOBODY */
 bit unflushed_lease;
 bit unflushed_lock;			/* that of the durable row */
-bit unflushed_fence;		/* one that was given out */
+bit unflushed_fence;		/* a fence that was given out */
 
 mtype = { NO_TRANSACTION, OPEN, ENDING };
 mtype prepared = NO_TRANSACTION;
 
 bit crashed[PROCS];
 
-/* What is only looked at by the checks. */
-byte holder;				/* whose holding is in force */
+/* What only the checks look at. */
+byte holder;				/* the session whose holding is in force */
 bit holder_is_session;
 bit fence_repeats;
 bit drawn[PROCS];			/* has a fence that is not committed */
-bit passed[PROCS];			/* and somebody has committed a later one */
-byte later[PROCS];			/* who drew his before that one's: a bit each */
+bit passed[PROCS];			/* and another session has committed a later one */
+byte later[PROCS];			/* the sessions that drew before this one: a bit each */
 bit asleep[PROCS];			/* on the latch */
 bit excused[PROCS];			/* a wake-up that is known to be lost */
-byte waking;				/* how many are about to wake who has K */
-chan arrived = [SESSIONS] of { byte };	/* who waits, in the order of arrival */
+byte waking;				/* how many are about to wake the lock tag's owner */
+chan arrived = [SESSIONS] of { byte };	/* the waiters in the order of arrival */
 
 #define BIT(x)			(1 << (x))
-/* For the formula, who has the lock does nothing but release it. */
+/* For the formula, a session that has the lock does nothing but release it. */
 #ifdef SERVED
-#define MAY_LOCK		(row[0].who != me && row[1].who != me)
+#define MAY_LOCK		(row[0].taker != me && row[1].taker != me)
 #else
 #define MAY_LOCK		true
 #endif
 
-#define HAS_KEY			(k_owner == me)
-#define QUEUED			(k_queue ?? [eval(me)])
-#define COMMITTED(r)	(row[r].who != NOBODY && row[r].inserter == NOBODY)
-#define VISIBLE(r)		(row[r].who != NOBODY && \
+#define HAS_LOCK_TAG	(tag_owner == me)
+#define QUEUED			(tag_queue ?? [eval(me)])
+#define COMMITTED(r)	(row[r].taker != NOBODY && row[r].inserter == NOBODY)
+#define VISIBLE(r)		(row[r].taker != NOBODY && \
 						 (row[r].inserter == NOBODY || row[r].inserter == me) && \
 						 (row[r].changer != me || row[r].change == RENEWED))
 #define OTHER_CHANGES(r)	(row[r].changer != NOBODY && row[r].changer != me)
@@ -171,20 +171,20 @@ chan arrived = [SESSIONS] of { byte };	/* who waits, in the order of arrival */
  * The server: tags
  */
 
-/* LockRelease() of K when a count has changed: the first of the queue has it. */
+/* LockRelease() of the lock tag after a count has changed: the first in the queue gets it. */
 inline LockRelease()
 {
 	if
-	:: k_xact + k_session == 0 && len(k_queue) > 0 ->
-		k_queue ? k_owner;
-		k_xact = 1
-	:: k_xact + k_session == 0 && len(k_queue) == 0 ->
-		k_owner = NOBODY
+	:: tag_xact + tag_session == 0 && len(tag_queue) > 0 ->
+		tag_queue ? tag_owner;
+		tag_xact = 1
+	:: tag_xact + tag_session == 0 && len(tag_queue) == 0 ->
+		tag_owner = NOBODY
 	:: else
 	fi
 }
 
-/* The lock on the number of x's transaction ends. */
+/* The tag of the number of x's transaction ends. */
 inline end_transaction(x)
 {
 	p = 1;
@@ -196,7 +196,7 @@ inline end_transaction(x)
 	p = 0
 }
 
-/* Who has read a row has an old version now. */
+/* A session that has read a row has an old version now. */
 inline new_version()
 {
 	p = 1;
@@ -213,7 +213,7 @@ inline new_version()
 
 inline delete_row(r)
 {
-	row[r].who = NOBODY; row[r].session = 0; row[r].durable = 0; row[r].lease = 0;
+	row[r].taker = NOBODY; row[r].session = 0; row[r].durable = 0; row[r].lease = 0;
 	row[r].expired = 0; row[r].inserter = NOBODY; row[r].changer = NOBODY;
 	row[r].change = UNCHANGED
 }
@@ -223,8 +223,8 @@ inline make_row_visible(x, r)
 {
 	if
 	:: row[r].changer == x && row[r].change == RENEWED ->
-		assert(row[r].inserter == x || holder == NOBODY || holder == row[r].who);
-		holder = (row[r].inserter == x -> holder : row[r].who);
+		assert(row[r].inserter == x || holder == NOBODY || holder == row[r].taker);
+		holder = (row[r].inserter == x -> holder : row[r].taker);
 		row[r].expired = 0;
 		row[r].changer = NOBODY;
 		row[r].change = UNCHANGED;
@@ -237,7 +237,7 @@ inline make_row_visible(x, r)
 			holder_is_session = 0;
 			if
 			:: CRASHES && row[r].durable ->
-				unflushed_unlock = row[r].who;
+				unflushed_unlock = row[r].taker;
 				unflushed_lease = row[r].lease
 			:: else
 			fi
@@ -253,7 +253,7 @@ inline make_row_visible(x, r)
 inline make_taking_visible(x, r)
 {
 	if
-	:: row[r].who != NOBODY && row[r].inserter == x ->
+	:: row[r].taker != NOBODY && row[r].inserter == x ->
 		row[r].inserter = NOBODY;
 		assert(!passed[x]);
 		p = 1;
@@ -265,7 +265,7 @@ inline make_taking_visible(x, r)
 		if
 		:: row[r].durable || ALIVE(r) ->
 			assert(holder == NOBODY);
-			holder = row[r].who;
+			holder = row[r].taker;
 			holder_is_session = !row[r].durable
 		:: else
 		fi;
@@ -282,7 +282,7 @@ inline make_taking_visible(x, r)
 	fi
 }
 
-/* x's transaction is forgotten by the checks of fences. */
+/* The checks of fences forget x's transaction. */
 inline forget_fence(x)
 {
 	drawn[x] = 0; passed[x] = 0; later[x] = 0
@@ -302,14 +302,14 @@ inline make_visible(x)
 inline undo_row(x, r)
 {
 	if
-	:: row[r].who != NOBODY && row[r].inserter == x -> delete_row(r)
+	:: row[r].taker != NOBODY && row[r].inserter == x -> delete_row(r)
 	:: row[r].inserter != x && row[r].changer == x ->
 		row[r].changer = NOBODY; row[r].change = UNCHANGED
 	:: else
 	fi
 }
 
-/* None of x's transaction ever will. */
+/* The changes of x's transaction are undone. */
 inline undo(x)
 {
 	undo_row(x, 0);
@@ -321,8 +321,8 @@ inline undo(x)
  * session.c
  */
 
-/* S of a session ends. */
-inline end_number()
+/* The session tag of a session ends. */
+inline end_session_tag()
 {
 #ifndef BUG_OWNER_BY_PID
 	if
@@ -337,7 +337,7 @@ inline end_number()
 	skip
 }
 
-/* The tags of the session go: K and S one after the other. */
+/* The tags of the session go: lock tag and session tag one after the other. */
 inline release_session_tags()
 {
 	atomic {
@@ -346,15 +346,15 @@ inline release_session_tags()
 		:: else
 		fi;
 		if
-		:: true -> end_number(); first = 1
-		:: HAS_KEY && k_session > 0 -> k_session = 0; LockRelease()
+		:: true -> end_session_tag(); first = 1
+		:: HAS_LOCK_TAG && tag_session > 0 -> tag_session = 0; LockRelease()
 		fi
 	}
 	atomic {
 		if
-		:: first && HAS_KEY && k_session > 0 -> k_session = 0; LockRelease()
-		:: first && !(HAS_KEY && k_session > 0)
-		:: !first -> end_number()
+		:: first && HAS_LOCK_TAG && tag_session > 0 -> tag_session = 0; LockRelease()
+		:: first && !(HAS_LOCK_TAG && tag_session > 0)
+		:: !first -> end_session_tag()
 		fi;
 		first = 0
 	}
@@ -364,7 +364,7 @@ inline release_session_tags()
  * holding.c and lookup.c
  */
 
-/* Who is deleting or updating the row that was read? */
+/* The transaction that is deleting or updating the row that was read. */
 inline changing_transaction()
 {
 	if
@@ -384,8 +384,8 @@ inline tfstate_find_holding()
 }
 
 /*
- * tfstate_delete_holding() and tfstate_update_holding(), with wait.  done says
- * whether the row was what had been read; where it is not, look again.
+ * tfstate_delete_holding() and tfstate_update_holding(), with wait.  done says that the
+ * row was the version that had been read; if it was not, the caller looks again.
  */
 inline change_holding(how)
 {
@@ -403,25 +403,25 @@ inline change_holding(how)
 		}
 		if
 		:: awaited[me] == NOBODY
-		:: atomic { (CANCELS || terminated[me] || k_queue ?? [eval(awaited[me])]) &&
+		:: atomic { (CANCELS || terminated[me] || tag_queue ?? [eval(awaited[me])]) &&
 			awaited[me] != NOBODY -> goto abort }
 		fi
 	od
 }
 
 /*
- * What a call leaves in its variables is put back, so that states are the same
- * whatever led to them.
+ * Reset what a call leaves in its variables, so that states are the same whatever led
+ * to them.
  */
 inline forget_row()
 {
-	unchanged[me] = 0; seen = NONE; abandoned = 0
+	unchanged[me] = 0; seen = NONE; ended = 0
 }
 
 inline forget_call()
 {
 	forget_row();
-	durable = 0; wait = 0; force = 0; had_key = 0; own = 0; changing = 0; late = 0; done = 0; live = 0;
+	durable = 0; wait = 0; force = 0; had_tag = 0; own = 0; changing = 0; late = 0; done = 0; live = 0;
 	barged = 0; latch[me] = 0; awaited[me] = NOBODY; excused[me] = 0
 }
 
@@ -432,15 +432,15 @@ inline forget_call()
 inline tfstate_try_tag()
 {
 	if
-	:: HAS_KEY -> k_xact++
-	:: k_owner == NOBODY -> k_owner = me; k_xact = 1
+	:: HAS_LOCK_TAG -> tag_xact++
+	:: tag_owner == NOBODY -> tag_owner = me; tag_xact = 1
 	:: else
 	fi
 }
 
 inline tfstate_release_tag()
 {
-	k_xact--;
+	tag_xact--;
 	LockRelease()
 }
 
@@ -452,20 +452,20 @@ inline leave()
 	fi
 }
 
-/* The wait for K ends with K, in time or not, or without it, or with an error. */
+/* The wait for the lock tag ends with it, in time or not, or without it, or with an error. */
 inline tfstate_wait_tag()
 {
 	if
-	:: atomic { HAS_KEY -> goto have_key }
-	:: atomic { CANCELS && HAS_KEY -> tfstate_release_tag(); leave() }
-	:: atomic { CANCELS && QUEUED -> k_queue ?? eval(me); leave() }
-	:: atomic { (CANCELS || terminated[me] || awaited[k_owner] == me) && QUEUED ->
-		k_queue ?? eval(me); leave(); goto abort }
+	:: atomic { HAS_LOCK_TAG -> goto have_lock_tag }
+	:: atomic { CANCELS && HAS_LOCK_TAG -> tfstate_release_tag(); leave() }
+	:: atomic { CANCELS && QUEUED -> tag_queue ?? eval(me); leave() }
+	:: atomic { (CANCELS || terminated[me] || awaited[tag_owner] == me) && QUEUED ->
+		tag_queue ?? eval(me); leave(); goto abort }
 	fi;
 	atomic {
 		tfstate_try_tag();
 		if
-		:: HAS_KEY -> late = 1; goto have_key
+		:: HAS_LOCK_TAG -> late = 1; goto have_lock_tag
 		:: else -> forget_call(); goto idle
 		fi
 	}
@@ -473,7 +473,7 @@ inline tfstate_wait_tag()
 
 inline wake_up()
 {
-	asleep[me] = 0; excused[me] = 0; w_owner = NOBODY
+	asleep[me] = 0; excused[me] = 0; waiter_tag_owner = NOBODY
 }
 
 inline sleep_on_latch()
@@ -488,17 +488,17 @@ inline sleep_on_latch()
 }
 
 /*
- * With K, until the row may have changed.  A wait for W eats what the latch was
- * set for.
+ * Owning the lock tag, wait until the row may have changed.  A wait for the waiter tag
+ * consumes the wake-up for which the latch was set.
  */
 inline tfstate_wait_as_first()
 {
 	if
-	:: atomic { w_owner == NOBODY -> w_owner = me }
-	:: atomic { w_owner != NOBODY -> blocked = 1 };
+	:: atomic { waiter_tag_owner == NOBODY -> waiter_tag_owner = me }
+	:: atomic { waiter_tag_owner != NOBODY -> blocked = 1 };
 		atomic {
-			w_owner == NOBODY ->
-			w_owner = me;
+			waiter_tag_owner == NOBODY ->
+			waiter_tag_owner = me;
 			blocked = 0;
 			if
 			:: latch[me] -> latch[me] = 0; excused[me] = 1
@@ -507,25 +507,25 @@ inline tfstate_wait_as_first()
 		}
 	fi;
 	if
-	:: atomic { changing && awaited[me] == NOBODY -> w_owner = NOBODY; changing = 0 }
+	:: atomic { changing && awaited[me] == NOBODY -> waiter_tag_owner = NOBODY; changing = 0 }
 	:: atomic { changing && awaited[me] != NOBODY && CANCELS ->
-		w_owner = NOBODY; changing = 0; late = 1; awaited[me] = NOBODY }
+		waiter_tag_owner = NOBODY; changing = 0; late = 1; awaited[me] = NOBODY }
 	:: atomic { changing && awaited[me] != NOBODY &&
-		(CANCELS || terminated[me] || k_queue ?? [eval(awaited[me])]) -> goto abort }
+		(CANCELS || terminated[me] || tag_queue ?? [eval(awaited[me])]) -> goto abort }
 	:: !changing -> sleep_on_latch()
 	fi
 }
 
 /*
- * acquire.c: taking
+ * Taking (acquire.c)
  */
 
-/* Nobody holds the lock: with K, insert the row. */
+/* Nobody holds the lock: owning the lock tag, insert the row. */
 #define FREE_TO_TAKE	barged = arrived ?? [eval(me)] && !(arrived ? [eval(me)]); leave(); forget_row(); goto free
 
 /*
- * Somebody does: who does not want to wait any longer, or would wait for himself,
- * gives K up.
+ * The lock is held: a session that does not want to wait any longer, or would wait for
+ * itself, gives the lock tag up.
  */
 inline give_up_or_wait()
 {
@@ -537,10 +537,11 @@ inline give_up_or_wait()
 }
 
 /*
- * With K: is the lock held?  The row is found with a snapshot; who is changing
- * it is looked up after that.  What was left behind is deleted without waiting.
+ * Owning the lock tag, delete the row that an ended holding has left, without waiting,
+ * and find out whether the lock is held.  The row is found with a snapshot; the
+ * transaction that is changing it is looked up after that.
  */
-inline is_held()
+inline delete_ended_holdings()
 {
 	do
 	:: atomic {
@@ -548,12 +549,12 @@ inline is_held()
 			tfstate_find_holding();
 			if
 			:: seen == NONE -> FREE_TO_TAKE
-			:: seen != NONE && row[seen].durable -> abandoned = row[seen].expired
+			:: seen != NONE && row[seen].durable -> ended = row[seen].expired
 #ifdef BUG_RECLAIM_LIVING
-			:: seen != NONE && !row[seen].durable -> abandoned = 1
+			:: seen != NONE && !row[seen].durable -> ended = 1
 #else
 			:: seen != NONE && !row[seen].durable ->
-				abandoned = !(had_key && row[seen].session == me)
+				ended = !(had_tag && row[seen].session == me)
 #endif
 			fi;
 			own = (row[seen].session == me)
@@ -561,7 +562,7 @@ inline is_held()
 		atomic {
 			changing_transaction();
 			if
-			:: !abandoned -> give_up_or_wait(); break
+			:: !ended -> give_up_or_wait(); break
 			:: else
 			fi
 		}
@@ -577,7 +578,7 @@ inline is_held()
 				break
 #endif
 			:: unchanged[me] && !OTHER_CHANGES(seen) ->
-				assert(row[seen].inserter == me || holder != row[seen].who || row[seen].session != holder);
+				assert(row[seen].inserter == me || holder != row[seen].taker || row[seen].session != holder);
 				row[seen].changer = me;
 				row[seen].change = CLEARED
 			fi
@@ -590,11 +591,11 @@ inline wait_until_free()
 {
 	do
 #ifdef BUG_LOOK_BEFORE_RESET
-	:: is_held();
+	:: delete_ended_holdings();
 		latch[me] = 0;
 #else
 	:: latch[me] = 0;
-		is_held();
+		delete_ended_holdings();
 #endif
 		tfstate_wait_as_first();
 #ifdef BUG_NO_LOOK_AFTER_WAIT
@@ -602,13 +603,13 @@ inline wait_until_free()
 #endif
 #ifdef BUG_REQUEUE
 		atomic { tfstate_release_tag() };
-		atomic { if :: k_owner != NOBODY -> k_queue ! me :: else -> k_owner = me; k_xact = 1 fi };
-		HAS_KEY;
+		atomic { if :: tag_owner != NOBODY -> tag_queue ! me :: else -> tag_owner = me; tag_xact = 1 fi };
+		HAS_LOCK_TAG;
 #endif
 	od
 }
 
-/* A new fence, on disk before anybody knows it. */
+/* A new fence, on disk before anybody sees it. */
 inline tfstate_next_fence()
 {
 	assert(!fence_repeats);
@@ -629,15 +630,15 @@ inline tfstate_next_fence()
 }
 
 /* Insert the row. */
-inline take()
+inline insert_holding()
 {
 	assert(!barged);
-#ifndef BUG_FENCE_WITHOUT_KEY
+#ifndef BUG_FENCE_WITHOUT_TAG
 	tfstate_next_fence();
 #endif
-	seen = (row[0].who == NOBODY -> 0 : 1);
-	assert(row[seen].who == NOBODY);
-	row[seen].who = me;
+	seen = (row[0].taker == NOBODY -> 0 : 1);
+	assert(row[seen].taker == NOBODY);
+	row[seen].taker = me;
 	row[seen].session = me;
 	row[seen].durable = durable;
 	row[seen].lease = durable && LEASES;
@@ -648,20 +649,20 @@ inline take()
 /* Leads to free or to refused. */
 inline tfstate_acquire()
 {
-#ifdef BUG_FENCE_WITHOUT_KEY
+#ifdef BUG_FENCE_WITHOUT_TAG
 	atomic { tfstate_next_fence() };
 #endif
 	atomic {
-		had_key = HAS_KEY;
+		had_tag = HAS_LOCK_TAG;
 		tfstate_try_tag();
 		if
-		:: HAS_KEY -> goto have_key
-		:: !HAS_KEY && wait -> k_queue ! me; arrived ! me
-		:: !HAS_KEY && !wait -> forget_call(); goto idle
+		:: HAS_LOCK_TAG -> goto have_lock_tag
+		:: !HAS_LOCK_TAG && wait -> tag_queue ! me; arrived ! me
+		:: !HAS_LOCK_TAG && !wait -> forget_call(); goto idle
 		fi
 	}
 	tfstate_wait_tag();
-have_key:
+have_lock_tag:
 	wait_until_free();
 refused:
 	atomic {
@@ -672,14 +673,14 @@ refused:
 	goto idle;
 free:
 	atomic {
-		take();
+		insert_holding();
 		forget_call()
 	}
 	goto idle
 }
 
 /*
- * release.c: releasing and renewing
+ * Releasing (release.c) and renewing (acquire.c)
  */
 
 /* tfstate_current_holding(): a row of a dead session is none. */
@@ -692,7 +693,7 @@ inline tfstate_current_holding()
 	fi
 }
 
-/* SIGTERM, and wait for S. */
+/* SIGTERM, and wait for the session tag. */
 inline terminate_session()
 {
 	atomic { terminated[row[seen].session] = ALIVE(seen) };
@@ -713,7 +714,7 @@ inline tfstate_release()
 			tfstate_current_holding();
 			if
 			:: seen == NONE -> break
-			:: seen != NONE && !force && !(row[seen].durable && row[seen].who == me) && row[seen].session != me ->
+			:: seen != NONE && !force && !(row[seen].durable && row[seen].taker == me) && row[seen].session != me ->
 				break		/* not the owner */
 			:: else
 			fi
@@ -729,7 +730,7 @@ inline tfstate_release()
 			fi;
 #ifdef BUG_UNLOCK_EARLY
 			if
-			:: release -> release = 0; touched = 1; k_session = 0; LockRelease()
+			:: release -> release = 0; touched = 1; tag_session = 0; LockRelease()
 			:: else
 			fi;
 #endif
@@ -751,7 +752,7 @@ inline tfstate_renew_lease()
 			tfstate_current_holding();
 			if
 			:: seen == NONE -> break
-			:: seen != NONE && row[seen].who != me -> break		/* lost */
+			:: seen != NONE && row[seen].taker != me -> break		/* lost */
 			:: else
 			fi
 		}
@@ -771,17 +772,17 @@ inline tfstate_renew_lease()
 inline before_commit()
 {
 	if
-	:: promote -> assert(HAS_KEY); k_session++; promoted = 1
+	:: promote -> assert(HAS_LOCK_TAG); tag_session++; promoted = 1
 	:: else
 	fi
 }
 
-/* Only who runs a transaction is found; nobody else needs it. */
+/* Only an owner that runs a transaction is found; no other needs to be. */
 inline wake_owner()
 {
 #ifndef BUG_NO_WAKE
 	if
-	:: k_owner != me -> latch[k_owner] = 1
+	:: tag_owner != me -> latch[tag_owner] = 1
 	:: else
 	fi
 #endif
@@ -792,7 +793,7 @@ inline after_commit()
 {
 	atomic {
 		if
-		:: release -> assert(HAS_KEY && k_session > 0); k_session--; LockRelease()
+		:: release -> assert(HAS_LOCK_TAG && tag_session > 0); tag_session--; LockRelease()
 		:: else
 		fi;
 		release = 0; promote = 0; promoted = 0; touched = 0
@@ -813,7 +814,7 @@ inline after_abort()
 	atomic {
 		if
 #ifndef BUG_PROMOTION_STAYS
-		:: promoted -> k_session--; LockRelease()
+		:: promoted -> tag_session--; LockRelease()
 #endif
 		:: else
 		fi;
@@ -821,11 +822,11 @@ inline after_abort()
 	}
 }
 
-/* PREPARE TRANSACTION: who has the tags and the rows from now on. */
+/* PREPARE TRANSACTION: from now on the tags and rows are those of PREPARED. */
 inline PrepareTransaction()
 {
 	if
-	:: HAS_KEY && k_xact > 0 -> k_owner = PREPARED
+	:: HAS_LOCK_TAG && tag_xact > 0 -> tag_owner = PREPARED
 	:: else
 	fi;
 	seen = 0;
@@ -849,25 +850,25 @@ inline PrepareTransaction()
 	prepared = OPEN
 }
 
-/* The end of a transaction gives back its tags, K and W in any order. */
+/* The end of a transaction releases its tags, lock tag and waiter tag in any order. */
 inline ResourceOwnerRelease()
 {
 	atomic { end_transaction(me); awaited[me] = NOBODY; unchanged[me] = 0 }
 	do
-	:: atomic { HAS_KEY && k_xact > 0 -> k_xact = 0; LockRelease() }
-	:: atomic { w_owner == me -> w_owner = NOBODY }
-	:: !(HAS_KEY && k_xact > 0) && w_owner != me -> break
+	:: atomic { HAS_LOCK_TAG && tag_xact > 0 -> tag_xact = 0; LockRelease() }
+	:: atomic { waiter_tag_owner == me -> waiter_tag_owner = NOBODY }
+	:: !(HAS_LOCK_TAG && tag_xact > 0) && waiter_tag_owner != me -> break
 	od
 }
 
 /*
- * A session: one transaction after the other, until it ends, and then another
- * session in its place.
+ * A session: one transaction after another until it ends, and then another session in
+ * its place.
  */
 proctype Session(byte me)
 {
-	bit durable, wait, force;	/* what is asked for */
-	bit had_key, own, abandoned, changing, late, blocked, done, live, barged;
+	bit durable, wait, force;	/* what the call asks for */
+	bit had_tag, own, ended, changing, late, blocked, done, live, barged;
 	bit promote, promoted, release, wake, touched;	/* what is pending */
 	bit first;
 	byte operations, p, seen = NONE;
@@ -877,9 +878,9 @@ again:
 	skip;
 idle:
 	atomic {
-		assert(operations > 0 || w_owner != me && !QUEUED);
-		assert(operations > 0 || HAS_KEY == (holder == me && holder_is_session));
-		assert(operations > 0 || !HAS_KEY || k_xact == 0 && k_session == 1);
+		assert(operations > 0 || waiter_tag_owner != me && !QUEUED);
+		assert(operations > 0 || HAS_LOCK_TAG == (holder == me && holder_is_session));
+		assert(operations > 0 || !HAS_LOCK_TAG || tag_xact == 0 && tag_session == 1);
 		if
 		:: operations < OPERATIONS && !terminated[me] ->
 			operations++;
@@ -888,10 +889,10 @@ idle:
 			:: SESSION_MODE && MAY_LOCK -> goto lock
 			:: DURABLE_MODE && MAY_LOCK -> durable = 1; wait = 1; goto lock
 			:: DURABLE_MODE && MAY_LOCK -> durable = 1; goto lock
-			:: row[0].who == me || row[1].who == me -> goto unlock
-			:: FORCES && (row[0].who != NOBODY || row[1].who != NOBODY) -> force = 1; goto unlock
-			:: LEASES && (row[0].lease && row[0].who == me || row[1].lease && row[1].who == me) -> goto renew
-			:: DISCARDS && k_owner == me && k_session > 0 -> goto discard
+			:: row[0].taker == me || row[1].taker == me -> goto unlock
+			:: FORCES && (row[0].taker != NOBODY || row[1].taker != NOBODY) -> force = 1; goto unlock
+			:: LEASES && (row[0].lease && row[0].taker == me || row[1].lease && row[1].taker == me) -> goto renew
+			:: DISCARDS && tag_owner == me && tag_session > 0 -> goto discard
 			fi
 		:: operations > 0 && !terminated[me] -> goto commit
 		:: operations > 0 && (CANCELS || terminated[me]) -> goto abort
@@ -921,7 +922,7 @@ prepare:
 		:: promote || release || touched -> goto abort
 #endif
 		:: prepared != NO_TRANSACTION -> goto abort		/* enough of them */
-		:: k_owner == me && k_session > 0 && k_xact > 0 -> goto abort	/* the server's own rule */
+		:: tag_owner == me && tag_session > 0 && tag_xact > 0 -> goto abort	/* the server's own rule */
 		:: else -> PrepareTransaction(); operations = 0; goto idle
 		fi
 	}
@@ -968,7 +969,7 @@ end_session:
 	}
 }
 
-/* What a crash leaves of a session's transaction and of the session. */
+/* What a crash leaves of a session and of its transaction. */
 inline crash_session(x)
 {
 	if
@@ -979,20 +980,20 @@ inline crash_session(x)
 	asleep[x] = 0; excused[x] = 0; crashed[x] = 1
 }
 
-/* Rows of session mode are gone, or stay when it was a clean restart. */
+/* Rows of session mode are gone, or stay if it was a clean restart. */
 inline crash_row(r, stay)
 {
 	row[r].session = 0;
 	if
-	:: row[r].who != NOBODY && !row[r].durable && !stay -> delete_row(r)
-	:: row[r].who != NOBODY && row[r].durable && unflushed_lock && !stay -> delete_row(r)
+	:: row[r].taker != NOBODY && !row[r].durable && !stay -> delete_row(r)
+	:: row[r].taker != NOBODY && row[r].durable && unflushed_lock && !stay -> delete_row(r)
 	:: else
 	fi
 }
 
 /*
- * kill -9, immediate shutdown, restart, and failover to a synchronous standby,
- * which all lose the tags.  A committed unlock is lost if it was not flushed.
+ * kill -9, immediate shutdown, restart, and failover to a synchronous standby: all of
+ * them lose the tags.  A committed unlock is lost if it was not flushed.
  */
 proctype Crash()
 {
@@ -1019,9 +1020,9 @@ end:
 		if
 		:: unflushed_unlock != NOBODY && !stay ->
 			assert(!(COMMITTED(0) && row[0].durable) && !(COMMITTED(1) && row[1].durable));
-			x = (row[0].who == NOBODY -> 0 : 1);
+			x = (row[0].taker == NOBODY -> 0 : 1);
 			delete_row(x);
-			row[x].who = unflushed_unlock; row[x].durable = 1; row[x].lease = unflushed_lease;
+			row[x].taker = unflushed_unlock; row[x].durable = 1; row[x].lease = unflushed_lease;
 			holder = unflushed_unlock
 		:: true
 		fi;
@@ -1029,11 +1030,11 @@ end:
 		fence_repeats = fence_repeats || unflushed_fence && !stay;
 		unflushed_fence = 0; stay = 0;
 		if
-		:: prepared == OPEN && k_owner == PREPARED -> k_xact = 1
-		:: else -> k_owner = NOBODY; k_xact = 0
+		:: prepared == OPEN && tag_owner == PREPARED -> tag_xact = 1
+		:: else -> tag_owner = NOBODY; tag_xact = 0
 		fi;
-		k_session = 0; w_owner = NOBODY; waking = 0; awaited[PREPARED] = NOBODY;
-		do :: k_queue ? _ :: empty(k_queue) -> break od;
+		tag_session = 0; waiter_tag_owner = NOBODY; waking = 0; awaited[PREPARED] = NOBODY;
+		do :: tag_queue ? _ :: empty(tag_queue) -> break od;
 		do :: arrived ? _ :: empty(arrived) -> break od;
 		x = 0
 		}
@@ -1041,8 +1042,8 @@ end:
 }
 
 /*
- * The end of a prepared transaction, by whoever.  A commit of it wakes nobody,
- * but who sleeps then may have looked before the row was changed.
+ * Any session ends the prepared transaction.  Its commit wakes nobody, although a
+ * session that sleeps then may have looked before the row was changed.
  */
 proctype FinishPreparedTransaction()
 {
@@ -1053,7 +1054,7 @@ end:
 	:: 	atomic {
 		prepared == OPEN ->
 		if
-		:: true -> make_visible(PREPARED); excused[k_owner] = 1; unflushed_unlock = NOBODY; unflushed_lease = 0
+		:: true -> make_visible(PREPARED); excused[tag_owner] = 1; unflushed_unlock = NOBODY; unflushed_lease = 0
 		:: true -> undo(PREPARED)
 		fi;
 		prepared = ENDING
@@ -1061,7 +1062,7 @@ end:
 	atomic {
 		end_transaction(PREPARED);
 		if
-		:: k_owner == PREPARED -> k_xact = 0; LockRelease()
+		:: tag_owner == PREPARED -> tag_xact = 0; LockRelease()
 		:: else
 		fi;
 		prepared = NO_TRANSACTION
@@ -1085,11 +1086,11 @@ end:
 
 #define FREE(r)		(!COMMITTED(r) || row[r].changer == NOBODY && !row[r].durable && !ALIVE(r))
 
-/* Does somebody sleep who should not? */
+/* A session sleeps that should not. */
 proctype Monitor()
 {
 end:
-	atomic { asleep[k_owner] && !latch[k_owner] && !excused[k_owner] && waking == 0 &&
+	atomic { asleep[tag_owner] && !latch[tag_owner] && !excused[tag_owner] && waking == 0 &&
 			 FREE(0) && FREE(1) ->
 		assert(false)	/* never reached */
 	}
