@@ -115,9 +115,9 @@ typedef struct TfstateCatalog
 	Oid			version_index;	/* its key (lockid, number) */
 	Oid			fence;			/* the sequence of fences */
 	Oid			installation;	/* installation */
-	Oid			owner;			/* who owns all of them */
-	uint8		key[TFSTATE_KEY_SIZE];	/* of the hash in the lock-manager tags */
-	TimeLineID	timeline;		/* whose fences are ahead of all earlier ones */
+	Oid			owner;			/* the owner of all of them */
+	uint8		key[TFSTATE_KEY_SIZE];	/* of the hash in lock tags */
+	TimeLineID	timeline;		/* the last for which fences have jumped */
 } TfstateCatalog;
 
 extern const TfstateCatalog *tfstate_catalog(void);

@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
 #include <limits.h>
 
 #include "access/genam.h"
@@ -34,13 +33,13 @@
 
 #include "common/compat.h"
 #include "common/limits.h"
+#include "common/run.h"
 #include "common/settings.h"
 #include "common/text.h"
 
 char	   *tfstate_who;
 char	   *tfstate_operation;
 char	   *tfstate_info;
-char	   *tfstate_run_id;
 int64		tfstate_fence;
 int			tfstate_guard_level;
 int			tfstate_mode;
@@ -71,15 +70,6 @@ static const struct config_enum_entry history_options[] = {
 };
 
 static char *fence_text;		/* tfstate.fence as it was given */
-
-/*
- * How an application_name begins that names a run: a form that no program gives
- * itself, and with its UUID short enough not to be cut.
- */
-#define RUN_PREFIX		"tfstate-run:"
-
-/* The length of a UUID as text, as in 8-4-4-4-12 hexadecimal digits. */
-#define UUID_CHARS		36
 
 /* The parameters, and the value of each that was refused at load. */
 static struct
@@ -335,89 +325,6 @@ is_default(const char *name)
 }
 
 /*
- * The text that ought to be a UUID and name this session's run; NULL if there is
- * none.  Sets whether it is from tfstate.run_id, and not from application_name.
- */
-static const char *
-run_text(bool *from_setting)
-{
-	*from_setting = tfstate_run_id && *tfstate_run_id;
-	if (*from_setting)
-		return tfstate_run_id;
-	if (application_name && strncmp(application_name, RUN_PREFIX, strlen(RUN_PREFIX)) == 0)
-		return application_name + strlen(RUN_PREFIX);
-	return NULL;
-}
-
-/* Copy a text in lower case if it is a UUID and nothing else; else return false. */
-static bool
-copy_uuid(const char *text, char *uuid)
-{
-	for (int i = 0; i < UUID_CHARS; i++)
-	{
-		bool		dash = i == 8 || i == 13 || i == 18 || i == 23;
-
-		if (dash ? text[i] != '-' : !isxdigit((unsigned char) text[i]))
-			return false;
-		uuid[i] = pg_ascii_tolower((unsigned char) text[i]);
-	}
-	uuid[UUID_CHARS] = '\0';
-	return text[UUID_CHARS] == '\0';
-}
-
-/*
- * The name of the run that this session works for, a UUID in lower case, or NULL.
- * Two sessions are one run only by this name.  Other names may be cut or replaced
- * on their way, or be what a program gives itself, and so be two runs' by accident:
- * they are no names of runs, and tfstate_check_settings() refuses them.
- */
-const char *
-tfstate_my_run(void)
-{
-	static char run[UUID_CHARS + 1];
-	bool		from_setting;
-	const char *text = run_text(&from_setting);
-
-	return text && copy_uuid(text, run) ? run : NULL;
-}
-
-/*
- * Error if the session is given a name of a run that is none.
- */
-static void
-check_run_name(void)
-{
-	bool		from_setting;
-
-	if (run_text(&from_setting) == NULL || tfstate_my_run() != NULL)
-		return;
-	if (from_setting)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("tfstate.run_id is \"%s\", which is not a UUID; set another UUID for each run, with PGOPTIONS=\"-c tfstate.run_id=$(uuidgen)\" say",
-						tfstate_one_line(tfstate_run_id, NAMEDATALEN))));
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("application_name is \"%s\", which is not \"%s\" with a UUID behind it and nothing else; set PGAPPNAME=\"%s$(uuidgen)\", and application_name_add_host = 0 in PgBouncer",
-					tfstate_one_line(application_name, NAMEDATALEN), RUN_PREFIX, RUN_PREFIX)));
-}
-
-/*
- * Error if the run of this session has no name, for a durable lock of Terraform's:
- * the run could not find it again after a broken connection, and behind a pooler
- * another client would be "the same session".
- */
-void
-tfstate_require_run(void)
-{
-	if (tfstate_my_run() == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("tfstate.mode is \"durable\" and this run has no name to own its lock by; set PGAPPNAME=\"%s$(uuidgen)\", or add \"-c tfstate.run_id=$(uuidgen)\" to PGOPTIONS",
-						RUN_PREFIX)));
-}
-
-/*
  * Remember a setting "name=value" of ours if it is to be refused.
  */
 static void
@@ -522,7 +429,7 @@ check_encodings(void)
 void
 tfstate_check_settings(void)
 {
-	check_run_name();
+	tfstate_check_run_name();
 	check_encodings();
 	check_catalog();
 	if (unknown_parameter)

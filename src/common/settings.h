@@ -27,7 +27,6 @@ typedef enum GuardLevel
 extern char *tfstate_who;
 extern char *tfstate_operation;
 extern char *tfstate_info;
-extern char *tfstate_run_id;
 extern int64 tfstate_fence;		/* 0 for none */
 extern int	tfstate_guard_level;	/* a GuardLevel */
 extern int	tfstate_mode;		/* is it durable? */
@@ -36,9 +35,8 @@ extern int	tfstate_history;	/* a HistoryKind */
 extern int	tfstate_history_count;
 extern int	tfstate_history_age;	/* seconds */
 extern int	tfstate_max_session_locks;
+
 extern void tfstate_define_settings(void);
 extern void tfstate_check_settings(void);
-extern const char *tfstate_my_run(void);
-extern void tfstate_require_run(void);
 
 #endif							/* TFSTATE_SETTINGS_H */

@@ -14,7 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "common/catalog.h"
-#include "common/settings.h"
+#include "common/run.h"
 #include "common/text.h"
 #include "lock/backend.h"
 #include "lock/holding.h"

@@ -25,6 +25,7 @@
 
 #include "common/limits.h"
 #include "common/privilege.h"
+#include "common/run.h"
 #include "common/settings.h"
 #include "common/text.h"
 #include "lock/describe.h"

@@ -22,7 +22,7 @@
 #include "utils/memutils.h"
 
 #include "common/compat.h"
-#include "common/settings.h"
+#include "common/run.h"
 #include "lock/backend.h"
 #include "lock/session.h"
 #include "lock/tag.h"

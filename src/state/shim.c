@@ -42,6 +42,7 @@
 #include "common/limits.h"
 #include "common/lockid.h"
 #include "common/privilege.h"
+#include "common/run.h"
 #include "common/settings.h"
 #include "common/text.h"
 #include "common/workspace.h"

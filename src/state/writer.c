@@ -38,6 +38,7 @@
 
 #include "common/compat.h"
 #include "common/privilege.h"
+#include "common/run.h"
 #include "common/settings.h"
 #include "lock/commit.h"
 #include "lock/conflict.h"
