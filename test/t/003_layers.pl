@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use FindBin;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $root = "$FindBin::RealBin/../../src";
@@ -16,14 +17,6 @@ sub floor
 {
 	my ($file) = @_;
 	return $file =~ m,(.*)/, ? $1 : '.';
-}
-
-sub contents
-{
-	my ($file) = @_;
-	open(my $handle, '<', $file) or die "$file: $!";
-	local $/;
-	return scalar(<$handle>);
 }
 
 # What an object defines, or uses without defining it
@@ -77,10 +70,10 @@ foreach my $file (@files)
 foreach my $path (sort glob("$root/{,*/}*.[ch]"))
 {
 	my $file = $path =~ s,^\Q$root\E/,,r;
-	foreach my $header (contents($path) =~ /^#include "((?:common|lock|state)\/[^"]+)"/mg)
+	foreach my $header (slurp_file($path) =~ /^#include "((?:common|lock|state)\/[^"]+)"/mg)
 	{
 		next unless -e "$root/$header";    # the server's headers have a folder common, too
-		my ($only) = contents("$root/$header") =~ /For (src\/\w+) only\./;
+		my ($only) = slurp_file("$root/$header") =~ /For (src\/\w+) only\./;
 
 		cmp_ok($height{ floor($header) }, '<=', $height{ floor($file) }, "$file includes $header from no floor above it");
 		is("src/" . floor($file), $only, "$file may include $header") if $only;
