@@ -198,7 +198,7 @@ show_objects() {
 update_extension() {
 	local first
 	first=$(query postgres "SELECT version FROM pg_available_extension_versions WHERE name = 'tfstate' ORDER BY string_to_array(version, '.')::int[] LIMIT 1")
-	sql postgres <<-SQL
+	sql postgres <<-SQL >/dev/null
 		CREATE DATABASE updated;
 		CREATE DATABASE fresh;
 		\c updated

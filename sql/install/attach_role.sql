@@ -23,7 +23,7 @@ COMMENT ON FUNCTION tfstate_internal.needed_grants(regclass) IS
 REVOKE EXECUTE ON FUNCTION tfstate_internal.needed_grants(regclass) FROM PUBLIC;
 
 -- The server closes the connection of a client that has not answered for ten seconds, and
--- no connection only because it is idle.  Parameters stay out of the log: states are some.
+-- no connection only because it is idle.  Parameters, which are states, stay out of the log.
 CREATE FUNCTION tfstate_internal.needed_settings(mode text, wait interval, OUT name text, OUT value text)
 RETURNS SETOF record
 LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE

@@ -81,7 +81,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.adopt_columns(regclass) IS
-'part of tfstate_attach(): give a table the ids, indexes and compression that are best now';
+'part of tfstate_attach(): give a table the ids, indexes and compression that tfstate wants';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.adopt_columns(regclass) FROM PUBLIC;
 
 -- A sequence that ALTER SEQUENCE has changed gives no value to others before the end of

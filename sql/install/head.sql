@@ -9,13 +9,12 @@
 -- with its exact type, or a literal for text, so that no other function fits as well.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
--- What users call is in the schema of the extension and starts with tfstate_.
--- Everything else is here.  PUBLIC does not get USAGE: views, SQL bodies that were
--- parsed when they were created, and triggers refer to objects by their OIDs.
+-- What users call is in the schema of the extension and starts with tfstate_; everything
+-- else is in tfstate_internal.  PUBLIC needs no USAGE on it, because views, triggers and SQL
+-- bodies that were parsed when they were created refer to objects by their OIDs.
 --
--- ALTER SCHEMA ... RENAME can give the schema of the extension another name.
--- Therefore no body that is parsed only when it runs names that schema; texts that
--- do get it from tfstate_internal.qualified().
+-- ALTER SCHEMA ... RENAME can give the schema of the extension another name.  So no body that
+-- is parsed only when it runs names that schema, and texts that show it ask qualified().
 CREATE SCHEMA tfstate_internal;
 COMMENT ON SCHEMA tfstate_internal IS
 'tables, types and functions of tfstate that are not for users';

@@ -1,5 +1,5 @@
 --
--- What this installation has for itself alone.  Ordinary roles neither read nor write this
+-- What belongs to this installation alone.  Ordinary roles neither read nor write this
 -- table and the others; the C functions do, and check the privileges that tfstate_grant()
 -- gives.
 --

@@ -39,7 +39,7 @@ CREATE TABLE tfstate_internal.attached_role (
 COMMENT ON TABLE tfstate_internal.attached_role IS
 'the roles that tfstate_attach() has made ready for Terraform, one row for each table';
 COMMENT ON COLUMN tfstate_internal.attached_role.role_name IS
-'the name of the role then';
+'the name of the role when that was done';
 COMMENT ON COLUMN tfstate_internal.attached_role.settings IS
 'the settings that it has made for the role in this database, the same in all rows of a role';
 REVOKE ALL ON tfstate_internal.attached_role FROM PUBLIC;
