@@ -117,7 +117,7 @@ find_oldest(Relation rel, const char *lockid, Snapshot as_of, const AttachedTabl
 static bool
 make_full(const char *lockid, const Version *version)
 {
-	StateText	text;
+	StateText text;
 
 	if (VERSION_NULL(version, chain) || DatumGetInt32(VERSION_DATUM(version, chain)) == 0)
 		return true;
@@ -127,6 +127,7 @@ make_full(const char *lockid, const Version *version)
 	return true;
 }
 
+/* Delete the oldest versions of a workspace, this many of those that the snapshot sees. */
 static void
 delete_older(Relation rel, const char *lockid, Snapshot as_of, int64 count)
 {

@@ -91,6 +91,7 @@ tfstate_forget_refusal(const char *lockid)
 	}
 }
 
+/* A lockid as messages show it. */
 static const char *
 shown(const char *lockid)
 {

@@ -102,6 +102,7 @@ restore(const Version *version, const StateText *previous)
 							  full ? NULL : previous->data, full ? 0 : previous->len);
 }
 
+/* Free what was read of the last version. */
 static void
 forget_version(VersionReader *reader)
 {
@@ -192,7 +193,7 @@ char *
 tfstate_version_text(const char *lockid, int64 number, size_t *len)
 {
 	const char *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
-	StateText	text;
+	StateText text;
 	Version		version;
 
 	if (!tfstate_find_version(lockid, number, &version))

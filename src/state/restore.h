@@ -21,7 +21,7 @@ typedef struct VersionReader
 	bool		verify;			/* compare each text with its digest */
 	Version		version;		/* the last one that was read, content
 								 * included */
-	StateText	text;			/* of that; none for a deletion */
+	StateText text;				/* of that; none for a deletion */
 } VersionReader;
 
 extern void tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first,

@@ -166,13 +166,11 @@ check_foreign_code(Oid relid, const char *table)
 	char	   *code;
 
 	LockRelationOid(relid, RowExclusiveLock);
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	if (!tfstate_is_owner() || !HeapTupleIsValid(tuple))
-	{
-		if (HeapTupleIsValid(tuple))
-			ReleaseSysCache(tuple);
+	if (!tfstate_is_owner())
 		return;
-	}
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return;
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	if (superuser_arg(owner) || owner == GetUserId())

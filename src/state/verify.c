@@ -138,6 +138,7 @@ verify_current(ReturnSetInfo *result, const char *lockid, bool named)
 					"the state in the table is not the one that was recorded");
 }
 
+/* Look for missing and damaged versions. */
 static void
 verify_versions(ReturnSetInfo *result, const char *lockid)
 {

@@ -295,19 +295,19 @@ check_unlocked(const StateRow *row, WriteKind kind, GuardLevel level)
  * when it is renewed.  Error if that happens just now.
  */
 static void
-drop_left(const char *lockid)
+end_leftover(const char *lockid)
 {
-	Holding		left;
+	Holding		leftover;
 	int64		newest;
 	bool		expired;
 
-	if (!tfstate_find_row(lockid, false, &left, &newest))
+	if (!tfstate_find_row(lockid, false, &leftover, &newest))
 		return;
-	expired = tfstate_holding_expired(&left);
-	if ((expired || tfstate_holding_is_tied(&left)) &&
-		!tfstate_release(&left, expired ? HOW_EXPIRED : HOW_UNLOCK, NULL) &&
-		tfstate_current_holding(lockid, &left))
-		tfstate_refuse_held(lockid, &left);
+	expired = tfstate_holding_expired(&leftover);
+	if ((expired || tfstate_holding_is_tied(&leftover)) &&
+		!tfstate_release(&leftover, expired ? HOW_EXPIRED : HOW_UNLOCK, NULL) &&
+		tfstate_current_holding(lockid, &leftover))
+		tfstate_refuse_held(lockid, &leftover);
 }
 
 /*
@@ -339,6 +339,6 @@ tfstate_check_writer(const StateRow *before, const StateRow *after, GuardLevel l
 		tfstate_check_not_refused(row->lockid);
 	else
 		check_unlocked(row, kind, level);
-	drop_left(row->lockid);
+	end_leftover(row->lockid);
 	return lock;
 }
