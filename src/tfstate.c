@@ -21,9 +21,11 @@ PG_MODULE_MAGIC;
 PGDLLEXPORT void _PG_init(void);
 
 /*
- * The server looks for interrupts at each warning about a parameter.  A cancel must
- * not leave half of this: the server calls it again then, and no parameter can be
- * defined twice.
+ * Define the parameters and register the callbacks.
+ *
+ * The server checks for interrupts at each warning about a parameter.  A cancel must not
+ * leave this half done: the server would call it again, and no parameter can be defined
+ * twice.
  */
 void
 _PG_init(void)

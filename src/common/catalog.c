@@ -134,7 +134,7 @@ read_installation(void)
 	if (protocol != TFSTATE_PROTOCOL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"%s\" in this database follows protocol %d, but the library protocol %d",
+				 errmsg("extension \"%s\" in this database has protocol %d, but the library has protocol %d",
 						"tfstate", protocol, TFSTATE_PROTOCOL),
 				 errhint("Install the library that belongs to the extension, or run ALTER EXTENSION tfstate UPDATE, and connect again.")));
 	key = DatumGetByteaPP(values[Anum_installation_key - 1]);

@@ -14,8 +14,9 @@
 #define TFSTATE_KEY_SIZE	16
 
 /*
- * What the library and the SQL objects have to agree on: the layout of the tables, the
- * tags, and how a lock is taken.  A library refuses an installation of another number.
+ * The number of what the library and the SQL objects must agree on: the layout of the
+ * tables, the tags, and how a lock is taken.  A library refuses an installation with another
+ * number.
  */
 #define TFSTATE_PROTOCOL	1
 

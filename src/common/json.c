@@ -3,14 +3,14 @@
  * json.c
  *	  Reading the outer levels of a JSON text as a stream.
  *
- * A state can have hundreds of megabytes, of which we want a few values near
- * the root.  The server's parser checks the whole text, but calls us, and takes
- * memory for keys and values, only down to the depth that is asked for: below
- * that our actions and the copying of strings are switched off.
+ * A state can have hundreds of megabytes, of which a few values near the root are
+ * wanted.  The server's parser checks the whole text, but the callbacks are called, and
+ * memory is allocated for keys and values, only down to the depth that the caller asks
+ * for: below it, the actions and the copying of strings are switched off.
  *
- * The parser calls itself for each level of nesting, and raises an error when its
- * stack is used up.  No state is nested like that, and no row with such a text is to
- * stand in the way of the others, so we do not take it for JSON.
+ * The parser recurses for each level of nesting, and raises an error when its stack is
+ * used up.  No state is nested so deeply, and a row with such a text must not keep a
+ * command from reading the others, so the text is treated as invalid JSON.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,7 +24,7 @@
 /* The deepest level of nesting. */
 #define MAX_DEPTH	1000
 
-/* What json.h does not show of a stream. */
+/* A stream, with what its users need not know. */
 typedef struct Reader
 {
 	JsonStream *stream;
@@ -36,7 +36,7 @@ static compat_json_result read_key(void *state, char *key, bool isnull);
 static compat_json_result read_scalar(void *state, char *value, JsonTokenType type);
 
 /*
- * Switch keys and scalars on or off, as the depth says.
+ * Switch the callbacks for keys and scalars on or off, depending on the depth.
  */
 static void
 set_actions(Reader *reader)
@@ -57,7 +57,7 @@ forget_key(JsonStream *stream, int depth)
 	stream->keys[depth] = NULL;
 }
 
-/* Have the parser find the end of the text behind the current token. */
+/* Make the parser believe that the text ends after the current token. */
 static void
 end_text(JsonLexContext *context)
 {
@@ -123,10 +123,9 @@ read_scalar(void *state, char *value, JsonTokenType type)
 }
 
 /*
- * Read a text of a number of bytes, in the database's encoding.  The caller has
- * zeroed the stream and set max_depth and the callbacks.  Returns whether the
- * text is JSON; where it is not, the callbacks have been called for what stands
- * before the fault.
+ * Read a text of len bytes, in the database's encoding.  The caller has zeroed the stream
+ * and set max_depth and the callbacks.  Returns false if the text is not valid JSON; then
+ * the callbacks have been called for what is before the fault.
  */
 bool
 tfstate_read_json(const char *text, int len, JsonStream *stream)

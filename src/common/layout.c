@@ -150,7 +150,8 @@ static const TableLayout layouts[] = {
 	{"released_lock", RELPERSISTENCE_PERMANENT,
 		lock_columns, Natts_released, OFFSET(released),
 		{{"released_lock_lockid_fence_idx", false, {1, 2}, OFFSET(released_index)},
-	{"released_lock_released_at_idx", false, {Anum_released_released_at}, OFFSET(released_at_index)}}},
+		{"released_lock_released_at_idx", false, {Anum_released_released_at},
+	OFFSET(released_at_index)}}},
 	{"privilege", RELPERSISTENCE_PERMANENT,
 		privilege_columns, lengthof(privilege_columns), OFFSET(privilege),
 	{{"privilege_pkey", true, {1, 2, 3, 6}, OFFSET(privilege_index)}}},
@@ -325,7 +326,8 @@ look_up_table(Oid schema, const TableLayout *expected, TfstateCatalog *catalog)
 	*oid_at(catalog, expected->oid_offset) = relid;
 	rel = relation_open(relid, AccessShareLock);
 	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID)
-		tfstate_raise_misfit(expected->name, "it is not an ordinary table of the access method heap");
+		tfstate_raise_misfit(expected->name,
+							 "it is not an ordinary table of the access method heap");
 	if (rel->rd_rel->relpersistence != expected->persistence)
 		tfstate_raise_misfit(expected->name, expected->persistence == RELPERSISTENCE_UNLOGGED ?
 							 "it is not unlogged" : "it is unlogged");

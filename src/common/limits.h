@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * limits.h
- *	  The longest texts and times that are accepted.
+ *	  The limits on the lengths of texts and times.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,13 +10,13 @@
 
 #include "datatype/timestamp.h"
 
-/* In bytes. */
+/* The longest texts, in bytes. */
 #define TFSTATE_MAX_LOCKID	1024
 #define TFSTATE_MAX_ID		256
 #define TFSTATE_MAX_INFO	8192
 #define TFSTATE_MAX_REASON	1024
 
-/* Of a wait and a ttl, in microseconds: a year. */
+/* The longest wait and ttl, in microseconds: a year. */
 #define TFSTATE_MAX_USECS	(INT64CONST(365) * USECS_PER_DAY)
 
 #endif							/* TFSTATE_LIMITS_H */

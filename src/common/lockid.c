@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * lockid.c
- *	  What a lockid and a pattern of lockids can be.
+ *	  Lockids and patterns of lockids.
  *
- * In the lockid of a workspace, identifiers are quoted by a rule of our own that is as
- * SQL's, but the same whatever the session has set and the server is.
+ * The lockid of a workspace has identifiers in it.  They are quoted as in SQL, but by a rule
+ * that depends neither on settings nor on the version of the server.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,7 +22,7 @@
 PG_FUNCTION_INFO_V1(tfstate_matches);
 
 /*
- * Error unless the text can be a lockid.
+ * Error if the text is empty or too long to be a lockid.
  */
 void
 tfstate_check_lockid(const char *lockid)
@@ -39,8 +39,8 @@ tfstate_check_lockid(const char *lockid)
 }
 
 /*
- * Error if the text is too long to be a pattern.  What matches has to be tried at each
- * byte of a lockid, so neither may be of any length.
+ * Error if the text is too long to be a pattern.  The time to match it grows with the
+ * product of both lengths, so both are limited.
  */
 void
 tfstate_check_pattern(const char *pattern)
@@ -53,13 +53,13 @@ tfstate_check_pattern(const char *pattern)
 }
 
 /*
- * Does a lockid match a pattern, in which a star stands for any text?
+ * Return true if a lockid matches a pattern, in which a star stands for any text.
  */
 bool
 tfstate_pattern_matches(const char *lockid, const char *pattern)
 {
-	const char *star = NULL;	/* the last star, ... */
-	const char *resume = NULL;	/* and where what it stands for ends */
+	const char *star = NULL;	/* the last star */
+	const char *resume = NULL;	/* the end of the text that it stands for */
 
 	while (*lockid)
 	{
@@ -90,9 +90,9 @@ tfstate_pattern_matches(const char *lockid, const char *pattern)
 }
 
 /*
- * The words that a lockid quotes although they are written in lower case: those that
- * PostgreSQL 15 does not let stand for any name.  The list is in order, and frozen: if
- * it followed the server, an upgrade would give workspaces other locks.
+ * The words in lower case that are quoted all the same: those that PostgreSQL 15 does not
+ * allow as every kind of name.  The list is in order.  It never changes: if it followed the
+ * server, an upgrade would give workspaces other lockids.
  */
 static const char *const quoted_words[] = {
 	"all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric",
@@ -123,8 +123,9 @@ compare_words(const void *a, const void *b)
 }
 
 /*
- * Append an identifier as lockids have it: bare if it is made of lower-case ASCII
- * letters, digits and underscores and is no quoted word, else in double quotes.
+ * Append an identifier as lockids have it: without quotes if it consists of lower-case
+ * ASCII letters, digits and underscores, begins with no digit and is not one of the quoted
+ * words, else in double quotes.
  */
 static void
 append_identifier(StringInfo buf, const char *identifier)
@@ -160,7 +161,7 @@ tfstate_quote_identifier(const char *identifier)
 }
 
 /*
- * tfstate_matches(lockid text, pattern text) returns boolean
+ * tfstate_internal.matches(lockid text, pattern text) returns boolean
  */
 Datum
 tfstate_matches(PG_FUNCTION_ARGS)

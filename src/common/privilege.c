@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * privilege.c
- *	  Who may do what with which lockids.
+ *	  What the current role may do with which lockids.
  *
- * tfstate_internal.privilege has a row for each grant.  A role without one can do
- * nothing; superusers and the owner of the extension's tables can do all.
+ * tfstate_internal.privilege has a row for each grant.  A role without a grant may do
+ * nothing; superusers and the owner of the extension's tables may do everything.
  *
- * Roles are kept by their OIDs, in the type tfstate_internal.role, and shown by their
- * names: a role that is renamed keeps its locks and grants, and one that gets
- * the name of another that is gone does not have what that had.  A dump has the
- * names, and a name that no role has when it is restored is nobody's.
+ * Roles are stored by their OIDs, in the type tfstate_internal.role, and shown by their
+ * names: a role that is renamed keeps its locks and grants, and a role that gets the name
+ * of a dropped one gets none of that one's.  A dump has the names; a name that no role has
+ * when it is restored belongs to nobody.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,7 +42,7 @@ PG_FUNCTION_INFO_V1(tfstate_role_in);
 PG_FUNCTION_INFO_V1(tfstate_role_out);
 PG_FUNCTION_INFO_V1(tfstate_has_privilege);
 
-/* What stands for everybody among the roles, and for nobody: roles begin at 10. */
+/* Stand for all roles, and for none; the OIDs of roles begin at 10. */
 #define ROLE_PUBLIC		((Oid) 0)
 #define ROLE_NOBODY		((Oid) 1)
 
@@ -73,7 +73,7 @@ tfstate_role_out(PG_FUNCTION_ARGS)
 	PG_RETURN_CSTRING(tfstate_valid_text(name ? name : "none"));
 }
 
-/* Is the current role a superuser, or the extension's owner? */
+/* Return true if the current role is a superuser or has the rights of the extension's owner. */
 bool
 tfstate_is_owner(void)
 {
@@ -81,7 +81,7 @@ tfstate_is_owner(void)
 }
 
 /*
- * The roles whose grants the current role has: OIDs, everybody's among them.
+ * The OIDs of the roles whose grants count for the current role, ROLE_PUBLIC included.
  */
 static List *
 my_roles(void)
@@ -90,7 +90,7 @@ my_roles(void)
 	List	   *mine = list_make1_oid(ROLE_PUBLIC);
 	ListCell   *lc;
 
-	/* all that it is a member of, whether it inherits their rights or not ... */
+	/* first all roles that it is a member of, with or without their rights */
 	foreach(lc, all)
 	{
 		CatCList   *memberships = SearchSysCacheList1(AUTHMEMMEMROLE,
@@ -106,7 +106,7 @@ my_roles(void)
 	}
 	all = list_append_unique_oid(all, ROLE_PG_DATABASE_OWNER);
 
-	/* ... and of those the ones whose rights it has */
+	/* then those of them whose rights it has */
 	foreach(lc, all)
 	{
 		if (has_privs_of_role(GetUserId(), lfirst_oid(lc)))
@@ -116,7 +116,7 @@ my_roles(void)
 	return mine;
 }
 
-/* Does what was granted give a privilege? */
+/* Return true if a granted privilege gives this privilege. */
 static bool
 gives(const char *granted, const char *privilege)
 {
@@ -126,7 +126,7 @@ gives(const char *granted, const char *privilege)
 }
 
 /*
- * Add the patterns for which a role was itself granted a privilege.
+ * Add the patterns for which a privilege was granted to this very role.
  */
 static List *
 add_patterns(List *patterns, Relation rel, Snapshot snapshot, Oid role,
@@ -154,9 +154,9 @@ add_patterns(List *patterns, Relation rel, Snapshot snapshot, Oid role,
 }
 
 /*
- * The patterns for which the current role has a privilege: C strings in the
- * current memory context.  Looks at the grants of its own roles only, so that those
- * of thousands of others, or of roles that are gone, cost nothing.
+ * The patterns for which the current role has a privilege, as C strings in the current
+ * memory context.  Reads only the grants of its own roles, so grants of thousands of other
+ * roles, or of dropped ones, cost nothing.
  */
 List *
 tfstate_privileges(const char *privilege)
@@ -181,7 +181,7 @@ tfstate_privileges(const char *privilege)
 	return patterns;
 }
 
-/* Does a lockid match one of the patterns? */
+/* Return true if a lockid matches one of the patterns. */
 bool
 tfstate_allowed(List *patterns, const char *lockid)
 {
@@ -196,7 +196,7 @@ tfstate_allowed(List *patterns, const char *lockid)
 }
 
 /*
- * Can a lockid that begins with a text match one of the patterns?
+ * Return true if a lockid that begins with this text can match one of the patterns.
  */
 bool
 tfstate_allowed_below(List *patterns, const char *prefix)
@@ -233,21 +233,24 @@ tfstate_check_privilege(const char *lockid, const char *privilege)
 			 errhint("An administrator can give it with tfstate_grant().")));
 }
 
-/* The grants of a role, kept as long as nothing can have changed. */
+/*
+ * The patterns of a role, kept as long as they cannot have changed.  (A snapshot also
+ * counts commits, but not in a copy.)
+ */
 typedef struct StatementPrivileges
 {
 	Oid			role;
 	TimestampTz statement;
-	CommandId	command;		/* what this transaction has written counts, ... */
-	TransactionId xmax;			/* ... and what others have committed, which changes */
-	uint32		xcnt;			/* one of these three (a snapshot's own count of */
-	int32		subxcnt;		/* such commits is 0 in a copy) */
+	CommandId	command;		/* changes if this transaction has written */
+	TransactionId xmax;			/* one of these three changes if another */
+	uint32		xcnt;			/* transaction has committed */
+	int32		subxcnt;
 	char	   *privilege;
 	List	   *patterns;
-	MemoryContext context;		/* of these two; NULL if nothing is kept */
+	MemoryContext context;		/* of the last two; NULL if nothing is kept */
 } StatementPrivileges;
 
-/* Error unless it is the name of a privilege. */
+/* Error unless there is a privilege of this name. */
 static void
 check_privilege_name(const char *privilege)
 {
@@ -260,10 +263,9 @@ check_privilege_name(const char *privilege)
 }
 
 /*
- * tfstate_privileges(), looked up once for a function that a query calls for each row:
- * again when the role, the privilege or the snapshot is another one, as it can be in one
- * statement, since a function keeps its expressions.  The function's fn_extra is used up
- * for that.
+ * What tfstate_privileges() returns, for a function that a query calls for each row.  It is
+ * looked up again only if the role, the privilege or the snapshot is another one than in the
+ * call before; that can happen within a statement.  Takes the fn_extra of flinfo.
  */
 List *
 tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege)
@@ -281,7 +283,8 @@ tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege)
 		return cache->patterns;
 
 	if (cache == NULL)
-		flinfo->fn_extra = cache = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(StatementPrivileges));
+		flinfo->fn_extra = cache = MemoryContextAllocZero(flinfo->fn_mcxt,
+														  sizeof(StatementPrivileges));
 	if (cache->context)
 		MemoryContextDelete(cache->context);
 	cache->context = NULL;
@@ -309,12 +312,13 @@ tfstate_has_privilege(PG_FUNCTION_ARGS)
 	char	   *privilege = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
 	check_privilege_name(privilege);
-	PG_RETURN_BOOL(tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, privilege), lockid));
+	PG_RETURN_BOOL(tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, privilege),
+								   lockid));
 }
 
 /*
- * Error where nothing can be written: on a standby, in a read-only
- * transaction, in a parallel worker.
+ * Error if nothing can be written here: on a standby, in a read-only transaction, in a
+ * parallel query.  The message names the function as it is given.
  */
 void
 tfstate_check_writable(const char *function)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * privilege.h
- *	  Who may do what with which lockids.
+ *	  What the current role may do with which lockids.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,8 +12,8 @@
 #include "nodes/pg_list.h"
 
 /*
- * What stands for the privilege to see who holds and who waits for a lock, which comes
- * with "view" and with "lock".
+ * Stands for the right to see the holder of a lock and those that wait for it, which both
+ * "view" and "lock" give.
  */
 #define PRIVILEGE_SEE	"see"
 

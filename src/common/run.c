@@ -89,11 +89,11 @@ tfstate_check_run_name(void)
 	if (from_setting)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("tfstate.run_id is \"%s\", which is not a UUID; set another UUID for each run, with PGOPTIONS=\"-c tfstate.run_id=$(uuidgen)\" say",
+				 errmsg("tfstate.run_id is \"%s\", which is not a UUID; set a new UUID for each run, for example with PGOPTIONS=\"-c tfstate.run_id=$(uuidgen)\"",
 						tfstate_one_line(tfstate_run_id, NAMEDATALEN))));
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("application_name is \"%s\", which is not \"%s\" with a UUID behind it and nothing else; set PGAPPNAME=\"%s$(uuidgen)\", and application_name_add_host = 0 in PgBouncer",
+			 errmsg("application_name is \"%s\", which is not \"%s\" followed by a UUID and nothing else; set PGAPPNAME=\"%s$(uuidgen)\", and application_name_add_host = 0 in PgBouncer",
 					tfstate_one_line(application_name, NAMEDATALEN), RUN_PREFIX, RUN_PREFIX)));
 }
 
@@ -108,6 +108,6 @@ tfstate_require_run(void)
 	if (tfstate_my_run() == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("tfstate.mode is \"durable\" and this run has no name to own its lock by; set PGAPPNAME=\"%s$(uuidgen)\", or add \"-c tfstate.run_id=$(uuidgen)\" to PGOPTIONS",
+				 errmsg("tfstate.mode is \"durable\", but this run has no name that its lock could belong to; set PGAPPNAME=\"%s$(uuidgen)\", or add \"-c tfstate.run_id=$(uuidgen)\" to PGOPTIONS",
 						RUN_PREFIX)));
 }

@@ -3,8 +3,8 @@
  * scan.c
  *	  Scans of tables that see what is committed now.
  *
- * The heap is read directly, not by SQL: it is faster, it sees what is committed now in
- * every isolation level, and no serializable transaction is failed for it.
+ * The heap is read directly, not by SQL: that is faster, sees what is committed now at
+ * every isolation level, and makes no serializable transaction fail.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,8 +20,8 @@
 #include "common/scan.h"
 
 /*
- * A snapshot of what is committed now, whatever the isolation level.  While a
- * parallel query runs no new one can be taken: then it is that query's.
+ * A snapshot of what is committed now, at every isolation level.  Within a parallel query,
+ * where none can be taken, it is that of the query.
  */
 Snapshot
 tfstate_latest_snapshot(void)

@@ -3,11 +3,11 @@
  * settings.c
  *	  The configuration parameters tfstate.*
  *
- * A parameter that PGOPTIONS or ALTER ROLE sets exists as a placeholder before
- * the library is loaded, and its value is checked only then.  The server
- * reports a bad value or a misspelled name with a warning and goes on without,
- * which a Terraform user would never see.  So what was refused is remembered
- * here, and tfstate_check_settings() raises an error when a lock is asked for.
+ * A parameter that PGOPTIONS or ALTER ROLE sets is a placeholder until the library is
+ * loaded, and only then is its value checked.  For a wrong value or a misspelled name the
+ * server sends a warning, which users of Terraform do not see, and goes on without the
+ * setting.  So what was refused is remembered here, and tfstate_check_settings() raises an
+ * error when the session wants a lock.
  *
  *-------------------------------------------------------------------------
  */
@@ -71,7 +71,7 @@ static const struct config_enum_entry history_options[] = {
 
 static char *fence_text;		/* tfstate.fence as it was given */
 
-/* The parameters, and the value of each that was refused at load. */
+/* The parameters, and the values that were refused when the library was loaded. */
 static struct
 {
 	const char *name;
@@ -91,16 +91,16 @@ static struct
 	{"tfstate.max_session_locks"},
 };
 
-/* A parameter of our prefix that was set before and does not exist, or NULL. */
+/* The name of a parameter tfstate.* that was set and does not exist, or NULL. */
 static char *unknown_parameter = NULL;
 
-/* Is the library preloaded, and not looked yet at what ALTER ROLE has set? */
+/* True if the library was preloaded and pg_db_role_setting must still be checked. */
 static bool look_at_catalog = false;
 
 /*
- * Part of the check hooks of texts: what a client gives in PGOPTIONS, or was set in a
- * database with another encoding, reaches us as it is.  In a table it would keep what
- * is dumped from being restored.
+ * Part of the check hooks of texts: return true if a text is valid in the database's
+ * encoding.  The server does not check what PGOPTIONS sets, nor what was set in a database
+ * with another encoding, and a dump of a table with such a text could not be restored.
  */
 static bool
 check_encoding(const char *value)
@@ -113,8 +113,8 @@ check_encoding(const char *value)
 }
 
 /*
- * Check hook of the short texts: they end up in the lock info, which has to
- * stay under its own limit.
+ * Check hook of the short texts.  They become part of the lock info, which has a limit of
+ * its own.
  */
 static bool
 check_short_text(char **newval, void **extra, GucSource source)
@@ -187,72 +187,71 @@ define_text(const char *name, const char *description, char **variable,
 }
 
 /*
- * What a lock is taken as, for the shim and for the lock info.  Everybody sets
- * these for himself.
+ * Define the parameters that every session may set: how Terraform's locks are taken, what
+ * the lock info says, and how writes of states are guarded.
  */
 static void
 define_user_settings(void)
 {
-	define_text("tfstate.who", "Who takes locks, as others see it.",
+	define_text("tfstate.who", "Sets who takes locks, as others see it.",
 				&tfstate_who, check_short_text);
-	define_text("tfstate.operation", "What locks are taken for, as others see it.",
+	define_text("tfstate.operation", "Sets what locks are taken for, as others see it.",
 				&tfstate_operation, check_short_text);
-	define_text("tfstate.info", "A JSON object to be merged into the info of locks.",
+	define_text("tfstate.info", "Sets a JSON object that is merged into the info of locks.",
 				&tfstate_info, check_info);
-	define_text("tfstate.run_id", "The UUID that names one run over several connections.",
+	define_text("tfstate.run_id", "Sets the UUID that names one run over several connections.",
 				&tfstate_run_id, check_short_text);
 	DefineCustomEnumVariable("tfstate.mode",
-							 "The mode of the locks that Terraform takes.",
+							 "Sets the mode of the locks that Terraform takes.",
 							 NULL, &tfstate_mode, false, mode_options,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tfstate.wait",
-							"How long Terraform's locks are waited for.",
-							"0 does not wait, -1 waits for ever.",
+							"Sets how long Terraform waits for its locks.",
+							"0 means not to wait, -1 to wait without limit.",
 							&tfstate_wait, 0, -1, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable("tfstate.fence",
-							   "The fence of the lock under which states are written.",
-							   "A state is refused if its workspace's lock has another fence, or none.",
+							   "Sets the fence of the lock under which states are written.",
+							   "A write is refused unless the workspace's lock is held with this fence.",
 							   &fence_text, "", PGC_USERSET, 0,
 							   check_fence, assign_fence, NULL);
 	DefineCustomEnumVariable("tfstate.guard",
-							 "Which writes of states are refused.",
-							 "\"require\" also refuses those without a lock; \"off\" needs the privilege \"override\".",
+							 "Sets which writes of states are refused.",
+							 "\"require\" also refuses writes without a lock; \"off\" needs the privilege \"override\".",
 							 &tfstate_guard_level, GUARD_ON, guard_options,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
 /*
- * What protects the server and the audit trail: for the administrator, who can
- * give them to a role with ALTER ROLE.
+ * Define the parameters that protect the server and the history.  Only an administrator
+ * may set them, for a role by ALTER ROLE.
  */
 static void
 define_administrator_settings(void)
 {
 	DefineCustomEnumVariable("tfstate.history",
-							 "Which finished holdings leave a row in tfstate_history.",
+							 "Sets which finished holdings leave a row in tfstate_history.",
 							 NULL, &tfstate_history, HISTORY_DURABLE, history_options,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tfstate.history_count",
-							"How many finished holdings of a lockid are kept.",
-							"-1 keeps them all.",
+							"Sets how many finished holdings of a lockid are kept.",
+							"-1 means all of them.",
 							&tfstate_history_count, 100, -1, INT_MAX,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tfstate.history_age",
-							"How long finished holdings are kept.",
-							"-1 keeps them for ever.",
+							"Sets how long finished holdings are kept.",
+							"-1 means without limit.",
 							&tfstate_history_age, 90 * SECS_PER_DAY, -1, INT_MAX,
 							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("tfstate.max_session_locks",
-							"How many locks a session may have in the lock manager.",
+							"Sets the maximum number of locks that a session may have in the lock manager.",
 							"Counts the locks in session mode and those of the current transaction.",
 							&tfstate_max_session_locks, 1000, 1, INT_MAX,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
 /*
- * Remember one of the placeholders that are left when all our parameters are
- * defined.
+ * Remember a placeholder that is left after all parameters tfstate.* have been defined.
  */
 static void
 find_unknown_parameter(void)
@@ -269,9 +268,9 @@ find_unknown_parameter(void)
 }
 
 /*
- * Define the parameters, and remember which values that were set before had to
- * be refused.  A value that may not be set at all (the administrator's
- * parameters) was not accepted either, but that is the server's to say.
+ * Define the parameters, and remember which of the values that were set before are refused.
+ * That a session may not set an administrator's parameter is not remembered: the server
+ * reports it.
  */
 void
 tfstate_define_settings(void)
@@ -304,7 +303,7 @@ tfstate_define_settings(void)
 }
 
 /*
- * Has a parameter its built-in default, and nobody has set it?
+ * Return true if a parameter has its built-in default, which nothing has changed.
  */
 static bool
 is_default(const char *name)
@@ -325,7 +324,7 @@ is_default(const char *name)
 }
 
 /*
- * Remember a setting "name=value" of ours if it is to be refused.
+ * Remember a setting "name=value" if it is one of tfstate.* and is refused.
  */
 static void
 check_catalog_setting(char *setting)
@@ -348,7 +347,7 @@ check_catalog_setting(char *setting)
 }
 
 /*
- * Look at what was set for a role in a database, InvalidOid for any.
+ * Check what was set for a role in a database; InvalidOid stands for any of them.
  */
 static void
 check_catalog_settings(Relation rel, Oid database, Oid role)
@@ -382,9 +381,9 @@ check_catalog_settings(Relation rel, Oid database, Oid role)
 }
 
 /*
- * Where the library is preloaded there were no placeholders: the server has refused
- * at login what ALTER ROLE and ALTER DATABASE set, with a mere warning, and we have
- * to look there for it.  Once a session.
+ * Check what ALTER ROLE and ALTER DATABASE have set, once a session, if the library was
+ * preloaded.  Then there were no placeholders, and at login the server has refused what
+ * is wrong with a mere warning.
  */
 static void
 check_catalog(void)
@@ -403,8 +402,8 @@ check_catalog(void)
 }
 
 /*
- * Error if a text was set where its encoding was not known yet: for all databases,
- * in postgresql.conf.
+ * Error if a text is not valid in the database's encoding.  In postgresql.conf it can be
+ * set before the encoding is known.
  */
 static void
 check_encodings(void)
@@ -423,8 +422,9 @@ check_encodings(void)
 }
 
 /*
- * Raise an error where a value was refused at load and none was set since, where a
- * parameter was set that does not exist, or where the name of the run is none.
+ * Error if a setting was refused when the library was loaded and has not been set since, if
+ * a parameter tfstate.* was set that does not exist, or if the name of the run is not valid.
+ * For everything that takes a lock.
  */
 void
 tfstate_check_settings(void)

@@ -29,8 +29,8 @@ extern char *tfstate_operation;
 extern char *tfstate_info;
 extern int64 tfstate_fence;		/* 0 for none */
 extern int	tfstate_guard_level;	/* a GuardLevel */
-extern int	tfstate_mode;		/* is it durable? */
-extern int	tfstate_wait;		/* milliseconds, -1 for ever */
+extern int	tfstate_mode;		/* 1 for durable, 0 for session */
+extern int	tfstate_wait;		/* milliseconds, -1 without limit */
 extern int	tfstate_history;	/* a HistoryKind */
 extern int	tfstate_history_count;
 extern int	tfstate_history_age;	/* seconds */

@@ -24,7 +24,7 @@ rotate(uint64 x, int bits)
 	return (x << bits) | (x >> (64 - bits));
 }
 
-/* Up to 8 bytes as a number, the first as its lowest. */
+/* Up to 8 bytes as a number, the first one as its lowest byte. */
 static inline uint64
 little_endian(const uint8 *p, size_t len)
 {
@@ -62,7 +62,7 @@ add_word(uint64 *v, uint64 word)
 }
 
 /*
- * The hash of some bytes.  The key has 16.
+ * The SipHash-2-4 of len bytes of data, under a key of 16 bytes.
  */
 uint64
 tfstate_siphash(const uint8 *key, const char *data, size_t len)
@@ -88,7 +88,7 @@ tfstate_siphash(const uint8 *key, const char *data, size_t len)
 /*
  * tfstate_siphash_bytea(key bytea, data bytea) returns bigint
  *
- * For the tests, which declare it themselves: CREATE EXTENSION does not.
+ * For tests only: they declare it, the extension does not.
  */
 Datum
 tfstate_siphash_bytea(PG_FUNCTION_ARGS)

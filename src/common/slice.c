@@ -3,9 +3,9 @@
  * slice.c
  *	  Values inside a JSON text that is known to be valid.
  *
- * The server's parser has checked the text before: tfstate_json_object() sees to
- * that.  So what follows need not look for faults, nor for the end of the text,
- * and the memory it takes does not depend on how much there is to skip.
+ * The server's parser has checked the text before, in tfstate_json_object().  So the
+ * functions here check neither for faults nor for the end of the text, and what they skip
+ * costs no memory.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,7 +31,7 @@ skip_space(const char *p)
 	return p;
 }
 
-/* From the opening quote to behind the closing one. */
+/* The end of the string whose opening quote is at p: after its closing quote. */
 static const char *
 skip_string(const char *p)
 {
@@ -69,7 +69,7 @@ skip_container(const char *p)
 	}
 }
 
-/* A value that stands in a container, so that something follows it. */
+/* The end of a value.  It is in a container, so something follows it. */
 static const char *
 skip_value(const char *p)
 {
@@ -81,8 +81,8 @@ skip_value(const char *p)
 }
 
 /*
- * Is a text of a number of bytes, in the database's encoding, a JSON object?
- * Then that is returned in *object.
+ * Return true, and the object, if a text of len bytes, in the database's encoding, is a
+ * JSON object.
  */
 bool
 tfstate_json_object(const char *json, int len, Slice *object)
@@ -110,8 +110,7 @@ open_container(Slice container, char bracket)
 }
 
 /*
- * Start to read the members of an object.  Any other value has none, and so has
- * no value.
+ * Start reading the members of an object.  Any other value, or none, has no members.
  */
 SliceReader
 tfstate_slice_members(Slice object)
@@ -120,7 +119,7 @@ tfstate_slice_members(Slice object)
 }
 
 /*
- * Start to read the elements of an array, in the same way.
+ * Start reading the elements of an array.  Any other value, or none, has no elements.
  */
 SliceReader
 tfstate_slice_elements(Slice array)
@@ -129,8 +128,8 @@ tfstate_slice_elements(Slice array)
 }
 
 /*
- * Read the next member or element into the reader's key and value, or return
- * false.
+ * Read the next member or element into the reader's key and value.  Returns false if there
+ * is none.
  */
 bool
 tfstate_slice_next(SliceReader *reader)
@@ -175,10 +174,10 @@ hex_number(const char *digits)
 }
 
 /*
- * Append the character of the escape \uXXXX, or of the two that make a pair of
- * surrogates, and return where what was read ends.  An escape that stands for no
- * character of the database's encoding stays as it is written; so does one
- * beyond ASCII where the encoding is not UTF-8.
+ * Append the character of the escape \uXXXX at p, or of a pair of such escapes for
+ * surrogates, and return the end of what was read.  An escape that stands for no character
+ * of the database's encoding is appended as it is written; so is one beyond ASCII if the
+ * encoding is not UTF-8.
  */
 static const char *
 append_unicode(StringInfo buf, const char *p)
@@ -205,7 +204,7 @@ append_unicode(StringInfo buf, const char *p)
 	return end;
 }
 
-/* Append the character of an escape, and return where that ends. */
+/* Append the character of the escape at p, and return the end of the escape. */
 static const char *
 append_escaped(StringInfo buf, const char *p)
 {
@@ -235,8 +234,8 @@ append_escaped(StringInfo buf, const char *p)
 }
 
 /*
- * The text of a string, palloc'd; NULL if the value is no string.  What the
- * database cannot represent in it, the character 0 say, stays escaped.
+ * The text of a string, palloc'd; NULL if the value is not a string.  Characters that the
+ * database cannot represent, such as the character 0, stay escaped.
  */
 char *
 tfstate_slice_string(Slice value)
@@ -261,7 +260,8 @@ tfstate_slice_string(Slice value)
 }
 
 /*
- * A string as above, or a number as it is written; NULL for any other value.
+ * The text of a string, as tfstate_slice_string() returns it, or a number as it is
+ * written, palloc'd; NULL for any other value.
  */
 char *
 tfstate_slice_scalar(Slice value)
@@ -278,7 +278,7 @@ tfstate_slice_json(Slice value)
 	return pnstrdup(value.start, value.end - value.start);
 }
 
-/* Is the value this string? */
+/* Return true if the value is this string. */
 bool
 tfstate_slice_is(Slice value, const char *string)
 {
@@ -297,7 +297,7 @@ tfstate_slice_is(Slice value, const char *string)
 }
 
 /*
- * Append a value without the white space that means nothing.
+ * Append a value as it is written, but without white space between its tokens.
  */
 void
 tfstate_slice_squeeze(StringInfo buf, Slice value)

@@ -10,19 +10,19 @@
 
 #include "lib/stringinfo.h"
 
-/* A value as it stands in the text, which is not copied. */
+/* A value, as a part of the text: nothing is copied. */
 typedef struct Slice
 {
 	const char *start;			/* its first byte; NULL if there is no value */
-	const char *end;			/* behind its last one */
+	const char *end;			/* after its last byte */
 } Slice;
 
 /* Reads the members of an object, or the elements of an array. */
 typedef struct SliceReader
 {
-	const char *position;		/* where to go on; NULL at the end */
+	const char *position;		/* of what is read next; NULL at the end */
 	bool		is_object;
-	Slice		key;			/* what was read last; no key in an array */
+	Slice		key;			/* read last; no key in an array */
 	Slice		value;
 } SliceReader;
 

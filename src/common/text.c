@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * text.c
- *	  Texts as people can be shown them.
+ *	  Making texts safe to show.
  *
- * An error message is sent in the client's encoding and read on a terminal.  A text
- * that somebody else gave must neither turn it into another error nor be obeyed by the
- * terminal, whatever bytes it has.
+ * An error message is sent in the client's encoding and shown on a terminal.  A text in it
+ * that another user gave must neither turn it into another error nor have control characters
+ * that the terminal would obey.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,14 +20,14 @@
 
 #include "common/text.h"
 
-/* The encoding that texts are in: where the server does not say, what the client says. */
+/* The encoding of texts: the database's, or the client's where that is SQL_ASCII. */
 static int
 text_encoding(void)
 {
 	return GetDatabaseEncoding() == PG_SQL_ASCII ? pg_get_client_encoding() : GetDatabaseEncoding();
 }
 
-/* Has an encoding control characters at 0x80 to 0x9f, as ISO 8859 has? */
+/* Return true if an encoding has control characters at 0x80 to 0x9f, as ISO 8859 does. */
 static bool
 has_c1(int encoding)
 {
@@ -36,7 +36,7 @@ has_c1(int encoding)
 }
 
 /*
- * Length of the control character at text, which a terminal would obey, or 0.
+ * The length in bytes of the control character at text, or 0.
  */
 static int
 control_bytes(const char *text)
@@ -54,7 +54,8 @@ control_bytes(const char *text)
 }
 
 /*
- * How many bytes at the start of a text the client can be shown.
+ * How many bytes of a text, from its start, are valid and can be converted to the client's
+ * encoding.
  */
 static int
 showable_bytes(const char *text, int len)
@@ -79,8 +80,7 @@ showable_bytes(const char *text, int len)
 }
 
 /*
- * A copy of a text in which question marks stand for what is not valid in the
- * database's encoding.
+ * A copy of a text with question marks for what is not valid in the database's encoding.
  */
 char *
 tfstate_valid_text(const char *text)
@@ -95,9 +95,9 @@ tfstate_valid_text(const char *text)
 }
 
 /*
- * A text that the client can be shown: without control characters, cut to a number of
- * bytes, and with question marks for what is not valid or not in the client's encoding.
- * An error message would otherwise become another error.
+ * A copy of a text that can be shown to the client in one line: cut to max_bytes, with
+ * spaces for control characters and question marks for what is not valid or cannot be
+ * converted to the client's encoding.
  */
 char *
 tfstate_one_line(const char *text, int max_bytes)
@@ -120,8 +120,8 @@ tfstate_one_line(const char *text, int max_bytes)
 }
 
 /*
- * How many bytes of the character at text have to be escaped, or 0.  *shown is up to
- * where the client can be shown the text, as far as that is known.
+ * The length in bytes of the character at text if it must be escaped, else 0.  *shown is
+ * the end of what is known to be showable; it is moved on as needed.
  */
 static int
 bytes_to_escape(const char *text, const char **shown)
@@ -132,8 +132,8 @@ bytes_to_escape(const char *text, const char **shown)
 }
 
 /*
- * An SQL tfstate_shown_literal in one line, without control characters and without what the client
- * cannot be shown.
+ * A text as a literal of SQL that can be shown to the client in one line: control
+ * characters, and what cannot be shown, are escaped.
  */
 char *
 tfstate_shown_literal(const char *text)
@@ -164,7 +164,7 @@ tfstate_shown_literal(const char *text)
 }
 
 /*
- * A point in time to the second, in the session's time zone.
+ * A point in time as text, in seconds, in ISO form in the session's time zone.
  */
 char *
 tfstate_format_time(TimestampTz time)

@@ -1,20 +1,20 @@
 /*-------------------------------------------------------------------------
  *
  * arrival.c
- *	  Rows that come into the lock tables by another way than a lock.
+ *	  Triggers for rows that get into the lock tables by SQL or logical replication.
  *
- * Locks are taken without SQL and fire no trigger.  What fires these triggers is a
- * restore (COPY), an administrator, or logical replication, which a publication
- * FOR ALL TABLES starts without a word.
+ * Taking a lock uses no SQL and fires no trigger.  These triggers are fired by a restore
+ * (COPY), by an administrator, and by logical replication, which a publication FOR ALL
+ * TABLES starts without asking.
  *
- * Logical replication brings nothing into tfstate_internal.installation and
- * tfstate_internal.durable_lock: the key is this installation's own, and a lock that is held
- * on the publisher is held by nobody here.  Such a row is skipped, so that neither
- * it nor the key that refuses it stops the replication of the user's tables.
+ * Logical replication may bring nothing into tfstate_internal.installation and
+ * tfstate_internal.durable_lock: the secret key belongs to this installation, and a lock that is
+ * held on the publisher is not held here.  Such a row is skipped, so that neither the row
+ * nor an error about it stops the replication of the user's tables.
  *
- * A lock that is put in by SQL has to be one that a lock call could have taken: no
- * other is held on its lockid, and none has been taken since.  The trigger locks the
- * table against lock calls until the end of the transaction, so that this stays true.
+ * A lock that is inserted by SQL must be one that a lock call could have taken: no other
+ * lock of its lockid is held, and none was taken after it.  The trigger locks the table
+ * against lock calls until the end of the transaction, so that this stays true.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,6 +37,7 @@
 PG_FUNCTION_INFO_V1(tfstate_keep_own_row);
 PG_FUNCTION_INFO_V1(tfstate_require_free_lock);
 
+/* The call of the trigger.  Error unless it is fired before a change of a row. */
 static TriggerData *
 row_trigger(FunctionCallInfo fcinfo)
 {
@@ -46,11 +47,11 @@ row_trigger(FunctionCallInfo fcinfo)
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function is a trigger BEFORE a change of a row and cannot be called otherwise")));
+				 errmsg("function must be called as a trigger before a change of a row")));
 	return trigger;
 }
 
-/* The row that a trigger returns so that the change happens. */
+/* The row that the trigger returns to let the change happen. */
 static HeapTuple
 unchanged(const TriggerData *trigger)
 {
@@ -61,7 +62,7 @@ unchanged(const TriggerData *trigger)
 /*
  * tfstate_internal.keep_own_row() returns trigger
  *
- * Skips what logical replication wants to do to a row.
+ * Skips a change by logical replication.
  */
 Datum
 tfstate_keep_own_row(PG_FUNCTION_ARGS)
@@ -90,8 +91,8 @@ lockid_of(HeapTuple tuple, TupleDesc desc)
 }
 
 /*
- * Error unless a row can become the one of its lockid.  except is the place of the row
- * that it replaces, or NULL.
+ * Error unless a row with this fence can become the lock of its lockid.  except is the place
+ * of the row that it replaces, or NULL.
  */
 static void
 check_arriving(const char *lockid, int64 fence, ItemPointer except)
@@ -103,7 +104,7 @@ check_arriving(const char *lockid, int64 fence, ItemPointer except)
 	if (live)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg("state lock \"%s\" is held already, and cannot be held twice",
+				 errmsg("state lock \"%s\" is already held",
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
 				 errhint("Leave the row out, or release the lock first.")));
 	if (fence <= newest)
@@ -118,8 +119,8 @@ check_arriving(const char *lockid, int64 fence, ItemPointer except)
 /*
  * tfstate_internal.require_free_lock() returns trigger
  *
- * For a row that is inserted or updated by SQL: error unless its lock could have been
- * taken.  For one that logical replication brings or takes away: skips it.
+ * Error for a row that is inserted or updated by SQL unless a lock call could have taken
+ * its lock.  Skips a change by logical replication.
  */
 Datum
 tfstate_require_free_lock(PG_FUNCTION_ARGS)

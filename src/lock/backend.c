@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * backend.c
- *	  What is known of the server's processes: tags, clients.
+ *	  What the server knows of its processes: their tags and their clients.
  *
- * The lock manager tells which process has a tag, and the statistics tell who its client
- * is.  Both are for messages and views; who holds a lock is told by the lock tables.
+ * The lock manager knows which process holds a tag, and the statistics which client it has.
+ * Both are for messages and views; the holder of a lock is in the lock tables.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,8 +20,8 @@
 #include "lock/backend.h"
 
 /*
- * The process that has a tag locked in ExclusiveLock, 0 if none.  Copies the
- * whole lock table: not for hot paths.
+ * The process that holds a tag in ExclusiveLock, 0 if none.  Copies the whole lock table, so
+ * it is not for hot paths.
  */
 int
 tfstate_tag_holder(const LOCKTAG *tag)
@@ -40,7 +40,7 @@ tfstate_tag_holder(const LOCKTAG *tag)
 }
 
 /*
- * The numeric address of a client, NULL for a Unix socket or none.
+ * The numeric address of a client, palloc'd; NULL for a Unix socket, or if there is none.
  */
 static char *
 numeric_address(const SockAddr *addr)
@@ -57,8 +57,8 @@ numeric_address(const SockAddr *addr)
 }
 
 /*
- * The numeric address of this session's client, NULL for a Unix socket or
- * none.  It is found out once, and lives as long as the session.
+ * The numeric address of this session's client, NULL for a Unix socket, or if there is none.
+ * Valid for as long as the session.
  */
 const char *
 tfstate_client_addr(void)
@@ -78,8 +78,8 @@ tfstate_client_addr(void)
 }
 
 /*
- * What the server's statistics know of another backend.  Returns false, and
- * all NULL or 0, if it is gone.
+ * Find what the statistics know of another backend, palloc'd.  Returns false, and all NULL or
+ * 0, if it is gone.
  */
 bool
 tfstate_backend_details(int pid, BackendDetails *details)

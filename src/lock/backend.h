@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * backend.h
- *	  What is known of the server's processes.
+ *	  What the server knows of its processes.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,7 +11,7 @@
 #include "datatype/timestamp.h"
 #include "storage/lock.h"
 
-/* What is known of another backend, NULL or 0 where nothing is. */
+/* What is known of another backend; NULL or 0 if it is not known. */
 typedef struct BackendDetails
 {
 	char	   *role;

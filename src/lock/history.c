@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * history.c
- *	  The finished holdings, and how they are forgotten.
+ *	  Finished holdings: recorded at the release, pruned later.
  *
- * The row of a release is written in the transaction that deletes the lock's
- * row, so the two cannot disagree.  What is too old or too much is deleted in
- * passing: at a session's first release and at each 64th after it, at most some
- * hundred rows at a time.  Nobody waits for anybody in this; a row that
- * another session is deleting is left to it.
+ * The row of a finished holding is written in the transaction that deletes the row of the
+ * lock, so the two cannot disagree.  What is too old or too much is deleted in passing: at
+ * the first release of a session and at each 64th after it, at most some hundred rows at a
+ * time.  Nothing waits for this, and it waits for nothing: a row that another session is
+ * changing is skipped.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,7 +41,7 @@
 #define PRUNE_ROWS		128
 
 /*
- * Delete a row unless somebody else is at it.
+ * Delete a row, unless another transaction is changing it.
  */
 static void
 forget(Relation rel, HeapTuple tuple)
@@ -50,12 +50,12 @@ forget(Relation rel, HeapTuple tuple)
 }
 
 /*
- * Delete the oldest holdings of a lockid beyond the number to be kept.
+ * Delete the oldest holdings of a lockid beyond the number that is kept.
  *
- * Each session remembers, of the last lockid, below which fence it has found
- * nothing left, because the scan would else step over all rows that are deleted
- * and not yet vacuumed, and those can be many under an old snapshot.  What is
- * there again after a rollback is left to other sessions.
+ * The session remembers below which fence it has left nothing of the last lockid, because
+ * the scan would step over all rows that are deleted and not yet vacuumed, which can be
+ * many under an old snapshot.  Rows that come back after a rollback are left to other
+ * sessions.
  */
 static void
 prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)
@@ -63,7 +63,7 @@ prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)
 	static uint64 done_hash = 0;
 	static int64 done_below = 0;
 	uint64		hash = tfstate_private_hash(TextDatumGetCString(lockid));
-	int64		reached = 0;	/* the oldest to be kept, or if none is, the newest */
+	int64		reached = 0;	/* the oldest kept, or the newest */
 	int			seen = 0;
 	ScanKeyData keys[2];
 	TableScan	scan;
@@ -97,8 +97,8 @@ prune_by_count(Relation rel, Datum lockid, Snapshot snapshot)
 /*
  * Delete the holdings, of any lockid, that were released too long ago.
  *
- * Each session remembers up to where it has found nothing left, because the
- * scan would else step over all rows that are deleted and not yet vacuumed.
+ * The session remembers until when it has left nothing, because the scan would step over
+ * all rows that are deleted and not yet vacuumed.
  */
 static void
 prune_by_age(Relation rel, Snapshot snapshot)
@@ -126,6 +126,10 @@ prune_by_age(Relation rel, Snapshot snapshot)
 	tfstate_end_scan(&scan);
 }
 
+/*
+ * At each PRUNE_EVERY-th call: delete what need not be kept, of this lockid by count, and
+ * of all lockids by age.
+ */
 static void
 prune(Relation rel, Datum lockid)
 {
@@ -144,7 +148,7 @@ prune(Relation rel, Datum lockid)
 }
 
 /*
- * Does the end of this holding leave a row?
+ * Return true if the end of this holding is recorded.
  */
 static bool
 is_recorded(const Holding *holding)
@@ -163,8 +167,9 @@ is_recorded(const Holding *holding)
 }
 
 /*
- * Record that a holding has ended: how is one of the HOW_ words, reason what
- * the administrator gave or NULL.  The caller has deleted its row.
+ * Record that a holding has ended, unless tfstate.history leaves it out.  how is one of the
+ * words HOW_..., reason what the administrator gave, or NULL.  The caller has deleted the
+ * row of the lock.
  */
 void
 tfstate_record_release(const Holding *holding, const char *how, const char *reason)
@@ -198,9 +203,9 @@ tfstate_record_release(const Holding *holding, const char *how, const char *reas
 }
 
 /*
- * How the newest finished holding of a lockid ended, or the newest one of a run unless
- * that is NULL, its fence, and when it ended unless released_at is NULL.  Returns false if
- * history has none.
+ * Find the newest finished holding of a lockid: its fence, how it ended (one of the words
+ * HOW_..., palloc'd) and, unless released_at is NULL, when.  With a run_id that is not NULL
+ * only holdings of that run count.  Returns false if there is none.
  */
 bool
 tfstate_find_release(const char *lockid, const char *run_id, int64 *fence, char **how,

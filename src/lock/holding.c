@@ -1,22 +1,21 @@
 /*-------------------------------------------------------------------------
  *
  * holding.c
- *	  The rows of the lock tables: what one means, and how it is written.
+ *	  The rows of the lock tables: what they mean, and how they are written.
  *
  * tfstate_internal.durable_lock and tfstate_internal.session_lock have a row for each lock
  * that is held, and no other: a release deletes it.  Rows are found by lookup.c.
  *
- * The heap is written directly, not by SQL, so the callers check the privileges and that
+ * The heap is written directly, not by SQL, so the callers check the privileges, and that
  * the transaction may write.  As with SQL, a transaction that has written keeps its lock on
  * the table until its end.
  *
- * A holding that was read knows its row by its place, and the table may have been
- * unlocked since.  After VACUUM FULL the relfilenode differs, and the caller must look
- * again.
+ * A holding refers to its row by its place, and the table may have been unlocked since it
+ * was read.  After VACUUM FULL the relfilenode differs, and the caller must look again.
  *
  * Exclusion is not decided here.  Only the owner of the lock tag (see acquire.c) inserts a
- * row or takes an abandoned one away.  A release does not need the lock tag: the tuple's
- * own lock decides between two of them.
+ * row or deletes an abandoned one.  A release does not need the lock tag: the lock on the
+ * tuple decides between two releases.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,9 +42,9 @@
 #include "lock/tag.h"
 
 /*
- * Where this session wrote or found a row last: often the one that it unlocks or
- * renews next, or tries to lock again.  Others can have deleted it since, and
- * something else can lie there.
+ * Where this session last wrote or found a row: often the one that it unlocks or renews
+ * next, or tries to lock again.  Others can have deleted it since, and put another row in
+ * its place.
  */
 static struct
 {
@@ -54,6 +53,7 @@ static struct
 	ItemPointerData tid;		/* invalid if there is none */
 }			last_place;
 
+/* The OID of the table with the locks of a mode. */
 Oid
 tfstate_lock_table(bool durable)
 {
@@ -61,7 +61,7 @@ tfstate_lock_table(bool durable)
 }
 
 /*
- * Note where the row of a holding lies.
+ * Remember the place of a holding's row, for tfstate_last_place().
  */
 void
 tfstate_note_place(const Holding *holding)
@@ -72,8 +72,8 @@ tfstate_note_place(const Holding *holding)
 }
 
 /*
- * Return true, and the place, if the row of a lockid can be where this session wrote or
- * found one last.
+ * Return true, and the place, if the row that this session last wrote or found may be that
+ * of this lockid.  The caller must check what is there.
  */
 bool
 tfstate_last_place(const char *lockid, bool *durable, ItemPointer tid)
@@ -83,7 +83,7 @@ tfstate_last_place(const char *lockid, bool *durable, ItemPointer tid)
 	return ItemPointerIsValid(tid) && last_place.hash == tfstate_private_hash(lockid);
 }
 
-/* The row that was there has gone. */
+/* Forget the place, because the row has gone. */
 void
 tfstate_forget_place(void)
 {
@@ -91,7 +91,8 @@ tfstate_forget_place(void)
 }
 
 /*
- * The other transaction that is deleting or updating a visible row, or invalid.
+ * The other transaction that is deleting or updating a visible row, InvalidTransactionId if
+ * there is none.
  */
 static TransactionId
 changing_transaction(HeapTuple tuple)
@@ -108,8 +109,8 @@ changing_transaction(HeapTuple tuple)
 }
 
 /*
- * Copy a row of a lock table into the current memory context.  Its values point into
- * one copy of the tuple, but for those that lie elsewhere or are compressed.
+ * Copy a row of a lock table into the current memory context.  The values point into one
+ * copy of the tuple, except those that were compressed or stored out of line.
  */
 void
 tfstate_read_holding(HeapTuple tuple, Relation rel, bool durable, Holding *holding)
@@ -131,9 +132,9 @@ tfstate_read_holding(HeapTuple tuple, Relation rel, bool durable, Holding *holdi
 }
 
 /*
- * Is it the lock of a workspace that a client without tfstate has created under a
- * built-in creation key?  Such a holding has no K, and lasts as long as its session
- * has that key (see creation.c).
+ * Return true if it is a tied holding: the lock of a workspace that a client without tfstate
+ * has created under a built-in creation key.  Such a holding has no lock tag, and lasts as
+ * long as its session holds that key (see creation.c).
  */
 bool
 tfstate_holding_is_tied(const Holding *holding)
@@ -143,7 +144,7 @@ tfstate_holding_is_tied(const Holding *holding)
 }
 
 /*
- * Does the session of a tied holding still have the creation key?
+ * Return true if the session of a tied holding still holds the creation key.
  */
 static bool
 has_creation_key(const Holding *holding)
@@ -159,8 +160,8 @@ has_creation_key(const Holding *holding)
 }
 
 /*
- * Is it a durable row, or a row of a living session that has not lost what its lock
- * depends on?
+ * Return true if it is durable, or if its session is alive and, for a tied holding, still
+ * holds the creation key.
  */
 bool
 tfstate_holding_is_live(const Holding *holding)
@@ -171,7 +172,7 @@ tfstate_holding_is_live(const Holding *holding)
 		(!tfstate_holding_is_tied(holding) || has_creation_key(holding));
 }
 
-/* Is it a lease whose time is over? */
+/* Return true if it is a lease that has expired. */
 bool
 tfstate_holding_expired(const Holding *holding)
 {
@@ -180,7 +181,8 @@ tfstate_holding_expired(const Holding *holding)
 }
 
 /*
- * Add a row, and set where it lies.  The caller has K of the lockid.
+ * Insert the row of a holding, and set its place.  The caller owns the lock tag of the
+ * lockid.
  */
 void
 tfstate_insert_holding(Holding *holding)
@@ -200,8 +202,8 @@ tfstate_insert_holding(Holding *holding)
 }
 
 /*
- * Has the table been rewritten since a holding was read, by VACUUM FULL, say?  Then
- * the row lies elsewhere, and another one may lie where it was.
+ * Return true if the table has been rewritten since a holding was read, for example by
+ * VACUUM FULL.  Then the row is elsewhere, and another row may be in its place.
  */
 static bool
 was_moved(const Holding *holding, Relation rel)
@@ -210,9 +212,9 @@ was_moved(const Holding *holding, Relation rel)
 }
 
 /*
- * Delete a row.  Returns TM_Ok, or else that somebody else has changed, moved or
- * deleted it (TM_Updated, TM_Deleted) or, without wait, that he is about to or keeps us
- * from it (TM_BeingModified).
+ * Delete the row of a holding.  Returns TM_Ok if that was done.  Otherwise another
+ * transaction has changed, moved or deleted the row since it was read (TM_Updated,
+ * TM_Deleted) or, without wait, has locked it or is changing it (TM_BeingModified).
  */
 TM_Result
 tfstate_delete_holding(const Holding *holding, bool wait)
@@ -233,8 +235,9 @@ tfstate_delete_holding(const Holding *holding, bool wait)
 }
 
 /*
- * Write a changed holding back to its row.  Returns false if somebody else has
- * changed, moved or deleted the row since it was read, or, without wait, is about to.
+ * Write a changed holding back to its row, and set its new place.  Returns false if another
+ * transaction has changed, moved or deleted the row since it was read or, without wait, has
+ * locked it or is changing it.
  */
 bool
 tfstate_update_holding(Holding *holding, bool wait)
@@ -264,8 +267,9 @@ tfstate_update_holding(Holding *holding, bool wait)
 }
 
 /*
- * Lock a row until the end of the transaction.  Returns false if somebody else has
- * changed, moved or deleted it since it was read.
+ * Lock a row until the end of the transaction, after waiting for others that have it
+ * locked.  Returns false if another transaction has changed, moved or deleted it since it
+ * was read.
  */
 static bool
 lock_row(const Holding *holding, LOCKMODE table_mode, LockTupleMode mode)
@@ -286,8 +290,9 @@ lock_row(const Holding *holding, LOCKMODE table_mode, LockTupleMode mode)
 }
 
 /*
- * Keep a row from being changed or deleted until the end of the transaction.
- * Returns false if somebody else has changed, moved or deleted it since it was read.
+ * Keep the row of a holding from being changed or deleted until the end of the transaction.
+ * Waits for a transaction that is changing it.  Returns false if another transaction has
+ * changed, moved or deleted it since it was read.
  */
 bool
 tfstate_pin_holding(const Holding *holding)
@@ -296,7 +301,7 @@ tfstate_pin_holding(const Holding *holding)
 }
 
 /*
- * Be the only one who may change a row.  Returns false as tfstate_pin_holding() does.
+ * Keep other transactions also from pinning the row.  Otherwise as tfstate_pin_holding().
  */
 bool
 tfstate_lock_holding(const Holding *holding)

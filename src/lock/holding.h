@@ -17,8 +17,8 @@ typedef struct Holding
 {
 	bool		durable;		/* from tfstate_internal.durable_lock? */
 	Oid			relfilenode;	/* of the table, when it was read */
-	ItemPointerData tid;		/* where it lies */
-	TransactionId changing;		/* who is changing it in an open transaction */
+	ItemPointerData tid;		/* its place */
+	TransactionId changing;		/* the open transaction that is changing it */
 	Datum		values[Natts_lock];
 	bool		nulls[Natts_lock];
 } Holding;

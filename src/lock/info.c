@@ -21,15 +21,14 @@
 #include "lock/info.h"
 
 /*
- * The keys that Terraform gives a lock info, in the order of jsonb, so that it has
- * nothing to sort.
+ * The keys of Terraform's lock info, in the order of jsonb, which then need not sort them.
  */
 static const char *const known_keys[] = {
 	"ID", "Who", "Info", "Path", "Created", "Version", "Operation"
 };
 
 /*
- * Error unless the text can be an ID.
+ * Error if the text is empty or too long to be an ID.
  */
 void
 tfstate_check_id(const char *id)
@@ -46,7 +45,7 @@ tfstate_check_id(const char *id)
 }
 
 /*
- * A text of the info, NULL if there is none under that key.
+ * The string under a key of the info, palloc'd; NULL if there is none.
  */
 char *
 tfstate_info_get(Jsonb *info, const char *key)
@@ -61,7 +60,8 @@ tfstate_info_get(Jsonb *info, const char *key)
 }
 
 /*
- * Who takes or releases a lock: tfstate.who, else the role and its address.
+ * What names the session that takes or releases a lock, palloc'd: tfstate.who, or else the role
+ * and the client's address.
  */
 char *
 tfstate_caller(void)
@@ -75,8 +75,7 @@ tfstate_caller(void)
 }
 
 /*
- * Who takes or releases a lock, for the audit trail: anybody can set
- * tfstate.who, so the role stands beside it.
+ * The same for the history: with the role, because every session can set tfstate.who.
  */
 char *
 tfstate_actor(void)
@@ -88,7 +87,7 @@ tfstate_actor(void)
 }
 
 /*
- * A point in time as RFC 3339 has it, in UTC.
+ * A point in time in the format of RFC 3339, in UTC.
  */
 static char *
 format_rfc3339(TimestampTz time)
@@ -106,8 +105,8 @@ format_rfc3339(TimestampTz time)
 /*
  * A new ID: a random UUID (version 4 of RFC 9562).
  *
- * The random bytes of several are drawn at once, since a draw from OpenSSL takes
- * about as long as an index lookup, however few are asked for.
+ * The random bytes of several are drawn at once, because a draw from OpenSSL takes about
+ * as long as an index lookup, however few bytes it is for.
  */
 static char *
 new_id(void)
@@ -131,8 +130,7 @@ new_id(void)
 }
 
 /*
- * What is put under one of the known keys where it is missing; NULL to leave
- * it out.
+ * The default for a missing key of the info; NULL to leave it out.
  */
 static char *
 default_value(const char *key, const char *lockid, TimestampTz created)
@@ -162,7 +160,7 @@ push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
 }
 
 /*
- * Copy the pairs of an object, later ones before earlier ones of the same key.
+ * Add the pairs of an object.  They replace pairs with the same keys that were added before.
  */
 static void
 push_object(JsonbInState *state, Jsonb *object)
@@ -177,7 +175,7 @@ push_object(JsonbInState *state, Jsonb *object)
 }
 
 /*
- * Error unless it is an object of bounded size.
+ * Error if it is not an object, or is too large.
  */
 static void
 check_object(Jsonb *info)
@@ -194,7 +192,7 @@ check_object(Jsonb *info)
 }
 
 /*
- * The value of tfstate.info, NULL if it is not set.
+ * The value of tfstate.info, palloc'd; NULL if it is not set.
  */
 static Jsonb *
 setting_info(void)
@@ -205,8 +203,8 @@ setting_info(void)
 }
 
 /*
- * Is there nothing under a known key, or a null, or an empty name?  Error if
- * there is anything but a string.
+ * Return true if a known key of the info is missing or null or, for "Who", empty.  Error if
+ * it is there and is not a string.
  */
 static bool
 is_missing(Jsonb *info, const char *key)
@@ -225,7 +223,8 @@ is_missing(Jsonb *info, const char *key)
 }
 
 /*
- * Error unless a caller may give this as the info of a lock.
+ * Error if a caller may not give this as the info of a lock: it must be an object that is
+ * not too large, with strings under the known keys and a valid ID.
  */
 void
 tfstate_check_info(Jsonb *given)
@@ -238,7 +237,7 @@ tfstate_check_info(Jsonb *given)
 }
 
 /*
- * An info that tells no more than who.
+ * An info with nothing but the key "Who".
  */
 Jsonb *
 tfstate_who_info(const char *who)
@@ -253,7 +252,7 @@ tfstate_who_info(const char *who)
 }
 
 /*
- * An info that tells no more than what for.
+ * An info with nothing but the key "Operation".
  */
 Jsonb *
 tfstate_operation_info(const char *operation)
@@ -268,9 +267,10 @@ tfstate_operation_info(const char *operation)
 }
 
 /*
- * The info of a lock: what the caller gave, then tfstate.info, and for the
- * known keys what they leave out.  given has passed tfstate_check_info(), or is
- * NULL.  Error if tfstate.info has no string under a known key, or a bad ID.
+ * The info of a lock, palloc'd: what the caller has given, then tfstate.info, then the
+ * defaults of the known keys.  given is NULL or has passed tfstate_check_info(); created is
+ * when the lock is taken.  Error if tfstate.info does not pass that check, or if both are
+ * too large together.
  */
 Jsonb *
 tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)

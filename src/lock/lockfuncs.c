@@ -71,8 +71,8 @@ lockid_argument(FunctionCallInfo fcinfo)
 }
 
 /*
- * The length of an interval in microseconds, with months of 30 days.  Error if
- * it is negative or longer than a year.
+ * The length of an interval in microseconds, with months of 30 days.  Error if it is
+ * negative or longer than a year; the message calls it by this name.
  */
 static int64
 interval_usecs(Interval *interval, const char *name)
@@ -92,7 +92,7 @@ interval_usecs(Interval *interval, const char *name)
 }
 
 /*
- * The ttl, NULL if there is none.
+ * The argument ttl, NULL if there is none.  Error if it is zero.
  */
 static Interval *
 ttl_argument(FunctionCallInfo fcinfo, int argument)
@@ -105,11 +105,11 @@ ttl_argument(FunctionCallInfo fcinfo, int argument)
 	if (interval_usecs(ttl, "ttl") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("ttl must be longer than zero")));
+				 errmsg("ttl must be greater than zero")));
 	return ttl;
 }
 
-/* Is it durable mode?  Error for what is no mode. */
+/* Return true for durable mode, false for session mode.  Error for anything else. */
 static bool
 mode_argument(FunctionCallInfo fcinfo, int argument)
 {
@@ -128,7 +128,8 @@ mode_argument(FunctionCallInfo fcinfo, int argument)
 }
 
 /*
- * The arguments (lockid, info, mode, wait, ttl) as a request.
+ * Fill in a request from the arguments (lockid, info, mode, wait, ttl).  Error if one is
+ * wrong, a setting is, or the role lacks the privilege "lock".
  */
 static void
 request_arguments(FunctionCallInfo fcinfo, LockRequest *request)
@@ -153,8 +154,8 @@ request_arguments(FunctionCallInfo fcinfo, LockRequest *request)
 }
 
 /*
- * The function's result type.  It is kept for the next call, because to put it
- * together takes longer than what many a lock takes.
+ * The row type that the function returns.  It is kept for the next call, because making it
+ * takes longer than many a lock does.
  */
 static TupleDesc
 row_type(FunctionCallInfo fcinfo)
@@ -179,7 +180,7 @@ row_type(FunctionCallInfo fcinfo)
 }
 
 /*
- * A row of the function's result type.
+ * A row of the type that the function returns.
  */
 static Datum
 make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
@@ -188,8 +189,8 @@ make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 }
 
 /*
- * Take a lock, as tfstate_acquire() does.  Error if the privilege for it was taken back
- * while we waited, which undoes that we have it.
+ * Take a lock, as tfstate_acquire() does.  Error if the privilege was revoked while the
+ * session waited; the error also gives the lock back.
  */
 static bool
 acquire(const LockRequest *request, Holding *holding, LockConflict *conflict)
@@ -202,7 +203,7 @@ acquire(const LockRequest *request, Holding *holding, LockConflict *conflict)
 }
 
 /*
- * Take a lock or raise the conflict, and return (id, fence).
+ * Take a lock and return (id, fence).  Error for a conflict.
  */
 static Datum
 lock_or_raise(FunctionCallInfo fcinfo, const LockRequest *request)
@@ -276,9 +277,10 @@ tfstate_try_lock(PG_FUNCTION_ARGS)
  * tfstate_wait_lock(lockid text, info jsonb, mode text, wait interval,
  *					 ttl interval, INOUT id text, INOUT fence bigint)
  *
- * A query's snapshot keeps vacuum from removing what was deleted since.  This
- * procedure commits first, and waits in the next transaction with none.  Nobody expects
- * that of a call among others, so it is refused where there is something to be committed.
+ * The snapshot of a query keeps vacuum from removing what was deleted since.  So this
+ * procedure commits, and then waits in the next transaction, without a snapshot.  Nothing
+ * else may be committed by that, so the procedure is refused in a transaction that has
+ * written something.
  */
 Datum
 tfstate_wait_lock(PG_FUNCTION_ARGS)
@@ -336,8 +338,7 @@ tfstate_unlock(PG_FUNCTION_ARGS)
 /*
  * tfstate_renew(lockid text, id text, ttl interval) returns timestamptz
  *
- * A lease that has expired can be renewed as long as nobody has taken the lock
- * since.
+ * A lease that has expired can be renewed as long as the lock has not been taken since.
  */
 Datum
 tfstate_renew(PG_FUNCTION_ARGS)

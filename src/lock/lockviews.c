@@ -1,14 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * lockviews.c
- *	  What the views of the locks need from C.
+ *	  The functions in C that the views of locks use.
  *
- * Durable locks and history are plain SQL views on their tables.  The rest is
- * here: what only the lock manager knows, and the session locks, whose table
- * is unlogged and cannot be read on a standby.
+ * The views of durable locks and of the history read their tables by SQL.  The rest is
+ * here: what only the lock manager knows, and the locks in session mode, whose table is
+ * unlogged and cannot be read on a standby.
  *
- * None of this takes a lock-manager tag, so looking never makes anybody's try
- * fail.
+ * None of this takes a tag, so reading a view never makes a try of another session fail.
  *
  *-------------------------------------------------------------------------
  */
@@ -57,8 +56,8 @@ PG_FUNCTION_INFO_V1(tfstate_waiters);
 Datum
 tfstate_age(PG_FUNCTION_ARGS)
 {
-	Interval   *age = DatumGetIntervalP(DirectFunctionCall2(timestamp_mi,
-															TimestampTzGetDatum(GetCurrentTimestamp()),
+	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
+	Interval   *age = DatumGetIntervalP(DirectFunctionCall2(timestamp_mi, now,
 															PG_GETARG_DATUM(0)));
 
 	age->time -= age->time % USECS_PER_SEC;
@@ -79,9 +78,10 @@ tfstate_session_alive(PG_FUNCTION_ARGS)
 /*
  * tfstate_internal.waiter_count(lockid text, mode text) returns integer
  *
- * All who wait have or want K.  So has the holder of a lock in session mode, and who
- * has not committed yet that it took the lock, which is nobody but us then: the others
- * see no such lock.  NULL without the privilege to lock or view the lockid.
+ * Each waiter holds the lock tag or is queued for it.  So does the holder of a lock in
+ * session mode, and a session that has not yet committed taking the lock; that can only be
+ * this one, because others do not see such a lock.  NULL without the privilege "lock" or
+ * "view", and on a standby.
  */
 Datum
 tfstate_waiter_count(PG_FUNCTION_ARGS)
@@ -136,20 +136,20 @@ tfstate_session_locks(PG_FUNCTION_ARGS)
 }
 
 /*
- * One who waits: he has W, or wants K.
+ * A waiter: owns the waiter tag, or is queued for the lock tag.
  */
 typedef struct Waiter
 {
-	uint64		number;			/* the hash in K and W */
-	bool		first;			/* has W */
-	TimestampTz since;
+	uint64		number;			/* the hash in both tags */
+	bool		first;			/* owns the waiter tag */
+	TimestampTz since;			/* 0 if the lock manager does not know */
 	int			pid;
-	bool		has_key;		/* waits for a built-in lock? */
-	int64		key;			/* which one */
-	const char *lockid;			/* NULL while not found out */
+	bool		has_key;		/* waits for a built-in lock, too */
+	int64		key;			/* its number */
+	const char *lockid;			/* NULL until it is found */
 } Waiter;
 
-/* Is it the tag of pg_advisory_lock(bigint), in this database? */
+/* Return true for a tag of pg_advisory_lock(bigint) in this database. */
 static bool
 is_builtin(const LOCKTAG *tag)
 {
@@ -159,7 +159,7 @@ is_builtin(const LOCKTAG *tag)
 }
 
 /*
- * Note the built-in lock that a process waits for, if it is among the waiters.
+ * If the process that waits for a built-in lock is among the waiters, note the lock there.
  */
 static void
 set_key(Waiter *waiters, int count, const LockInstanceData *lock)
@@ -174,7 +174,7 @@ set_key(Waiter *waiters, int count, const LockInstanceData *lock)
 }
 
 /*
- * All who wait in this database, as an array in the current memory context.
+ * The waiters in this database, as an array in the current memory context, without lockids.
  */
 static Waiter *
 collect_waiters(int *count)
@@ -206,7 +206,7 @@ collect_waiters(int *count)
 	return waiters;
 }
 
-/* By lock, and then in the order in which they are served. */
+/* Order by lock, and then as they are served. */
 static int
 compare_waiters(const void *a, const void *b)
 {
@@ -223,7 +223,7 @@ compare_waiters(const void *a, const void *b)
 }
 
 /*
- * Put the lockid to all who wait for it.
+ * Fill in a lockid for the waiters of it.  They are in the order of compare_waiters().
  */
 static void
 name_waiters(Waiter *waiters, int count, const char *lockid)
@@ -249,9 +249,8 @@ name_waiters(Waiter *waiters, int count, const char *lockid)
 }
 
 /*
- * Look in a lock table for the lockids that are waited for.  Rows that are not
- * committed yet count too: who takes a lock in an open transaction is waited
- * for.
+ * Fill in the lockids that have a row in a lock table.  Rows that are not committed count,
+ * too, because a lock that an open transaction has taken can have waiters.
  */
 static void
 name_waiters_from(Oid relid, Waiter *waiters, int count)
@@ -279,8 +278,8 @@ name_waiters_from(Oid relid, Waiter *waiters, int count)
 }
 
 /*
- * Where a client without tfstate has a workspace there is no row: the waiter's built-in
- * lock tells the lockid.
+ * Fill in the lockids of waiters that wait for the built-in lock of a client without
+ * tfstate, for which there is no row.
  */
 static void
 name_waiters_by_key(Waiter *waiters, int count)
@@ -304,8 +303,8 @@ name_waiters_by_key(Waiter *waiters, int count)
 }
 
 /*
- * Since when somebody waits.  The lock manager does not know it of the first,
- * who has K: there it is the start of his statement.
+ * Since when a waiter waits.  For the first one, which does not wait for a tag, that is the
+ * start of its statement.
  */
 static Datum
 waiting_since(const Waiter *waiter, TimestampTz statement_start)
@@ -315,6 +314,9 @@ waiting_since(const Waiter *waiter, TimestampTz statement_start)
 	return TimestampTzGetDatum(since - since % USECS_PER_SEC);
 }
 
+/*
+ * Add a waiter to the result.
+ */
 static void
 put_waiter(ReturnSetInfo *result, const Waiter *waiter, int position)
 {
@@ -347,8 +349,8 @@ put_waiter(ReturnSetInfo *result, const Waiter *waiter, int position)
  * returns setof (lockid, position, pid, role, application_name, client_addr,
  *				  since)
  *
- * Who waits for a lockid that has no row, which lasts no longer than it takes
- * to wake him, has lockid NULL, and only the extension's owner sees him.
+ * A waiter of a lockid that has no row has lockid NULL, and only the extension's owner sees
+ * it.  That lasts only until the waiter has woken up.
  */
 Datum
 tfstate_waiters(PG_FUNCTION_ARGS)

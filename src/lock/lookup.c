@@ -3,18 +3,17 @@
  * lookup.c
  *	  Finding rows of the lock tables.
  *
- * The key of both tables is (lockid, fence).  Fences grow (fence.c sees to it that a new
- * one is above all entries of its lockid here, dead ones included), so the newest holding is
- * the last entry of its key, and a backward index scan meets it first.  That keeps a lookup
- * short even where an old snapshot keeps vacuum from removing what many earlier holdings
- * left: the scan sees all row versions, and as soon as it meets a holding that was committed
- * and has been deleted it can stop, since an older one must have been deleted before.  (A
- * unique key on lockid alone would make each insert step over all the dead entries.)  On
- * its way it marks the entry of a row that nobody can see any more as dead, and the next
- * scan skips that.
+ * The key of both tables is (lockid, fence).  Fences grow (fence.c makes each new one
+ * greater than all entries of its lockid here, dead ones included), so the newest holding is
+ * the last entry of its lockid, and a backward index scan finds it first.  That keeps a
+ * lookup short even if an old snapshot keeps vacuum from removing the rows of many earlier
+ * holdings: the scan sees all row versions, and it can stop at the first holding that was
+ * committed and has been deleted, because older ones must have been deleted before.  (A
+ * unique key on lockid alone would make each insert step over all dead entries.)  On its
+ * way it marks the entries of rows that no transaction can see any more as dead, and the
+ * next scan skips them.
  *
- * The heap is read directly, not by SQL: it is faster, it sees what is committed now in
- * every isolation level, and no serializable transaction is failed for it.
+ * The heap is read directly, as in src/common/scan.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,15 +48,17 @@
 #include "lock/session.h"
 
 /*
- * How tables and indexes are locked for looking: as for writing, which most who look
- * go on to do, so that the lock manager has one lock to take.  Who looks says what is
- * unlocked after it: NoLock to keep them locked until the end of the transaction.
+ * Lock mode for lookups: the writers' mode, because most callers go on to write, and then
+ * the lock manager has one lock to take, not two.
+ *
+ * The argument unlock of the functions below is the mode that is unlocked at the end;
+ * NoLock keeps the lock until the end of the transaction.
  */
 #define ROW_LOCK_MODE	RowExclusiveLock
 
 /*
- * Was the tuple's insertion committed (or is it our own), as the snapshot sees
- * it?  If it was and the tuple is not visible, then it has been deleted.
+ * Return true if the tuple's insertion is committed as of the snapshot, or is our own.  A
+ * tuple of which this is true and which is not visible has been deleted.
  */
 static bool
 inserted_for_good(HeapTuple tuple, Snapshot snapshot)
@@ -72,13 +73,13 @@ inserted_for_good(HeapTuple tuple, Snapshot snapshot)
 }
 
 /*
- * Have the index scan mark the entry that it is at as dead, for later scans to
- * skip, if nobody can see a version of the row any more.  Index scans do so by
- * themselves, but not with SnapshotAny, which sees all versions.
+ * Make the index scan mark its current entry as dead, so that later scans skip it, if no
+ * transaction can see any version of the row.  Index scans do this by themselves, but not
+ * with SnapshotAny, which sees all versions.
  *
- * The tuple is what the scan returned last, and its insertion was committed.  Where
- * it is the last of its HOT chain, those before it have been updated for good, and
- * are as dead.  There is nothing left in the chain then that the scan had to look at.
+ * The tuple is the one that the scan returned last, and its insertion is committed.  If it
+ * is the last one of its HOT chain, those before it have been updated by committed
+ * transactions and are dead, too, so the scan can skip the rest of the chain.
  */
 static void
 forget_dead_entry(SysScanDesc scan, HeapTuple tuple)
@@ -92,14 +93,15 @@ forget_dead_entry(SysScanDesc scan, HeapTuple tuple)
 }
 
 /*
- * Error: a lockid has two rows, which the table's trigger would have refused.
+ * Raise the error for a lockid with two rows.  The table's trigger would have refused the
+ * second one.
  */
 static void
 raise_two_rows(const char *lockid, Relation rel, int64 newer, int64 older)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("state lock \"%s\" has two rows, with fences %lld and %lld, and nobody can tell who holds it",
+			 errmsg("state lock \"%s\" has two rows, with fences %lld and %lld, so its holder is ambiguous",
 					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
 					(long long) newer, (long long) older),
 			 errhint("Delete the wrong one: DELETE FROM %s WHERE lockid = %s AND fence = ...",
@@ -109,9 +111,9 @@ raise_two_rows(const char *lockid, Relation rel, int64 newer, int64 older)
 }
 
 /*
- * Find the holding of a lockid by the key of a lock table.  *newest is raised to the
- * greatest fence that the key has of the lockid, be that row visible or not.  Error if
- * the row before the newest is there, too.
+ * Find the holding of a lockid by the key of a lock table, as of a registered MVCC snapshot.
+ * Returns false if there is none.  *newest is raised to the greatest fence of the lockid
+ * that the scan sees, in visible rows or others.  Error if the row below is visible, too.
  */
 static bool
 find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
@@ -149,7 +151,7 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 			found = true;
 			continue;
 		}
-		/* The row below the one that was found is looked at, and no other. */
+		/* After the row that was found, only the next one is looked at. */
 		if (found && fence < HOLDING_INT64(holding, fence))
 			break;
 		if (inserted_for_good(tuple, snapshot))
@@ -164,10 +166,8 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 }
 
 /*
- * Find the holding of a lockid in one of the lock tables, as of a registered
- * MVCC snapshot.  Returns whether there is one, and raises *newest as above.
- *
- * Where only the other mode is used, the table is empty, and its size says so.
+ * The same, for one of the lock tables.  If only the other mode is used, this table is
+ * empty, and its size says so.
  */
 static bool
 find_in_table(const char *lockid, bool durable, Snapshot snapshot, Holding *holding,
@@ -183,8 +183,8 @@ find_in_table(const char *lockid, bool durable, Snapshot snapshot, Holding *hold
 }
 
 /*
- * Is what lies where this session wrote or found a row last the holding of a lockid,
- * as of a registered MVCC snapshot?
+ * Find the holding of a lockid where this session last wrote or found a row, as of a
+ * registered MVCC snapshot.  Returns false if it is not there.
  */
 static bool
 find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding,
@@ -215,13 +215,14 @@ find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding,
 }
 
 /*
- * Find the row of a lockid: of a durable lock or of a session, be it expired or
- * left by a dead session.  There is no more than one that is committed, since who
- * inserts one has K and has deleted what was there.
+ * Find the row of a lockid in either lock table, even if it is expired or left by a dead
+ * session.  Returns false if there is none.  At most one row is committed, because the
+ * session that inserts one owns the lock tag and has deleted the row before.  Error if the
+ * durable table has two.
  *
- * keep_tables is for who goes on to write: the tables stay locked for him.  Nobody
- * must wait for a lock with them, because then he would be in the way of ALTER and
- * REINDEX, and all others behind those.
+ * Pass keep_tables if the caller will write: the tables stay locked until the end of the
+ * transaction.  A caller that waits for a lock must not keep them, because it would block
+ * ALTER and REINDEX, and with them all others.
  *
  * If there is no row, *newest is the greatest fence of the lockid that the keys of the
  * tables still have, 0 for none.
@@ -234,7 +235,7 @@ tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *
 	Snapshot	snapshot;
 	bool		found;
 
-	/* before the snapshot: SQL may be about to put in a row, and have locked the table */
+	/* before the snapshot: SQL may have locked the table to insert a row */
 	LockRelationOid(durable, ROW_LOCK_MODE);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	*newest = 0;
@@ -249,10 +250,10 @@ tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *
 }
 
 /*
- * The greatest fence that the durable lock table has of a lockid, in rows that are
- * deleted, too; 0 for none.  *live says whether a row is not deleted, but for one that
- * lies at except, if that is not NULL.  All rows are looked at, those of the command that
- * runs among them, so this is not for hot paths.  The caller keeps others from changing
+ * The greatest fence of a lockid in the durable lock table, deleted rows included; 0 for
+ * none.  *live is set to whether there is a row that is not deleted, other than the one at
+ * the place except, unless that is NULL.  Rows of the current command count.  All rows of
+ * the lockid are read, so this is not for hot paths.  The caller keeps others from changing
  * the table.
  */
 int64
@@ -289,8 +290,8 @@ tfstate_newest_row_fence(const char *lockid, ItemPointer except, bool *live)
 }
 
 /*
- * Find who holds a lockid now: a durable row, or a row of a living session.
- * An expired lease is returned too; tfstate_holding_expired() tells.
+ * Find the current holding of a lockid: a durable one, an expired lease included, or one of
+ * a live session.  Returns false if there is none.
  */
 bool
 tfstate_current_holding(const char *lockid, Holding *holding)
@@ -301,7 +302,7 @@ tfstate_current_holding(const char *lockid, Holding *holding)
 }
 
 /*
- * Find a current holding where this session wrote or found it last, and nowhere else.
+ * The same, but looks only where this session last wrote or found a row.
  */
 bool
 tfstate_current_holding_again(const char *lockid, Holding *holding)
@@ -312,7 +313,7 @@ tfstate_current_holding_again(const char *lockid, Holding *holding)
 	bool		found;
 
 	if (!tfstate_last_place(lockid, &durable, &tid))
-		return false;				/* no need of a snapshot */
+		return false;			/* no need of a snapshot */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	found = find_at_last_place(lockid, snapshot, holding, ROW_LOCK_MODE);
 	UnregisterSnapshot(snapshot);
@@ -320,8 +321,8 @@ tfstate_current_holding_again(const char *lockid, Holding *holding)
 }
 
 /*
- * Find a lock in durable mode that a run has of a workspace which it created, and
- * unlocks with this key.  Returns whether there is one.
+ * Find the durable lock of a workspace that this run has created and will unlock with this
+ * key.  Returns false if there is none.
  */
 bool
 tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
@@ -348,8 +349,8 @@ tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
 }
 
 /*
- * Find the tied holding that this session has under a creation key.  Returns whether
- * there is one.
+ * Find the tied holding that this session has under a creation key.  Returns false if there
+ * is none.
  */
 bool
 tfstate_find_tied(int64 creation_key, Holding *holding)
@@ -375,8 +376,9 @@ tfstate_find_tied(int64 creation_key, Holding *holding)
 }
 
 /*
- * Find rows that dead sessions have left: some of them, on a few pages of the table,
- * from where the last look of this session has ended.  The first begins anywhere.
+ * Find at most max_rows rows of dead sessions on at most max_blocks pages of the table of
+ * session locks; returns a list of Holding, palloc'd.  Each call goes on from where the last
+ * one of this session has ended; the first one begins anywhere.
  */
 List *
 tfstate_dead_holdings(int max_blocks, int max_rows)

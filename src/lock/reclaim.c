@@ -1,16 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * reclaim.c
- *	  What dead sessions have left is removed in passing.
+ *	  Removing the rows of dead sessions in passing.
  *
- * The row of a lock in session mode stays when its session ends without an unlock,
- * until somebody locks that lockid again, which may be never.  So some transactions
- * that take a lock in session mode look at a few pages of the table at their commit,
- * and take away the rows there whose session is gone, as the next locker would: with
- * K of the lockid, which is not waited for.
+ * When a session ends without an unlock, the row of its lock in session mode stays until
+ * that lockid is locked again, which may never happen.  So some transactions that take a
+ * lock in session mode read a few pages of the table at their commit and delete the rows of
+ * dead sessions, as the next locker would: with the lock tag of the lockid, which is not
+ * waited for.
  *
- * This is done in the commit, because who wants one of those lockids meanwhile is
- * turned away, or waits; and not if the commit will wait for disk or standby.
+ * This happens only at the commit, because others that want such a lockid meanwhile are
+ * refused or wait; and it does not happen if the commit will wait for the disk or a standby.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,15 +31,15 @@
 #include "lock/reclaim.h"
 #include "lock/tag.h"
 
-/* How many pages are looked at, and how many rows are removed, at one commit at most. */
+/* How many pages are read, and how many rows are deleted, at one commit at most. */
 #define RECLAIM_BLOCKS	32
 #define RECLAIM_ROWS	64
 
-/* In how many transactions once, if the last look found nothing. */
+/* Once in so many transactions, as long as nothing is found. */
 #define RECLAIM_EVERY	64
 
 /*
- * Remove a row, unless somebody else is at it or at its lockid.
+ * Delete a row, unless another transaction has its lock tag or is changing the row.
  */
 static void
 reclaim(const Holding *holding)
@@ -53,8 +53,9 @@ reclaim(const Holding *holding)
 }
 
 /*
- * To be called before the commit of a transaction that has taken a lock in session
- * mode.  What is written here needs no flush: the rows would not outlive a crash.
+ * Remove rows of dead sessions.  Called before the commit of a transaction that has taken a
+ * lock in session mode.  What this writes needs no flush: the rows do not outlive a crash
+ * anyway.
  */
 void
 tfstate_reclaim_some(void)

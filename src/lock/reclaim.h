@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * reclaim.h
- *	  What dead sessions have left.  For src/lock only.
+ *	  Removing the rows of dead sessions.  For src/lock only.
  *
  *-------------------------------------------------------------------------
  */

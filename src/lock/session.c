@@ -1,17 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * session.c
- *	  Which sessions are still there.
+ *	  Which sessions are alive.
  *
- * A session that takes its first lock draws a random number, takes the tag S
- * of that number for as long as it lives, and writes the number into the rows
- * of its locks.  A session is alive while somebody has its S: a bare process
- * ID would not do, because it is used again, and a row of session mode can
- * outlive its session (in a killed client, or over a clean restart).
+ * A session that takes its first lock draws a random number, holds the session tag of this
+ * number for as long as it lives, and writes the number into the rows of its locks.  A
+ * session is alive while its session tag is held.  (A process ID would not do: it is used
+ * again, and the row of a lock in session mode can outlive its session, after kill -9 or a
+ * clean restart.)
  *
- * pg_advisory_unlock_all() and DISCARD ALL release S with all the rest.  The
- * session draws a new number for its next lock then, so that what it held
- * before is not taken for alive again.
+ * pg_advisory_unlock_all() and DISCARD ALL release the session tag, too.  Then the session
+ * draws a new number for its next lock, so that what it held before does not seem alive
+ * again.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,7 +31,7 @@ static int64 my_session;
 static bool my_session_valid = false;
 
 /*
- * The number of this session, with S held.
+ * The number of this session, which holds its session tag from now on.
  */
 int64
 tfstate_session_open(void)
@@ -51,7 +51,7 @@ tfstate_session_open(void)
 	return my_session;
 }
 
-/* Is it the number of this session, and S still held? */
+/* Return true if this is the number of this session, and it still holds its session tag. */
 bool
 tfstate_session_is_mine(int64 session)
 {
@@ -61,7 +61,10 @@ tfstate_session_is_mine(int64 session)
 		compat_lock_held_by_me(&tag, ExclusiveLock);
 }
 
-/* Has this session its S, so that all that it took since is still held? */
+/*
+ * Return true if this session holds its session tag, and so still holds all locks that it
+ * has taken since it drew its number.
+ */
 bool
 tfstate_session_is_open(void)
 {
@@ -69,9 +72,9 @@ tfstate_session_is_open(void)
 }
 
 /*
- * Is the session that has this number still there?  Looks at the shared lock
- * table only: unlike an attempt to take S this has no side effect, and it is
- * right in every session.
+ * Return true if the session with this number is alive.  Reads only the shared lock table:
+ * unlike an attempt to take the session tag, that has no side effect, and it gives the same
+ * answer in every session.
  */
 bool
 tfstate_session_is_alive(int64 session)
@@ -81,7 +84,7 @@ tfstate_session_is_alive(int64 session)
 	return LockWaiterCount(&tag) > 0;
 }
 
-/* The process that has a session's S, 0 if none. */
+/* The process that holds the session tag of this number, 0 if none. */
 int
 tfstate_session_pid(int64 session)
 {
@@ -91,7 +94,7 @@ tfstate_session_pid(int64 session)
 }
 
 /*
- * Note for whom something is remembered from now on.
+ * Remember the role, the session and the run that act now.
  */
 void
 tfstate_note_caller(Caller *caller)
@@ -105,7 +108,10 @@ tfstate_note_caller(Caller *caller)
 	caller->session = tfstate_session_open();
 }
 
-/* Is it the caller who was noted, and has nothing come in between that ends memories? */
+/*
+ * Return true if the same role acts now in the same session for the same run, and DISCARD
+ * ALL has not been called since.
+ */
 bool
 tfstate_is_caller(const Caller *caller)
 {

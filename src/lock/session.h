@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * session.h
- *	  Which sessions are still there.
+ *	  Which sessions are alive.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,12 +9,12 @@
 #define TFSTATE_SESSION_H
 
 /*
- * Whose doing a session remembers: what it keeps in memory is of no account after
- * DISCARD ALL, under another role, or for another run.
+ * For which role and run the session has done something that it remembers.  After DISCARD ALL,
+ * under another role or for another run, what it remembers does not count.
  */
 typedef struct Caller
 {
-	int64		session;		/* whose S it had */
+	int64		session;		/* its number then */
 	Oid			role;
 	char	   *run;			/* in TopMemoryContext; NULL for none */
 } Caller;

@@ -239,13 +239,13 @@ foreach my $name ('stage', 'test')
 	my $nameless = project('carol');
 
 	$nameless->apply_fails('a name that is no run\'s',
-		qr/this run has no name to own its lock by; set PGAPPNAME="tfstate-run:\$\(uuidgen\)"/);
+		qr/this run has no name that its lock could belong to; set PGAPPNAME="tfstate-run:\$\(uuidgen\)"/);
 	append_to_file($pooler->{ini}, "application_name_add_host = 1\n");
 	$pooler->{run}->signal('HUP');
 	wait_for('the new setting', sub { $pooler->{run}->pump_nb; $pooler->{log} =~ /SIGHUP/ });
 	$alice->apply_fails(
 		'application_name_add_host',
-		qr/application_name is "\Q$run{alice}\E - 127\.\S*", which is not "tfstate-run:" with a UUID behind it and nothing else; set PGAPPNAME=\S+, and application_name_add_host = 0 in PgBouncer/
+		qr/application_name is "\Q$run{alice}\E - 127\.\S*", which is not "tfstate-run:" followed by a UUID and nothing else; set PGAPPNAME=\S+, and application_name_add_host = 0 in PgBouncer/
 	);
 	is(holder(), '', 'application_name_add_host: no lock is left');
 }
