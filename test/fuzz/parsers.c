@@ -1,16 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * parsers.c
- *	  What tfstate reads that others wrote, as targets of libFuzzer.
+ *	  The code that reads what others wrote, as targets of libFuzzer.
  *
  * test/fuzz.sh compiles this file into the extension and calls
  *
  *	fuzz(target text, VARIADIC arguments text[])
  *
- * in a single-user server, whose process ends when libFuzzer has done what its
- * arguments say.  A target may raise errors, but no internal ones, and must not
- * read beyond what it is given: the input lies at the end of a page, and the next
- * one cannot be read.
+ * in a single-user server, whose process ends when libFuzzer has finished.  A
+ * target may raise errors, but no internal ones, and must not read beyond its
+ * input, which lies at the end of a page before one that cannot be read.
  *
  *-------------------------------------------------------------------------
  */
@@ -65,7 +64,7 @@ static char *page_end;			/* what is behind it cannot be read */
 static void (*target) (const char *input, size_t len);
 static MemoryContext run_context;
 
-/* Is it a text, as the server would let it in? */
+/* Returns true if it is a text that the server would accept. */
 static bool
 is_text(const char *input, size_t len)
 {
@@ -83,7 +82,7 @@ cut(const char *input, size_t len, const char **second, size_t *second_len)
 	return pnstrdup(input, first_len);
 }
 
-/* All that is asked of a value, and of those in it. */
+/* Ask everything about a value and the values in it. */
 static void
 read_value(Slice value, int depth)
 {
@@ -102,7 +101,7 @@ read_value(Slice value, int depth)
 		read_value(reader.value, depth - 1);
 }
 
-/* What is left when white space is squeezed out is the same value. */
+/* Without white space it is still the same value. */
 static void
 squeeze(Slice value)
 {
@@ -118,7 +117,7 @@ squeeze(Slice value)
 	require(once.len == twice.len && memcmp(once.data, twice.data, once.len) == 0);
 }
 
-/* A state, as somebody wrote it. */
+/* A state as a client wrote it. */
 static void
 fuzz_state(const char *input, size_t len)
 {
@@ -132,7 +131,7 @@ fuzz_state(const char *input, size_t len)
 	if (!is_text(input, len))
 		return;
 	tfstate_read_facts(input, len, &facts);
-	/* a key that no text can represent makes a JSON object that is no state */
+	/* a key that no text can represent makes a JSON object that is not a state */
 	require(tfstate_json_object(input, len, &object) || !facts.valid);
 	if (tfstate_read_head(input, len, &head) && facts.valid)
 		require(head.serial == facts.serial && strcmp(head.lineage, facts.lineage) == 0);
@@ -150,7 +149,7 @@ fuzz_state(const char *input, size_t len)
 	squeeze(object);
 }
 
-/* A version, as it lies in the table: its prefix up to a zero byte, and a frame. */
+/* A version as it is in the table: its prefix up to a zero byte, and a frame. */
 static void
 fuzz_version(const char *input, size_t len)
 {
@@ -168,7 +167,7 @@ fuzz_version(const char *input, size_t len)
 	require(tfstate_decompress(compressed, size + 1, prefix, strlen(prefix)) == NULL);
 }
 
-/* A text comes back from what it is compressed to. */
+/* A text that is compressed and restored is the same. */
 static void
 fuzz_delta(const char *input, size_t len)
 {
@@ -197,7 +196,7 @@ fuzz_info(const char *input, size_t len)
 	require(strlen(tfstate_info_get(info, "ID")) > 0);
 }
 
-/* Does the pattern match?  Slow, but simple. */
+/* Returns true if the pattern matches.  Slow, but simple. */
 static bool
 matches(const char *text, const char *pattern)
 {
@@ -217,7 +216,7 @@ fuzz_pattern(const char *input, size_t len)
 	require(tfstate_pattern_matches(text, pattern) == matches(text, pattern));
 }
 
-/* The call that a hint shows has the ID that it is to have, in one line. */
+/* The call in a hint has the right ID, on one line. */
 static void
 fuzz_hint(const char *input, size_t len)
 {
@@ -252,7 +251,7 @@ static const struct
 	{"hint", fuzz_hint}
 };
 
-/* What libFuzzer calls. */
+/* libFuzzer calls this. */
 static int
 run(const uint8_t *data, size_t size)
 {

@@ -1,16 +1,16 @@
-"""Finds out from the logs of a round, and from the tables after it, whether every promise was kept.
+"""Checks from the logs of a round, and from the tables after it, that every promise was kept.
 
 What a client knows is less than what was the case.  It knows that it holds a lock
 
-    from    the end of the call that took it, in an open transaction too
+    from    the end of the call that took it, even in an open transaction
     until   the start of what ends it: the unlock, the commit of the transaction that unlocks, a
-            rollback, somebody's force-unlock, the end of the lease.  Whatever lives in the session
-            (session mode, an open transaction) is known only up to the start of the last statement
-            that the session has answered.
+            rollback, another client's force-unlock, the end of the lease.  Whatever lives in the
+            session (session mode, an open transaction) is known only up to the start of the last
+            statement that the session has answered.
 
-So two such intervals of one lockid that overlap are two holdings that did, and no delay between
-the server and a log can make a violation of what is none.  A call whose outcome is not known proves
-nothing, and excuses what it may have done.
+So if two such intervals of one lockid overlap, the holdings did, too, and no delay between the
+server and a log can produce a false violation.  A call of unknown outcome proves nothing, and
+excuses what it may have done.
 """
 
 from bisect import bisect_right
@@ -24,13 +24,13 @@ from faults import FAILING_OVER
 from log import read_log
 
 QUEUED = 0.3  # seconds after which an undisturbed waiter must have been in the queue
-HEAD_POLL = 1.0  # seconds after which who waits looks for himself
+HEAD_POLL = 1.0  # seconds after which a waiter checks the lock by itself
 HAND_OVER = 0.7  # seconds that a hand-over may take; a lost wake-up takes a whole one
 POOLED = ("session", "transaction")  # routes
 ELSEWHERE = ("go", "rival")  # over another connection
-INSIDE = ("savepoint", "release", "rollback to", "rollback", "commit", "prepare")  # a transaction
-UNDEFINED = "42704"  # a prepared transaction that there is not
-UNSUPPORTED = "0A000"  # to prepare a transaction that waited for a lock of its own session
+INSIDE = ("savepoint", "release", "rollback to", "rollback", "commit", "prepare")  # in a transaction
+UNDEFINED = "42704"  # a prepared transaction that does not exist
+UNSUPPORTED = "0A000"  # preparing a transaction that waited for a lock of its own session
 FULL = ("53100", "53200", "53300")  # disk, lock table, connections
 EXPECTED = ("55P03", "55000", "55006", "57014", "40001", "40P01", *FULL, UNDEFINED)
 TIMER_ERROR = 0.01
@@ -50,7 +50,7 @@ class Operation:
     outcome: str = "unknown"
     code: str = ""
     row: Any = None
-    server: Optional[int] = None  # the port of the one that was asked, in a cluster
+    server: Optional[int] = None  # the port of the server that answered, in a cluster
 
 
 @dataclass
@@ -63,13 +63,13 @@ class Holding:
     fence: int
     lock: Operation
     until: float = inf  # known to be held from the end of lock to here
-    alive_until: float = inf  # the session that took it was there until here at least
+    alive_until: float = inf  # the session that took it lived at least until here
     seen_from: float = inf  # others could see it from here on
     ttl: Optional[float] = None
     lease_until: float = inf
-    lease_over: float = inf  # by then it had certainly expired
-    acknowledged: bool = False  # committed, as the client knows
-    freed: Optional[float] = None  # it had certainly ended here
+    lease_over: float = inf  # it had certainly expired by then
+    acknowledged: bool = False  # the client knows that it is committed
+    freed: Optional[float] = None  # it had certainly ended by then
     again: bool = False  # the transaction had it before, and did not have to queue
     wait: Optional[float] = 0
     pooled: bool = False
@@ -78,7 +78,7 @@ class Holding:
         self.until = min(self.until, moment)
 
     def extend(self, renew: Operation) -> None:
-        """A lease that had expired may have been another's in between, who then rolled back."""
+        """An expired lease may have been held by another in between, which then rolled back."""
         self.ttl = renew.facts["ttl"] or self.ttl
         if renew.end < self.lease_until:
             self.lease_until = renew.start + self.ttl
@@ -95,7 +95,7 @@ class Holding:
 
 @dataclass
 class Release:
-    """What ended a holding, or may have."""
+    """What ended a holding, or may have ended it."""
 
     id: str
     how: str
@@ -107,7 +107,7 @@ class Release:
 
 @dataclass
 class Transaction:
-    """What is taken or released has the level in front of it that it goes with."""
+    """Everything taken or released is stored with the savepoint level to which it belongs."""
 
     savepoints: list[int] = field(default_factory=list)  # their names, from the first level on
     taken: list[tuple[int, Holding]] = field(default_factory=list)
@@ -119,15 +119,15 @@ class Transaction:
     free_writes: list[Operation] = field(default_factory=list)
 
     def level(self) -> int:
-        """How many savepoints are open."""
+        """Returns how many savepoints are open."""
         return len(self.savepoints)
 
     def level_of(self, savepoint: int) -> int:
-        """The level that begins with the newest savepoint of a name."""
+        """Returns the level that begins with the newest savepoint of a name."""
         return self.level() - self.savepoints[::-1].index(savepoint)
 
     def keep_leases(self, moment: float) -> None:
-        """None that the transaction has taken or renewed is over before this."""
+        """Nothing that the transaction has taken or renewed ends before this."""
         taken = [holding for _, holding in self.taken]
         for holding in taken + [holding for holding, _ in self.renewed]:
             holding.lease_over = max(holding.lease_over, moment)
@@ -150,7 +150,7 @@ class Facts:
         self.releases: dict[str, list[Release]] = defaultdict(list)
         self.wild_forces: list[Operation] = []  # without an ID, of unknown outcome
         self.possible: dict[str, Operation] = {}  # IDs of locks of unknown outcome
-        self.behind: list[tuple[str, int, Operation]] = []  # fences from who is the primary no more
+        self.behind: list[tuple[str, int, Operation]] = []  # fences from a former primary
         self.not_held: list[Operation] = []  # unlocks that found no lock
         self.locks: list[tuple[Operation, bool]] = []  # calls, and whether through a pooler
         self.timed_out: list[Operation] = []
@@ -159,14 +159,14 @@ class Facts:
         self.adopted: list[Operation] = []
         self.looks: list[Operation] = []
         self.passing: dict[str, Operation] = {}  # IDs of locks for one statement
-        # whose PREPARE was not seen to succeed has nothing that is known
+        # of a transaction whose PREPARE was not seen to succeed nothing is known
         self.prepared: dict[str, Transaction] = defaultdict(Transaction)
         self.undone: list[Operation] = []  # prepared transactions that were rolled back
         self.renewals: list[Operation] = []
-        self.wrong: list[Operation] = []  # releases of another holding than was named
+        self.wrong: list[Operation] = []  # releases of another holding than the named one
         self.writes: list[Write] = []
         self.free_writes: list[tuple[Operation, Operation]] = []  # without a fence, and the commit
-        self.pinned: dict[Any, float] = {}  # when the row could be taken away again
+        self.pinned: dict[Any, float] = {}  # when the row could be removed again
         self.passes: list[Operation] = []  # locks that one statement took and released
         self.rivals: list[Operation] = []
         self.remains: list[Operation] = []  # where something was left behind
@@ -182,10 +182,10 @@ class ClientReader:
         self.facts = facts
         self.lost = [fault for fault in faults if fault["lost"]]
         self.fails_over = any(fault.get("do") in FAILING_OVER for fault in faults)
-        self.server: Optional[int] = None  # the port of the one that it is connected to
-        self.adrift = False  # is it in a transaction that can come to nothing?
+        self.server: Optional[int] = None  # the port of the server that it is connected to
+        self.adrift = False  # in a transaction that cannot commit
         self.by_id: dict[str, Holding] = {}
-        self.on_connection: list[Holding] = []  # all that the session took
+        self.on_connection: list[Holding] = []  # all locks that the session took
         self.transaction: Optional[Transaction] = None
         self.alive = 0.0
         self.route = ""
@@ -222,10 +222,10 @@ class ClientReader:
         self.lose_connection()
 
     def proves_nothing(self, operation: Operation) -> bool:
-        """Did a server answer that is the primary no more, without asking the others?
+        """Returns true if a former primary answered, without asking the others.
 
-        It says what it knows and lets the session have what lives in the session.  Only who takes a
-        durable lock has to wait for a standby.
+        It answers from what it knows, and session locks and open transactions work.  Only a durable
+        lock has to wait for a standby.
         """
         if operation.do == "connect":
             self.adrift = False
@@ -245,7 +245,7 @@ class ClientReader:
         return not granted or operation.facts["mode"] != "durable"
 
     def keep_fence(self, operation: Operation) -> None:
-        """Somebody may have used it, whatever became of the lock."""
+        """It may have been used, whatever became of the lock."""
         if operation.do == "lock" and operation.outcome == "ok":
             tried = len(operation.row) == 4
             fence = operation.row[2 if tried else 1]
@@ -253,7 +253,7 @@ class ClientReader:
                 self.facts.behind.append((database(operation.facts["lockid"]), fence, operation))
 
     def lose_connection(self) -> None:
-        self.end_transaction(inf)  # nobody knows how long the server keeps it open
+        self.end_transaction(inf)  # how long the server keeps it open is unknown
         for holding in self.on_connection:
             holding.alive_until = min(holding.alive_until, self.alive)
             if holding.mode != "durable" or not holding.acknowledged:
@@ -261,7 +261,7 @@ class ClientReader:
         self.on_connection = []
 
     def end_transaction(self, moment: float) -> None:
-        """An open transaction keeps others from what it took and wants to change, expired or not."""
+        """An open transaction keeps what it took and wants to change from others, expired or not."""
         if self.transaction:
             self.transaction.keep_leases(moment)
             for key in self.transaction.pinned:
@@ -293,7 +293,7 @@ class ClientReader:
             self.facts.timed_out.append(operation)
             return
         fence = operation.row[2 if tried else 1]
-        if fence is None:  # the shim's lock, which is looked up
+        if fence is None:  # the lock of the shim, which is looked up
             self.facts.unlisted.append(operation)
             self.facts.possible[facts["id"]] = operation
             return
@@ -339,7 +339,7 @@ class ClientReader:
         holding.seen_from = min(holding.seen_from, operation.end)
 
     def do_exchange(self, operation: Operation) -> None:
-        """The creation of a workspace turns the lock of the creation key into its own."""
+        """The creation of a workspace exchanges the creation key for the lock of the workspace."""
         if operation.outcome == "unknown":
             self.facts.possible[operation.facts["id"]] = operation
         if operation.outcome != "ok":
@@ -461,7 +461,7 @@ class ClientReader:
                 entries[:] = [(min(inner, level - 1), entry) for inner, entry in entries]
 
     def abort(self, operation: Operation, level: int) -> None:
-        """All from a level of savepoints on ends with the start of an operation."""
+        """Everything from a savepoint level on ends with the start of an operation."""
         transaction = self.transaction
         transaction.keep_leases(operation.end)
         for inner, holding in transaction.taken:
@@ -472,7 +472,7 @@ class ClientReader:
         transaction.released = [entry for entry in transaction.released if entry[0] < level]
 
     def do_rollback_to(self, operation: Operation) -> None:
-        """The savepoint is still there after it, with nothing in it."""
+        """The savepoint still exists after this, with nothing in it."""
         if operation.outcome == "ok":
             level = self.transaction.level_of(operation.facts["name"])
             self.abort(operation, level)
@@ -546,7 +546,7 @@ class ClientReader:
         self.end_transaction(operation.end if operation.outcome == "failed" else inf)
 
     def do_commit_prepared(self, operation: Operation) -> None:
-        """If it did not wait for the standby, that may have it as prepared still."""
+        """If it did not wait for the standby, the standby may still have it as prepared."""
         if self.fails_over and not self.flushes:
             operation.outcome = "unknown"
         if operation.outcome != "failed":
@@ -558,7 +558,7 @@ class ClientReader:
 
 
 def read_operations(path: Path) -> Iterator[Operation]:
-    """The operations in the log of a client, the last one perhaps without an end."""
+    """Returns the operations in the log of a client, the last one perhaps without an end."""
     operation = None
     for line in read_log(path):
         if "end" in line and operation:
@@ -573,7 +573,7 @@ def read_operations(path: Path) -> Iterator[Operation]:
 
 
 class Checker:
-    """Judges the facts of a round.  tables is what run.py read when all was quiet."""
+    """Checks the facts of a round.  tables is what run.py read when everything was quiet."""
 
     def __init__(self, facts: Facts, faults: list[dict[str, Any]], tables: dict[str, Any]):
         self.facts = facts
@@ -633,7 +633,7 @@ class Checker:
         return any(a <= end and b >= start for a, b in self.disturbances)
 
     def apply_releases(self) -> None:
-        """End holdings where anybody's release did, or may have."""
+        """Ends holdings that another client's release ended, or may have ended."""
         for holding in self.facts.holdings:
             for release in self.facts.releases[holding.id]:
                 holding.end_at(release.start)
@@ -669,7 +669,7 @@ class Checker:
                     last = holding
 
     def check_stock_overlap(self) -> None:
-        """A Terraform without tfstate keeps out, and is kept out by, who is still there."""
+        """A Terraform without tfstate keeps out, and is kept out by, live sessions."""
         for stock in self.facts.stock:
             for holding in self.by_lockid[stock.lockid]:
                 if holding.lock.client == stock.lock.client:
@@ -679,7 +679,7 @@ class Checker:
                     self.violation("overlap", f"{tell(holding)} and {tell(stock)}, without tfstate")
 
     def over_at(self, holding: Holding) -> float:
-        """When it can be in nobody's way any more."""
+        """Returns when it can no longer be in the way of others."""
         releases = self.facts.releases[holding.id]
         if holding.freed is not None:
             return holding.freed
@@ -692,9 +692,9 @@ class Checker:
         return holding.until + FORCE_DELAY
 
     def occupations(self, lockid: str) -> list[tuple[float, float, Optional[Operation]]]:
-        """The times in which a try could fail, and for a call that failed, or may have, its own."""
+        """Returns the times in which a try could fail, including that of a call that may have."""
         times: list[tuple[float, float, Optional[Operation]]] = []
-        newer = inf  # when the next one shows that this one was over
+        newer = inf  # when the next holding shows that this one was over
         for holding in reversed(self.by_lockid[lockid]):
             times.append((holding.lock.start, min(newer, self.over_at(holding)), None))
             if holding.acknowledged and not holding.again:  # else a lease can be renewed after it
@@ -713,9 +713,9 @@ class Checker:
         return sorted(times, key=lambda time: time[0])
 
     def check_refusals(self) -> None:
-        """A try does not fail if nobody has the lock, or tries to take it too.
+        """A try fails only if the lock is held, or another try is taking it.
 
-        Not after a crash: it can bring back a durable lock whose release was not flushed.
+        Not after a crash, which can restore a durable lock whose release was not flushed.
         """
         if self.clock_jumps or self.crashed:
             return
@@ -755,7 +755,7 @@ class Checker:
                 self.violation("refused for nothing", describe(operation))
 
     def check_holder_named(self) -> None:
-        """A try that fails does not name somebody who has released the lock."""
+        """A try that fails does not name a holder that has released the lock."""
         known = {holding.id: holding for holding in self.facts.holdings}
         for refusal in self.facts.timed_out:
             named = refusal.row[1] if refusal.row else None
@@ -763,7 +763,7 @@ class Checker:
                 self.violation("wrong holder", f"{tell(known[named])}, {describe(refusal)}")
 
     def check_looks(self) -> None:
-        """The list of holders has all who hold a lock for certain, and none who does not."""
+        """The list of holders has all certain holders, and only possible ones."""
         known = {holding.id: holding for holding in self.facts.holdings}
         ends = {
             lockid: [holding.lock.end for holding in holdings]
@@ -788,7 +788,7 @@ class Checker:
                     self.violation("list", f"{tell(holding)} is not in {describe(look)}")
 
     def check_adoptions(self) -> None:
-        """A run that comes back has its own lock again, with its fence."""
+        """A run that reconnects gets its own lock again, with its fence."""
         known = {holding.id: holding for holding in self.facts.holdings}
         for adoption in self.facts.adopted:
             fence, identity = adoption.row[1]
@@ -809,7 +809,7 @@ class Checker:
                 self.violation("lock lost", f"{tell(holding)}, {describe(exchange)}")
 
     def check_fences(self) -> None:
-        """No fence twice, and they grow, in the order in which clients saw them."""
+        """No fence is given out twice, and they grow in the order in which clients saw them."""
         seen: dict[tuple[str, int], Holding] = {}
         for holding in self.facts.holdings:
             number = (database(holding.lockid), holding.fence)
@@ -832,7 +832,7 @@ class Checker:
                     self.violation("fence", f"{tell(greatest[before - 1])} and {tell(holding)}")
 
     def check_fences_behind(self) -> None:
-        """A primary that is cut off gives smaller fences than the one that has taken its place."""
+        """A primary that is cut off gives smaller fences than the one that has replaced it."""
         for name, fence, lock in self.facts.behind:
             for holding in self.facts.holdings:
                 if database(holding.lockid) != name or holding.fence > fence:
@@ -844,7 +844,7 @@ class Checker:
                     self.violation("fence", text)
 
     def may_have_ended(self, holding: Holding, before: float = inf) -> bool:
-        """Could anything that a client did or saw have ended it before a point in time?"""
+        """Returns true if anything that a client did or saw could have ended it before a time."""
         return (
             any(release.start < before for release in self.facts.releases[holding.id])
             or any(matches(force, holding) for force in self.facts.wild_forces)
@@ -852,7 +852,7 @@ class Checker:
         )
 
     def check_not_held(self) -> None:
-        """An unlock that finds no lock, although nobody has released it."""
+        """An unlock that finds no lock, although none was released."""
         known = {holding.id: holding for holding in self.facts.holdings if holding.acknowledged}
         for unlock in self.facts.not_held:
             holding = known.get(unlock.facts["id"])
@@ -862,7 +862,7 @@ class Checker:
                 self.violation("lock lost", f"{tell(holding)}, {describe(unlock)}")
 
     def check_durable(self) -> None:
-        """What was acknowledged is in the tables as it must be."""
+        """What was acknowledged is in the tables."""
         for holding in self.facts.holdings:
             if not holding.acknowledged:
                 continue
@@ -884,7 +884,7 @@ class Checker:
                 self.violation("unlock lost", describe(call))
 
     def is_explained(self, holding: Holding, how: str) -> bool:
-        """Has somebody done what history says?"""
+        """Returns true if a client has done what the history says."""
         if how == "expired":
             return holding.lease_until < inf
         if how == "reclaimed":
@@ -894,7 +894,7 @@ class Checker:
         )
 
     def check_phantoms(self) -> None:
-        """Nothing is in the tables that was rolled back or refused."""
+        """Nothing in the tables was rolled back or refused."""
         may = set(self.facts.possible) | set(self.facts.passing)
         may.update(holding.id for holding in self.facts.holdings if holding.acknowledged)
         for table in ("holders", "history"):
@@ -903,7 +903,7 @@ class Checker:
                     self.violation("phantom", f"{row['id']} of {row['lockid']} in {table}")
 
     def check_history(self) -> None:
-        """By the server's own clock, each holding ended before the next began."""
+        """By the server's own clock, each holding ended before the next one began."""
         by_lockid = defaultdict(list)
         for row in self.tables["history"] + self.tables["holders"]:
             by_lockid[row["lockid"]].append(row)
@@ -920,20 +920,20 @@ class Checker:
                         "table", f"{lockid}: {row['id']} is held, {after['id']} came later"
                     )
                 elif row["how"] == "reclaimed" or self.clock_jumps:
-                    continue  # when somebody noticed that the session was gone, or nobody knows
+                    continue  # when another session noticed that the session was gone, or it is not known when
                 elif row["released_at"] > after["created"]:
                     self.violation("overlap", f"{lockid}: {row['id']} and {after['id']} in history")
 
     def is_lasting(self, release: Release) -> bool:
-        """A crash can lose the release of who did not wait for the disk."""
+        """A crash can lose a release that did not wait for the disk."""
         return release.sure and (release.flushed or not self.crashed)
 
     def had_ended(self, holding: Holding, moment: float) -> bool:
-        """Did somebody know, at this time, that the holding was over?
+        """Returns true if a client knew, at this time, that the holding was over.
 
-        The commit of a durable lock flushes what was released before it; one in session mode
-        can be followed by a crash that brings an earlier durable lock back.  If the clock is set
-        back, an expired lease is one again until the transaction that takes it over commits.
+        The commit of a durable lock flushes what was released before it; one in session mode can be
+        followed by a crash that restores an earlier durable lock.  If the clock is set back, an
+        expired lease is valid again until the transaction that takes it over commits.
         """
         may_revive = bool(self.clock_jumps) and holding.ttl is not None
         return any(
@@ -948,7 +948,7 @@ class Checker:
         )
 
     def check_writes(self) -> None:
-        """No state was written under a fence that was not the newest any more."""
+        """No state was written under a fence that was no longer the newest one."""
         holdings = {(database(h.lockid), h.fence): h for h in self.facts.holdings}
         versions = Counter((row["lockid"], row["fence"]) for row in self.tables["versions"])
         pruned = {row["lockid"] for row in self.tables["versions"]} - {
@@ -969,7 +969,7 @@ class Checker:
             newest[row["lockid"]] = row["fence"] or 0
 
     def check_free_writes(self) -> None:
-        """Who shows no fence does not write while somebody else has the lock."""
+        """A client that shows no fence does not write while another one has the lock."""
         for write, commit in self.facts.free_writes:
             for holding in self.by_lockid[write.facts["lockid"]]:
                 start = max(holding.lock.end, write.end)
@@ -978,7 +978,7 @@ class Checker:
                     self.violation("write against the lock", f"{tell(holding)}, {describe(write)}")
 
     def check_renewals(self) -> None:
-        """No lease was renewed after it had been released, or taken over."""
+        """No lease was renewed after it had been released or taken over."""
         holdings = {holding.id: holding for holding in self.facts.holdings}
         for renew in self.facts.renewals:
             holding = holdings[renew.facts["id"]]
@@ -986,7 +986,7 @@ class Checker:
                 self.violation("stale renewal", f"{tell(holding)}, {describe(renew)}")
 
     def check_patience(self) -> None:
-        """A try does not wait, and a wait is not longer than it was to be, nor shorter."""
+        """A try does not wait, and a wait is neither longer nor shorter than it should be."""
         timed_out = {id(operation) for operation in self.facts.timed_out}
         for lock, pooled in self.facts.locks:
             wait = lock.facts["wait"]
@@ -1001,7 +1001,7 @@ class Checker:
                 self.violation("waited too long", describe(lock))
 
     def gave_up_early(self, lock: Operation) -> bool:
-        """Did a wait end without the lock before its time, though it was not for itself?"""
+        """Returns true if a wait ended early without the lock, although it was not for itself."""
         wait = inf if lock.facts["wait"] is None else lock.facts["wait"]
         return (
             lock.end < lock.start + wait - TIMER_ERROR
@@ -1013,7 +1013,7 @@ class Checker:
         )
 
     def check_order(self) -> None:
-        """Who came later to the queue is not served earlier."""
+        """Waiters are served in the order in which they came."""
         for holdings in self.by_lockid.values():
             queued_for = [holding for holding in holdings if not holding.again]
             if not queued_for:
@@ -1037,17 +1037,17 @@ class Checker:
         return (wait is None or wait >= 1) and not self.is_disturbed(lock.start, until)
 
     def is_uncertain(self, lockid: str, start: float, end: float) -> bool:
-        """Could there be a holding of the lockid that no client knows of?"""
+        """Returns true if there could be a holding of the lockid that no client knows of."""
         return any(
             operation.facts["lockid"] == lockid and start - FORCE_DELAY < operation.start < end
             for operation in self.facts.possible.values()
         )
 
     def free_from(self, holdings: list[Holding]) -> Iterator[tuple[Holding, float]]:
-        """Each holding, and since when nobody had the lock for certain, up to the next one.
+        """Returns each holding, and since when the lock was certainly free, up to the next one.
 
-        One that is rolled back leaves an expired lease before it as it was: it can be renewed.
-        A crash that ends one in session mode can bring a durable lock before it back.
+        A holding that is rolled back leaves an expired lease before it unchanged: it can be renewed.
+        A crash that ends one in session mode can restore a durable lock before it.
         """
         free = 0.0
         for holding in holdings:
@@ -1057,7 +1057,7 @@ class Checker:
             yield holding, free
 
     def check_hand_over(self) -> None:
-        """Who waits gets the lock soon after it is free."""
+        """A waiter gets the lock soon after it is free."""
         for lockid, holdings in self.by_lockid.items():
             for (before, free), after in zip(self.free_from(holdings), holdings[1:]):
                 start = max(free, after.lock.start)
@@ -1072,7 +1072,7 @@ class Checker:
                     )
 
     def check_waits_in_vain(self) -> None:
-        """Who gave up waiting has not done so while the lock was free."""
+        """No waiter gave up while the lock was free."""
         for wait in self.facts.timed_out:
             lockid = wait.facts["lockid"]
             if wait.facts["wait"] is None or wait.facts["wait"] < 1:
@@ -1098,16 +1098,16 @@ def database(lockid: str) -> str:
 
 
 def overlap(first: Holding, second: Holding) -> bool:
-    """Was the second, which was acknowledged later, given while the first was held?"""
+    """Returns true if the second, acknowledged later, was given while the first was held."""
     if second.lock.end >= first.known_until():
         return False
     return second.known_until() > second.lock.end or second.lock.start > first.lock.end
 
 
 def matches(force: Operation, holding: Holding) -> bool:
-    """Could a force-unlock without an ID, of unknown outcome, have ended the holding?
+    """Returns true if a force-unlock without an ID, of unknown outcome, could have ended it.
 
-    One in session mode may have lived on after its client was heard of last.
+    One in session mode may have lived on after its client was last heard of.
     """
     return (
         force.facts["lockid"] == holding.lockid
@@ -1132,7 +1132,7 @@ def describe(operation: Operation) -> str:
 
 
 def read_faults(path: Path) -> list[dict[str, Any]]:
-    """The faults of a round, with the time in which they disturb."""
+    """The faults of a round, with the times in which they disturb."""
     faults: dict[int, dict[str, Any]] = {}
     for line in read_log(path):
         if "end" in line:

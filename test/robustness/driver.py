@@ -1,11 +1,11 @@
-"""One client: takes and releases locks at random, and logs what it did.
+"""One client: takes and releases locks at random, and logs what it does.
 
     driver.py CONFIG NUMBER INCARNATION
 
-A client that is killed is started again under its number with the next
-incarnation; it can then release what its predecessor has left in durable mode.
-IDs of locks begin with "NUMBER.", and are chosen by the client, so that the
-tables can tell what became of a call that it did not see the end of.
+A client that is killed is started again under its number with the next incarnation, and can
+then release what its predecessor has left in durable mode.  IDs of locks begin with "NUMBER."
+and are chosen by the client, so the tables can tell what became of a call whose end it did not
+see.
 """
 
 import json
@@ -27,11 +27,11 @@ PATIENCE = 12.0  # seconds after which a silent server is given up
 
 
 class NoAnswer(psycopg2.OperationalError):
-    """The server said nothing for too long."""
+    """The server did not answer in time."""
 
 
 def wait_for_server(connection) -> None:
-    """What psycopg2 does while it waits, but not for ever."""
+    """What psycopg2 does while it waits, with a limit."""
     deadline = now() + PATIENCE
     while True:
         state = connection.poll()
@@ -56,16 +56,16 @@ class Client(WorkspaceSteps):
         self.in_transaction = False
         self.database = config["databases"][number % len(config["databases"])]
         self.held: list[dict[str, Any]] = []  # on this connection
-        self.left: list[tuple[str, str]] = []  # durable, to be released later
-        self.prepared: list[tuple[str, str]] = []  # transactions, and how they are to end
-        self.may_have_shares = False  # of built-in locks that go along with durable ones
-        self.fences: dict[str, int] = {}  # the last of each workspace
+        self.left: list[tuple[str, str]] = []  # durable locks, to be released later
+        self.prepared: list[tuple[str, str]] = []  # prepared transactions, and how they are to end
+        self.may_have_shares = False  # of built-in locks that belong to durable ones
+        self.fences: dict[str, int] = {}  # the last fence of each workspace
         self.weights = config["weights"]
 
     # Talking to the server
 
     def call(self, do: str, sql: str = "", arguments: tuple = (), **facts: Any) -> Any:
-        """Run a statement, with its log.  Returns its first row, if any."""
+        """Runs a statement, with its log.  Returns its first row, if any."""
         if self.connection is None and do != "connect":
             raise Refused("")
         self.counter += 1
@@ -74,7 +74,7 @@ class Client(WorkspaceSteps):
         try:
             if do == "connect":
                 self.open_connection()
-                row = [self.connection.info.port]  # of the server that we have found
+                row = [self.connection.info.port]  # of the server that was found
             else:
                 row = self.fetch(sql, arguments)
         except psycopg2.Error as error:
@@ -91,7 +91,7 @@ class Client(WorkspaceSteps):
         return row
 
     def log_start(self, do: str, facts: dict[str, Any]) -> None:
-        """A lockid is logged with the database, which is a world of its own."""
+        """A lockid is logged with its database, because databases are independent."""
         if "lockid" in facts:
             facts = {**facts, "lockid": f"{self.database}:{facts['lockid']}"}
         self.log.write(n=self.counter, do=do, **facts)
@@ -140,7 +140,7 @@ class Client(WorkspaceSteps):
     def chance(self, name: str) -> bool:
         return self.random.random() < self.weights.get(name, 0)
 
-    # What is done with locks
+    # Operations on locks
 
     def choose_lockid(self) -> str:
         if self.chance("workspace"):
@@ -155,7 +155,7 @@ class Client(WorkspaceSteps):
         )
 
     def lock(self) -> Optional[dict[str, Any]]:
-        """Ask for any lock.  Returns it, or None if somebody else has it."""
+        """Asks for any lock.  Returns it, or None if another session has it."""
         mode = self.choose_mode()
         wait, seconds = self.choose_wait()
         leased = mode == "durable" and self.chance("lease")
@@ -205,7 +205,7 @@ class Client(WorkspaceSteps):
         return lock
 
     def look_for_remains(self) -> None:
-        """What a failed wait has left in the lock table, if all is to be free."""
+        """Checks what a failed wait has left in the lock table."""
         if self.held or self.left or self.in_transaction or self.route == "transaction":
             return
         self.call(
@@ -216,7 +216,7 @@ class Client(WorkspaceSteps):
         )
 
     def hold(self, lock: dict[str, Any]) -> None:
-        """Have a lock for a moment: sleep, look, renew, write."""
+        """Holds a lock for a moment: sleeps, looks, renews, writes."""
         for _ in range(self.random.randrange(3)):
             time.sleep(self.random.choice([0, 0.001, 0.005, 0.02]))
             self.call("hold", "SELECT 1")
@@ -226,7 +226,7 @@ class Client(WorkspaceSteps):
             self.write(lock["lockid"], lock["fence"])
 
     def renew(self, lock: dict[str, Any]) -> None:
-        """Renew a lease, perhaps late, and perhaps in a transaction that takes its time."""
+        """Renews a lease, perhaps late, and perhaps in a transaction that takes its time."""
         slow = not self.in_transaction and self.random.random() < 0.5
         if lock["ttl"] < 1 and self.random.random() < 0.5:
             time.sleep(lock["ttl"] * 0.95)
@@ -267,11 +267,11 @@ class Client(WorkspaceSteps):
             self.in_transaction = False
 
     def abandon(self) -> None:
-        """After an error, whatever was to be done."""
+        """Ends a transaction after an error."""
         if self.connection is not None and self.in_transaction:
             self.finish("rollback")
 
-    # The steps, of which one after the other is chosen at random
+    # The steps, chosen at random
 
     def step_lock(self) -> None:
         lock = self.lock()
@@ -310,7 +310,7 @@ class Client(WorkspaceSteps):
             self.unlock(lockid, identity)
 
     def step_transaction(self) -> None:
-        """Lock and unlock in a transaction, with savepoints, and end it somehow."""
+        """Locks and unlocks in a transaction with savepoints, and ends it in some way."""
         before = list(self.held)
         level = self.random.choice(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
         self.begin(level)
@@ -329,7 +329,7 @@ class Client(WorkspaceSteps):
             raise
 
     def undo(self, before: list[dict[str, Any]]) -> None:
-        """A transaction failed: what was held before it still is, if the session is there."""
+        """A transaction failed: what was held before it is still held, if the session lives."""
         if self.connection is not None:
             self.held = before
         else:
@@ -337,7 +337,7 @@ class Client(WorkspaceSteps):
             self.left += [entry for entry in durable if entry not in self.left]
 
     def transaction_part(self, depth: int) -> None:
-        """Take a lock, or release one, or do so in a savepoint."""
+        """Takes a lock, or releases one, or does so in a savepoint."""
         if depth < 3 and self.chance("savepoint"):
             self.transaction_savepoint(depth + 1)
         elif self.held and self.random.random() < 0.4:
@@ -365,7 +365,7 @@ class Client(WorkspaceSteps):
             self.call("release", f"RELEASE s{depth}", name=depth)
 
     def step_prepared(self) -> None:
-        """Take or release a durable lock in a prepared transaction, which outlives its session."""
+        """Takes or releases a durable lock in a prepared transaction, which outlives a session."""
         if self.route == "transaction":
             return
         before = list(self.held)
@@ -395,7 +395,7 @@ class Client(WorkspaceSteps):
         self.finish_prepared()
 
     def finish_prepared(self) -> None:
-        """End a prepared transaction; where the outcome is not known it is tried again."""
+        """Ends a prepared transaction, trying again if the outcome is unknown."""
         gid, how = self.prepared[0]
         try:
             self.call(f"{how} prepared", f"{how.upper()} PREPARED '{gid}'", gid=gid)
@@ -405,7 +405,7 @@ class Client(WorkspaceSteps):
         self.prepared.pop(0)
 
     def skew(self) -> None:
-        """Read what others write, and write what they read: some commit fails for it."""
+        """Reads what others write, and writes what they read, so that some commits fail."""
         self.call("hold", "SELECT sum(value) FROM skew")
         self.call(
             "hold",
@@ -414,7 +414,7 @@ class Client(WorkspaceSteps):
         )
 
     def step_force(self) -> None:
-        """Release a lock of anybody, with its ID or without."""
+        """Releases any client's lock, with its ID or without."""
         mode = "durable" if self.random.random() < 0.7 else "session"
         row = self.call(
             "hold",
@@ -441,7 +441,7 @@ class Client(WorkspaceSteps):
             self.finish("rollback" if self.chance("rollback") else "commit")
 
     def step_pry(self) -> None:
-        """Try to end or renew somebody's lock under an ID that it does not have."""
+        """Tries to end or renew another client's lock under a wrong ID."""
         lockid = self.choose_lockid()
         function = self.random.choice(["unlock", "renew", "force_unlock"])
         identity = self.new_identity()
@@ -454,7 +454,7 @@ class Client(WorkspaceSteps):
         )
 
     def step_look(self) -> None:
-        """Read the list of all who hold a lock, or of all who wait."""
+        """Reads the list of all holders, or of all waiters."""
         if self.random.random() < 0.5:
             self.call(
                 "look",
@@ -472,7 +472,7 @@ class Client(WorkspaceSteps):
         )
 
     def step_burst(self) -> None:
-        """Take and release locks that hardly anybody else wants."""
+        """Takes and releases locks that few other clients want."""
         for _ in range(self.random.randrange(10, 60)):
             lockid = f"busy/{self.random.randrange(64)}"
             if self.random.random() < 0.1:
@@ -484,7 +484,7 @@ class Client(WorkspaceSteps):
                 self.release(lock)
 
     def pass_through(self, lockid: str) -> None:
-        """Take and release a lock in one statement."""
+        """Takes and releases a lock in one statement."""
         identity = self.new_identity()
         mode = self.choose_mode()
         self.call(
@@ -498,7 +498,7 @@ class Client(WorkspaceSteps):
         )
 
     def step_discard(self) -> None:
-        """DISCARD ALL ends what is held in session mode, and it stays so."""
+        """DISCARD ALL ends the session locks for good."""
         if self.route == "transaction":
             return
         if not self.held:
@@ -519,7 +519,7 @@ class Client(WorkspaceSteps):
         )
 
     def step_abandon(self) -> None:
-        """Who has gone while he waited is not given the lock."""
+        """A waiter whose client has gone is not given the lock."""
         if self.route != "direct" or self.held:
             return
         lockid = f"own/{self.number}"
@@ -535,9 +535,9 @@ class Client(WorkspaceSteps):
         self.call("ghosts", "SELECT count(*) FROM tfstate_holders WHERE id = %s", (gone,), id=gone)
 
     def wait_and_go(self, statement: str, lockid: str, facts: dict[str, Any]) -> Optional[str]:
-        """Ask for a lock on another connection, and close that when it waits.
+        """Asks for a lock on another connection, and closes that when it waits.
 
-        Returns the ID of the lock that was asked for, or None if it was not seen to wait.
+        Returns the ID of the lock, or None if it was not seen to wait.
         """
         identity = self.new_identity()
         waits = False
@@ -585,7 +585,7 @@ class Client(WorkspaceSteps):
                 time.sleep(0.05)
 
     def adopt_predecessor(self) -> None:
-        """Put down what an earlier incarnation holds in durable mode."""
+        """Notes what an earlier incarnation holds in durable mode."""
         row = self.call(
             "hold",
             "SELECT json_agg(json_build_array(lockid, id)) FROM tfstate_holders"

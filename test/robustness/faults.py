@@ -18,7 +18,7 @@ from server import Pooler, Server, send
 # How long after its end a fault may still delay others, in seconds.
 AFTERMATH = 0.5
 
-# Another member of the cluster is the primary then.
+# Another member of the cluster becomes the primary.
 FAILING_OVER = (
     "switch over",
     "kill primary",
@@ -27,10 +27,10 @@ FAILING_OVER = (
     "pause primary",
 )
 
-# The old one lives on for a while, with its clients.
+# The old primary lives on for a while, with its clients.
 LEAVING_BEHIND = ("isolate primary", "pause primary")
 
-# Others are slowed down by these.
+# These slow down other clients.
 DISTURBING = (
     *FAILING_OVER,
     "stop client",
@@ -84,7 +84,7 @@ class Faults:
         self.point = ""
         self.later: list[tuple[float, Callable[[], None]]] = []
 
-    # Keeping the books
+    # Accounts
 
     def begin(self, name: str) -> int:
         self.number += 1
@@ -102,13 +102,13 @@ class Faults:
         self.log.write(n=number, end=AFTERMATH if done else 0)
 
     def inject(self, name: str) -> None:
-        """Do something of this name.  It counts if there was somebody to do it to."""
+        """Does a fault of this name.  It counts if it had a target."""
         number = self.begin(name)
         done = None
         try:
             done = getattr(self, name.replace(",", "").replace(" ", "_"))(number)
         except psycopg2.Error:
-            pass  # the server is down, or as full as we made it
+            pass  # the server is down, or full because of us
         if done:
             self.counts[name] += 1
         if done != "later":
@@ -119,7 +119,7 @@ class Faults:
         return "later"
 
     def tick(self, everything: bool = False) -> None:
-        """Undo what has lasted long enough."""
+        """Undoes what has lasted long enough."""
         for entry in list(self.later):
             if everything or entry[0] <= now():
                 self.later.remove(entry)
@@ -128,7 +128,7 @@ class Faults:
     # Clients and backends
 
     def pause(self, number: int, pid: int) -> str:
-        """Not only tick() lets it go on: the next fault may need what a backend has locked."""
+        """Also used outside tick(): the next fault may need what a stopped backend has locked."""
         seconds = self.random.choice([0.05, 0.3, 1, 2.5])
         timer = threading.Timer(seconds, send, (pid, signal.SIGCONT))
         timer.daemon = True
@@ -148,7 +148,7 @@ class Faults:
         return self.pause(number, self.random.choice(self.clients()))
 
     def choose_backend(self) -> int:
-        """One of those at a wait point, each point being as likely as any other."""
+        """Returns a backend at a wait point, with the same probability for each point."""
         rows = self.server.sql(
             "SELECT coalesce(wait_event, state, 'starting'), array_agg(pid) FROM pg_stat_activity"
             " WHERE usename = 'robust' GROUP BY 1 ORDER BY 1"
@@ -232,7 +232,7 @@ class Faults:
         return self.after(self.random.uniform(0.05, 0.5), close)
 
     def old_snapshot(self, number: int) -> Optional[str]:
-        """One that is open until the end of the round."""
+        """Opens a transaction until the end of the round."""
         if self.later:
             return None
         connection = self.server.connect("robust")
@@ -245,8 +245,7 @@ class Faults:
         return self.after(inf, close)
 
     def rewrite_table(self, number: int) -> bool:
-        """Have a lock table's rows lie elsewhere, between the looks and the changes of those who
-        queued for it."""
+        """Moves the rows of a lock table, between the lookups and changes of those waiting for it."""
         table = self.random.choice(["tfstate_internal.durable_lock", "tfstate_internal.session_lock"])
         connections = [self.server.connect("robust") for _ in range(2)]
         try:

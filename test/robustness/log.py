@@ -12,25 +12,25 @@ from typing import Any, Iterator
 
 
 def now() -> float:
-    """Seconds on a clock that all processes of the machine share."""
+    """Returns the seconds of a clock that all processes of the machine share."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Log:
-    """A file that one process appends to, a line at a time and unbuffered."""
+    """A file to which one process appends, a line at a time and unbuffered."""
 
     def __init__(self, path: Path):
         self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def write(self, **facts: Any) -> float:
-        """Write a line; return the time that is in it."""
+        """Writes a line, and returns its time."""
         moment = now()
         os.write(self.file, json.dumps({"t": moment, **facts}, default=str).encode() + b"\n")
         return moment
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file.  A process can be killed while it writes the last."""
+    """Reads the lines of a file.  A process can be killed while it writes the last one."""
     for line in path.read_text().splitlines():
         try:
             yield json.loads(line)

@@ -15,15 +15,15 @@ from log import now
 from proxy import Proxy
 from server import START_SECONDS, Server, children, free_port, send
 
-# The shortest that Patroni allows, in seconds.
+# The shortest lease that Patroni allows, in seconds.
 TTL = 20
 LOOP_WAIT = 1
 RETRY_TIMEOUT = 3
 
-# After so many seconds a member that does not follow the primary is started anew.
+# After so many seconds a member that does not follow the primary is rebuilt.
 STUCK_SECONDS = 30
 
-# How long a failover may take, in seconds: the lease of the old primary, and what Patroni needs.
+# The seconds that a failover may take: the lease of the old primary, and the work of Patroni.
 FAILOVER_SECONDS = TTL + 40
 
 PARAMETERS = {
@@ -42,7 +42,7 @@ PARAMETERS = {
 
 
 class Member:
-    """One PostgreSQL with its Patroni.  The others reach both, and it reaches etcd, through proxies."""
+    """One PostgreSQL with its Patroni.  Others reach both, and it reaches etcd, through proxies."""
 
     def __init__(self, name: str, directory: Path, bindir: Path, etcd_port: int, synchronous: bool):
         self.name = name
@@ -101,7 +101,7 @@ class Member:
         }
 
     def start(self) -> None:
-        """Start Patroni, which starts PostgreSQL."""
+        """Starts Patroni, which starts PostgreSQL."""
         with open(self.directory / "patroni.log", "a") as log:
             self.process = subprocess.Popen(
                 ["patroni", self.directory / "patroni.json"],
@@ -114,7 +114,7 @@ class Member:
         return self.process is not None and self.process.poll() is None
 
     def postmaster(self) -> int:
-        """Its process ID, 0 if there is none."""
+        """Returns its process ID, or 0 if there is none."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().split()[0])
         except (OSError, ValueError, IndexError):
@@ -122,7 +122,7 @@ class Member:
         return pid if send(pid, 0) else 0
 
     def processes(self) -> list[int]:
-        """Patroni, PostgreSQL and all that they have started."""
+        """Returns Patroni, PostgreSQL and everything that they have started."""
         found = [self.process.pid] if self.is_running() else []
         postmaster = self.postmaster()
         if postmaster:
@@ -144,12 +144,12 @@ class Member:
             proxy.closed = True
 
     def stall(self, seconds: float) -> None:
-        """Nothing goes to or from the other members and etcd."""
+        """Cuts all connections with the other members and etcd."""
         for proxy in self.proxies:
             proxy.stall(seconds)
 
     def ask(self, path: str, body: Optional[dict[str, Any]] = None, seconds: float = 1) -> bool:
-        """Ask its Patroni for something.  Returns whether it says yes."""
+        """Sends a request to its Patroni.  Returns true if it succeeds."""
         url = f"http://127.0.0.1:{self.api_port}/{path}"
         try:
             with urllib.request.urlopen(
@@ -164,7 +164,7 @@ class Member:
 
 
 class Cluster(Server):
-    """Three members and etcd on one machine, used like one server: whoever is the primary."""
+    """Three members and etcd on one machine, used like one server: the current primary."""
 
     def __init__(self, bindir: str, directory: Path, synchronous: bool):
         super().__init__(bindir, directory / "data")
@@ -177,7 +177,7 @@ class Cluster(Server):
         self.restarts = 0
         self.leader: Optional[Member] = None
 
-    # As a server
+    # Used as a server
 
     def connect(self, database: str = "postgres") -> Any:
         connection = psycopg2.connect(
@@ -191,7 +191,7 @@ class Cluster(Server):
         return connection
 
     def route(self, first: int = 0) -> dict[str, Any]:
-        """Where a client finds the primary: it asks one member after the other."""
+        """Returns how a client finds the primary: it asks one member after the other."""
         ports = [str(member.port) for member in self.members[first:] + self.members[:first]]
         return {
             "host": ",".join(["127.0.0.1"] * len(ports)),
@@ -210,7 +210,7 @@ class Cluster(Server):
         return [(member.directory / "patroni.log").read_text() for member in self.members]
 
     def ensure_up(self) -> None:
-        """Wait for a primary, and all others behind it."""
+        """Waits for a primary that all others follow."""
         if not self.etcd:
             self.start()
         give_up = now() + START_SECONDS + FAILOVER_SECONDS
@@ -241,7 +241,7 @@ class Cluster(Server):
                 self.restarts += 1
 
     def is_complete(self) -> bool:
-        """Do all follow one primary?  Patroni, too, must know the synchronous one, to promote it."""
+        """Returns true if all follow one primary, and Patroni knows the synchronous standby."""
         leaders = self.leaders()
         if len(leaders) != 1:
             return False
@@ -259,7 +259,7 @@ class Cluster(Server):
         )
 
     def leaders(self) -> list[Member]:
-        """Who says that he is the primary: two for a while, if one is cut off."""
+        """Returns the members that claim to be the primary: two for a while, if one is cut off."""
         return [member for member in self.members if member.says_primary()]
 
     def start(self) -> None:
@@ -294,16 +294,16 @@ class Cluster(Server):
     # Failing over
 
     def rewinds(self) -> int:
-        """How often a member came back by pg_rewind."""
+        """Returns how often a member came back by pg_rewind."""
         return "".join(self.logs()).count("pg_rewind exit code=0")
 
     def primary(self) -> Member:
-        """The one that was seen last."""
+        """Returns the primary that was seen last."""
         assert self.leader
         return self.leader
 
     def wait_for_another(self, old: Member) -> bool:
-        """Wait until another member is the primary.  Returns whether that came to be."""
+        """Waits until another member is the primary.  Returns true if that happened."""
         give_up = now() + FAILOVER_SECONDS
         while now() < give_up:
             if any(leader is not old for leader in self.leaders()):
@@ -332,7 +332,7 @@ class Cluster(Server):
         return self.wait_for_another(old)
 
     def isolate_primary(self) -> bool:
-        """Its clients stay with it, until it finds out."""
+        """Its clients stay connected to it until it notices."""
         old = self.primary()
         old.stall(FAILOVER_SECONDS)
         done = self.wait_for_another(old)
@@ -341,11 +341,11 @@ class Cluster(Server):
         return done
 
     def pause_primary(self) -> bool:
-        """It comes back, and its clients with it, when another has its place, and is then reset.
+        """It comes back with its clients when another has replaced it, and is then reset.
 
-        That is what a watchdog is for, and its Patroni must not come back: up to 3.0.2 it would
-        take the key of the leader from the other, unasked (github.com/patroni/patroni/pull/2689),
-        and if it were started anew, let the old primary commit without a standby.
+        A watchdog would do that.  Its Patroni must not come back: up to 3.0.2 it would take the
+        leader's key from the other one (github.com/patroni/patroni/pull/2689), and if it were
+        restarted, it would let the old primary commit without a standby.
         """
         old = self.primary()
         old.signal(signal.SIGSTOP)

@@ -14,9 +14,9 @@ CHUNK = 65536
 class Proxy(threading.Thread):
     """Passes connections on to a Unix socket or to a TCP address, in a thread of its own.
 
-    stall(seconds): nothing goes through for a while
+    stall(seconds): nothing passes for a while
     cut(): all connections end, on both sides
-    closed = True: it ends
+    closed = True: the proxy ends
     vanish(seconds): clients see their connections end; the server sees nothing for a while
     """
 
@@ -26,7 +26,7 @@ class Proxy(threading.Thread):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.peers: dict[socket.socket, socket.socket] = {}
-        self.unsent: dict[socket.socket, bytearray] = {}  # what an end has yet to take
+        self.unsent: dict[socket.socket, bytearray] = {}  # what is still to be sent to an end
         self.ghosts: list[tuple[float, socket.socket]] = []
         self.stalled_until = 0.0
         self.closed = False
@@ -71,7 +71,7 @@ class Proxy(threading.Thread):
             self.unsent[end] = bytearray()
 
     def forward(self, end: socket.socket) -> None:
-        """Read from one end for the other."""
+        """Reads from one end for the other."""
         peer = self.peers.get(end)
         if peer is None:
             return
@@ -115,7 +115,7 @@ class Proxy(threading.Thread):
                 writers = [end for end, unsent in self.unsent.items() if unsent]
                 ready, writable, _ = select.select([self.listener, *readers], writers, [], 0.1)
             except (KeyError, OSError, RuntimeError, ValueError):
-                continue  # cut in the meantime
+                continue  # cut meanwhile
             with self.lock:
                 self.bury_ghosts()
                 for end in writable:

@@ -3,8 +3,8 @@
     run.py --directory DIR --bindir DIR [--minutes N] [--seed N] [--rounds NAME,...]
            [--first] [--keep DIR] [--wal-disk DIR] [--data-disk DIR] [--faketime LIBRARY]
 
-DIR holds the data directory of a server that is not running, and PGHOST and PGPORT say where
-it is to be found when it is.  The exit status is 1 if a promise was broken.
+DIR holds the data directory of a server that is not running, and PGHOST and PGPORT say where it
+listens when it is.  The exit status is 1 if a promise was broken.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from server import Pooler, Server
 
 WORKSPACES = 3
 
-# Rounds that take minutes are not played in less than so many.
+# Rounds that take minutes need a run of so many minutes.
 LONG = 10
 
 # The databases, how many of four clients work in each, and how many versions of a state are kept.
@@ -63,7 +63,7 @@ DEFAULTS: dict[str, Any] = {
         "roll_back": 3,
         "connect": 0.3,
     },
-    "flush": 0.5,  # is synchronous_commit on?
+    "flush": 0.5,  # synchronous_commit = on
     "session": 0.5,
     "lease": 0.2,
     "renew": 0.5,
@@ -74,10 +74,10 @@ DEFAULTS: dict[str, Any] = {
     "rollback": 0.3,
     "savepoint": 0.4,
     "faults": {},  # weights
-    "pause": 0.5,  # seconds between faults, about
-    "crash": False,  # does the round end in a crash?
+    "pause": 0.5,  # average seconds between faults
+    "crash": False,  # the round ends in a crash
     "cluster": "",  # of servers: synchronous or asynchronous
-    "lossy": False,  # is what is lost counted, and no violation?
+    "lossy": False,  # what is lost is counted, and is not a violation
     "long": False,  # only in runs of LONG minutes and more
     "every": 1,  # in each turn, in each second one, ...
 }
@@ -145,7 +145,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
 }
 
 
-# What is read when all is quiet.
+# What is read when everything is quiet.
 TIMES = "extract(epoch FROM created) AS created"
 TABLES = {
     # with leases that have expired
@@ -159,7 +159,7 @@ TABLES = {
 
 
 class Round:
-    """Fresh databases, one set of clients, one kind of trouble."""
+    """Fresh databases, one set of clients, one kind of fault."""
 
     def __init__(self, run: "Run", name: str, number: int):
         self.run = run
@@ -236,7 +236,7 @@ class Round:
                 next_fault = now() + chance.expovariate(1 / self.kind["pause"])
 
     def end_clients(self) -> None:
-        """Each client comes to its end; who still waits is interrupted."""
+        """Ends every client; those that still wait are interrupted."""
         self.faults.tick(everything=True)
         if self.kind["crash"]:
             for process in self.processes.values():
@@ -262,7 +262,7 @@ class Round:
             process.wait()
 
     def wait_for_quiet(self) -> None:
-        """No session is left, nor anything of one in the lock table."""
+        """Checks that no session is left, nor anything of one in the lock table."""
         for pooler in self.run.poolers.values():
             pooler.stop()
         self.run.proxy.cut()
@@ -282,7 +282,7 @@ class Round:
         self.problems += [f"left in pg_locks: {row}" for row in locks]
 
     def end_prepared(self) -> None:
-        """Roll back the prepared transactions that nobody has ended."""
+        """Rolls back the prepared transactions that are left."""
         for gid, database in self.server.sql("SELECT gid, database FROM pg_prepared_xacts"):
             self.server.sql(f"ROLLBACK PREPARED '{gid}'", database=database)
 
@@ -301,7 +301,7 @@ class Round:
         return [row[0] for row in self.server.sql(sql, database=database)]
 
     def probe(self, tables: dict[str, Any]) -> None:
-        """Each lock can be force-released where it is held, and then be taken, at once."""
+        """Checks that each held lock can be released by force, and then taken, at once."""
         for row in tables["holders"]:
             if row["mode"] == "session":
                 self.problems.append(f"{row['lockid']} is shown as held by a session that is gone")
@@ -332,7 +332,7 @@ class Round:
             self.problems.append(f"{lockid} was taken after {now() - start:.1f} s only")
 
     def count_versions(self, tables: dict[str, Any]) -> None:
-        """Pruning leaves as many as are to be kept, without a gap."""
+        """Checks that pruning leaves as many versions as are to be kept, without a gap."""
         numbers: dict[str, list[int]] = {}
         for row in tables["versions"]:
             numbers.setdefault(row["lockid"], []).append(row["number"])
@@ -353,7 +353,7 @@ class Round:
         return facts, Checker(facts, faults, tables).check()
 
     def play_or_give_up(self) -> tuple[Facts, list[tuple[str, str]]]:
-        """Where the server does not come back the round is over, and nothing more is known."""
+        """If the server does not come back, the round is over, and nothing more is known."""
         try:
             return self.play()
         except RuntimeError as error:
@@ -403,12 +403,12 @@ class Run:
         self.faults: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
         self.violations: Counter[str] = Counter()
-        self.losses: Counter[str] = Counter()  # where the cluster does not promise more
+        self.losses: Counter[str] = Counter()  # if the cluster does not promise more
         self.cluster: Optional[Cluster] = None
         threading.Thread(target=self.watch_for_stalls, daemon=True).start()
 
     def watch_for_stalls(self) -> None:
-        """Remember when the machine was too busy for anything to be on time."""
+        """Notes when the machine was too busy for anything to be on time."""
         last = now()
         while True:
             time.sleep(0.02)
@@ -418,7 +418,7 @@ class Run:
             last = now()
 
     def find_server(self, cluster: str) -> Server:
-        """The server of a round; that of the one before ends."""
+        """Starts the server of a round, after that of the round before has ended."""
         self.server.stop()
         if self.cluster:
             self.cluster.stop()
@@ -451,7 +451,7 @@ class Run:
         return [name for name in names if name not in skipped]
 
     def turns(self) -> Iterator[str]:
-        """One round of each kind, and so on until the time is over."""
+        """Plays one round of each kind, and goes on until the time is over."""
         end = now() + self.options.minutes * 60
         names = self.rounds()
         for turn in itertools.count():

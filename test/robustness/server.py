@@ -17,7 +17,7 @@ from workspaces import NEW_STATE
 
 START_SECONDS = 60
 
-# Broken locks and leaks, failed assertions, and crashes but for ours.
+# Broken locks and leaks, failed assertions, and crashes that no fault explains.
 COMPLAINT = re.compile(
     r"don't own a lock of type (?!Exclusive)|leak: |TRAP: |XX000"
     r"|terminated by signal (?!9\b|15\b|6\b)|stuck spinlock|could not find .* in lock table"
@@ -25,7 +25,7 @@ COMPLAINT = re.compile(
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
+    """Returns the processes that a process has started."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -43,7 +43,7 @@ def free_port() -> int:
 
 
 def send(pid: int, number: int) -> bool:
-    """False if there is no such process.  To the system, 0 is our own process group."""
+    """Returns false if there is no such process.  To the system, 0 is our own process group."""
     if pid <= 0:
         return False
     try:
@@ -58,7 +58,7 @@ class Server:
         self.bindir = Path(bindir)
         self.data = data
         self.log = data.parent / "server.log"
-        self.environment: dict[str, str] = {}  # for a false clock
+        self.environment: dict[str, str] = {}  # for a wrong clock
 
     def connect(self, database: str = "postgres") -> Any:
         connection = psycopg2.connect(dbname=database, application_name="faults")
@@ -75,12 +75,12 @@ class Server:
             connection.close()
 
     def complaints(self) -> list[str]:
-        """What the server has logged that no fault of ours explains."""
+        """Returns what the server has logged that no fault explains."""
         lines = self.log.read_text(errors="replace").splitlines()
         return [line for line in lines if COMPLAINT.search(line)][:5]
 
     def pid(self) -> int:
-        """Of the postmaster, 0 if there is none."""
+        """Returns the process ID of the postmaster, or 0 if there is none."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().split()[0])
         except (OSError, ValueError, IndexError):
@@ -105,7 +105,7 @@ class Server:
             return False
 
     def ensure_up(self) -> None:
-        """Wait until the server can be used; start it if it is down."""
+        """Waits until the server can be used; starts it if it is down."""
         give_up = now() + START_SECONDS
         while not self.is_up():
             if now() > give_up:
@@ -120,7 +120,7 @@ class Server:
             self.control("-m", "immediate", "stop")
 
     def kill(self) -> None:
-        """kill -9 of the postmaster; its children find out by themselves, or are killed."""
+        """kill -9 of the postmaster; its children end by themselves, or are killed."""
         postmaster = self.pid()
         if not postmaster:
             return
@@ -134,7 +134,7 @@ class Server:
                     send(pid, signal.SIGKILL)
 
     def make_database(self, name: str, workspaces: int, keep_versions: Optional[int]) -> None:
-        """A fresh database with the extension and a table of states under guard."""
+        """Makes a fresh database with the extension and an attached table of states."""
         self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", database="postgres")
         self.sql(f"CREATE DATABASE {name}", database="postgres")
         self.sql(

@@ -26,7 +26,7 @@ class WorkspaceSteps:
         return f"w{self.random.randrange(self.config['workspaces'])}"
 
     def write(self, lockid: str, fence: int) -> None:
-        """Write a state and show a fence, in a transaction that takes its time."""
+        """Writes a state and shows a fence, in a transaction that takes its time."""
         outer = not self.in_transaction
         if outer:
             self.begin("READ COMMITTED")
@@ -48,7 +48,7 @@ class WorkspaceSteps:
         )
 
     def step_free_write(self) -> None:
-        """Write a state without a fence, whoever has the lock."""
+        """Writes a state without a fence, whoever has the lock."""
         if self.route == "transaction":
             return
         lockid = f"{STATES}/{self.choose_workspace()}"
@@ -73,7 +73,7 @@ class WorkspaceSteps:
         )
 
     def step_shim(self) -> None:
-        """Lock a workspace, write and unlock, perhaps over another connection than at first."""
+        """Locks a workspace, writes and unlocks, perhaps over another connection than at first."""
         if self.route == "transaction" or self.held:
             return
         name = self.choose_workspace()
@@ -94,13 +94,13 @@ class WorkspaceSteps:
         self.shim_unlock(lock, f"id) FROM {STATES} WHERE name = %s", (name,))
 
     def run_name(self, mode: str, returns: bool) -> str:
-        """Name a run, which a durable lock needs: with a name of its own, or this client's."""
+        """Names a run, which a durable lock needs: with a name of its own, or this client's."""
         if mode != "durable":
             return ""
         return str(uuid.UUID(int=self.number + 1 if returns else self.random.getrandbits(128)))
 
     def shim_lock(self, name: str, mode: str, run: str) -> dict[str, Any]:
-        """Lock a workspace.  The ID is that of an earlier lock if the run had one."""
+        """Locks a workspace.  The ID is that of an earlier lock if the run had one."""
         shares = self.may_have_shares
         self.may_have_shares |= mode == "durable"
         identity = self.new_identity()
@@ -128,7 +128,7 @@ class WorkspaceSteps:
         return lock
 
     def rival(self, lock: dict[str, Any], name: str, run: str) -> None:
-        """Another session of the same run is not given a lock whose session is there."""
+        """Another session of the same run is not given a lock whose session lives."""
         identity = self.new_identity()
         facts = {"lockid": lock["lockid"], "id": identity, "lock": lock["id"], "mode": "session"}
         self.log_start("rival", facts)
@@ -165,10 +165,10 @@ class WorkspaceSteps:
             self.look_for_remains()
         self.set_up_shim("session", 0, "")
 
-    # Workspaces that come and go
+    # Creation and deletion of workspaces
 
     def step_create(self) -> None:
-        """Create a workspace under the key for that, write, delete, and bring it back."""
+        """Creates a workspace under the creation key, writes, deletes, and restores it."""
         if self.route == "transaction" or self.held:
             return
         name = f"c{self.number}"
@@ -214,7 +214,7 @@ class WorkspaceSteps:
     def create(
         self, name: str, lockid: str, mode: str, creation: dict[str, Any]
     ) -> Optional[dict[str, Any]]:
-        """Insert the row.  Returns its lock, None if it is rolled back or the key was lost."""
+        """Inserts the row.  Returns its lock, or None if it is rolled back or the key was lost."""
         identity = self.new_identity()
         self.set_up_shim(mode, 0, identity, creation["run"])
         self.begin("READ COMMITTED")
@@ -240,7 +240,7 @@ class WorkspaceSteps:
         return lock
 
     def step_roll_back(self) -> None:
-        """Write an earlier version anew, and look whether it is that."""
+        """Writes an earlier version again, and checks the result."""
         if self.route == "transaction":
             return
         lockid = f"{STATES}/{self.choose_workspace()}"
@@ -253,7 +253,7 @@ class WorkspaceSteps:
         self.go_back(lockid, "tfstate_rollback(%s, %s)", (lockid, row[0]))
 
     def go_back(self, lockid: str, function: str, arguments: tuple) -> None:
-        """Write a version anew: the same text, but for the serial, as the one it was made from."""
+        """Writes a version again: the same text as the original, except for the serial."""
         identity = self.new_identity()
         self.set_up_shim("session", 0, identity)
         self.may_have_shares = True
