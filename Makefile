@@ -4,11 +4,11 @@ EXTENSION = tfstate
 MODULE_big = tfstate
 PGFILEDESC = "tfstate - state locks for Terraform, OpenTofu and SQL"
 
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+OBJS = $(patsubst %.c,%.o,$(filter-out src/client/%,$(sort $(wildcard src/*.c src/*/*.c))))
 PG_CPPFLAGS = -I$(srcdir)/src
 # the functions that SQL calls, and _PG_init()
 SHLIB_EXPORTS = src/exports.txt
-EXTRA_CLEAN = $(SHLIB_EXPORTS)
+EXTRA_CLEAN = $(SHLIB_EXPORTS) src/client/tfstate src/client/*.o
 
 # The install script is put together from its parts, in this order; see sql/install/README.md.
 SCRIPT = sql/tfstate--0.1.sql
@@ -41,3 +41,25 @@ $(SHLIB_EXPORTS): $(OBJS:.o=.c)
 
 $(SCRIPT): $(PARTS:%=sql/install/%.sql) Makefile
 	awk 'FNR == 1 && NR != 1 { print "" } { print }' $(filter %.sql,$^) >$@
+
+# The client program.  PGXS builds one thing only, so this is a rule of our own.
+CLIENT = src/client/tfstate
+CLIENT_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/client/*.c)))
+CLIENT_VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" tfstate.control)
+
+all: $(CLIENT)
+
+$(CLIENT_OBJS): $(wildcard src/client/*.h)
+$(CLIENT_OBJS): override CPPFLAGS := -DFRONTEND -DTFSTATE_VERSION='"$(CLIENT_VERSION)"' -I$(libpq_srcdir) $(CPPFLAGS)
+
+$(CLIENT): $(CLIENT_OBJS)
+	$(CC) $(CFLAGS) $^ $(LDFLAGS) $(LDFLAGS_EX) -L$(pkglibdir) -L$(libdir) -lpgfeutils $(libpq_pgport) -lm -o $@
+
+install: install-client
+install-client: $(CLIENT)
+	$(MKDIR_P) '$(DESTDIR)$(bindir)'
+	$(INSTALL_PROGRAM) $(CLIENT) '$(DESTDIR)$(bindir)'
+
+uninstall: uninstall-client
+uninstall-client:
+	rm -f '$(DESTDIR)$(bindir)/tfstate'

@@ -29,7 +29,7 @@ user=nobody # as whom servers run if the caller is root
 # The Debian packages that a build needs, and further ones for each kind of test.  No other
 # place lists them.  postgresql and postgresql-pgaudit stand for those of the major in use.
 declare -A needs=(
-	[build]='gcc libc6-dev make libzstd-dev postgresql'
+	[build]='gcc libc6-dev make libpq-dev libzstd-dev postgresql'
 	[regress]=''
 	[isolation]=''
 	[tap]='perl libipc-run-perl jq pgbouncer postgresql-pgaudit'
@@ -146,9 +146,9 @@ make_work_directory() {
 # are needed by these scripts only, without its compiler for queries (LLVM).
 #
 
-unpacked='etcd-server patroni pgbouncer redis-server redis-tools postgresql-*'
+unpacked='etcd-server patroni pgbouncer redis-server redis-tools libpq-dev postgresql-*'
 # their dependencies that the unpacked programs do not need
-not_needed='adduser clang-* debconf libllvm* libpq-dev llvm-* locales lsb-base python3-consul ssl-cert sysvinit-utils'
+not_needed='adduser clang-* debconf libllvm* libssl-dev llvm-* locales lsb-base python3-consul ssl-cert sysvinit-utils'
 
 # Not in the home of root, which $user may be unable to read.
 cache=/var/cache/tfstate
@@ -194,6 +194,7 @@ is_there() {
 		etcd-server) command -v etcd ;;
 		libc6-dev) [[ -e /usr/include/stdio.h ]] ;;
 		libfaketime) [[ -n $(find_faketime) ]] ;;
+		libpq-dev) [[ -e /usr/include/postgresql/libpq-fe.h ]] ;;
 		libipc-run-perl) perl -MIPC::Run -e 1 ;;
 		libzstd-dev) [[ -e /usr/include/zstd.h ]] ;;
 		perl) command -v prove ;;
@@ -386,6 +387,15 @@ install_missing() {
 	install_packages "${missing[@]}"
 }
 
+# Lets programs be linked with libpq where its headers are only unpacked.
+link_libpq() {
+	local libdir
+	[[ -e $tree/libpq-dev.unpacked ]] || return 0
+	libdir=$("$PG_CONFIG" --libdir)
+	as_user mkdir -p "$libdir"
+	as_user ln -sf "$(/sbin/ldconfig -p | sed -n 's/.*libpq[.]so[.]5 .*=> //p' | head -n 1)" "$libdir/libpq.so"
+}
+
 # Copies PostgreSQL below $work.  It finds its files relative to its programs, so tfstate can
 # be installed into the copy.
 copy_postgresql() {
@@ -402,6 +412,7 @@ copy_postgresql() {
 		as_user cp "$library" "$work/postgresql${directories[2]}"
 	fi
 	PG_CONFIG=$bindir/pg_config
+	link_libpq
 	[[ $("$PG_CONFIG" --bindir) == "$bindir" ]] || die "the PostgreSQL in ${directories[0]} cannot be moved"
 }
 

@@ -1,0 +1,454 @@
+/*-------------------------------------------------------------------------
+ *
+ * act.c
+ *	  Subcommands that change something, or look for what is wrong.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres_fe.h"
+
+#include "client.h"
+#include "commands.h"
+#include "options.h"
+#include "print.h"
+#include "simple.h"
+
+enum
+{
+	OPTION_MODE = OPTION_LONG_ONLY,
+	OPTION_WAIT,
+	OPTION_TTL,
+	OPTION_WHO,
+	OPTION_OPERATION,
+	OPTION_YES,
+	OPTION_TERMINATE,
+	OPTION_VERSIONS,
+	OPTION_ROLE,
+	OPTION_GUARD,
+	OPTION_KEEP_VERSIONS,
+	OPTION_KEEP_AGE,
+	OPTION_NO_DEFAULT_WORKSPACE,
+	OPTION_CSV,
+	OPTION_JSON
+};
+
+/* What the options say. */
+typedef struct Options
+{
+	const char *message;
+	const char *mode;
+	const char *wait;			/* as intervals */
+	const char *ttl;
+	const char *who;
+	const char *operation;
+	const char *role;
+	const char *guard;
+	const char *keep_versions;
+	const char *keep_age;
+	const char *default_workspace;
+	bool		yes;
+	bool		terminate;
+	bool		versions;
+	OutputFormat format;
+} Options;
+
+static const struct option long_options[] = {
+	CONNECTION_LONG_OPTIONS,
+	{"csv", no_argument, NULL, OPTION_CSV},
+	{"guard", required_argument, NULL, OPTION_GUARD},
+	{"json", no_argument, NULL, OPTION_JSON},
+	{"keep-age", required_argument, NULL, OPTION_KEEP_AGE},
+	{"keep-versions", required_argument, NULL, OPTION_KEEP_VERSIONS},
+	{"message", required_argument, NULL, 'm'},
+	{"mode", required_argument, NULL, OPTION_MODE},
+	{"no-default-workspace", no_argument, NULL, OPTION_NO_DEFAULT_WORKSPACE},
+	{"operation", required_argument, NULL, OPTION_OPERATION},
+	{"role", required_argument, NULL, OPTION_ROLE},
+	{"terminate", no_argument, NULL, OPTION_TERMINATE},
+	{"ttl", required_argument, NULL, OPTION_TTL},
+	{"versions", no_argument, NULL, OPTION_VERSIONS},
+	{"wait", required_argument, NULL, OPTION_WAIT},
+	{"who", required_argument, NULL, OPTION_WHO},
+	{"yes", no_argument, NULL, OPTION_YES},
+	{"help", no_argument, NULL, OPTION_HELP},
+	{NULL, 0, NULL, 0}
+};
+
+static const Command *
+this_command(char **argv)
+{
+	const char *name = strchr(argv[0], ' ') + 1;
+
+	for (int i = 0; i < num_act_commands; i++)
+	{
+		if (strcmp(act_commands[i].name, name) == 0)
+			return &act_commands[i];
+	}
+	return NULL;
+}
+
+static const char *
+interval_argument(const Command *command, const char *option, const char *value)
+{
+	return psprintf("%lld milliseconds", (long long) duration_argument(command, option, value));
+}
+
+/*
+ * Read the options, which have to be among those that the help of the command names, and
+ * check how many arguments are left, which begin at argv[optind].
+ */
+static const Command *
+read_command_line(int argc, char **argv, int least, int most, Options *options)
+{
+	const Command *command = this_command(argv);
+	int			index = -1;
+	int			c;
+
+	memset(options, 0, sizeof(Options));
+	while ((c = getopt_long(argc, argv, CONNECTION_OPTSTRING "m:", long_options, &index)) != -1)
+	{
+		if (connection_option(c, optarg))
+			continue;
+		if (c != OPTION_HELP && c != '?' &&
+			(command->options == NULL ||
+			 strstr(command->options, c == 'm' ? "-m, --message" : psprintf("--%s", long_options[index].name)) == NULL))
+			usage_error(command, "there is no such option: --%s", c == 'm' ? "message" : long_options[index].name);
+		switch (c)
+		{
+			case 'm':
+				options->message = optarg;
+				break;
+			case OPTION_CSV:
+				options->format = FORMAT_CSV;
+				break;
+			case OPTION_GUARD:
+				options->guard = optarg;
+				break;
+			case OPTION_JSON:
+				options->format = FORMAT_JSON;
+				break;
+			case OPTION_KEEP_AGE:
+				options->keep_age = interval_argument(command, "--keep-age", optarg);
+				break;
+			case OPTION_KEEP_VERSIONS:
+				options->keep_versions = optarg;
+				break;
+			case OPTION_MODE:
+				options->mode = optarg;
+				break;
+			case OPTION_NO_DEFAULT_WORKSPACE:
+				options->default_workspace = "false";
+				break;
+			case OPTION_OPERATION:
+				options->operation = optarg;
+				break;
+			case OPTION_ROLE:
+				options->role = optarg;
+				break;
+			case OPTION_TERMINATE:
+				options->terminate = true;
+				break;
+			case OPTION_TTL:
+				options->ttl = interval_argument(command, "--ttl", optarg);
+				break;
+			case OPTION_VERSIONS:
+				options->versions = true;
+				break;
+			case OPTION_WAIT:
+				options->wait = strcmp(optarg, "forever") == 0 ? optarg : interval_argument(command, "--wait", optarg);
+				break;
+			case OPTION_WHO:
+				options->who = optarg;
+				break;
+			case OPTION_YES:
+				options->yes = true;
+				break;
+			default:
+				exit(bad_option(command, c));
+		}
+	}
+	if (argc - optind < least || argc - optind > most)
+		usage_error(command, "too %s arguments: %s", argc - optind < least ? "few" : "many", command->arguments);
+	return command;
+}
+
+/* Print a result, as a table or as JSON if it has that form. */
+static void
+print_rows(Conn *conn, const PGresult *result, const Options *options)
+{
+	print_result(result, PQclientEncoding(conn->pg), options->format, false);
+}
+
+/*
+ * tfstate lock: take a lock that stays, and print its ID.
+ */
+static int
+lock_main(int argc, char **argv)
+{
+	Options		options;
+	const char *values[8];
+	PGresult   *result;
+
+	(void) read_command_line(argc, argv, 1, 1, &options);
+	values[0] = argv[optind];
+	values[1] = options.operation ? options.operation : "lock";
+	values[2] = options.message;
+	values[3] = options.who ? options.who : default_who();
+	values[4] = options.wait == NULL ? "0" : strcmp(options.wait, "forever") == 0 ? NULL : options.wait;
+	values[5] = options.ttl;
+	result = simple_query(simple_connect(),
+						  "SELECT l.id FROM @.tfstate_lock($1, pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("
+						  "'Operation', $2::text, 'Info', $3::text, 'Who', $4::text)), 'durable', $5::interval, $6::interval) l",
+						  6, values);
+	printf("%s\n", PQgetvalue(result, 0, 0));
+	return EXIT_SUCCESS_STATUS;
+}
+
+static int
+unlock_main(int argc, char **argv)
+{
+	Options		options;
+
+	(void) read_command_line(argc, argv, 2, 2, &options);
+	(void) simple_query(simple_connect(), "SELECT @.tfstate_unlock($1, $2)", 2, (const char **) argv + optind);
+	return EXIT_SUCCESS_STATUS;
+}
+
+static int
+renew_main(int argc, char **argv)
+{
+	Options		options;
+	const char *values[3];
+	PGresult   *result;
+
+	(void) read_command_line(argc, argv, 2, 2, &options);
+	values[0] = argv[optind];
+	values[1] = argv[optind + 1];
+	values[2] = options.ttl;
+	result = simple_query(simple_connect(), "SELECT @.tfstate_renew($1, $2, $3::interval)", 3, values);
+	printf("%s\n", PQgetvalue(result, 0, 0));
+	return EXIT_SUCCESS_STATUS;
+}
+
+/*
+ * tfstate force-unlock: release a lock whoever holds it, after a question.  What is
+ * released is what was shown: its ID goes along.
+ */
+static int
+force_unlock_main(int argc, char **argv)
+{
+	Options		options;
+	const char *values[4];
+	Conn	   *conn;
+	PGresult   *result;
+
+	(void) read_command_line(argc, argv, 1, 2, &options);
+	values[0] = argv[optind];
+	values[1] = argv[optind + 1];	/* NULL if it was left out */
+	values[2] = options.message;
+	values[3] = options.terminate ? "true" : "false";
+	conn = simple_connect();
+	if (!options.yes)
+	{
+		result = simple_query(conn,
+							  "SELECT h.id, pg_catalog.format(E'Lock Info:\\n  ID:        %s\\n  Path:      %s\\n  Operation: %s\\n  Who:       %s\\n"
+							  "  Created:   %s\\n  Info:      %s', h.id, h.lockid, h.operation, h.who, h.created, h.info ->> 'Info') "
+							  "FROM @.tfstate_holders($1) h WHERE h.lockid = $1", 1, values);
+		if (PQntuples(result) == 1)
+		{
+			fprintf(stderr, "%s\n\n", PQgetvalue(result, 0, 1));
+			if (values[1] == NULL)
+				values[1] = PQgetvalue(result, 0, 0);
+			if (!ask_yes("Do you really want to release this lock?  Whoever holds it is not stopped by that."))
+			{
+				fprintf(stderr, "%s: nothing was released\n", progname);
+				return EXIT_FAILED;
+			}
+		}
+	}
+	(void) simple_query(conn, "SELECT @.tfstate_force_unlock($1, $2, $3, $4::boolean)", 4, values);
+	fprintf(stderr, "%s: state lock \"%s\" was released\n", progname, values[0]);
+	return EXIT_SUCCESS_STATUS;
+}
+
+/* tfstate rollback, undelete and repair: what the state is then. */
+static int
+new_version_main(int argc, char **argv)
+{
+	const char *name = this_command(argv)->name;
+	bool		rollback = strcmp(name, "rollback") == 0;
+	Options		options;
+	PGresult   *result;
+
+	(void) read_command_line(argc, argv, rollback ? 2 : 1, rollback ? 2 : 1, &options);
+	result = simple_query(simple_connect(),
+						  rollback ? "SELECT @.tfstate_rollback($1, $2::bigint)" :
+						  psprintf("SELECT @.tfstate_%s($1)", name), rollback ? 2 : 1, (const char **) argv + optind);
+	if (PQgetisnull(result, 0, 0))
+		printf("workspace \"%s\" has never had a state\n", argv[optind]);
+	else
+		printf("the state of workspace \"%s\" is version %s\n", argv[optind], PQgetvalue(result, 0, 0));
+	return EXIT_SUCCESS_STATUS;
+}
+
+/* tfstate verify: exit status 1 if something is wrong. */
+static int
+verify_main(int argc, char **argv)
+{
+	static const char *const rows = "SELECT * FROM @.tfstate_verify($1, $2::boolean)";
+	Options		options;
+	const char *values[2];
+	Conn	   *conn;
+	PGresult   *result;
+
+	(void) read_command_line(argc, argv, 0, 1, &options);
+	values[0] = argv[optind] ? argv[optind] : "*";
+	values[1] = options.versions ? "true" : "false";
+	conn = simple_connect();
+	result = simple_query(conn, options.format == FORMAT_JSON ? psprintf(AS_JSON, rows) : rows, 2, values);
+	print_rows(conn, result, &options);
+	if (options.format == FORMAT_JSON)
+		return strcmp(PQgetvalue(result, 0, 0), "[]") == 0 ? EXIT_SUCCESS_STATUS : EXIT_FAILED;
+	return PQntuples(result) == 0 ? EXIT_SUCCESS_STATUS : EXIT_FAILED;
+}
+
+/* tfstate check: exit status 1 if an error was found, and not for warnings. */
+static int
+check_main(int argc, char **argv)
+{
+	static const char *const rows = "SELECT * FROM @.tfstate_check()";
+	Options		options;
+	Conn	   *conn;
+	PGresult   *result;
+
+	(void) read_command_line(argc, argv, 0, 0, &options);
+	conn = simple_connect();
+	result = simple_query(conn, options.format == FORMAT_JSON ? psprintf(AS_JSON, rows) : rows, 0, NULL);
+	print_rows(conn, result, &options);
+	if (options.format == FORMAT_JSON)
+		return strstr(PQgetvalue(result, 0, 0), "\"severity\": \"error\"") ? EXIT_FAILED : EXIT_SUCCESS_STATUS;
+	for (int i = 0; i < PQntuples(result); i++)
+	{
+		if (strcmp(PQgetvalue(result, i, 0), "error") == 0)
+			return EXIT_FAILED;
+	}
+	return EXIT_SUCCESS_STATUS;
+}
+
+static int
+prune_main(int argc, char **argv)
+{
+	Options		options;
+	const char *values[3];
+	PGresult   *result;
+
+	(void) read_command_line(argc, argv, 0, 1, &options);
+	values[0] = argv[optind] ? argv[optind] : "*";
+	values[1] = options.keep_versions;
+	values[2] = options.keep_age;
+	result = simple_query(simple_connect(), "CALL @.tfstate_prune_in_batches($1, $2::integer, $3::interval)", 3, values);
+	printf("%s versions were removed\n", PQgetvalue(result, 0, 0));
+	return EXIT_SUCCESS_STATUS;
+}
+
+/* The schema and table that were named, or the ones that attach and detach have by default. */
+static void
+table_arguments(char **argv, const char **values)
+{
+	values[0] = argv[optind] ? argv[optind] : "terraform_remote_state";
+	values[1] = argv[optind] && argv[optind + 1] ? argv[optind + 1] : "states";
+}
+
+static int
+attach_main(int argc, char **argv)
+{
+	Options		options;
+	const char *values[9];
+	PGresult   *result;
+
+	(void) read_command_line(argc, argv, 0, 2, &options);
+	table_arguments(argv, values);
+	values[2] = options.role;
+	values[3] = options.mode;
+	values[4] = options.wait;
+	values[5] = options.guard;
+	values[6] = options.keep_versions;
+	values[7] = options.keep_age;
+	values[8] = options.default_workspace;
+	result = simple_query(simple_connect(),
+						  "SELECT @.tfstate_attach($1, $2, $3::name, $4, $5::interval, $6, $7::integer, $8::interval, $9::boolean)",
+						  9, values);
+	printf("%s\n", PQgetvalue(result, 0, 0));
+	return EXIT_SUCCESS_STATUS;
+}
+
+static int
+detach_main(int argc, char **argv)
+{
+	Options		options;
+	const char *values[2];
+
+	(void) read_command_line(argc, argv, 0, 2, &options);
+	table_arguments(argv, values);
+	(void) simple_query(simple_connect(), "SELECT @.tfstate_detach($1, $2)", 2, values);
+	return EXIT_SUCCESS_STATUS;
+}
+
+/* tfstate grant and revoke. */
+static int
+grant_main(int argc, char **argv)
+{
+	const char *name = this_command(argv)->name;
+	Options		options;
+	const char *values[3];
+	int			given;
+
+	(void) read_command_line(argc, argv, 1, 3, &options);
+	given = argc - optind;
+	values[0] = argv[optind];
+	values[1] = given > 1 ? argv[optind + 1] : "*";
+	values[2] = given > 2 ? argv[optind + 2] : "lock";
+	(void) simple_query(simple_connect(), psprintf("SELECT @.tfstate_%s($1::name, $2, $3)", name), 3, values);
+	return EXIT_SUCCESS_STATUS;
+}
+
+#define FORMAT_OPTIONS \
+	"      --csv              print CSV\n" \
+	"      --json             print JSON\n"
+
+const Command act_commands[] = {
+	{"lock", lock_main, "[OPTION]... LOCKID", "take a lock that stays until it is unlocked, and print its ID",
+		"  -m, --message=TEXT     Info of the lock, for whoever looks at it\n"
+		"      --wait=DURATION    how long to wait for the lock, or \"forever\" (default: 0)\n"
+		"      --ttl=DURATION     take a lease, which ends by then unless it is renewed\n"
+		"      --operation=TEXT   Operation of the lock (default: lock)\n"
+	"      --who=TEXT         Who holds the lock (default: user@host)\n"},
+	{"unlock", unlock_main, "LOCKID ID", "release a lock", NULL},
+	{"renew", renew_main, "[OPTION]... LOCKID ID", "extend a lease, and print when it ends",
+	"      --ttl=DURATION     for how long (default: as before)\n"},
+	{"force-unlock", force_unlock_main, "[OPTION]... LOCKID [ID]", "release a lock whoever holds it",
+		"  -m, --message=TEXT     the reason, for the history\n"
+		"      --terminate        end the session of a lock in session mode\n"
+	"      --yes              do not ask\n"},
+	{"rollback", new_version_main, "WORKSPACE VERSION", "make an earlier version the state", NULL},
+	{"undelete", new_version_main, "WORKSPACE", "bring a deleted workspace back", NULL},
+	{"verify", verify_main, "[OPTION]... [PATTERN]", "compare the states with what was recorded of them",
+	"      --versions         check all versions, too\n" FORMAT_OPTIONS},
+	{"repair", new_version_main, "WORKSPACE", "record the state in the table as the newest version", NULL},
+	{"prune", prune_main, "[OPTION]... [PATTERN]", "remove old versions",
+		"      --keep-versions=N  keep N of a workspace (default: as its table says)\n"
+	"      --keep-age=DURATION\n                         keep what is not older (default: as its table says)\n"},
+	{"check", check_main, "[OPTION]...", "look for what is wrong with the set-up", FORMAT_OPTIONS},
+	{"attach", attach_main, "[OPTION]... [SCHEMA [TABLE]]", "lock and guard a table of Terraform states",
+		"      --role=ROLE        make this role ready for Terraform\n"
+		"      --mode=MODE        the mode of its locks: session or durable\n"
+		"      --wait=DURATION    how long Terraform waits for a lock\n"
+		"      --guard=LEVEL      require, on or off\n"
+		"      --keep-versions=N  how many versions of a state are kept\n"
+		"      --keep-age=DURATION\n                         for how long versions are kept\n"
+	"      --no-default-workspace\n                         do not make the workspace \"default\"\n"},
+	{"detach", detach_main, "[SCHEMA [TABLE]]", "leave a table of states to itself", NULL},
+	{"grant", grant_main, "ROLE [PATTERN [PRIVILEGE]]", "let a role lock, view, force or override", NULL},
+	{"revoke", grant_main, "ROLE [PATTERN [PRIVILEGE]]", "take that back", NULL}
+};
+const int	num_act_commands = lengthof(act_commands);

@@ -1,0 +1,436 @@
+/*-------------------------------------------------------------------------
+ *
+ * conn.c
+ *	  Connections to the server, and statements that a signal or a time can end.
+ *
+ * Connections are made as psql makes them: by options, connection strings, the PG*
+ * variables, the service file and .pgpass.  Nothing is set in the session, since behind
+ * a pooler somebody else may have it next.  So all names in statements are qualified: the
+ * schema of the extension is looked up, and stands for "@" where a statement has "@.".
+ *
+ * All calls of libpq are asynchronous, so that the caller can act on signals in the
+ * meantime.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres_fe.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "common/string.h"
+#include "fe_utils/string_utils.h"
+
+#include "client.h"
+#include "conn.h"
+#include "event.h"
+
+/* How long the server is given to cancel a statement, in milliseconds. */
+#define CANCEL_MS	2000
+
+/* The oldest extension that has what we call. */
+#define OLDEST_MAJOR	0
+#define OLDEST_MINOR	1
+
+/* What the connection options say; NULL for nothing. */
+static struct
+{
+	const char *dbname;			/* may be a connection string */
+	const char *host;
+	const char *port;
+	const char *user;
+	bool		no_password;
+	bool		ask_password;
+	char	   *password;
+}			options;
+
+/* Take one of the CONNECTION_OPTSTRING options.  Returns false if it is none of them. */
+bool
+connection_option(int c, const char *value)
+{
+	switch (c)
+	{
+		case 'd':
+			options.dbname = value;
+			return true;
+		case 'h':
+			options.host = value;
+			return true;
+		case 'p':
+			options.port = value;
+			return true;
+		case 'U':
+			options.user = value;
+			return true;
+		case 'w':
+			options.no_password = true;
+			return true;
+		case 'W':
+			options.ask_password = true;
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Is there a terminal to ask for a password?  Standard input may be meant for the
+ * command that is run.
+ */
+static bool
+has_terminal(void)
+{
+	int			tty = open("/dev/tty", O_RDWR);
+
+	if (tty < 0)
+		return false;
+	close(tty);
+	return true;
+}
+
+static void
+ask_password(void)
+{
+	free(options.password);
+	options.password = simple_prompt("Password: ", false);
+}
+
+/* Returns true if the caller wants to be left alone. */
+static bool
+is_stopped(Conn *conn)
+{
+	return conn->idle && conn->idle(conn->arg);
+}
+
+/* Ignore what the server has to say beside results; "tfstate run" tells it better. */
+static void
+ignore_notice(void *arg, const PGresult *result)
+{
+}
+
+/* Begin with a connection that has not been made, and what is to be called in a wait. */
+void
+db_init(Conn *conn, bool (*idle) (void *arg), void *arg)
+{
+	memset(conn, 0, sizeof(Conn));
+	conn->idle = idle;
+	conn->arg = arg;
+	conn->side_socket = -1;
+	conn->wake = NEVER;
+}
+
+/*
+ * Start to connect.  db_connect_step() goes on with it.
+ */
+void
+db_connect_start(Conn *conn)
+{
+	const char *keywords[] = {"host", "port", "user", "password", "dbname",
+	"application_name", "fallback_application_name", "client_encoding", NULL};
+	const char *values[] = {options.host, options.port, options.user, options.password, options.dbname,
+	conn->name, "tfstate", getenv("PGCLIENTENCODING") ? NULL : "auto", NULL};
+
+	conn->pg = PQconnectStartParams(keywords, values, true);
+	if (conn->pg == NULL)
+	{
+		fprintf(stderr, "%s: out of memory\n", progname);
+		exit(EXIT_FAILED);
+	}
+	PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
+	conn->connect_mode = WAIT_WRITE;
+}
+
+/*
+ * Go on connecting, when the socket is ready for conn->connect_mode.  Returns DB_OK when
+ * there is a connection, DB_GONE when there will be none, and else DB_TIMEOUT.
+ */
+DbStatus
+db_connect_step(Conn *conn)
+{
+	if (PQstatus(conn->pg) == CONNECTION_BAD)
+		return DB_GONE;
+	switch (PQconnectPoll(conn->pg))
+	{
+		case PGRES_POLLING_OK:
+			return DB_OK;
+		case PGRES_POLLING_FAILED:
+			return DB_GONE;
+		case PGRES_POLLING_READING:
+			conn->connect_mode = WAIT_READ;
+			break;
+		default:
+			conn->connect_mode = WAIT_WRITE;
+			break;
+	}
+	return DB_TIMEOUT;
+}
+
+/*
+ * Wait for the connection's socket, or until the idle function has something to do or
+ * time is over.  Returns true if the socket is ready.
+ */
+static bool
+wait_for_socket(Conn *conn, int mode, int64_t until)
+{
+	int			sockets[] = {PQsocket(conn->pg), conn->side_socket};
+	int			modes[] = {mode, conn->side_mode};
+
+	return (wait_for_event(sockets, modes, 2, Min(until, conn->wake)) & 1) != 0;
+}
+
+static DbStatus
+try_to_connect(Conn *conn, int64_t until)
+{
+	DbStatus	status;
+
+	db_connect_start(conn);
+	if (PQstatus(conn->pg) == CONNECTION_BAD)
+		return DB_GONE;
+	do
+	{
+		bool		ready = wait_for_socket(conn, conn->connect_mode, until);
+
+		status = ready ? db_connect_step(conn) : DB_TIMEOUT;
+		if (is_stopped(conn))
+			return DB_STOPPED;
+	} while (status == DB_TIMEOUT && now_ms() < until);
+	return status;
+}
+
+/*
+ * Find the extension in the database.  Its absence is reported, and is DB_GONE: to try
+ * once more would not help.
+ */
+static DbStatus
+find_extension(Conn *conn, int64_t until)
+{
+	PGresult   *result;
+	DbStatus	status = db_exec(conn, &result, until,
+								 "SELECT e.extversion, pg_catalog.quote_ident(n.nspname) "
+								 "FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace "
+								 "WHERE e.extname = 'tfstate'", 0, NULL);
+
+	if (status == DB_OK && PQntuples(result) == 1)
+	{
+		int			major = 0;
+		int			minor = 0;
+
+		free(conn->schema);
+		free(conn->version);
+		conn->version = pg_strdup(PQgetvalue(result, 0, 0));
+		conn->schema = pg_strdup(PQgetvalue(result, 0, 1));
+		(void) sscanf(conn->version, "%d.%d", &major, &minor);
+		if (major < OLDEST_MAJOR || (major == OLDEST_MAJOR && minor < OLDEST_MINOR))
+		{
+			fprintf(stderr, "%s: extension \"tfstate\" in database \"%s\" has version %s, and this program needs %d.%d or later\n",
+					progname, PQdb(conn->pg), conn->version, OLDEST_MAJOR, OLDEST_MINOR);
+			exit(EXIT_CONNECT);
+		}
+	}
+	else if (status == DB_OK)
+	{
+		fprintf(stderr, "%s: extension \"tfstate\" is not installed in database \"%s\"; run there: CREATE EXTENSION tfstate\n",
+				progname, PQdb(conn->pg));
+		exit(EXIT_CONNECT);
+	}
+	PQclear(result);
+	return status;
+}
+
+/*
+ * Connect, and ask for a password where the server wants one and there is a terminal.
+ * Where it does not come to a connection, PQerrorMessage() tells why until
+ * db_disconnect() is called.
+ */
+DbStatus
+db_connect(Conn *conn, int64_t until)
+{
+	DbStatus	status;
+
+	if (options.ask_password && options.password == NULL && has_terminal())
+		ask_password();
+	status = try_to_connect(conn, until);
+	if (status == DB_GONE && PQconnectionNeedsPassword(conn->pg) && !options.no_password &&
+		options.password == NULL && has_terminal())
+	{
+		db_disconnect(conn);
+		ask_password();
+		status = try_to_connect(conn, until);
+	}
+	if (status == DB_OK)
+		status = find_extension(conn, until);
+	return status;
+}
+
+void
+db_disconnect(Conn *conn)
+{
+	if (conn->pg)
+		PQfinish(conn->pg);
+	conn->pg = NULL;
+}
+
+/* A copy of a statement with the schema of the extension in place of each "@" before a dot. */
+static char *
+with_schema(const Conn *conn, const char *sql)
+{
+	PQExpBufferData buf;
+
+	initPQExpBuffer(&buf);
+	for (; *sql; sql++)
+	{
+		if (sql[0] == '@' && sql[1] == '.')
+			appendPQExpBufferStr(&buf, conn->schema);
+		else
+			appendPQExpBufferChar(&buf, *sql);
+	}
+	return buf.data;
+}
+
+/*
+ * Have the server cancel the statement that runs, and wait for it to end so that nothing
+ * is left undecided.
+ */
+static void
+cancel_statement(Conn *conn)
+{
+	PGcancel   *cancel = PQgetCancel(conn->pg);
+	char		message[256];
+	int64_t		until = now_ms() + CANCEL_MS;
+	PGresult   *result;
+
+	if (cancel)
+		(void) PQcancel(cancel, message, sizeof(message));
+	PQfreeCancel(cancel);
+	while (PQisBusy(conn->pg) && now_ms() < until)
+	{
+		if (wait_for_socket(conn, WAIT_READ, until) && !PQconsumeInput(conn->pg))
+			break;
+		(void) is_stopped(conn);	/* takes note of signals */
+	}
+	if (PQisBusy(conn->pg))
+		return;
+	while ((result = PQgetResult(conn->pg)) != NULL)
+		PQclear(result);
+}
+
+/*
+ * Send a statement with text parameters.  Returns false if there is no connection.
+ */
+bool
+db_send(Conn *conn, const char *sql, int count, const char *const *values)
+{
+	char	   *text;
+	bool		sent;
+
+	if (conn->pg == NULL)
+		return false;
+	text = with_schema(conn, sql);
+	sent = PQsendQueryParams(conn->pg, text, count, NULL, values, NULL, NULL, 0);
+	free(text);
+	return sent;
+}
+
+/*
+ * Run a statement with text parameters and wait for its result, which the caller frees;
+ * *result is NULL where the server has not said anything.  On DB_TIMEOUT and DB_STOPPED
+ * the statement was cancelled: whether it has done its work is not known.
+ */
+DbStatus
+db_exec(Conn *conn, PGresult **result, int64_t until, const char *sql, int count,
+		const char *const *values)
+{
+	PGresult   *next;
+
+	*result = NULL;
+	if (!db_send(conn, sql, count, values))
+		return DB_GONE;
+	while (PQisBusy(conn->pg))
+	{
+		if (now_ms() >= until)
+		{
+			cancel_statement(conn);
+			return DB_TIMEOUT;
+		}
+		if (wait_for_socket(conn, WAIT_READ, until) && !PQconsumeInput(conn->pg))
+			return DB_GONE;
+		if (is_stopped(conn))
+		{
+			cancel_statement(conn);
+			return DB_STOPPED;
+		}
+	}
+	while ((next = PQgetResult(conn->pg)) != NULL)
+	{
+		PQclear(*result);
+		*result = next;
+	}
+	if (PQstatus(conn->pg) == CONNECTION_BAD)
+		return DB_GONE;
+	return PQresultStatus(*result) == PGRES_TUPLES_OK || PQresultStatus(*result) == PGRES_COMMAND_OK ? DB_OK : DB_ERROR;
+}
+
+/* A value of a result, NULL where it is null. */
+char *
+db_value(PGresult *result, int row, int column)
+{
+	return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
+}
+
+/* The SQLSTATE of a result, "" if it has none. */
+const char *
+db_sqlstate(const PGresult *result)
+{
+	const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+
+	return state ? state : "";
+}
+
+/*
+ * What went wrong, in one line: the primary message of a result, or else what libpq
+ * says of the connection.  The caller frees it.
+ */
+char *
+db_message(const Conn *conn, const PGresult *result)
+{
+	const char *primary = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+	char	   *line = pg_strdup(primary ? primary : conn->pg ? PQerrorMessage(conn->pg) : "not connected");
+
+	for (char *p = line; *p; p++)
+	{
+		if (*p == '\n' && p[strspn(p, "\n")] == '\0')
+			*p = '\0';
+		else if (*p == '\n' || *p == '\t')
+			*p = ' ';
+	}
+	return line;
+}
+
+/*
+ * Tell the user what went wrong, with the hint where the server has one.
+ */
+void
+db_report(const Conn *conn, const PGresult *result)
+{
+	const char *hint = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_HINT) : NULL;
+	char	   *line = db_message(conn, result);
+
+	fprintf(stderr, "%s: %s\n", progname, line);
+	if (hint)
+		fprintf(stderr, "%s: hint: %s\n", progname, hint);
+	free(line);
+}
+
+/* The exit status for what went wrong. */
+int
+db_exit_status(DbStatus status, const PGresult *result)
+{
+	if (status == DB_OK)
+		return EXIT_SUCCESS_STATUS;
+	if (status != DB_ERROR)
+		return EXIT_CONNECT;
+	if (strcmp(db_sqlstate(result), "55P03") == 0)
+		return EXIT_HELD;
+	if (strcmp(db_sqlstate(result), "42501") == 0)
+		return EXIT_NOPERM;
+	return EXIT_FAILED;
+}

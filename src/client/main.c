@@ -1,0 +1,101 @@
+/*-------------------------------------------------------------------------
+ *
+ * main.c
+ *	  tfstate: state locks and guarded states from the command line.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres_fe.h"
+
+#include <signal.h>
+
+#include "common/logging.h"
+
+#include "client.h"
+#include "commands.h"
+#include "options.h"
+
+const char *progname = "tfstate";
+
+/* All subcommands, in the order of the help. */
+static const Command *
+command_at(int i)
+{
+	if (i == 0)
+		return &run_command;
+	if (i == 1)
+		return &watch_command;
+	i -= 2;
+	if (i < num_list_commands)
+		return &list_commands[i];
+	i -= num_list_commands;
+	return i < num_act_commands ? &act_commands[i] : NULL;
+}
+
+static const Command *
+find_command(const char *name)
+{
+	const Command *command;
+
+	for (int i = 0; (command = command_at(i)) != NULL; i++)
+	{
+		if (strcmp(command->name, name) == 0)
+			return command;
+	}
+	return NULL;
+}
+
+static void
+print_overview(void)
+{
+	const Command *command;
+
+	printf("tfstate takes, shows and releases state locks, and looks after the states they guard.\n\n"
+		   "Usage:\n  %s COMMAND [OPTION]... [ARGUMENT]...\n\nCommands:\n", progname);
+	for (int i = 0; (command = command_at(i)) != NULL; i++)
+		printf("  %-13s%s\n", command->name, command->brief);
+	printf("\n\"%s COMMAND --help\" tells more of each.  The server is named as for psql: by the options\n"
+		   "-h, -p, -U and -d, by PGHOST, PGPORT, PGUSER, PGDATABASE and the like, or by PGSERVICE.\n", progname);
+}
+
+int
+main(int argc, char **argv)
+{
+	const Command *command;
+	char	   *name;
+	int			status;
+
+	pg_logging_init(argv[0]);
+	if (argc < 2)
+		usage_error(NULL, "no command is given");
+	name = argv[1];
+	if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
+	{
+		printf("tfstate %s\n", TFSTATE_VERSION);
+		return EXIT_SUCCESS_STATUS;
+	}
+	if (strcmp(name, "help") == 0 && argc == 3)
+	{
+		command = find_command(argv[2]);
+		if (command == NULL)
+			usage_error(NULL, "there is no command \"%s\"", argv[2]);
+		print_help(command);
+		return EXIT_SUCCESS_STATUS;
+	}
+	if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0)
+	{
+		print_overview();
+		return EXIT_SUCCESS_STATUS;
+	}
+	command = find_command(name);
+	if (command == NULL)
+		usage_error(NULL, "there is no command \"%s\"", name);
+	argv[1] = psprintf("%s %s", progname, name);
+	status = command->run(argc - 1, argv + 1);
+	if (fflush(stdout) != 0 || ferror(stdout))
+	{
+		fprintf(stderr, "%s: could not write to standard output: %s\n", progname, strerror(errno));
+		return status == EXIT_SUCCESS_STATUS ? EXIT_OUTPUT : status;
+	}
+	return status;
+}

@@ -1,0 +1,164 @@
+/*-------------------------------------------------------------------------
+ *
+ * simple.c
+ *	  Subcommands that run one statement, or a few.
+ *
+ * What goes wrong there ends the program, with a message and the status for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres_fe.h"
+
+#include <signal.h>
+
+#include "client.h"
+#include "event.h"
+#include "simple.h"
+
+/* How long to try to connect, in milliseconds. */
+#define CONNECT_MS	30000
+
+/* How long to wait before the next attempt. */
+#define RECONNECT_MS	1000
+
+/* The signal that is to end the program, 0 for none. */
+static int	ended_by = 0;
+
+static bool
+stop_at_signal(void *arg)
+{
+	int			number;
+
+	while ((number = next_signal()) != 0)
+	{
+		if (number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGQUIT)
+			ended_by = number;
+	}
+	return ended_by != 0;
+}
+
+/* Exit if something went wrong. */
+static void
+check(Conn *conn, DbStatus status, PGresult *result)
+{
+	if (status == DB_OK)
+		return;
+	if (status == DB_STOPPED)
+		exit(128 + ended_by);
+	db_report(conn, result);
+	exit(db_exit_status(status, result));
+}
+
+/*
+ * Connect.  The connection lasts as long as the program.
+ */
+Conn *
+simple_connect(void)
+{
+	static Conn conn;
+
+	catch_signals();
+	db_init(&conn, stop_at_signal, NULL);
+	check(&conn, db_connect(&conn, now_ms() + CONNECT_MS), NULL);
+	return &conn;
+}
+
+/*
+ * Run a statement, however long it takes.
+ */
+PGresult *
+simple_query(Conn *conn, const char *sql, int count, const char *const *values)
+{
+	PGresult   *result;
+
+	DbStatus	status = db_exec(conn, &result, NEVER, sql, count, values);
+
+	check(conn, status, result);
+	return result;
+}
+
+/*
+ * The same for a program that is left open: where the connection is lost, connect again,
+ * and again.
+ */
+PGresult *
+simple_query_again(Conn *conn, const char *sql, int count, const char *const *values)
+{
+	PGresult   *result;
+	DbStatus	status = db_exec(conn, &result, NEVER, sql, count, values);
+
+	while (status == DB_GONE)
+	{
+		char	   *message = db_message(conn, result);
+
+		fprintf(stderr, "%s: %s\n", progname, message);
+		free(message);
+		PQclear(result);
+		simple_pause(RECONNECT_MS);
+		db_disconnect(conn);
+		status = db_connect(conn, now_ms() + CONNECT_MS);
+		result = NULL;
+		if (status == DB_OK)
+			status = db_exec(conn, &result, NEVER, sql, count, values);
+		else if (status == DB_TIMEOUT)
+			status = DB_GONE;
+	}
+	check(conn, status, result);
+	return result;
+}
+
+/*
+ * Wait for some time, or until the size of the terminal changes.
+ */
+void
+simple_pause(int64_t ms)
+{
+	int64_t		until = now_ms() + ms;
+	int			number;
+
+	while (now_ms() < until)
+	{
+		(void) wait_for_event(NULL, NULL, 0, until);
+		while ((number = next_signal()) != 0)
+		{
+			if (number == SIGWINCH)
+				return;
+			if (number == SIGINT)
+				exit(EXIT_SUCCESS_STATUS);	/* how a person ends it */
+			if (number == SIGTERM || number == SIGHUP || number == SIGQUIT)
+				exit(128 + number);
+		}
+	}
+}
+
+static const char *last_words;
+
+static void
+say_last_words(void)
+{
+	fputs(last_words, stdout);
+	fflush(stdout);
+}
+
+/* Print a text when the program ends: what leaves the terminal as it was. */
+void
+simple_at_exit(const char *text)
+{
+	last_words = text;
+	atexit(say_last_words);
+}
+
+/*
+ * Ask a question that only "yes" agrees to, as Terraform does.  Returns false if there is
+ * nobody to answer.
+ */
+bool
+ask_yes(const char *question)
+{
+	char		answer[16];
+
+	fprintf(stderr, "%s\n\nOnly \"yes\" is accepted: ", question);
+	fflush(stderr);
+	release_signals();
+	return fgets(answer, sizeof(answer), stdin) != NULL && strcmp(answer, "yes\n") == 0;
+}

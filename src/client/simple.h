@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * simple.h
+ *	  Subcommands that run one statement, or a few.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TFSTATE_SIMPLE_H
+#define TFSTATE_SIMPLE_H
+
+#include "conn.h"
+
+extern Conn *simple_connect(void);
+extern PGresult *simple_query(Conn *conn, const char *sql, int count, const char *const *values);
+extern PGresult *simple_query_again(Conn *conn, const char *sql, int count, const char *const *values);
+extern void simple_pause(int64_t ms);
+extern void simple_at_exit(const char *text);
+extern bool ask_yes(const char *question);
+
+#endif							/* TFSTATE_SIMPLE_H */

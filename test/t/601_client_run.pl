@@ -1,0 +1,165 @@
+# tfstate run: the lock is held while the command runs and no longer, the exit status is the
+# command's or says why it did not run, signals reach the command, and a lost lock ends it.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use IPC::Run;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use TestServer;
+
+my $node = tfstate_node('client_run');
+$ENV{PGHOST} = $node->host;
+$ENV{PGPORT} = $node->port;
+$ENV{PGDATABASE} = 'postgres';
+$ENV{PGUSER} = getpwuid($<);
+
+my $who = sub { sql("SELECT string_agg(lockid || ' ' || mode, ', ' ORDER BY lockid) FROM tfstate_holders") };
+
+# Runs tfstate and returns its exit status, standard output and standard error.
+sub tfstate
+{
+	my ($out, $err);
+	IPC::Run::run([ 'tfstate', @_ ], '<', \undef, '>', \$out, '2>', \$err);
+	return ($? >> 8, $out, $err);
+}
+
+# Starts tfstate and returns it as a hash.
+sub start
+{
+	my %program = (out => '', err => '');
+	$program{run} = IPC::Run::start([ 'tfstate', @_ ], '<', \undef, '>', \$program{out}, '2>', \$program{err});
+	return \%program;
+}
+
+# Waits for the end of what start() started and returns its exit status.
+sub end
+{
+	my ($program) = @_;
+	$program->{run}->finish;
+	return ($program->{run}->full_results)[0] >> 8;
+}
+
+sub pid
+{
+	my ($program) = @_;
+	return $program->{run}{KIDS}[0]{PID};
+}
+
+my @result;
+
+# Exit statuses
+
+@result = tfstate('run', 'a', '--', 'sh', '-c', 'tfstate ls; exit 3');
+is($result[0], 3, 'the exit status is that of the command');
+like($result[1], qr/^ a +\|.*\| sh +\| durable/m, 'the lock is held while the command runs');
+is($who->(), '', 'the lock is released afterwards');
+is((tfstate('run', 'a', '--', 'sh', '-c', 'kill -TERM $$'))[0], 128 + 15, 'a signal that ends the command is told as a shell does');
+is((tfstate('run', 'a', '--', "$FindBin::RealBin/none"))[0], 127, 'a command that does not exist');
+is((tfstate('run', 'a', '--', $FindBin::RealBin))[0], 126, 'a command that cannot be executed');
+is($who->(), '', 'no lock is left by a command that did not start');
+is((tfstate('run', 'a'))[0], 64, 'no command is wrong usage');
+is((tfstate('run', '--', 'true'))[0], 64, 'no lockid is wrong usage');
+is((tfstate('run', '--wait', 'soon', 'a', '--', 'true'))[0], 64, 'a wait that is no duration is wrong usage');
+is((tfstate('run', 'a', 'a', '--', 'true'))[0], 64, 'a lockid that is named twice is wrong usage');
+{
+	local $ENV{PGPORT} = PostgreSQL::Test::Cluster::get_free_port();
+	@result = tfstate('run', 'a', '--', 'true');
+	is($result[0], 69, 'no server');
+	like($result[2], qr/^tfstate: connection to server .* failed/, 'no server is told in a line');
+	unlike($result[2], qr/\n./, 'one line');
+	is((tfstate('run', '--connect-exit-code', '9', 'a', '--', 'true'))[0], 9, 'the status for no server can be chosen');
+}
+@result = tfstate('run', '-d', 'template1', 'a', '--', 'true');
+is($result[0], 69, 'no extension');
+like($result[2], qr/extension "tfstate" is not installed in database "template1"; run there: CREATE EXTENSION tfstate/,
+	'it is told what to do for the extension');
+
+# The environment of the command
+
+@result = tfstate('run', '--mode', 'session', 'b', 'a', '--', 'sh', '-c',
+	'tfstate ls --csv; printf "%s;" "$TFSTATE_LOCKID" "$TFSTATE_LOCK_ID" "$TFSTATE_FENCE" "$PGOPTIONS"; cat');
+like($result[1], qr/^a,.*,session,.*\nb,.*,session,.*\n/m, 'two locks are held together, in session mode');
+like($result[1], qr/^a\nb;[-0-9a-f]{36} [-0-9a-f]{36};\d+ \d+;-c tfstate\.run_id=[-0-9a-f]{36};$/m,
+	'the command is told of its locks');
+
+# A held lock
+
+my $holder = start('run', 'c', '--', 'sleep', '600');
+wait_for('the lock', sub { $who->() eq 'c durable' });
+@result = tfstate('run', 'c', '--', 'true');
+is($result[0], 75, 'a lock that is held');
+like($result[2], qr/^tfstate: state lock "c" is held by .*: sleep since /, 'the holder is named');
+is((tfstate('run', '-E', '9', 'c', '--', 'true'))[0], 9, 'the status for that can be chosen');
+@result = tfstate('run', '--wait', '2s', 'c', '--', 'true');
+is($result[0], 75, 'a lock that is held for longer than the wait');
+like($result[2], qr/^tfstate: waiting for state lock "c" \(\d s, position 1\), held by .*: sleep since /, 'the holder is named during the wait');
+is((tfstate('run', 'b', 'c', '--', 'true'))[0], 75, 'one lock of two is held');
+is($who->(), 'c durable', 'then the other one is not kept');
+
+my $waiter = start('run', '--wait', 'forever', 'c', '--', 'echo', 'got it');
+wait_for('the waiter', sub { waiting_pids($node, 'c') ne '' });
+kill('TERM', pid($waiter));
+is(end($waiter), 128 + 15, 'a signal ends the wait');
+wait_for('the end of the wait', sub { waiting_pids($node, 'c') eq '' });
+
+$waiter = start('run', '--wait', 'forever', 'c', '--', 'echo', 'got it');
+wait_for('the waiter', sub { waiting_pids($node, 'c') ne '' });
+kill('TERM', pid($holder));
+is(end($holder), 128 + 15, 'a signal is passed on to the command');
+is(end($waiter), 0, 'the waiter is next');
+is($waiter->{out}, "got it\n", 'its command runs');
+
+# A lost lock
+
+foreach my $mode ('lease', 'durable')
+{
+	my $run = start('run', '--mode', $mode, '--grace', '1s', 'd', '--', 'sh', '-c',
+		'trap "echo told" TERM; sleep 600 & wait; echo goes on; exec sleep 600');
+	wait_for('the lock', sub { $who->() eq 'd durable' });
+	sql("SELECT tfstate_force_unlock('d', reason => 'a test')");
+	is(end($run), 70, "$mode: a lock that was released by force ends the command");
+	like($run->{err}, qr/state lock "d" was lost: it was released by force, by .*: a test/, "$mode: it is told who did that");
+	is($run->{out}, "told\ngoes on\n", "$mode: the command gets SIGTERM, and SIGKILL when it does not end");
+}
+my $run = start('run', '--mode', 'session', '--lost-exit-code', '9', 'd', '--', 'sleep', '600');
+wait_for('the lock', sub { $who->() eq 'd session' });
+sql("SELECT pg_terminate_backend(pid) FROM tfstate_holders");
+is(end($run), 9, 'session: the end of the session ends the command');
+
+# A broken connection, and a server that starts anew
+
+foreach my $mode ('lease', 'durable')
+{
+	my $in = '';
+	my ($out, $err);
+	my $run = IPC::Run::start([ 'tfstate', 'run', '--mode', $mode, 'e', '--', 'sh', '-c', 'read line; exit 4' ],
+		'<', \$in, '>', \$out, '2>', \$err);
+	wait_for('the lock', sub { $who->() eq 'e durable' });
+	my $fence = sql("SELECT fence FROM tfstate_holders");
+	sql("SELECT pg_terminate_backend(pid) FROM tfstate_holders");
+	wait_for('another connection', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tfstate-run:%'") == 1 });
+	$node->restart('immediate');
+	wait_for('another connection', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tfstate-run:%'") == 1 });
+	is(sql("SELECT fence FROM tfstate_holders"), $fence, "$mode: the lock is the same over a broken connection and a crash of the server");
+	$in = "go on\n";
+	$run->finish;
+	is(($run->full_results)[0] >> 8, 4, "$mode: the command goes on");
+	is($who->(), '', "$mode: the lock is released");
+}
+
+# kill -9
+
+$run = start('run', '--mode', 'session', 'f', '--', 'sleep', '600');
+wait_for('the lock', sub { $who->() eq 'f session' });
+my ($command) = split(' ', `pgrep -P @{[ pid($run) ]}`);
+kill('KILL', pid($run));
+end($run);
+wait_for('the end of the lock', sub { $who->() eq '' });
+wait_for('the end of the command', sub { !kill(0, $command) });
+pass('kill -9: a session lock is free, and the command has ended');
+
+done_testing();
