@@ -366,7 +366,7 @@ SELECT count(*) > 0 AS some FROM tfstate_holders;
 CLOSE c;
 ROLLBACK;
 SELECT * FROM held;
--- What a fetch takes belongs to the savepoint, not to the cursor; a try in vain leaves nothing.
+-- A lock taken by a fetch belongs to the savepoint, not to the cursor; a failed try leaves nothing.
 BEGIN;
 SAVEPOINT a;
 DECLARE c CURSOR FOR

@@ -153,7 +153,7 @@ check_install() {
 		"$(run_there "$install --yes" >"$work/log" 2>&1 && echo 0 || tail -n 20 "$work/log")"
 	check 'tfstate can be built and installed with them' 0 \
 		"$(run_there 'cd tfstate && make && sudo make install' >"$work/log" 2>&1 && echo 0 || tail -n 20 "$work/log")"
-	check 'and be used' 'fence 1' "$(run_there "cd / && sudo -u postgres psql -XAtq -c 'CREATE EXTENSION tfstate' \
+	check 'tfstate can be used' 'fence 1' "$(run_there "cd / && sudo -u postgres psql -XAtq -c 'CREATE EXTENSION tfstate' \
 		-c \"SELECT 'fence', fence FROM tfstate_lock('prod/network')\" -F ' '" | grep ^fence)"
 }
 
@@ -171,20 +171,20 @@ run_trial() {
 		esac
 	done
 	run_command again 'bash test/demo.sh' '^demo finished: '
-	check 'again installs nothing' '' "$(grep 'Installing' "$work/$trial.again" || true)"
+	check 'the second demo installs nothing' '' "$(grep 'Installing' "$work/$trial.again" || true)"
 	if [[ -e $work/$trial.all ]]; then
-		check 'all skips only what it has to' '' "$(reasons | grep -Ev '^(terraform is not installed|needs root, .*)$' || true)"
+		check 'the test command skips only what it has to' '' "$(reasons | grep -Ev '^(terraform is not installed|needs root, .*)$' || true)"
 	fi
 
 	heading "$trial: what is left"
 	list_packages | comm -13 "$before.packages" - | sed 's/ .*//' | fold_names
 	list_files >"$after.files"
-	check 'all else that is left was said' '' "$(changed_files "$before.files" "$after.files" | grep -v "^$home/[.]cache/tfstate" || true)"
+	check 'nothing is left but what the commands named' '' "$(changed_files "$before.files" "$after.files" | grep -v "^$home/[.]cache/tfstate" || true)"
 	removal
-	check 'the way to remove it works' 0 "$(run_there "yes | ($(removal | paste -sd\;))" >"$work/log" && echo 0 || cat "$work/log")"
-	check 'then the packages are as before' '' "$(list_packages | diff "$before.packages" - || true)"
+	check 'the instructions for removal work' 0 "$(run_there "yes | ($(removal | paste -sd\;))" >"$work/log" && echo 0 || cat "$work/log")"
+	check 'the packages are as before after the removal' '' "$(list_packages | diff "$before.packages" - || true)"
 	list_files >"$after.files"
-	check 'then the files are as before' '' "$(changed_files "$before.files" "$after.files")"
+	check 'the files are as before after the removal' '' "$(changed_files "$before.files" "$after.files")"
 	[[ $user_there == root ]] || check_install
 	rm -rf "$system"
 }

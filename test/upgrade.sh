@@ -242,10 +242,10 @@ terraform_apply() {
 check_locks() {
 	check 'a durable lock is held' 'f|alice@laptop' \
 		"$(query states "SELECT locked, holder ->> 'Who' FROM tfstate_try_lock('prod/durable')")"
-	check 'its ID releases it' t "$(query states "SELECT tfstate_unlock('prod/durable', 'durable-id') IS NOT NULL")"
-	check 'it is to be had again, with a larger fence' 't|t' \
+	check 'the durable lock is released by its ID' t "$(query states "SELECT tfstate_unlock('prod/durable', 'durable-id') IS NOT NULL")"
+	check 'the durable lock can be taken again, with a larger fence' 't|t' \
 		"$(query states "SELECT locked, fence > $fence FROM tfstate_try_lock('prod/durable')")"
-	check 'what a session had left is to be had, with a larger fence' 't|t' \
+	check 'the lock of a dead session can be taken, with a larger fence' 't|t' \
 		"$(query states "SELECT locked, fence > $fence FROM tfstate_try_lock('prod/left')")"
 	check 'a lease can be renewed' t "$(query states "SELECT tfstate_renew('prod/lease', 'lease-id') > now() + interval '59 min'")"
 	check 'the other database has its lock' 'f|other-id' \
@@ -253,26 +253,26 @@ check_locks() {
 }
 
 check_states() {
-	check 'every version comes back byte for byte' '' \
+	check 'every version returns its text byte for byte' '' \
 		"$(query states 'SELECT workspace, number FROM before WHERE text IS DISTINCT FROM tfstate_version(workspace, number)')"
 	check 'Terraform locks, writes and unlocks' $'tf.states/prod\n301\nt\nt\n0' "$(terraform_apply)"
-	check 'which leaves a version, a delta to the one before' "1|write|302|terraform" \
+	check 'the write leaves a version, stored as a delta' "1|write|302|terraform" \
 		"$(query states "SELECT n.chain - o.chain, n.operation, n.serial, n.role
 						   FROM tfstate_internal.stored_version n JOIN tfstate_internal.stored_version o ON o.lockid = n.lockid AND o.number = n.number - 1
 						  WHERE n.lockid = 'tf.states/prod' ORDER BY n.number DESC LIMIT 1")"
 	check 'a version can be rolled back to' t "$(query states "SELECT tfstate_rollback('tf.states/prod', 290) > 300")"
-	check 'a deleted workspace can be brought back' 3 "$(query states "SELECT tfstate_undelete('tf.states/gone')")"
+	check 'a deleted workspace can be restored' 3 "$(query states "SELECT tfstate_undelete('tf.states/gone')")"
 	check 'the guard of a table is as it was' 55000 \
 		"$(query states $'UPDATE "A schema"."a table" SET data = data || \' \';\n\\echo :LAST_ERROR_SQLSTATE' | tail -n 1)"
-	check 'nothing is wrong then' '' "$(query states "SELECT * FROM tfstate_verify('*', true)")"
+	check 'all versions verify after that' '' "$(query states "SELECT * FROM tfstate_verify('*', true)")"
 }
 
 check_privileges() {
 	check 'a role may lock what it was granted' t "$(query states "SELECT locked FROM tfstate_try_lock('team/a')" terraform)"
-	check 'and nothing else' 42501 \
+	check 'a role may not lock anything else' 42501 \
 		"$(query states $'SELECT tfstate_lock(\'prod/b\');\n\\echo :LAST_ERROR_SQLSTATE' terraform | tail -n 1)"
-	check 'one without a grant sees nothing' 0 "$(query states 'SELECT count(*) FROM tfstate_holders' nobody)"
-	check 'and does not read the tables' 42501 \
+	check 'a role without a grant sees nothing' 0 "$(query states 'SELECT count(*) FROM tfstate_holders' nobody)"
+	check 'a role without a grant cannot read the tables' 42501 \
 		"$(query states $'SELECT FROM tfstate_internal.stored_version;\n\\echo :LAST_ERROR_SQLSTATE' nobody | tail -n 1)"
 }
 
