@@ -40,8 +40,9 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"

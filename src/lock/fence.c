@@ -41,7 +41,6 @@
 #include "access/relation.h"
 #include "access/relscan.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"

@@ -22,6 +22,7 @@
  */
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
 #include "storage/lock.h"
 #include "utils/memutils.h"
 

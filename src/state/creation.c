@@ -19,7 +19,8 @@
  */
 #include "postgres.h"
 
-#include "utils/builtins.h"
+#include "nodes/pg_list.h"
+#include "storage/lock.h"
 
 #include "common/compat.h"
 #include "common/privilege.h"

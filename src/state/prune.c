@@ -18,7 +18,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"

@@ -13,7 +13,6 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 

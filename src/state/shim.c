@@ -34,7 +34,6 @@
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "storage/lock.h"
-#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
 #include "common/attached.h"

@@ -12,9 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "storage/proc.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "common/compat.h"
 #include "lock/session.h"

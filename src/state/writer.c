@@ -32,12 +32,12 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
+#include "storage/lock.h"
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
-#include "common/privilege.h"
 #include "common/run.h"
 #include "common/settings.h"
 #include "lock/commit.h"
