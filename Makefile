@@ -53,7 +53,7 @@ $(CLIENT_OBJS): $(wildcard src/client/*.h)
 $(CLIENT_OBJS): override CPPFLAGS := -DFRONTEND -DTFSTATE_VERSION='"$(CLIENT_VERSION)"' -I$(libpq_srcdir) $(CPPFLAGS)
 
 $(CLIENT): $(CLIENT_OBJS)
-	$(CC) $(CFLAGS) $^ $(LDFLAGS) $(LDFLAGS_EX) -L$(pkglibdir) -L$(libdir) -lpgfeutils $(libpq_pgport) -lm -o $@
+	$(CC) $(CFLAGS) $^ $(LDFLAGS) $(LDFLAGS_EX) -L$(pkglibdir) -L$(libdir) -lpgfeutils -lpgcommon -lpgport $(libpq) -lm -o $@
 
 install: install-client
 install-client: $(CLIENT)

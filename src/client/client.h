@@ -10,6 +10,11 @@
 
 #include "libpq-fe.h"
 
+/* PostgreSQL 18 and later define it. */
+#ifndef pg_noreturn
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
 /*
  * Exit statuses of our own.  They are those of <sysexits.h> where that has one for the
  * case, and leave 1 to 63 and 126 and above to the command that "tfstate run" runs.

@@ -19,7 +19,8 @@ enum
 	OPTION_LONG_ONLY
 };
 
-extern void usage_error(const Command *command, const char *format,...) pg_attribute_printf(2, 3) pg_attribute_noreturn();
+pg_noreturn extern void usage_error(const Command *command, const char *format,...)
+			pg_attribute_printf(2, 3);
 extern int64_t duration_argument(const Command *command, const char *option, const char *value);
 extern int	status_argument(const Command *command, const char *option, const char *value);
 extern int	bad_option(const Command *command, int c);

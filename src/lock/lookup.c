@@ -113,7 +113,7 @@ raise_two_rows(const char *lockid, Relation rel, int64 newer, int64 older)
 /*
  * Find the holding of a lockid by the key of a lock table, as of a registered MVCC snapshot.
  * Returns false if there is none.  *newest is raised to the greatest fence of the lockid
- * that the scan sees, in visible rows or others.  Error if the row below is visible, too.
+ * that the scan sees, in visible rows or others.  Error if the next older one is visible, too.
  */
 static bool
 find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
