@@ -55,11 +55,26 @@ $(CLIENT_OBJS): override CPPFLAGS := -DFRONTEND -DTFSTATE_VERSION='"$(CLIENT_VER
 $(CLIENT): $(CLIENT_OBJS)
 	$(CC) $(CFLAGS) $^ $(LDFLAGS) $(LDFLAGS_EX) -L$(pkglibdir) -L$(libdir) -lpgfeutils -lpgcommon -lpgport $(libpq) -lm -o $@
 
+# Where the client goes.  The directories of PostgreSQL are in no search path on some
+# systems: CLIENT_PREFIX=/usr/local names others.
+ifdef CLIENT_PREFIX
+client_bindir = $(CLIENT_PREFIX)/bin
+client_mandir = $(CLIENT_PREFIX)/share/man
+client_datadir = $(CLIENT_PREFIX)/share
+else
+client_bindir = $(bindir)
+client_mandir = $(mandir)
+client_datadir = $(datadir)
+endif
+completiondir = $(client_datadir)/bash-completion/completions
+
 install: install-client
 install-client: $(CLIENT)
-	$(MKDIR_P) '$(DESTDIR)$(bindir)'
-	$(INSTALL_PROGRAM) $(CLIENT) '$(DESTDIR)$(bindir)'
+	$(MKDIR_P) '$(DESTDIR)$(client_bindir)' '$(DESTDIR)$(client_mandir)/man1' '$(DESTDIR)$(completiondir)'
+	$(INSTALL_PROGRAM) $(CLIENT) '$(DESTDIR)$(client_bindir)'
+	$(INSTALL_DATA) $(srcdir)/doc/tfstate.1 '$(DESTDIR)$(client_mandir)/man1'
+	$(INSTALL_DATA) $(srcdir)/src/client/tfstate.bash '$(DESTDIR)$(completiondir)/tfstate'
 
 uninstall: uninstall-client
 uninstall-client:
-	rm -f '$(DESTDIR)$(bindir)/tfstate'
+	rm -f '$(DESTDIR)$(client_bindir)/tfstate' '$(DESTDIR)$(client_mandir)/man1/tfstate.1' '$(DESTDIR)$(completiondir)/tfstate'

@@ -105,7 +105,9 @@ read_options(const Command *command, int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, CONNECTION_OPTSTRING, long_options, NULL)) != -1)
 	{
-		if (c == OPTION_JSON)
+		if ((c == OPTION_JSON || c == OPTION_CSV) && command->options == NULL)
+			usage_error(command, "there is no such option: --%s", c == OPTION_JSON ? "json" : "csv");
+		else if (c == OPTION_JSON)
 			format = FORMAT_JSON;
 		else if (c == OPTION_CSV)
 			format = FORMAT_CSV;
@@ -189,16 +191,16 @@ cat_main(int argc, char **argv)
 	"      --json             print all columns as JSON\n"
 
 const Command list_commands[] = {
-	{"ls", list_main, "[PATTERN]", "list the locks that are held", FORMAT_OPTIONS},
-	{"who", list_main, "LOCKID", "show who holds a lock", FORMAT_OPTIONS},
-	{"waiters", list_main, "[PATTERN]", "list who waits for which lock", FORMAT_OPTIONS},
-	{"history", list_main, "[PATTERN [LIMIT]]", "list the locks that were released, newest first", FORMAT_OPTIONS},
-	{"workspaces", list_main, "[PATTERN]", "list the workspaces of Terraform", FORMAT_OPTIONS},
-	{"versions", list_main, "WORKSPACE", "list the versions of a state, newest first", FORMAT_OPTIONS},
+	{"ls", list_main, "[OPTION]... [PATTERN]", "list the locks that are held", FORMAT_OPTIONS},
+	{"who", list_main, "[OPTION]... LOCKID", "show who holds a lock", FORMAT_OPTIONS},
+	{"waiters", list_main, "[OPTION]... [PATTERN]", "list who waits for which lock", FORMAT_OPTIONS},
+	{"history", list_main, "[OPTION]... [PATTERN [LIMIT]]", "list the locks that were released, newest first", FORMAT_OPTIONS},
+	{"workspaces", list_main, "[OPTION]... [PATTERN]", "list the workspaces of Terraform", FORMAT_OPTIONS},
+	{"versions", list_main, "[OPTION]... WORKSPACE", "list the versions of a state, newest first", FORMAT_OPTIONS},
 	{"cat", cat_main, "WORKSPACE [VERSION]", "print a version of a state, by default the newest", NULL},
-	{"grants", list_main, "", "list what roles may do", FORMAT_OPTIONS},
-	{"resources", list_main, "[PATTERN]", "list the resources in the states", FORMAT_OPTIONS},
-	{"outputs", list_main, "[PATTERN]", "list the outputs in the states", FORMAT_OPTIONS},
-	{"diff", list_main, "WORKSPACE VERSION [VERSION]", "list what differs between two versions, or a version and now", FORMAT_OPTIONS}
+	{"grants", list_main, "[OPTION]...", "list what roles may do", FORMAT_OPTIONS},
+	{"resources", list_main, "[OPTION]... [PATTERN]", "list the resources in the states", FORMAT_OPTIONS},
+	{"outputs", list_main, "[OPTION]... [PATTERN]", "list the outputs in the states", FORMAT_OPTIONS},
+	{"diff", list_main, "[OPTION]... WORKSPACE VERSION [VERSION]", "list what differs between two versions, or a version and now", FORMAT_OPTIONS}
 };
 const int	num_list_commands = lengthof(list_commands);
