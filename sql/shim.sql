@@ -42,13 +42,30 @@ SELECT pg_advisory_unlock(:default_id);
 SELECT * FROM tags;
 -- So does the lock that a run holds, if it unlocks in another session.
 SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
-SELECT id FROM tfstate_lock('wrong.serials/default', '{"ID": "1"}');
+SET tfstate.mode = durable;
+SELECT pg_try_advisory_lock(id) FROM wrong.serials;
+\c -
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET search_path = tfstate_pg, pg_catalog, public;
+SET tfstate.who = 'me';
+SET tfstate.operation = 'apply';
+SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
+SET tfstate.mode = durable;
 SELECT pg_advisory_unlock(:default_id);
 SELECT lockid FROM tfstate_holders;
-SELECT id FROM tfstate_lock('wrong.serials/default', '{"ID": "1"}');
-SELECT id FROM tfstate_lock('terraform_remote_state.states/default', '{"ID": "2"}');
+SELECT pg_try_advisory_lock(id) FROM wrong.serials;
+SELECT pg_try_advisory_lock(id) FROM terraform_remote_state.states;
+\c -
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+SET search_path = tfstate_pg, pg_catalog, public;
+SET tfstate.who = 'me';
+SET tfstate.operation = 'apply';
+SET tfstate.run_id = '11111111-1111-4111-8111-111111111111';
+PREPARE l AS SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1) FROM "terraform_remote_state".states WHERE states.name = $1;
 CALL fails(format('SELECT pg_advisory_unlock(%s)', :default_id));
-SELECT tfstate_unlock('wrong.serials/default') ->> 'ID' AS unlocked;
+SELECT tfstate_unlock(lockid, id) ->> 'Operation' AS unlocked FROM tfstate_holders WHERE lockid = 'wrong.serials/default';
 SELECT pg_advisory_unlock(:default_id);
 SELECT lockid FROM tfstate_holders;
 RESET tfstate.run_id;

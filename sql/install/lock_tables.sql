@@ -43,7 +43,7 @@ COMMENT ON COLUMN tfstate_internal.durable_lock.run_id IS
 COMMENT ON COLUMN tfstate_internal.durable_lock.key IS
 'the key that Terraform locks, if the lock came from there or is that of a workspace';
 COMMENT ON COLUMN tfstate_internal.durable_lock.unlock_key IS
-'the key that Terraform unlocks, if it is another one: that under which it created the workspace';
+'the key that Terraform unlocks, if it took the lock of a workspace: the id, or the key under which it created the row';
 REVOKE ALL ON tfstate_internal.durable_lock FROM PUBLIC;
 
 SELECT pg_extension_config_dump('tfstate_internal.durable_lock', '');

@@ -57,6 +57,7 @@
 #include "lock/history.h"
 #include "lock/holding.h"
 #include "lock/holding_internal.h"
+#include "lock/inner.h"
 #include "lock/lookup.h"
 #include "lock/new_holding.h"
 #include "lock/owner.h"
@@ -133,8 +134,10 @@ delete_ended_holdings(Attempt *attempt)
 	{
 		CHECK_FOR_INTERRUPTS();
 		result = tfstate_delete_holding(holder, false);
-		if (result == TM_Ok)
-			tfstate_record_release(holder, how, NULL);
+		if (result != TM_Ok)
+			continue;
+		tfstate_record_release(holder, how, NULL);
+		tfstate_end_inner(holder);
 	}
 	conflict->own = conflict->known &&
 		tfstate_session_is_mine(HOLDING_INT64(holder, session));

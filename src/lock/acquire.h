@@ -23,7 +23,7 @@ typedef struct LockRequest
 	Interval   *ttl;			/* of a lease; NULL for none */
 	bool		has_key;		/* does a built-in advisory lock go with it? */
 	int64		key;			/* its key */
-	int64		unlock_key;		/* what Terraform unlocks, if not key; else 0 */
+	int64		unlock_key;		/* what Terraform unlocks; 0 if it does not */
 	bool		tied;			/* ends with the built-in lock of unlock_key? */
 	const char *run_id;			/* adopt a lock of this run; NULL for no run */
 } LockRequest;

@@ -19,6 +19,7 @@
 #include "lock/describe.h"
 #include "lock/holding.h"
 #include "lock/info.h"
+#include "lock/inner.h"
 #include "lock/owner.h"
 #include "lock/tag.h"
 
@@ -40,6 +41,8 @@ subject(const char *lockid)
 {
 	if (tfstate_describe_creation(lockid))
 		return pstrdup("cannot create a workspace: the lock for that");
+	if (tfstate_is_inner_lockid(lockid))
+		return pstrdup("the lock for commands of this run");
 	return psprintf("state lock \"%s\"", tfstate_one_line(lockid, TFSTATE_MAX_LOCKID));
 }
 

@@ -11,7 +11,8 @@
  *
  * What each call asks for:
  *
- *	a write of a state	the session or, in durable mode, the run or the fence
+ *	a write of a state	the session, the run or the fence
+ *	unlock by Terraform	the session or, in durable mode, the run or the fence
  *	unlock				the ID or the session, in session mode the session
  *	renew				the ID
  *	force-unlock		a privilege, and the ID if one is given (release.c)
@@ -60,13 +61,11 @@ tfstate_is_own(const Holding *holding)
 }
 
 /*
- * Return true if this session shows the fence of a durable holding, or its run.
+ * Return true if this session shows the fence of a holding, or its run.
  */
 static bool
 is_shown(const Holding *holding)
 {
-	if (!holding->durable)
-		return false;
 	if (tfstate_fence != 0 && tfstate_fence == HOLDING_INT64(holding, fence))
 		return true;
 	return tfstate_my_run() != NULL && is_of_my_run(holding);
@@ -84,13 +83,25 @@ tfstate_acts_for_holder(const Holding *holding)
 }
 
 /*
- * Return true if a holding belongs to this session, so that it may write under it:
- * this session took it, or it is durable and the session shows its fence or the run
- * that it was taken for (behind a pooler, a run has many sessions); and the role
- * acts for the role that took it.
+ * Return true if a holding belongs to this session, so that it may release it: this
+ * session took it, or it is durable and the session shows its fence or the run that it
+ * was taken for (behind a pooler, a run has many sessions); and the role acts for the
+ * role that took it.
  */
 bool
 tfstate_is_ours(const Holding *holding)
+{
+	return (tfstate_is_own(holding) || (holding->durable && is_shown(holding))) &&
+		tfstate_acts_for_holder(holding);
+}
+
+/*
+ * Return true if this session may write under a holding: that is the same, but for
+ * a holding in session mode, too, the run or the fence is enough.  The session that
+ * took it is alive, and only that can release it.
+ */
+bool
+tfstate_may_write_under(const Holding *holding)
 {
 	return (tfstate_is_own(holding) || is_shown(holding)) &&
 		tfstate_acts_for_holder(holding);

@@ -33,6 +33,7 @@
 #include "lock/history.h"
 #include "lock/holding.h"
 #include "lock/holding_internal.h"
+#include "lock/inner.h"
 #include "lock/lookup.h"
 #include "lock/owner.h"
 #include "lock/release.h"
@@ -58,6 +59,7 @@ tfstate_release(const Holding *holding, const char *how, const char *reason)
 	if (tfstate_delete_holding(holding, true) != TM_Ok)
 		return false;
 	tfstate_record_release(holding, how, reason);
+	tfstate_end_inner(holding);
 	tfstate_end_release();
 	if (holding->durable || tfstate_holding_is_tied(holding))
 		tfstate_wake_at_commit(&lock_tag);

@@ -60,7 +60,7 @@ lock_workspace(const char *lockid, Holding *holding)
 	LockRequest request = {0};
 	LockConflict conflict;
 
-	if (tfstate_current_holding(lockid, holding) && tfstate_is_ours(holding) &&
+	if (tfstate_current_holding(lockid, holding) && tfstate_may_write_under(holding) &&
 		!tfstate_holding_expired(holding))
 		return false;
 	request.lockid = lockid;

@@ -50,6 +50,7 @@
 #include "lock/describe.h"
 #include "lock/holding.h"
 #include "lock/info.h"
+#include "lock/inner.h"
 #include "lock/lookup.h"
 #include "lock/owner.h"
 #include "lock/release.h"
@@ -109,8 +110,34 @@ check_creation_privilege(List *tables, int64 key)
 }
 
 /*
+ * Find the holding of a lockid that this session works inside.  Returns false if there
+ * is none.
+ */
+static bool
+find_outer(const char *lockid, Holding *outer)
+{
+	return tfstate_current_holding(lockid, outer) && tfstate_is_outer(outer);
+}
+
+/*
+ * Error if the holding with this fence has ended since it was found.
+ */
+static void
+check_outer(const char *lockid, int64 fence)
+{
+	Holding		outer;
+
+	if (!find_outer(lockid, &outer) || HOLDING_INT64(&outer, fence) != fence)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("state lock \"%s\" is no longer held by the run that this command belongs to",
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
+}
+
+/*
  * Take the lock of a workspace, or of a creation key, as the settings say.  key is what
- * Terraform will unlock, builtin the key of the built-in lock that is taken, too.
+ * Terraform will unlock, builtin the key of the built-in lock that is taken, too.  Inside
+ * a holding of the workspace's lock, take its inner lock instead.
  *
  * Errors: the conflict; the settings are wrong; the role lost its privilege while it
  * waited; what tfstate_acquire() raises.
@@ -121,20 +148,23 @@ tfstate_shim_lock(const char *lockid, int64 key, int64 builtin)
 	char	   *creation = tfstate_describe_creation(lockid);
 	LockRequest request = {0};
 	LockConflict conflict;
+	Holding		outer;
 	Holding		holding;
+	bool		inside;
 	bool		taken;
 
 	tfstate_check_writable("pg_try_advisory_lock()");
 	tfstate_check_settings();
 	tfstate_check_lockid(lockid);
-	request.lockid = lockid;
+	inside = creation == NULL && find_outer(lockid, &outer);
+	request.lockid = inside ? tfstate_inner_lockid(&outer) : lockid;
 	if (creation)
 		request.info = tfstate_operation_info(creation);
 	request.durable = tfstate_mode;
 	request.wait = tfstate_wait < 0 ? -1 : tfstate_wait * INT64CONST(1000);
-	request.has_key = true;
+	request.has_key = !inside;
 	request.key = builtin;
-	request.unlock_key = key != builtin ? key : 0;
+	request.unlock_key = inside || creation ? 0 : key;
 	request.run_id = tfstate_my_run();
 	if (request.durable)
 		tfstate_require_run();
@@ -145,8 +175,10 @@ tfstate_shim_lock(const char *lockid, int64 key, int64 builtin)
 	else if (request.wait != 0)
 		tfstate_check_privilege(lockid, "lock");
 	if (!taken)
-		tfstate_raise_conflict(lockid, &conflict);
-	tfstate_remember_lock(key, builtin < 0, lockid, HOLDING_TEXT(&holding, id));
+		tfstate_raise_conflict(request.lockid, &conflict);
+	if (inside)
+		check_outer(lockid, HOLDING_INT64(&outer, fence));
+	tfstate_remember_lock(key, builtin < 0, request.lockid, HOLDING_TEXT(&holding, id));
 }
 
 /*
@@ -204,6 +236,22 @@ tfstate_pg_try_advisory_lock(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Release the inner lock of a holding if it is ours.  Returns true: that of session mode may
+ * have ended with another session of this run, and the holding itself is not released here.
+ */
+static bool
+release_inner(const Holding *outer)
+{
+	char	   *lockid = tfstate_inner_lockid(outer);
+	Holding		inner;
+
+	while (tfstate_current_holding(lockid, &inner) && tfstate_is_ours(&inner) &&
+		   !tfstate_release(&inner, HOW_UNLOCK, NULL))
+		CHECK_FOR_INTERRUPTS();
+	return true;
+}
+
+/*
  * Release the lock of this lockid if it is ours and has this ID; NULL stands for any.
  * Returns false if nobody holds it.  If somebody else does, ours was lost: an error, so
  * that Terraform says so, or false with lost_ok.
@@ -219,6 +267,8 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 		CHECK_FOR_INTERRUPTS();
 		if (!tfstate_current_holding(lockid, &holding))
 			return false;
+		if (tfstate_is_outer(&holding))
+			return release_inner(&holding);
 		if (!tfstate_is_ours(&holding) ||
 			(id && strcmp(id, HOLDING_TEXT(&holding, id)) != 0))
 		{

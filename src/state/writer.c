@@ -46,6 +46,7 @@
 #include "lock/holding.h"
 #include "lock/lookup.h"
 #include "lock/owner.h"
+#include "lock/session.h"
 #include "lock/release.h"
 #include "lock/tag.h"
 #include "lock/wait.h"
@@ -130,9 +131,11 @@ secure_lock(const StateRow *row, Holding *holding)
 		{
 			if (tfstate_fence != 0 && tfstate_fence != HOLDING_INT64(holding, fence))
 				tfstate_refuse_fence(row->lockid, holding);
-			if (!tfstate_is_ours(holding))
+			if (!tfstate_may_write_under(holding))
 				tfstate_refuse_held(row->lockid, holding);
-			if (holding->durable || tfstate_holding_is_tied(holding))
+			/* only the session that has the lock tag can keep that for itself */
+			if (holding->durable || tfstate_holding_is_tied(holding) ||
+				!tfstate_session_is_mine(HOLDING_INT64(holding, session)))
 			{
 				if (tfstate_pin_holding(holding))
 					return LOCK_OURS;
