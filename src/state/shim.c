@@ -21,6 +21,10 @@
  * workspace gets its lock with the row (creation.c).  So there it is granted and not
  * taken, and the U that follows releases nothing.
  *
+ * Where the run of this session holds the workspace's lock already, by "tfstate run" for
+ * example, L takes the inner lock of that holding instead, and U releases it
+ * (lock/inner.c).
+ *
  * All other keys go to the built-in functions.
  *
  * The row of a workspace may have been deleted when U comes, so the session remembers

@@ -6,9 +6,10 @@
  * A locked workspace can be written only by the session or run that holds its lock.
  * That this is so is made to last until the writing transaction ends:
  *
- * 	- If the lock is ours and other sessions could release it (a durable lock, or one
- * 	  that is tied to a creation key), its row is locked against changes.  If it is in
- * 	  session mode, the transaction takes the lock tag, too, because the session could
+ * 	- If the lock is ours and other sessions could release it (a durable lock, one that
+ * 	  is tied to a creation key, or the lock in session mode of another session of this
+ * 	  run), its row is locked against changes.  If it is in session mode and this
+ * 	  session's, the transaction takes the lock tag, too, because the session could
  * 	  release the lock before it commits, or prepare the transaction.
  * 	- If nobody holds the lock, the transaction takes the lock tag, and a share of the
  * 	  built-in lock that a Terraform without tfstate takes.
@@ -46,8 +47,8 @@
 #include "lock/holding.h"
 #include "lock/lookup.h"
 #include "lock/owner.h"
-#include "lock/session.h"
 #include "lock/release.h"
+#include "lock/session.h"
 #include "lock/tag.h"
 #include "lock/wait.h"
 #include "state/facts.h"
