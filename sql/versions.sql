@@ -258,6 +258,12 @@ SELECT tfstate_repair('tf.states/new');
 SELECT tfstate_repair('tf.states/null');
 SELECT * FROM tfstate_verify(versions => true);
 SELECT DISTINCT ON (workspace) workspace, number, operation, serial FROM tfstate_versions ORDER BY workspace, number DESC;
+-- A deletion that was found has the facts of the state that was deleted.
+BEGIN;
+CALL behind_the_back($$DELETE FROM tf.states WHERE name = 'prod'$$);
+SELECT tfstate_repair('tf.states/prod') > 0 AS repaired;
+SELECT operation, serial, lineage, terraform_version, resources FROM tfstate_versions('tf.states/prod') ORDER BY number DESC LIMIT 2;
+ROLLBACK;
 -- A null state can be attached, replaced and deleted.
 SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
 UPDATE tf.states SET data = state(1) WHERE name = 'null';
