@@ -466,6 +466,15 @@ RESET ROLE;
 SELECT lockid, role FROM tfstate_holders;
 SELECT count(pg_advisory_unlock(id)) FROM terraform_remote_state.states WHERE name = 'mine';
 SELECT * FROM tags;
+-- A key that is granted goes with the workspace of its statement, not with one that was locked before.
+SELECT got($$EXECUTE l('mine')$$);
+SELECT tfstate_unlock('terraform_remote_state.states/mine') IS NOT NULL AS released;
+SELECT pg_try_advisory_lock(-1);
+SELECT got($$EXECUTE l('default')$$);
+SELECT pg_advisory_unlock(-1);
+SELECT lockid FROM tfstate_holders ORDER BY lockid;
+SELECT pg_advisory_unlock(-1), pg_advisory_unlock(:default_id);
+SELECT * FROM tags;
 RESET search_path;
 
 --
