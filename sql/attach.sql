@@ -230,6 +230,8 @@ EXCEPTION WHEN object_not_in_prerequisite_state THEN
 END;
 $$;
 CALL fails('SELECT collision()');
+ALTER TABLE wrong.rows ALTER id TYPE integer;
+CALL fails('SELECT collision()');
 DROP FUNCTION collision;
 SELECT relid FROM tfstate_internal.attached_table;
 SELECT count(*) FROM pg_trigger t JOIN pg_class c ON t.tgrelid = c.oid WHERE c.relnamespace = 'wrong'::regnamespace;
