@@ -104,8 +104,18 @@ sub check_order
 	return;
 }
 
+# A waiter in another database, which is not shown here
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+$node->safe_psql('other', "CREATE EXTENSION tfstate; SELECT tfstate_lock('elsewhere')");
+my $elsewhere = session($node, dbname => 'other');
+$elsewhere->send("SELECT tfstate_lock('elsewhere', wait => NULL)");
+wait_for('the waiter in the other database',
+	sub { $node->safe_psql('other', 'SELECT count(*) FROM tfstate_waiters') });
+
 check_order('durable');
 check_order('session');
+$node->safe_psql('other', "SELECT tfstate_force_unlock('elsewhere')");
+$elsewhere->quit;
 
 # Mixed modes: the mode that a waiter asks for does not change its position.
 {
