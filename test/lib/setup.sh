@@ -194,7 +194,7 @@ is_there() {
 		etcd-server) command -v etcd ;;
 		libc6-dev) [[ -e /usr/include/stdio.h ]] ;;
 		libfaketime) [[ -n $(find_faketime) ]] ;;
-		libpq-dev) [[ -e /usr/include/postgresql/libpq-fe.h ]] ;;
+		libpq-dev) find_postgresql && [[ -e $("$PG_CONFIG" --includedir)/libpq-fe.h ]] ;;
 		libipc-run-perl) perl -MIPC::Run -e 1 ;;
 		libzstd-dev) [[ -e /usr/include/zstd.h ]] ;;
 		perl) command -v prove ;;
@@ -387,23 +387,30 @@ install_missing() {
 	install_packages "${missing[@]}"
 }
 
-# Lets programs be linked with libpq where its headers are only unpacked.
+# Lets programs be built with libpq and the copy, from the includedir and libdir of what was
+# copied.
 link_libpq() {
-	local libdir
-	[[ -e $tree/libpq-dev.unpacked ]] || return 0
+	local includedir libdir library=$2/libpq.so.5
+	includedir=$("$PG_CONFIG" --includedir)
 	libdir=$("$PG_CONFIG" --libdir)
-	as_user mkdir -p "$libdir"
-	as_user ln -sf "$(/sbin/ldconfig -p | sed -n 's/.*libpq[.]so[.]5 .*=> //p' | head -n 1)" "$libdir/libpq.so"
+	as_user mkdir -p "$includedir" "$libdir"
+	[[ -e $includedir/libpq-fe.h ]] || as_user ln -s "$1"/*.h "$includedir"
+	# unpacked headers are used with the system's library
+	[[ -e $library ]] || library=$(/sbin/ldconfig -p | sed -n 's/.*libpq[.]so[.]5 .*=> //p' | head -n 1)
+	as_user ln -sf "$library" "$libdir/libpq.so"
+	as_user ln -sf "$library" "$libdir/libpq.so.5"
 }
 
 # Copies PostgreSQL below $work.  It finds its files relative to its programs, so tfstate can
 # be installed into the copy.
 copy_postgresql() {
-	local option directory directories=() major library
+	local option directory directories=() major library includedir libdir
 	for option in bindir sharedir pkglibdir pkgincludedir includedir-server; do
 		directory=$("$PG_CONFIG" "--$option") || die "cannot run $PG_CONFIG"
 		directories+=("$directory")
 	done
+	includedir=$("$PG_CONFIG" --includedir)
+	libdir=$("$PG_CONFIG" --libdir)
 	bindir=$work/postgresql${directories[0]}
 	as_user mkdir -p "$work/postgresql"
 	tar -C / --exclude=bitcode -cf - "${directories[@]#/}" | as_user tar -C "$work/postgresql" -xf -
@@ -412,7 +419,7 @@ copy_postgresql() {
 		as_user cp "$library" "$work/postgresql${directories[2]}"
 	fi
 	PG_CONFIG=$bindir/pg_config
-	link_libpq
+	link_libpq "$includedir" "$libdir"
 	[[ $("$PG_CONFIG" --bindir) == "$bindir" ]] || die "the PostgreSQL in ${directories[0]} cannot be moved"
 }
 
