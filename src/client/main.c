@@ -7,6 +7,7 @@
  */
 #include "postgres_fe.h"
 
+#include <locale.h>
 #include <signal.h>
 
 #include "common/logging.h"
@@ -65,6 +66,8 @@ main(int argc, char **argv)
 	char	   *name;
 	int			status;
 
+	/* libpq takes the encoding from it; messages stay as scripts expect them */
+	setlocale(LC_CTYPE, "");
 	pg_logging_init(argv[0]);
 	if (argc < 2)
 		usage_error(NULL, "no command is given");

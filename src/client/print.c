@@ -18,9 +18,9 @@
 #include "print.h"
 
 /*
- * Print a result to standard output, in the encoding of its connection.  A table at a terminal fits its width, and goes
- * through the pager if it is longer than the screen.  JSON was made by the server: it is
- * the only value of the result.
+ * Print a result to standard output, in the encoding of its connection.  A table at a
+ * terminal fits its width, and goes through the pager if it is longer than the screen.
+ * JSON was made by the server: it is the only value of the result.
  */
 void
 print_result(const PGresult *result, int encoding, OutputFormat format, bool expanded)
@@ -47,6 +47,9 @@ print_result(const PGresult *result, int encoding, OutputFormat format, bool exp
 	{
 		opt.topt.format = PRINT_WRAPPED;
 		opt.topt.columns = size.ws_col;
+		/* one line a column, too, where the headings do not fit beside each other */
+		if (!expanded)
+			opt.topt.expanded = 2;
 	}
 	printQuery(result, &opt, stdout, false, NULL);
 }

@@ -141,12 +141,19 @@ progress_step(Progress *progress)
 	progress->waiting->wake = progress->connecting || progress->asking ? now_ms() + EVERY_MS : progress->next;
 }
 
+/* Erase the line on the terminal. */
 void
-progress_stop(Progress *progress)
+progress_erase(Progress *progress)
 {
 	if (progress->line)
 		fprintf(stderr, "\r\033[K");
 	progress->line = false;
+}
+
+void
+progress_stop(Progress *progress)
+{
+	progress_erase(progress);
 	progress->conn.schema = NULL;
 	db_disconnect(&progress->conn);
 	progress->waiting->side_socket = -1;

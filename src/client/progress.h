@@ -27,6 +27,7 @@ typedef struct Progress
 
 extern void progress_start(Progress *progress, const char *const *lockids, int count, Conn *waiting);
 extern void progress_step(Progress *progress);
+extern void progress_erase(Progress *progress);
 extern void progress_stop(Progress *progress);
 
 #endif							/* TFSTATE_PROGRESS_H */

@@ -119,6 +119,11 @@ idle(void *arg)
 	{
 		if (ends_a_program(number))
 			run->signal = number;
+		else if (number == SIGTSTP && run->waiting)
+		{
+			progress_erase(&run->progress);
+			raise(SIGSTOP);
+		}
 	}
 	if (run->progress.waiting && run->hold.wait_ms != 0)
 		progress_step(&run->progress);

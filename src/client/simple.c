@@ -33,6 +33,8 @@ stop_at_signal(void *arg)
 	{
 		if (number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGQUIT)
 			ended_by = number;
+		else if (number == SIGTSTP)
+			raise(SIGSTOP);
 	}
 	return ended_by != 0;
 }
@@ -107,6 +109,30 @@ simple_query_again(Conn *conn, const char *sql, int count, const char *const *va
 	return result;
 }
 
+static const char *screen_start;
+static const char *screen_end;
+
+static void
+leave_screen(void)
+{
+	if (screen_end)
+		fputs(screen_end, stdout);
+	fflush(stdout);
+}
+
+/*
+ * Print what prepares the terminal for a program that is left open, and, when it ends or
+ * is stopped, what leaves it as it was.
+ */
+void
+simple_screen(const char *start, const char *end)
+{
+	screen_start = start;
+	screen_end = end;
+	fputs(start, stdout);
+	atexit(leave_screen);
+}
+
 /*
  * Wait for some time, or until the size of the terminal changes.
  */
@@ -121,7 +147,14 @@ simple_pause(int64_t ms)
 		(void) wait_for_event(NULL, NULL, 0, until);
 		while ((number = next_signal()) != 0)
 		{
-			if (number == SIGWINCH)
+			if (number == SIGTSTP)
+			{
+				leave_screen();
+				raise(SIGSTOP);
+				if (screen_start)
+					fputs(screen_start, stdout);
+			}
+			if (number == SIGWINCH || number == SIGTSTP)
 				return;
 			if (number == SIGINT)
 				exit(EXIT_SUCCESS_STATUS);	/* how a person ends it */
@@ -129,23 +162,6 @@ simple_pause(int64_t ms)
 				exit(128 + number);
 		}
 	}
-}
-
-static const char *last_words;
-
-static void
-say_last_words(void)
-{
-	fputs(last_words, stdout);
-	fflush(stdout);
-}
-
-/* Print a text when the program ends: what leaves the terminal as it was. */
-void
-simple_at_exit(const char *text)
-{
-	last_words = text;
-	atexit(say_last_words);
 }
 
 /*

@@ -14,7 +14,7 @@ extern Conn *simple_connect(void);
 extern PGresult *simple_query(Conn *conn, const char *sql, int count, const char *const *values);
 extern PGresult *simple_query_again(Conn *conn, const char *sql, int count, const char *const *values);
 extern void simple_pause(int64_t ms);
-extern void simple_at_exit(const char *text);
+extern void simple_screen(const char *start, const char *end);
 extern bool ask_yes(const char *question);
 
 #endif							/* TFSTATE_SIMPLE_H */

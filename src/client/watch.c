@@ -256,11 +256,8 @@ watch_main(int argc, char **argv)
 	pattern = argv[optind] ? argv[optind] : "*";
 	conn = simple_connect();
 	if (!json)
-	{
-		/* the other screen of the terminal, without a cursor, until we end */
-		printf("\033[?1049h\033[?25l");
-		simple_at_exit("\033[?25h\033[?1049l");
-	}
+		/* the other screen of the terminal, without a cursor */
+		simple_screen("\033[?1049h\033[?25l", "\033[?25h\033[?1049l");
 	while (shown)
 	{
 		PGresult   *result = simple_query_again(conn, query, 1, &pattern);

@@ -32,7 +32,7 @@ declare -A needs=(
 	[build]='gcc libc6-dev make libpq-dev libzstd-dev postgresql'
 	[regress]=''
 	[isolation]=''
-	[tap]='perl libipc-run-perl libfaketime jq pgbouncer postgresql-pgaudit'
+	[tap]='perl libipc-run-perl libio-pty-perl libfaketime jq pgbouncer postgresql-pgaudit'
 	[robustness]='python3 python3-psycopg2 python3-etcd patroni etcd-server pgbouncer libfaketime patch'
 	[model]='gcc libc6-dev spin'
 	[demo]=''
@@ -195,6 +195,7 @@ is_there() {
 		libc6-dev) [[ -e /usr/include/stdio.h ]] ;;
 		libfaketime) [[ -n $(find_faketime) ]] ;;
 		libpq-dev) find_postgresql && [[ -e $("$PG_CONFIG" --includedir)/libpq-fe.h ]] ;;
+		libio-pty-perl) perl -MIO::Pty -e 1 ;;
 		libipc-run-perl) perl -MIPC::Run -e 1 ;;
 		libzstd-dev) [[ -e /usr/include/zstd.h ]] ;;
 		perl) command -v prove ;;
