@@ -187,6 +187,7 @@ lock_main(int argc, char **argv)
 {
 	Options		options;
 	const char *values[8];
+	Conn	   *conn;
 	PGresult   *result;
 
 	(void) read_command_line(argc, argv, 1, 1, &options);
@@ -196,11 +197,18 @@ lock_main(int argc, char **argv)
 	values[3] = options.who ? options.who : default_who();
 	values[4] = options.wait == NULL ? "0" : strcmp(options.wait, "forever") == 0 ? NULL : options.wait;
 	values[5] = options.ttl;
-	result = simple_query(simple_connect(),
+	conn = simple_connect();
+	result = simple_query(conn,
 						  "SELECT l.id FROM @.tfstate_lock($1, pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("
 						  "'Operation', $2::text, 'Info', $3::text, 'Who', $4::text)), 'durable', $5::interval, $6::interval) l",
 						  6, values);
 	printf("%s\n", PQgetvalue(result, 0, 0));
+	if (!flush_output())
+	{
+		/* nobody knows the ID, so nobody would unlock it */
+		values[1] = PQgetvalue(result, 0, 0);
+		(void) simple_query(conn, "SELECT @.tfstate_unlock($1, $2)", 2, values);
+	}
 	return EXIT_SUCCESS_STATUS;
 }
 

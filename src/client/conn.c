@@ -177,6 +177,26 @@ wait_for_socket(Conn *conn, int mode, int64_t until)
 	return (wait_for_event(sockets, modes, 2, Min(until, conn->wake)) & 1) != 0;
 }
 
+/*
+ * When an attempt to connect that starts now is over, if connect_timeout says so, or else
+ * NEVER.  libpq heeds that parameter only in calls that wait.
+ */
+static int64_t
+connect_timeout(const Conn *conn)
+{
+	PQconninfoOption *list = PQconninfo(conn->pg);
+	int			seconds = 0;
+
+	for (PQconninfoOption *option = list; option && option->keyword; option++)
+	{
+		if (strcmp(option->keyword, "connect_timeout") == 0 && option->val)
+			seconds = atoi(option->val);
+	}
+	PQconninfoFree(list);
+	/* 1 means 2, as libpq has it */
+	return seconds > 0 ? now_ms() + Max(seconds, 2) * INT64CONST(1000) : NEVER;
+}
+
 static DbStatus
 try_to_connect(Conn *conn, int64_t until)
 {
@@ -185,6 +205,7 @@ try_to_connect(Conn *conn, int64_t until)
 	db_connect_start(conn);
 	if (PQstatus(conn->pg) == CONNECTION_BAD)
 		return DB_GONE;
+	until = Min(until, connect_timeout(conn));
 	do
 	{
 		bool		ready = wait_for_socket(conn, conn->connect_mode, until);

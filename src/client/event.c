@@ -25,6 +25,9 @@ static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2,
 
 static int	signal_pipe[2] = {-1, -1};
 
+/* What SIGPIPE did when the program was started. */
+static pqsigfunc pipe_handler = SIG_DFL;
+
 /*
  * Milliseconds by a clock that nobody sets.  Where there is one it goes on while the
  * machine sleeps: a lease does so, too.
@@ -81,10 +84,23 @@ catch_signals(void)
 	}
 }
 
-/* Undo catch_signals(), in a child before it becomes another program. */
+/*
+ * Do not end when nobody reads what we say: there are locks to keep.
+ */
+void
+ignore_broken_pipes(void)
+{
+	pipe_handler = signal(SIGPIPE, SIG_IGN);
+}
+
+/*
+ * Undo catch_signals() and ignore_broken_pipes(), in a child before it becomes another
+ * program.
+ */
 void
 release_signals(void)
 {
+	signal(SIGPIPE, pipe_handler);
 	for (int i = 0; i < lengthof(caught); i++)
 	{
 		struct sigaction action;

@@ -17,6 +17,7 @@
 
 extern int64_t now_ms(void);
 extern void catch_signals(void);
+extern void ignore_broken_pipes(void);
 extern void release_signals(void);
 extern int	next_signal(void);
 extern int	wait_for_event(const int *sockets, const int *wanted, int count, int64_t until);

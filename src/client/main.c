@@ -7,14 +7,16 @@
  */
 #include "postgres_fe.h"
 
+#include <fcntl.h>
 #include <locale.h>
-#include <signal.h>
+#include <unistd.h>
 
 #include "common/logging.h"
 
 #include "client.h"
 #include "commands.h"
 #include "options.h"
+#include "print.h"
 
 const char *progname = "tfstate";
 
@@ -59,6 +61,30 @@ print_overview(void)
 		   "-h, -p, -U and -d, by PGHOST, PGPORT, PGUSER, PGDATABASE and the like, or by PGSERVICE.\n", progname);
 }
 
+/*
+ * Let no file that is opened later be standard input, output or error, where the caller
+ * has closed these.  Writing there still fails.
+ */
+static void
+keep_standard_files(void)
+{
+	int			fd;
+
+	do
+	{
+		fd = open("/dev/null", O_RDONLY);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The exit status, which is another one if the output was not written. */
+static int
+finish(int status)
+{
+	return flush_output() || status != EXIT_SUCCESS_STATUS ? status : EXIT_OUTPUT;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -66,6 +92,7 @@ main(int argc, char **argv)
 	char	   *name;
 	int			status;
 
+	keep_standard_files();
 	/* libpq takes the encoding from it; messages stay as scripts expect them */
 	setlocale(LC_CTYPE, "");
 	pg_logging_init(argv[0]);
@@ -75,7 +102,7 @@ main(int argc, char **argv)
 	if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
 	{
 		printf("tfstate %s\n", TFSTATE_VERSION);
-		return EXIT_SUCCESS_STATUS;
+		return finish(EXIT_SUCCESS_STATUS);
 	}
 	if (strcmp(name, "help") == 0 && argc == 3)
 	{
@@ -83,22 +110,17 @@ main(int argc, char **argv)
 		if (command == NULL)
 			usage_error(NULL, "there is no command \"%s\"", argv[2]);
 		print_help(command);
-		return EXIT_SUCCESS_STATUS;
+		return finish(EXIT_SUCCESS_STATUS);
 	}
 	if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0)
 	{
 		print_overview();
-		return EXIT_SUCCESS_STATUS;
+		return finish(EXIT_SUCCESS_STATUS);
 	}
 	command = find_command(name);
 	if (command == NULL)
 		usage_error(NULL, "there is no command \"%s\"", name);
 	argv[1] = psprintf("%s %s", progname, name);
 	status = command->run(argc - 1, argv + 1);
-	if (fflush(stdout) != 0 || ferror(stdout))
-	{
-		fprintf(stderr, "%s: could not write to standard output: %s\n", progname, strerror(errno));
-		return status == EXIT_SUCCESS_STATUS ? EXIT_OUTPUT : status;
-	}
-	return status;
+	return finish(status);
 }

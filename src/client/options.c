@@ -13,6 +13,7 @@
 
 #include "client.h"
 #include "options.h"
+#include "print.h"
 
 /* The longest duration that is accepted, in milliseconds: a year, as the server has it. */
 #define MAX_DURATION_MS (INT64CONST(365) * 86400 * 1000)
@@ -135,7 +136,7 @@ bad_option(const Command *command, int c)
 	if (c == OPTION_HELP)
 	{
 		print_help(command);
-		return EXIT_SUCCESS_STATUS;
+		return flush_output() ? EXIT_SUCCESS_STATUS : EXIT_OUTPUT;
 	}
 	fprintf(stderr, "Try \"%s %s --help\" for more information.\n", progname, command->name);
 	return EXIT_USAGE;

@@ -15,7 +15,25 @@
 
 #include "fe_utils/print.h"
 
+#include "client.h"
 #include "print.h"
+
+/*
+ * Write what has been printed to standard output so far.  Returns false if that, or what
+ * was printed before, could not be written, which is reported the first time.
+ */
+bool
+flush_output(void)
+{
+	static bool failed = false;
+
+	if (!failed && (fflush(stdout) != 0 || ferror(stdout)))
+	{
+		fprintf(stderr, "%s: could not write to standard output: %s\n", progname, strerror(errno));
+		failed = true;
+	}
+	return !failed;
+}
 
 /*
  * Print a result to standard output, in the encoding of its connection.  A table at a

@@ -20,6 +20,7 @@ typedef enum OutputFormat
 /* A format of printf() for a query that makes JSON of the rows of another. */
 #define AS_JSON "SELECT coalesce(pg_catalog.jsonb_agg(t), '[]') FROM (%s) t"
 
+extern bool flush_output(void);
 extern void print_result(const PGresult *result, int encoding, OutputFormat format, bool expanded);
 
 #endif							/* TFSTATE_PRINT_H */

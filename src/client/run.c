@@ -339,6 +339,7 @@ run_main(int argc, char **argv)
 	}
 
 	catch_signals();
+	ignore_broken_pipes();
 	status = take_locks(&run);
 	if (status != 0)
 	{

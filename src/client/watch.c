@@ -22,6 +22,7 @@
 #include "commands.h"
 #include "event.h"
 #include "options.h"
+#include "print.h"
 #include "simple.h"
 
 /* How often it is asked, in milliseconds. */
@@ -178,7 +179,6 @@ draw(const PGresult *result, int encoding)
 {
 	struct winsize size;
 	PQExpBufferData buf;
-	bool		written;
 	int			columns = 80;
 	int			lines = 24;
 
@@ -192,9 +192,9 @@ draw(const PGresult *result, int encoding)
 	for (int part = 0; part < 3; part++)
 		append_part(&buf, result, part, columns, encoding, &lines);
 	appendPQExpBufferStr(&buf, "\033[J");
-	written = fwrite(buf.data, 1, buf.len, stdout) == buf.len && fflush(stdout) == 0;
+	(void) fwrite(buf.data, 1, buf.len, stdout);
 	termPQExpBuffer(&buf);
-	return written;
+	return flush_output();
 }
 
 /* Is a row of one result in another one, too? */
@@ -229,7 +229,7 @@ print_events(const PGresult *before, const PGresult *now)
 		if (before ? !is_in(before, now, row) : !released)
 			printf("%s\n", PQgetvalue(now, row, COLUMN_CAME));
 	}
-	return fflush(stdout) == 0;
+	return flush_output();
 }
 
 static int
@@ -238,7 +238,6 @@ watch_main(int argc, char **argv)
 	const char *pattern;
 	bool		json = false;
 	PGresult   *before = NULL;
-	bool		shown = true;
 	Conn	   *conn;
 	int			c;
 
@@ -258,16 +257,16 @@ watch_main(int argc, char **argv)
 	if (!json)
 		/* the other screen of the terminal, without a cursor */
 		simple_screen("\033[?1049h\033[?25l", "\033[?25h\033[?1049l");
-	while (shown)
+	for (;;)
 	{
 		PGresult   *result = simple_query_again(conn, query, 1, &pattern);
 
-		shown = json ? print_events(before, result) : draw(result, PQclientEncoding(conn->pg));
+		if (!(json ? print_events(before, result) : draw(result, PQclientEncoding(conn->pg))))
+			return EXIT_OUTPUT;
 		PQclear(before);
 		before = result;
 		simple_pause(EVERY_MS);
 	}
-	return EXIT_OUTPUT;
 }
 
 const Command watch_command = {
