@@ -36,6 +36,16 @@ SET search_path = tfstate_pg, pg_catalog, public;
 PREPARE l AS SELECT states.id, pg_try_advisory_lock(states.id), pg_try_advisory_lock(-1) FROM "terraform_remote_state".states WHERE states.name = $1;
 CALL fails(format('SELECT pg_try_advisory_lock(%s)', :default_id));
 SELECT * FROM tags;
+-- Their names are told only to a role that may see both.
+CREATE ROLE regress_tfstate_one;
+GRANT USAGE ON SCHEMA tfstate_pg TO regress_tfstate_one;
+SELECT tfstate_grant('regress_tfstate_one', 'wrong.*', 'view');
+SET ROLE regress_tfstate_one;
+CALL fails(format('SELECT pg_try_advisory_lock(%s)', :default_id));
+RESET ROLE;
+SELECT tfstate_revoke('regress_tfstate_one', 'wrong.*', 'view');
+REVOKE USAGE ON SCHEMA tfstate_pg FROM regress_tfstate_one;
+DROP ROLE regress_tfstate_one;
 EXECUTE l('default');
 SELECT lockid FROM tfstate_holders;
 SELECT pg_advisory_unlock(:default_id);
