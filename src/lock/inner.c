@@ -48,10 +48,11 @@ has_inside(const Holding *holding)
 bool
 tfstate_is_outer(const Holding *holding)
 {
-	return has_inside(holding) && !tfstate_holding_expired(holding) &&
-		tfstate_may_write_under(holding) &&
-		tfstate_my_run() != NULL &&
-		strcmp(tfstate_my_run(), HOLDING_TEXT(holding, run_id)) == 0;
+	const char *run = tfstate_my_run();
+
+	return run != NULL && has_inside(holding) &&
+		strcmp(run, HOLDING_TEXT(holding, run_id)) == 0 &&
+		!tfstate_holding_expired(holding) && tfstate_may_write_under(holding);
 }
 
 /* Return the lockid of the inner lock of a holding, palloc'd. */

@@ -120,7 +120,9 @@ check_creation_privilege(List *tables, int64 key)
 static bool
 find_outer(const char *lockid, Holding *outer)
 {
-	return tfstate_current_holding(lockid, outer) && tfstate_is_outer(outer);
+	/* a session whose run has no name is inside none, and need not look */
+	return tfstate_my_run() != NULL &&
+		tfstate_current_holding(lockid, outer) && tfstate_is_outer(outer);
 }
 
 /*
