@@ -27,6 +27,7 @@
 #include "lock/history.h"
 #include "lock/holding.h"
 #include "lock/holding_internal.h"
+#include "lock/inner.h"
 #include "lock/lookup.h"
 #include "lock/reclaim.h"
 #include "lock/tag.h"
@@ -48,8 +49,10 @@ reclaim(const Holding *holding)
 
 	if (!compat_try_lock(&key, ExclusiveLock))
 		return;
-	if (tfstate_delete_holding(holding, false) == TM_Ok)
-		tfstate_record_release(holding, HOW_RECLAIMED, NULL);
+	if (tfstate_delete_holding(holding, false) != TM_Ok)
+		return;
+	tfstate_record_release(holding, HOW_RECLAIMED, NULL);
+	tfstate_end_inner(holding);
 }
 
 /*

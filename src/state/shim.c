@@ -251,9 +251,15 @@ release_inner(const Holding *outer)
 	char	   *lockid = tfstate_inner_lockid(outer);
 	Holding		inner;
 
-	while (tfstate_current_holding(lockid, &inner) && tfstate_is_ours(&inner) &&
-		   !tfstate_release(&inner, HOW_UNLOCK, NULL))
+	while (tfstate_current_holding(lockid, &inner) && tfstate_is_ours(&inner))
+	{
 		CHECK_FOR_INTERRUPTS();
+		if (tfstate_release(&inner, HOW_UNLOCK, NULL))
+		{
+			tfstate_remember_release(lockid, HOLDING_INT64(&inner, fence));
+			break;
+		}
+	}
 	return true;
 }
 
@@ -273,7 +279,7 @@ shim_release(const char *lockid, const char *id, bool lost_ok)
 		CHECK_FOR_INTERRUPTS();
 		if (!tfstate_current_holding(lockid, &holding))
 			return false;
-		if (tfstate_is_outer(&holding))
+		if (id == NULL && tfstate_is_outer(&holding))
 			return release_inner(&holding);
 		if (!tfstate_is_ours(&holding) ||
 			(id && strcmp(id, HOLDING_TEXT(&holding, id)) != 0))

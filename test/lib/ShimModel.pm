@@ -7,6 +7,7 @@
 # predict	returns the results that an operation may have
 # reconnect	replaces a session by a new one
 # is_live	returns the holding of a lockid
+# is_shown	returns true for a holding that the test compares
 # table_of	returns the table of a workspace
 # name_of	returns the name of a workspace
 #
@@ -18,8 +19,7 @@
 #			last with the shim, a hash of lockid, fence, role and run.  granted: true if the
 #			creation key was granted with a workspace and has not been unlocked since
 # held		by lockid: durable, role, run, serial (of the session that holds it), fence, id,
-#			created (true if it was exchanged for the creation key) and key (the key that
-#			Terraform unlocks)
+#			sql (true if tfstate_lock() took it) and key (the key that Terraform unlocks)
 # rows		by workspace: id, serial and resources (their number)
 # fences	by lockid: its last fence
 # forced	by lockid: true if the last holding was released by force
@@ -36,7 +36,7 @@ use warnings;
 
 use Exporter 'import';
 
-our @EXPORT = qw(new_model reconnect predict is_live table_of name_of $creation);
+our @EXPORT = qw(new_model reconnect predict is_live is_shown table_of name_of $creation);
 
 # The lockid of the creation key
 our $creation = 'tfstate_pg/new workspace';
@@ -93,6 +93,24 @@ sub is_live
 	return $holding && ($holding->{durable} || has_session($model, $holding)) ? $holding : undef;
 }
 
+# Returns the lockid of the inner lock of a holding.
+sub inner
+{
+	my ($holding) = @_;
+	return "tfstate_pg/inside $holding->{fence}";
+}
+
+# Returns true for a holding that is live; an inner lock only while what it is in is live.
+sub is_shown
+{
+	my ($model, $lockid) = @_;
+
+	return is_live($model, $lockid) unless $lockid =~ /^tfstate_pg.inside/;
+	return is_live($model, $lockid)
+	  && grep { is_live($model, $_) && inner($model->{held}{$_}) eq $lockid }
+	  grep { defined $model->{held}{$_}{fence} } keys %{ $model->{held} };
+}
+
 # Returns true if the role of a session may act for the role that took a lock.
 sub acts
 {
@@ -113,6 +131,27 @@ sub is_ours
 	return 0 unless $holding && acts($session, $holding);
 	return is_own($session, $holding)
 	  || $holding->{durable} && defined $session->{run} && same($holding->{run}, $session->{run});
+}
+
+# Returns true if the session may write under the lock.
+sub may_write
+{
+	my ($session, $holding) = @_;
+	return 0 unless $holding && acts($session, $holding);
+	return is_own($session, $holding) || is_of_run($session, $holding);
+}
+
+sub is_of_run
+{
+	my ($session, $holding) = @_;
+	return defined $session->{run} && same($holding->{run}, $session->{run});
+}
+
+# Returns true if the session's Terraform works inside the lock.
+sub is_inside
+{
+	my ($session, $holding) = @_;
+	return $holding && $holding->{sql} && is_of_run($session, $holding) && acts($session, $holding);
 }
 
 sub may_lock
@@ -141,6 +180,7 @@ sub take
 		my ($model) = @_;
 		my $session = $model->{sessions}{$number};
 
+		end_inner($model, $model->{held}{$lockid});
 		$model->{held}{$lockid} = {
 			role => $session->{role},
 			run => $session->{run},
@@ -151,11 +191,22 @@ sub take
 	};
 }
 
+# The lock has ended: so has the inner lock that a dead session has left in it.
+sub end_inner
+{
+	my ($model, $holding) = @_;
+	my $inner = $holding && $holding->{sql} && $model->{held}{ inner($holding) };
+
+	delete $model->{held}{ inner($holding) } if $inner && $inner->{durable};
+	return;
+}
+
 sub release
 {
 	my ($model, $lockid, $session) = @_;
 	my $holding = delete $model->{held}{$lockid};
 
+	end_inner($model, $holding);
 	$model->{released_by}{$lockid} = $holding->{run};
 	$model->{recorded}{$lockid} = $holding->{durable} || defined $holding->{key};
 	$session->{released} = {
@@ -176,6 +227,11 @@ sub shim_take
 	my $holding = is_live($model, $lockid);
 
 	return refused('22023') if $session->{durable} && !defined $session->{run};
+	if (is_inside($session, $holding))
+	{
+		$lockid = inner($holding);
+		$holding = is_live($model, $lockid);
+	}
 	if ($holding)
 	{
 		return refused('55P03')
@@ -235,10 +291,19 @@ my %operations = (
 		my $row = $model->{rows}{$w};
 		my $id = $row ? $row->{id} : $model->{last_id}{$w};
 		my $released = done(sub { release($_[0], $w, $_[0]{sessions}{$number}) });
+		my $inner = is_inside($session, $holding) ? inner($holding) : '';
 
 		# without naming the holder
 		return (refused('42501'), $row ? () : done()) if defined $id && !may_lock($session, $w);
 		return done() unless $holding && defined $id;
+		# a Terraform inside a lock releases the inner one at most
+		if ($inner)
+		{
+			my $ours = is_ours($session, is_live($model, $inner));
+
+			return ($ours ? done(sub { release($_[0], $inner, $_[0]{sessions}{$number}) }) : (),
+				$ours && $row ? () : done());
+		}
 		if (!is_ours($session, $holding))
 		{
 			return ($row ? () : done(), refused('55000'));
@@ -272,7 +337,8 @@ my %operations = (
 					$forget->($m);
 				});
 		}
-		push @outcomes, done($forget) if !@ours || $session->{granted};
+		# an inner lock is known to its session only
+		push @outcomes, done($forget) if !@ours || $session->{granted} || grep { /^tfstate_pg.inside/ } @ours;
 		return @outcomes;
 	},
 
@@ -289,10 +355,10 @@ my %operations = (
 
 		return refused('42501', '55006', '55000') unless may_lock($session, $w);
 		my $creates = !$model->{rows}{$w} && is_ours($session, is_live($model, $creation));
-		return done($write) if is_ours($session, $holding) && !$creates;
+		return done($write) if may_write($session, $holding) && !$creates;
 		# this first takes the lock of the new workspace
 		my @taking = $creates ? ('55P03', $session->{durable} && !defined $session->{run} ? '22023' : ()) : ();
-		return refused('55006', @taking) if $holding && !is_ours($session, $holding);
+		return refused('55006', @taking) if $holding && !may_write($session, $holding);
 		return refused('55000') unless $creates;
 		return shim_take(
 			$model, $number, $w,
@@ -314,7 +380,7 @@ my %operations = (
 		};
 
 		return refused('42501', '55006', '55000') unless may_lock($session, $w);
-		return done($delete) if is_ours($session, $holding);
+		return done($delete) if may_write($session, $holding);
 		return refused('55006') if $holding;
 		return done($delete) if $row->{resources} == 0;
 		# also another session of the run that had the last lock, if the history says so
@@ -404,7 +470,7 @@ sub sql_lock
 
 	return refused('42501') unless may_lock($model->{sessions}{$number}, $w);
 	return refused('55P03') if is_live($model, $w);
-	return done(take($w, $number, durable => $durable));
+	return done(take($w, $number, durable => $durable, sql => defined $model->{sessions}{$number}{run}));
 }
 
 sub predict

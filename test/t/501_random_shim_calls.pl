@@ -63,12 +63,15 @@ sub expected
 	return join(
 		"\n",
 		(   map { join('|', $_, $model->{held}{$_}{durable} ? 'durable' : 'session', $model->{held}{$_}{fence} // 'new') }
-			  grep { is_live($model, $_) } sort keys %{ $model->{held} }),
+			  grep { is_shown($model, $_) } sort keys %{ $model->{held} }),
 		map { join('|', 'row', $_, $model->{rows}{$_}{serial}) } sort keys %{ $model->{rows} });
 }
 
 my $observe = q(
-	SELECT lockid, mode, fence, id FROM tfstate_holders WHERE mode = 'durable' OR session_alive ORDER BY lockid COLLATE "C";
+	WITH h AS (SELECT lockid, mode, fence, id FROM tfstate_holders WHERE mode = 'durable' OR session_alive)
+	SELECT * FROM h
+	 WHERE lockid !~ '^tfstate_pg/inside' OR split_part(lockid, ' ', 2) IN (SELECT fence::text FROM h)
+	 ORDER BY lockid COLLATE "C";
 	SELECT 'row', w, serial, id
 	  FROM (SELECT 'tf.states/' || name, data::json ->> 'serial', id FROM tf.states WHERE name <> 'default' UNION ALL
 			SELECT 'tg.states/' || name, data::json ->> 'serial', id FROM tg.states WHERE name <> 'default') s(w, serial, id)

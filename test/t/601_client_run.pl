@@ -153,9 +153,9 @@ foreach my $mode ('lease', 'durable')
 
 # kill -9
 
-$run = start('run', '--mode', 'session', 'f', '--', 'sleep', '600');
-wait_for('the lock', sub { $who->() eq 'f session' });
-my ($command) = split(' ', `pgrep -P @{[ pid($run) ]}`);
+$run = start('run', '--mode', 'session', 'f', '--', 'sh', '-c', 'echo $$; exec sleep 600');
+wait_for('the command', sub { $run->{run}->pump_nb; $run->{out} =~ /^\d+\n/ });
+my $command = $run->{out} + 0;
 kill('KILL', pid($run));
 end($run);
 wait_for('the end of the lock', sub { $who->() eq '' });
