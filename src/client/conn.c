@@ -427,15 +427,19 @@ db_message(const Conn *conn, const PGresult *result)
 }
 
 /*
- * Tell the user what went wrong, with the hint where the server has one.
+ * Tell the user what went wrong, with the hint where the server has one, and with the
+ * detail of a missing privilege, which names it.
  */
 void
 db_report(const Conn *conn, const PGresult *result)
 {
+	const char *detail = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL) : NULL;
 	const char *hint = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_HINT) : NULL;
 	char	   *line = db_message(conn, result);
 
 	fprintf(stderr, "%s: %s\n", progname, line);
+	if (detail && db_exit_status(DB_ERROR, result) == EXIT_NOPERM)
+		fprintf(stderr, "%s: detail: %s\n", progname, detail);
 	if (hint)
 		fprintf(stderr, "%s: hint: %s\n", progname, hint);
 	free(line);

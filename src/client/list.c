@@ -51,10 +51,12 @@ static const ListQuery queries[] = {
 	"pg_catalog.date_trunc('second', released_at) AS until, how, released_by, reason"},
 	{"workspaces", 0, 1, {"*"},
 		"SELECT * FROM @.tfstate_workspaces WHERE " MATCHES("workspace") " ORDER BY workspace",
-	"*"},
+		"workspace, serial, resources, size, pg_catalog.date_trunc('second', written_at) AS written_at, written_by, "
+	"locked_by, locked_for"},
 	{"versions", 1, 1, {NULL},
 		"SELECT * FROM @.tfstate_versions($1) ORDER BY workspace, number DESC",
-	"*"},
+		"number, operation, serial, pg_catalog.date_trunc('second', created) AS created, who, lock_operation, "
+	"resources, size, stored"},
 	{"resources", 0, 1, {"*"},
 		"SELECT * FROM @.tfstate_resources($1)",
 	"workspace, address, type, id, tainted"},

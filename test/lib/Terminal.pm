@@ -54,6 +54,7 @@ sub pump
 	my $more = '';
 	my $read;
 
+	return 0 unless defined fileno($self->{pty});
 	while ($read = sysread($self->{pty}, $more, 65536))
 	{
 		$self->{out} .= $more;
@@ -90,6 +91,15 @@ sub type
 	my ($self, $keys) = @_;
 
 	syswrite($self->{pty}, $keys);
+	return;
+}
+
+# Takes the terminal away.
+sub hang_up
+{
+	my ($self) = @_;
+
+	close($self->{pty});
 	return;
 }
 

@@ -10,6 +10,7 @@ use PostgreSQL::Test::Utils;
 use Terminal;
 use Test::More;
 use TestServer;
+use Time::HiRes qw(usleep);
 
 my $node = tfstate_node('client_terminal');
 $ENV{PGHOST} = $node->host;
@@ -19,6 +20,7 @@ $ENV{PGUSER} = getpwuid($<);
 $ENV{LC_ALL} = 'C.UTF-8';
 $ENV{PS1} = 'prompt ';
 $ENV{PAGER} = 'cat';
+delete $ENV{PGAPPNAME};
 $ENV{INPUTRC} = PostgreSQL::Test::Utils::tempdir() . '/inputrc';
 append_to_file($ENV{INPUTRC}, "set enable-bracketed-paste off\n");
 
@@ -117,6 +119,25 @@ $screen->type("\cC");
 ($status, $out) = $screen->finish;
 is($status, 128 + 2, '^C ends the wait');
 like($out, qr/\r\e\[K/, '^C: the progress line is erased');
+
+# A terminal that goes away
+
+$screen = terminal(80, 'tfstate', 'run', '--grace', '2s', 'c', '--', 'sh', '-c', 'trap "" HUP; echo ready; exec sleep 600');
+$screen->expect(qr/ready/);
+$screen->hang_up;
+usleep(500_000);
+is($holders->(), 'b c', 'the lock is held as long as the command ignores SIGHUP');
+sql("SELECT tfstate_force_unlock('c')");
+is(($screen->finish)[0], 70, 'and a lost lock ends it');
+foreach my $command ([ 'run', 'c', '--', 'sleep', '600' ], [ 'run', '--wait', 'forever', 'b', '--', 'true' ], ['watch'])
+{
+	$screen = terminal(80, 'tfstate', @$command);
+	wait_for('the connection', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tfstate%'") > 0 });
+	usleep(500_000);
+	$screen->hang_up;
+	is(($screen->finish)[0], 128 + 1, "@$command ends");
+}
+is($holders->(), 'b', 'and no lock is left');
 
 # force-unlock
 

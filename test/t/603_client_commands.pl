@@ -53,7 +53,7 @@ sub refused
 
 	is($result[0], $status, "exit status of tfstate @arguments");
 	like($result[2], qr/\A$pattern/, "message of tfstate @arguments");
-	like($result[2], qr/\Atfstate: [^\n]+\n(tfstate: hint: [^\n]+\n)?\z|\nTry "/, "tfstate @arguments says it in a line");
+	like($result[2], qr/\Atfstate: [^\n]+\n(tfstate: detail: [^\n]+\n)?(tfstate: hint: [^\n]+\n)?\z|\nTry "/, "tfstate @arguments says it in a line");
 	is($result[1], '', "tfstate @arguments prints nothing else");
 }
 
@@ -211,9 +211,10 @@ refused(1, qr/tfstate: /, 'detach', 'app');
 sql("CREATE ROLE somebody LOGIN");
 {
 	local $ENV{PGUSER} = 'somebody';
-	refused(77, qr/tfstate: .*"somebody".*"lock"|tfstate: permission denied.*/, 'lock', 'b');
-	refused(77, qr/tfstate: permission denied.*/, 'run', 'b', '--', 'true');
-	refused(77, qr/tfstate: permission denied.*/, 'force-unlock', '--yes', 'b');
+	my $missing = sub { qr/tfstate: permission denied for state lock "b"\ntfstate: detail: .*"somebody".*"$_[0]"/ };
+	refused(77, $missing->('lock'), 'lock', 'b');
+	refused(77, $missing->('lock'), 'run', 'b', '--', 'true');
+	refused(77, $missing->('force'), 'force-unlock', '--yes', 'b');
 	refused(77, qr/tfstate: permission denied.*/, 'unlock', 'b', 'x');
 	refused(77, qr/tfstate: permission denied.*/, 'grant', 'somebody');
 	refused(77, qr/tfstate: .*/, 'attach', 'theirs');
