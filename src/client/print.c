@@ -65,7 +65,7 @@ print_result(const PGresult *result, int encoding, OutputFormat format, bool exp
 	{
 		opt.topt.format = PRINT_WRAPPED;
 		opt.topt.columns = size.ws_col;
-		/* one line a column, too, where the headings do not fit beside each other */
+		/* if the headings do not fit, one line a column */
 		if (!expanded)
 			opt.topt.expanded = 2;
 	}
