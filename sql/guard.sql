@@ -117,6 +117,7 @@ CREATE FUNCTION empty(serial bigint, lineage text) RETURNS text LANGUAGE sql
 RETURN format('{"version": 4, "terraform_version": "1.0.0", "serial": %s, "lineage": "%s", "outputs": {}, "resources": [], "check_results": null}', serial, lineage);
 INSERT INTO tf.states (name, data) VALUES ('e', empty(0, 'a'));
 UPDATE tf.states SET data = empty(0, 'b') WHERE name = 'e';
+UPDATE tf.states SET data = empty(0, 'b') || ' ' WHERE name = 'e';
 UPDATE tf.states SET data = empty(1, 'c') WHERE name = 'e';
 CALL fails($$UPDATE tf.states SET data = empty(1, 'c') || ' ' WHERE name = 'e'$$);
 SELECT id FROM tfstate_lock('tf.states/e', '{"ID": "1"}');
