@@ -74,19 +74,6 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0}
 };
 
-static const Command *
-this_command(char **argv)
-{
-	const char *name = strchr(argv[0], ' ') + 1;
-
-	for (int i = 0; i < num_act_commands; i++)
-	{
-		if (strcmp(act_commands[i].name, name) == 0)
-			return &act_commands[i];
-	}
-	return NULL;
-}
-
 static const char *
 interval_argument(const Command *command, const char *option, const char *value)
 {
@@ -97,10 +84,9 @@ interval_argument(const Command *command, const char *option, const char *value)
  * Read the options, which have to be among those that the help of the command names, and
  * check how many arguments are left, which begin at argv[optind].
  */
-static const Command *
-read_command_line(int argc, char **argv, int least, int most, Options *options)
+static void
+read_command_line(const Command *command, int argc, char **argv, int least, int most, Options *options)
 {
-	const Command *command = this_command(argv);
 	int			index = -1;
 	int			c;
 
@@ -169,7 +155,6 @@ read_command_line(int argc, char **argv, int least, int most, Options *options)
 	}
 	if (argc - optind < least || argc - optind > most)
 		usage_error(command, "too %s arguments: %s", argc - optind < least ? "few" : "many", command->arguments);
-	return command;
 }
 
 /* Print a result, as a table or as JSON if it has that form. */
@@ -183,14 +168,14 @@ print_rows(Conn *conn, const PGresult *result, const Options *options)
  * tfstate lock: take a lock that stays, and print its ID.
  */
 static int
-lock_main(int argc, char **argv)
+lock_main(const Command *command, int argc, char **argv)
 {
 	Options		options;
 	const char *values[8];
 	Conn	   *conn;
 	PGresult   *result;
 
-	(void) read_command_line(argc, argv, 1, 1, &options);
+	read_command_line(command, argc, argv, 1, 1, &options);
 	values[0] = argv[optind];
 	values[1] = options.operation ? options.operation : "lock";
 	values[2] = options.message;
@@ -213,23 +198,23 @@ lock_main(int argc, char **argv)
 }
 
 static int
-unlock_main(int argc, char **argv)
+unlock_main(const Command *command, int argc, char **argv)
 {
 	Options		options;
 
-	(void) read_command_line(argc, argv, 2, 2, &options);
+	read_command_line(command, argc, argv, 2, 2, &options);
 	(void) simple_query(simple_connect(), "SELECT @.tfstate_unlock($1, $2)", 2, (const char **) argv + optind);
 	return EXIT_SUCCESS_STATUS;
 }
 
 static int
-renew_main(int argc, char **argv)
+renew_main(const Command *command, int argc, char **argv)
 {
 	Options		options;
 	const char *values[3];
 	PGresult   *result;
 
-	(void) read_command_line(argc, argv, 2, 2, &options);
+	read_command_line(command, argc, argv, 2, 2, &options);
 	values[0] = argv[optind];
 	values[1] = argv[optind + 1];
 	values[2] = options.ttl;
@@ -243,14 +228,14 @@ renew_main(int argc, char **argv)
  * released is what was shown: its ID goes along.
  */
 static int
-force_unlock_main(int argc, char **argv)
+force_unlock_main(const Command *command, int argc, char **argv)
 {
 	Options		options;
 	const char *values[4];
 	Conn	   *conn;
 	PGresult   *result;
 
-	(void) read_command_line(argc, argv, 1, 2, &options);
+	read_command_line(command, argc, argv, 1, 2, &options);
 	values[0] = argv[optind];
 	values[1] = argv[optind + 1];	/* NULL if it was left out */
 	values[2] = options.message;
@@ -281,14 +266,14 @@ force_unlock_main(int argc, char **argv)
 
 /* tfstate rollback, undelete and repair: what the state is then. */
 static int
-new_version_main(int argc, char **argv)
+new_version_main(const Command *command, int argc, char **argv)
 {
-	const char *name = this_command(argv)->name;
+	const char *name = command->name;
 	bool		rollback = strcmp(name, "rollback") == 0;
 	Options		options;
 	PGresult   *result;
 
-	(void) read_command_line(argc, argv, rollback ? 2 : 1, rollback ? 2 : 1, &options);
+	read_command_line(command, argc, argv, rollback ? 2 : 1, rollback ? 2 : 1, &options);
 	result = simple_query(simple_connect(),
 						  rollback ? "SELECT @.tfstate_rollback($1, $2::bigint)" :
 						  psprintf("SELECT @.tfstate_%s($1)", name), rollback ? 2 : 1, (const char **) argv + optind);
@@ -301,7 +286,7 @@ new_version_main(int argc, char **argv)
 
 /* tfstate verify: exit status 1 if something is wrong. */
 static int
-verify_main(int argc, char **argv)
+verify_main(const Command *command, int argc, char **argv)
 {
 	static const char *const rows = "SELECT * FROM @.tfstate_verify($1, $2::boolean)";
 	Options		options;
@@ -309,7 +294,7 @@ verify_main(int argc, char **argv)
 	Conn	   *conn;
 	PGresult   *result;
 
-	(void) read_command_line(argc, argv, 0, 1, &options);
+	read_command_line(command, argc, argv, 0, 1, &options);
 	values[0] = argv[optind] ? argv[optind] : "*";
 	values[1] = options.versions ? "true" : "false";
 	conn = simple_connect();
@@ -322,14 +307,14 @@ verify_main(int argc, char **argv)
 
 /* tfstate check: exit status 1 if an error was found, and not for warnings. */
 static int
-check_main(int argc, char **argv)
+check_main(const Command *command, int argc, char **argv)
 {
 	static const char *const rows = "SELECT * FROM @.tfstate_check()";
 	Options		options;
 	Conn	   *conn;
 	PGresult   *result;
 
-	(void) read_command_line(argc, argv, 0, 0, &options);
+	read_command_line(command, argc, argv, 0, 0, &options);
 	conn = simple_connect();
 	result = simple_query(conn, options.format == FORMAT_JSON ? psprintf(AS_JSON, rows) : rows, 0, NULL);
 	print_rows(conn, result, &options);
@@ -344,13 +329,13 @@ check_main(int argc, char **argv)
 }
 
 static int
-prune_main(int argc, char **argv)
+prune_main(const Command *command, int argc, char **argv)
 {
 	Options		options;
 	const char *values[3];
 	PGresult   *result;
 
-	(void) read_command_line(argc, argv, 0, 1, &options);
+	read_command_line(command, argc, argv, 0, 1, &options);
 	values[0] = argv[optind] ? argv[optind] : "*";
 	values[1] = options.keep_versions;
 	values[2] = options.keep_age;
@@ -368,13 +353,13 @@ table_arguments(char **argv, const char **values)
 }
 
 static int
-attach_main(int argc, char **argv)
+attach_main(const Command *command, int argc, char **argv)
 {
 	Options		options;
 	const char *values[9];
 	PGresult   *result;
 
-	(void) read_command_line(argc, argv, 0, 2, &options);
+	read_command_line(command, argc, argv, 0, 2, &options);
 	table_arguments(argv, values);
 	values[2] = options.role;
 	values[3] = options.mode;
@@ -391,12 +376,12 @@ attach_main(int argc, char **argv)
 }
 
 static int
-detach_main(int argc, char **argv)
+detach_main(const Command *command, int argc, char **argv)
 {
 	Options		options;
 	const char *values[2];
 
-	(void) read_command_line(argc, argv, 0, 2, &options);
+	read_command_line(command, argc, argv, 0, 2, &options);
 	table_arguments(argv, values);
 	(void) simple_query(simple_connect(), "SELECT @.tfstate_detach($1, $2)", 2, values);
 	return EXIT_SUCCESS_STATUS;
@@ -404,14 +389,14 @@ detach_main(int argc, char **argv)
 
 /* tfstate grant and revoke. */
 static int
-grant_main(int argc, char **argv)
+grant_main(const Command *command, int argc, char **argv)
 {
-	const char *name = this_command(argv)->name;
+	const char *name = command->name;
 	Options		options;
 	const char *values[3];
 	int			given;
 
-	(void) read_command_line(argc, argv, 1, 3, &options);
+	read_command_line(command, argc, argv, 1, 3, &options);
 	given = argc - optind;
 	values[0] = argv[optind];
 	values[1] = given > 1 ? argv[optind + 1] : "*";

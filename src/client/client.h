@@ -40,15 +40,15 @@ typedef struct ExitStatuses
 
 extern const char *progname;
 
-/* A subcommand.  argv[0] is its name. */
-typedef struct Command
+/* A subcommand.  Its function returns the exit status; argv[0] stands for the program. */
+typedef struct Command Command;
+struct Command
 {
 	const char *name;
-	int			(*run) (int argc, char **argv);
+	int			(*run) (const Command *command, int argc, char **argv);
 	const char *arguments;		/* as the usage line has them */
 	const char *brief;			/* one line */
 	const char *options;		/* lines of the help, or NULL */
-} Command;
-
+};
 
 #endif							/* TFSTATE_CLIENT_H */

@@ -85,20 +85,6 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0}
 };
 
-/* The name of the subcommand that runs, which is behind the program's in argv[0]. */
-static const Command *
-this_command(char **argv)
-{
-	const char *name = strchr(argv[0], ' ') + 1;
-
-	for (int i = 0; i < num_list_commands; i++)
-	{
-		if (strcmp(list_commands[i].name, name) == 0)
-			return &list_commands[i];
-	}
-	return NULL;
-}
-
 static OutputFormat
 read_options(const Command *command, int argc, char **argv)
 {
@@ -133,9 +119,8 @@ read_arguments(const Command *command, const ListQuery *query, int argc, char **
 }
 
 static int
-list_main(int argc, char **argv)
+list_main(const Command *command, int argc, char **argv)
 {
-	const Command *command = this_command(argv);
 	const ListQuery *query = queries;
 	const char *values[MAX_ARGUMENTS];
 	OutputFormat format = read_options(command, argc, argv);
@@ -163,9 +148,8 @@ list_main(int argc, char **argv)
  * tfstate cat: the text of a version, byte for byte.
  */
 static int
-cat_main(int argc, char **argv)
+cat_main(const Command *command, int argc, char **argv)
 {
-	const Command *command = this_command(argv);
 	const char *values[2];
 	Conn	   *conn;
 	PGresult   *result;

@@ -121,6 +121,6 @@ main(int argc, char **argv)
 	if (command == NULL)
 		usage_error(NULL, "there is no command \"%s\"", name);
 	argv[1] = psprintf("%s %s", progname, name);
-	status = command->run(argc - 1, argv + 1);
+	status = command->run(command, argc - 1, argv + 1);
 	return finish(status);
 }

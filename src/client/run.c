@@ -320,7 +320,7 @@ compare_lockids(const void *a, const void *b)
 }
 
 static int
-run_main(int argc, char **argv)
+run_main(const Command *command, int argc, char **argv)
 {
 	Run			run = {0};
 	char	   *run_id = make_uuid();

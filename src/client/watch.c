@@ -233,7 +233,7 @@ print_events(const PGresult *before, const PGresult *now)
 }
 
 static int
-watch_main(int argc, char **argv)
+watch_main(const Command *command, int argc, char **argv)
 {
 	const char *pattern;
 	bool		json = false;
@@ -246,12 +246,12 @@ watch_main(int argc, char **argv)
 		if (c == OPTION_JSON)
 			json = true;
 		else if (!connection_option(c, optarg))
-			return bad_option(&watch_command, c);
+			return bad_option(command, c);
 	}
 	if (argc - optind > 1)
-		usage_error(&watch_command, "too many arguments: %s", watch_command.arguments);
+		usage_error(command, "too many arguments: %s", command->arguments);
 	if (!json && !isatty(STDOUT_FILENO))
-		usage_error(&watch_command, "standard output is not a terminal; use --json for scripts");
+		usage_error(command, "standard output is not a terminal; use --json for scripts");
 	pattern = argv[optind] ? argv[optind] : "*";
 	conn = simple_connect();
 	if (!json)
