@@ -353,6 +353,15 @@ RESET ROLE;
 SELECT tfstate_unlock('s', '7')->>'ID' AS released;
 SELECT count(*) FROM tfstate_history WHERE id = '7';
 
+-- A setting that was reset before the library is loaded is as one that was never set.
+\c -
+SET tfstate.mode = 'nonsense';
+SET tfstate.nonsense = 'x';
+DISCARD ALL;
+SET client_min_messages = error;
+SELECT id FROM tfstate_lock('s', '{"ID": "12"}');
+SELECT tfstate_unlock('s', '12')->>'ID' AS released;
+
 SELECT count(*) FROM tfstate_holders;
 DROP EXTENSION tfstate CASCADE;
 DROP ROLE regress_tfstate_user;

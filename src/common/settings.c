@@ -251,6 +251,24 @@ define_administrator_settings(void)
 }
 
 /*
+ * Return true if a placeholder has a value.  One that was reset is still there, with an
+ * empty text.
+ */
+static bool
+was_set(const char *name)
+{
+	int			count;
+	struct config_generic **all = compat_parameters(&count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (strcmp(all[i]->name, name) == 0)
+			return all[i]->source != PGC_S_DEFAULT;
+	}
+	return false;
+}
+
+/*
  * Remember a placeholder that is left after all parameters tfstate.* have been defined.
  */
 static void
@@ -262,6 +280,7 @@ find_unknown_parameter(void)
 	for (int i = 0; i < count; i++)
 	{
 		if ((variables[i]->flags & GUC_CUSTOM_PLACEHOLDER) != 0 &&
+			variables[i]->source != PGC_S_DEFAULT &&
 			strncmp(variables[i]->name, "tfstate.", strlen("tfstate.")) == 0)
 			unknown_parameter = MemoryContextStrdup(TopMemoryContext, variables[i]->name);
 	}
@@ -277,7 +296,8 @@ tfstate_define_settings(void)
 {
 	for (int i = 0; i < lengthof(parameters); i++)
 	{
-		const char *before = GetConfigOption(parameters[i].name, true, false);
+		const char *before = was_set(parameters[i].name) ?
+			GetConfigOption(parameters[i].name, true, false) : NULL;
 
 		parameters[i].refused = before ? MemoryContextStrdup(TopMemoryContext, before) : NULL;
 	}
