@@ -23,6 +23,7 @@ in_system() {
 		DEBIAN_FRONTEND=noninteractive PACKAGES="$packages" bash -c '
 			mount -t proc proc "$0/proc" &&
 			mount -t tmpfs tmpfs "$0/dev/shm" &&
+			mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$0/dev/pts" &&
 			{ [[ -z $PACKAGES ]] || mount --bind "$PACKAGES" "$0/var/cache/apt/archives"; } &&
 			chroot "$0" "$@"
 			exit $?' "$@"

@@ -142,7 +142,8 @@ foreach my $mode ('lease', 'durable')
 	my $fence = sql("SELECT fence FROM tfstate_holders");
 	sql("SELECT pg_terminate_backend(pid) FROM tfstate_holders");
 	wait_for('another connection', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tfstate-run:%'") == 1 });
-	$node->restart('immediate');
+	$node->stop('immediate');
+	$node->start;
 	wait_for('another connection', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tfstate-run:%'") == 1 });
 	is(sql("SELECT fence FROM tfstate_holders"), $fence, "$mode: the lock is the same over a broken connection and a crash of the server");
 	$in = "go on\n";

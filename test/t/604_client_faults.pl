@@ -142,7 +142,8 @@ wait_for('the end of the wait', sub { waiting_pids($node, 'a') eq '' });
 # run waits on over a restart of the server
 $run = start('run', '--wait', 'forever', 'a', '--', 'echo', 'got it');
 wait_for('the waiter', sub { waiting_pids($node, 'a') ne '' });
-$node->restart('immediate');
+$node->stop('immediate');
+$node->start;
 wait_for('the waiter', sub { waiting_pids($node, 'a') ne '' });
 sql("SELECT tfstate_unlock('a', '$id')");
 is(end($run), 0, 'run waits on when the server is there again');
