@@ -67,7 +67,12 @@ $fresh->query_safe("SELECT tfstate_lock('tf.states/default', '{}', 'session')");
 $fresh->quit;
 wait_for('the end of the session',
 	sub { sql("SELECT count(*) FROM tfstate_holders('tf.states/default')") == 0 });
-lock_often(130);
+# (Each 64th lock looks for them, but not if its transaction has written to WAL.)
+for (1 .. 10)
+{
+	last if rows() == 100;
+	lock_often(130);
+}
 is(rows(), 100, 'the next session locks remove all rows of dead sessions again');
 is(sql("SELECT lockid, how FROM tfstate_history WHERE mode = 'session'"),
 	'tf.states/default|reclaimed', 'the history has the dead lock of a workspace');
