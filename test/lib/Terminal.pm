@@ -2,7 +2,8 @@
 #
 # Programs that run at a terminal, a pty, and a user who types there.
 #
-# terminal	starts a program at a terminal of its own; its methods are below
+# terminal_or_skip	skips the file where the system has no terminals to give
+# terminal		starts a program at a terminal of its own; its methods are below
 package Terminal;
 
 use strict;
@@ -11,12 +12,22 @@ use warnings;
 use Exporter 'import';
 use IO::Pty;
 use POSIX qw(:sys_wait_h);
+use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(terminal);
+our @EXPORT = qw(terminal_or_skip terminal);
 
 my $patience = $PostgreSQL::Test::Utils::timeout_default || 180;
 my @terminals;
+
+# Skips the whole file in a container, say, that has no devpts.
+sub terminal_or_skip
+{
+	local $SIG{__WARN__} = sub { };
+
+	plan skip_all => 'this system has no terminals' unless eval { IO::Pty->new };
+	return;
+}
 
 # Starts a program in a session of its own whose terminal has 24 rows and the given number
 # of columns.

@@ -12,6 +12,8 @@ use Test::More;
 use TestServer;
 use Time::HiRes qw(usleep);
 
+terminal_or_skip();
+
 my $node = tfstate_node('client_terminal');
 $ENV{PGHOST} = $node->host;
 $ENV{PGPORT} = $node->port;
