@@ -150,6 +150,15 @@ ask_held(Hold *hold, HeldLock *lock, PGresult **result)
 	return status;
 }
 
+/* Release one lock. */
+static DbStatus
+unlock_one(Hold *hold, HeldLock *lock, int64_t until, PGresult **result)
+{
+	const char *values[] = {lock->lockid, lock->id};
+
+	return db_exec(&hold->conn, result, until, "SELECT @.tfstate_unlock($1, $2)", 2, values);
+}
+
 /* Are all locks held? */
 static DbStatus
 ask_all_held(Hold *hold, PGresult **result)
@@ -251,6 +260,28 @@ hold_take(Hold *hold)
 	exit_status = db_exit_status(status, result);
 	PQclear(result);
 	return exit_status;
+}
+
+/*
+ * The wait for the locks was ended by the idle function: release what may have been granted
+ * in the same moment.  The IDs are our own, so that nobody else's lock is released.
+ */
+void
+hold_give_up(Hold *hold)
+{
+	PGresult   *result = NULL;
+
+	hold->conn.idle = NULL;
+	if (!outlives_session(hold))
+		return;
+	if (hold->count > 1)
+		(void) command(hold, "ROLLBACK", &result);
+	PQclear(result);
+	for (int i = 0; i < hold->count && hold->locks[i].id; i++)
+	{
+		(void) unlock_one(hold, &hold->locks[i], now_ms() + STATEMENT_MS, &result);
+		PQclear(result);
+	}
 }
 
 /*
@@ -374,12 +405,11 @@ hold_release(Hold *hold)
 	for (int i = 0; i < hold->count; i++)
 	{
 		HeldLock   *lock = &hold->locks[i];
-		const char *values[] = {lock->lockid, lock->id};
 		PGresult   *result;
 		DbStatus	status;
 		bool		again = false;
 
-		while ((status = db_exec(&hold->conn, &result, until, "SELECT @.tfstate_unlock($1, $2)", 2, values)) == DB_GONE &&
+		while ((status = unlock_one(hold, lock, until, &result)) == DB_GONE &&
 			   outlives_session(hold) && now_ms() < until && reconnect(hold, until) == DB_OK)
 		{
 			PQclear(result);

@@ -47,6 +47,7 @@ typedef struct Hold
 
 extern int	hold_prepare(Hold *hold);
 extern int	hold_take(Hold *hold);
+extern void hold_give_up(Hold *hold);
 extern void hold_keep(Hold *hold);
 extern bool hold_release(Hold *hold);
 

@@ -151,7 +151,10 @@ take_locks(Run *run)
 	}
 	run->waiting = false;
 	if (run->signal != 0)
+	{
+		hold_give_up(&run->hold);
 		return 128 + run->signal;
+	}
 	return status == EXIT_HELD ? run->statuses.held : status == EXIT_CONNECT ? run->statuses.connect : status;
 }
 

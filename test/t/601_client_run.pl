@@ -113,6 +113,22 @@ is(end($holder), 128 + 15, 'a signal is passed on to the command');
 is(end($waiter), 0, 'the waiter is next');
 is($waiter->{out}, "got it\n", 'its command runs');
 
+# The signal and the lock can come in the same moment.
+foreach my $n (1 .. 40)
+{
+	my $id = sql("SELECT id FROM tfstate_lock('c')");
+	my $waiter = start('run', '--mode', 'durable', '--wait', 'forever', 'c', '--', 'true');
+
+	wait_for('the waiter', sub { waiting_pids($node, 'c') ne '' });
+	my $session = IPC::Run::start([ 'tfstate', 'unlock', 'c', $id ], '<', \undef);
+	select(undef, undef, undef, 0.0005 * $n);
+	kill('TERM', pid($waiter));
+	$session->finish;
+	end($waiter);
+	last if $who->() ne '';
+}
+is($who->(), '', 'a signal leaves no lock that was granted in the same moment');
+
 # A lost lock
 
 foreach my $mode ('lease', 'durable')
