@@ -14,7 +14,7 @@ EXTRA_CLEAN = $(SHLIB_EXPORTS) src/client/tfstate src/client/*.o
 SCRIPT = sql/tfstate--0.1.sql
 PARTS = head installation role lock_tables privileges locks lock_views shim \
 	state_tables guard workspaces versions resources rights \
-	attach_obstacles attach_table attach_role attach_text attach detach \
+	attach_obstacles attach_table attach_role configuration attach detach \
 	check_tables check_roles check default_privileges
 DATA_built = $(SCRIPT)
 DATA = $(filter-out $(SCRIPT),$(wildcard sql/tfstate--*.sql))

@@ -3,7 +3,7 @@
 SET client_min_messages = warning;
 CREATE EXTENSION tfstate;
 SET search_path = tfstate_pg, pg_catalog, public;
-SELECT tfstate_attach('tf', 'states', guard => 'require') <> '' AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'states', guard => 'require');
 
 CREATE FUNCTION state(serial integer) RETURNS text LANGUAGE sql AS $$
 SELECT json_build_object('serial', serial, 'lineage', 'a', 'resources', '[{"mode": "managed"}]'::json)::text
@@ -157,7 +157,7 @@ DROP EXTENSION tfstate;
 -- The schema of the extension is renamed.  A new session has parsed nothing before.
 CREATE SCHEMA regress_tfstate_before;
 CREATE EXTENSION tfstate SCHEMA regress_tfstate_before;
-SELECT regress_tfstate_before.tfstate_attach('tf', 'states') <> '' AS attached;
+SELECT count(*) > 0 AS attached FROM regress_tfstate_before.tfstate_attach('tf', 'states');
 ALTER SCHEMA regress_tfstate_before RENAME TO "regress_tfstate After";
 CREATE ROLE regress_tfstate_terraform LOGIN;
 \c
@@ -185,6 +185,7 @@ INSERT INTO command (text) VALUES
 	($$SELECT our.tfstate_attach('tf', 'states', default_workspace => false)$$),
 	($$SELECT our.tfstate_attach('tf', 'states', default_workspace => true)$$),
 	($$SELECT our.tfstate_attach('tf', 'other')$$),
+	($$SELECT our.tfstate_configuration('tf', 'other')$$),
 	($$SELECT our.tfstate_detach('tf', 'other')$$),
 	($$SELECT our.tfstate_check()$$),
 	($$SELECT our.tfstate_lock('tf.states/default', '{"ID": "4"}')$$),
@@ -219,7 +220,7 @@ SELECT c.relname FROM pg_class c
 SELECT replace(text, 'our.', '"regress_tfstate After".') FROM command ORDER BY n \gexec
 \o
 -- Statements printed to be run contain the schema, too.
-SELECT line FROM string_to_table("regress_tfstate After".tfstate_attach('tf', 'states'), E'\n') line WHERE line ~ 'tfstate_attach';
+SELECT line FROM "regress_tfstate After".tfstate_attach('tf', 'states') line WHERE line ~ 'tfstate_attach';
 DROP TRIGGER tfstate_guard_row ON tf.states;
 SELECT remedy FROM "regress_tfstate After".tfstate_check() WHERE problem ~ 'tfstate_guard_row';
 SELECT remedy FROM "regress_tfstate After".tfstate_check() WHERE problem ~ 'tfstate_guard_row'

@@ -13,13 +13,12 @@ CREATE ROLE regress_tfstate_tf LOGIN;
 CREATE ROLE regress_tfstate_other LOGIN;
 CREATE ROLE regress_tfstate_owner LOGIN;
 
--- The text that tfstate_attach() returns, without what varies.
-CREATE FUNCTION attached(schema text, VARIADIC args text[] DEFAULT '{}') RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	result text;
+-- The lines that tfstate_attach() returns, without what varies.
+CREATE FUNCTION attached(schema text, VARIADIC args text[] DEFAULT '{}') RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
-	EXECUTE format('SELECT tfstate_attach(%s)', array_to_string(quote_literal(schema) || args, ', ')) INTO result;
-	RETURN replace(result, '/' || current_database() || '"', '/<database>"');
+	RETURN QUERY EXECUTE format($query$
+		SELECT regexp_replace(line, '(HOST|[0-9.]+):[0-9]+/[a-z_]*', '\1:<port>/<database>') FROM tfstate_attach(%s) line
+		$query$, array_to_string(quote_literal(schema) || args, ', '));
 END;
 $$;
 -- Privileges on the objects of a table of states, except those of their owners.
@@ -79,7 +78,7 @@ CREATE TABLE IF NOT EXISTS "terraform_remote_state".states (id bigint NOT NULL D
 CREATE UNIQUE INDEX IF NOT EXISTS states_by_name ON "terraform_remote_state".states (name);
 -- A second call changes nothing.
 SELECT id AS default_id, data AS before FROM terraform_remote_state.states \gset
-SELECT tfstate_attach('terraform_remote_state', 'states') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('terraform_remote_state', 'states');
 SELECT id = :default_id AS id, data = :'before' AS data FROM terraform_remote_state.states;
 SELECT relid, attached_by = current_user AS by, guard, keep_versions, keep_age, name FROM tfstate_internal.attached_table;
 SELECT tgname, tgenabled, tgtype FROM pg_trigger WHERE tgrelid = 'terraform_remote_state.states'::regclass AND tgname LIKE 'tfstate_guard%' ORDER BY 1;
@@ -89,28 +88,28 @@ DELETE FROM terraform_remote_state.states;
 SELECT fence > 0 AS locked FROM tfstate_lock('terraform_remote_state.states/default', '{"ID": "1", "Who": "alice", "Created": "2026-11-23T02:45:23Z"}');
 CALL fails('SELECT tfstate_attach()');
 SELECT tfstate_unlock('terraform_remote_state.states/default', '1') IS NOT NULL AS unlocked;
-SELECT tfstate_attach() IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach();
 SELECT name FROM terraform_remote_state.states;
 SELECT count(*) FROM tfstate_holders;
 -- So are triggers.
 DROP TRIGGER tfstate_guard_truncate ON terraform_remote_state.states;
 ALTER TABLE terraform_remote_state.states DISABLE TRIGGER USER;
-SELECT tfstate_attach() IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach();
 SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'terraform_remote_state.states'::regclass AND tgname LIKE 'tfstate_guard%' ORDER BY 1;
 
 -- The minimum of tfstate.guard, and the versions to be kept.
-SELECT tfstate_attach(guard => 'require', keep_versions => 10, keep_age => '30 days') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach(guard => 'require', keep_versions => 10, keep_age => '30 days');
 SELECT guard, keep_versions, keep_age FROM tfstate_internal.attached_table;
-SELECT tfstate_attach(keep_versions => 20) IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach(keep_versions => 20);
 SELECT guard, keep_versions, keep_age FROM tfstate_internal.attached_table;
-SELECT tfstate_attach(guard => 'off', keep_versions => -1, keep_age => '-1') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach(guard => 'off', keep_versions => -1, keep_age => '-1');
 SELECT guard, keep_versions, keep_age FROM tfstate_internal.attached_table;
 
 -- Without the workspace "default", which OpenTofu would expect to be encrypted.  One made by tfstate_attach() is
 -- deleted, unless it has been written or locked since, and is not made again.
 SELECT attached('enc', 'default_workspace => false');
 SELECT count(*) FROM enc.states;
-SELECT tfstate_attach('enc') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('enc');
 SELECT count(*) FROM enc.states;
 SELECT problem FROM tfstate_check() WHERE object = 'enc.states' AND problem ~ 'default';
 SELECT attached('enc', 'default_workspace => true');
@@ -118,11 +117,11 @@ SELECT name FROM enc.states;
 SELECT id FROM tfstate_lock('enc.states/default', '{"ID": "1", "Who": "alice", "Created": "2026-11-23T02:45:23Z"}');
 CALL fails($$SELECT tfstate_attach('enc', default_workspace => false)$$);
 SELECT tfstate_unlock('enc.states/default', '1') IS NOT NULL AS unlocked;
-SELECT tfstate_attach('enc', default_workspace => false) IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('enc', default_workspace => false);
 SELECT count(*) FROM enc.states;
 SELECT default_workspace FROM tfstate_internal.attached_table WHERE name = 'enc.states';
 SELECT number, operation, lock_operation FROM tfstate_versions('enc.states/default') ORDER BY number;
-SELECT tfstate_attach('enc', default_workspace => true) IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('enc', default_workspace => true);
 SELECT fence > 0 AS locked FROM tfstate_lock('enc.states/default');
 UPDATE enc.states SET data = state(1);
 SELECT tfstate_unlock('enc.states/default') IS NOT NULL AS unlocked;
@@ -138,7 +137,7 @@ DROP SCHEMA enc CASCADE;
 -- A table made by Terraform keeps its rows.
 INSERT INTO terraform.states (name, data) VALUES ('prod', state(7)), ('default', state(8));
 CREATE TABLE rows_before AS TABLE terraform.states;
-SELECT tfstate_attach('terraform', 'states', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('terraform', 'states', guard => 'on');
 SELECT count(*) FROM (TABLE terraform.states EXCEPT TABLE rows_before) d;
 SELECT workspace, number, operation, serial FROM tfstate_versions ORDER BY workspace COLLATE "C", number;
 DROP TABLE rows_before;
@@ -149,7 +148,7 @@ CREATE SCHEMA old;
 CREATE TABLE old.states (id serial PRIMARY KEY, name text, data text);
 CREATE UNIQUE INDEX states_by_name ON old.states (name);
 INSERT INTO old.states VALUES (1000000, 'default', state(1)), (1000001, 'prod', state(2));
-SELECT tfstate_attach('old', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('old', guard => 'on');
 SELECT shape AS differs FROM shape('old.states') EXCEPT SELECT shape FROM shape('terraform.states');
 INSERT INTO old.states (name, data) VALUES ('new', state(0));
 INSERT INTO terraform.states (name, data) VALUES ('new', state(0));
@@ -159,7 +158,7 @@ SELECT id FROM terraform.states WHERE name = 'new';
 CREATE SCHEMA ident;
 CREATE TABLE ident.states (id integer GENERATED ALWAYS AS IDENTITY (START 2000000), name text, data text, note text DEFAULT 'mine');
 INSERT INTO ident.states (name) VALUES ('prod');
-SELECT tfstate_attach('ident') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('ident');
 SELECT shape FROM shape('ident.states');
 SELECT id > 2000000 AS behind, name, note FROM ident.states ORDER BY name;
 -- A deferrable constraint or a partial index is not enough.
@@ -236,7 +235,7 @@ DROP FUNCTION collision;
 SELECT relid FROM tfstate_internal.attached_table;
 SELECT count(*) FROM pg_trigger t JOIN pg_class c ON t.tgrelid = c.oid WHERE c.relnamespace = 'wrong'::regnamespace;
 UPDATE wrong.rows SET id = 3000002 WHERE name = 'default';
-SELECT tfstate_attach('wrong', 'rows') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('wrong', 'rows');
 SELECT tfstate_detach('wrong', 'rows');
 
 -- Arguments
@@ -277,7 +276,7 @@ CREATE FUNCTION evil.checks(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS 
 CREATE TABLE evil.states (id integer DEFAULT evil.run(), name text, data text);
 RESET ROLE;
 -- A default of id is replaced without being evaluated.
-SELECT tfstate_attach('evil') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('evil');
 SELECT tfstate_detach('evil');
 CREATE PROCEDURE evil_way(command text, undo text) LANGUAGE plpgsql AS $$
 BEGIN
@@ -299,14 +298,14 @@ CALL evil_way('CREATE INDEX i ON evil.states (id) WHERE evil.checks(data)', 'DRO
 CALL evil_way('ALTER TABLE evil.states ADD extra bigint DEFAULT evil.run()', 'ALTER TABLE evil.states DROP extra');
 CALL evil_way('CREATE DOMAIN evil.d AS text CHECK (evil.checks(value)); ALTER TABLE evil.states ADD extra evil.d', 'ALTER TABLE evil.states DROP extra; DROP DOMAIN evil.d');
 -- Another attached table is not read if its ids have another type.
-SELECT tfstate_attach('evil') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('evil');
 SET ROLE regress_tfstate_owner;
 CREATE TYPE evil.number AS (n bigint);
 CREATE FUNCTION evil.cast_number(evil.number) RETURNS bigint LANGUAGE sql AS 'SELECT evil.run()';
 CREATE CAST (evil.number AS bigint) WITH FUNCTION evil.cast_number(evil.number) AS IMPLICIT;
 ALTER TABLE evil.states ALTER id DROP DEFAULT, ALTER id TYPE evil.number USING row(id);
 RESET ROLE;
-SELECT tfstate_attach() IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach();
 SELECT tfstate_detach('evil');
 SET client_min_messages = error;
 DROP SCHEMA evil CASCADE;
@@ -315,7 +314,7 @@ DROP PROCEDURE evil_way;
 -- A trigger of the owner is accepted if the owner attaches the table.
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
 CREATE TRIGGER note BEFORE INSERT ON terraform.states FOR EACH ROW EXECUTE FUNCTION note();
-SELECT tfstate_attach('terraform') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('terraform');
 SELECT tfstate_detach('terraform');
 DROP FUNCTION note CASCADE;
 
@@ -353,20 +352,39 @@ RESET search_path;
 -- New values replace the old ones; what is not named stays.
 SELECT attached('terraform_remote_state', $$role => 'regress_tfstate_tf'$$, $$mode => 'durable'$$, $$wait => '90s'$$);
 SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)' ;
-SELECT tfstate_attach(role => 'regress_tfstate_tf', wait => '0') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach(role => 'regress_tfstate_tf', wait => '0');
 SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)' ;
-SELECT tfstate_attach(role => 'regress_tfstate_tf', mode => 'session') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach(role => 'regress_tfstate_tf', mode => 'session');
 SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)' ;
-SELECT tfstate_attach(role => 'regress_tfstate_tf', mode => 'durable', wait => '24 days') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach(role => 'regress_tfstate_tf', mode => 'durable', wait => '24 days');
 SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)' ;
 
 -- A role with several tables, one of them in the same schema, and several roles for one table.
 SELECT attached('terraform_remote_state', $$'more "states"'$$, $$role => 'regress_tfstate_tf'$$);
-SELECT tfstate_attach('terraform', role => 'regress_tfstate_tf') IS NOT NULL AS attached;
-SELECT tfstate_attach('terraform', role => 'regress_tfstate_other') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('terraform', role => 'regress_tfstate_tf');
+SELECT count(*) > 0 AS attached FROM tfstate_attach('terraform', role => 'regress_tfstate_other');
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT DISTINCT settings = ARRAY(SELECT setting FROM settings WHERE role = 'regress_tfstate_tf'::regrole) AS same
   FROM (SELECT ARRAY(SELECT s FROM unnest(settings) s WHERE s NOT LIKE 'transaction_timeout=%' ORDER BY 1) AS settings FROM tfstate_internal.attached_role WHERE role = 'regress_tfstate_tf'::regrole) r;
+-- What Terraform needs for a table that is attached
+CREATE FUNCTION configuration(VARIADIC args text[]) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN QUERY EXECUTE format($query$
+		SELECT regexp_replace(line, '(HOST|[0-9.]+):[0-9]+/[a-z_]*', '\1:<port>/<database>') FROM tfstate_configuration(%s) line
+		$query$, array_to_string(args, ', '));
+END;
+$$;
+SELECT configuration($$role => NULL$$);
+SELECT configuration($$role => 'regress_tfstate_other'$$, $$format => 'gitlab'$$);
+SELECT configuration($$'terraform_remote_state'$$, $$'more "states"'$$, $$format => 'backend'$$);
+-- Where locks are durable, each run needs a name.
+SELECT configuration($$role => 'regress_tfstate_tf'$$);
+SELECT configuration($$role => 'regress_tfstate_tf'$$, $$format => 'github'$$);
+SELECT configuration($$role => 'regress_tfstate_tf'$$, $$format => 'gitlab'$$);
+CALL fails($$SELECT tfstate_configuration('nowhere')$$);
+CALL fails($$SELECT tfstate_configuration(NULL)$$);
+CALL fails($$SELECT tfstate_configuration(format => 'yaml')$$);
+CALL fails($$SELECT tfstate_configuration(format => NULL)$$);
 -- tfstate_detach() takes from a role what none of its other tables needs.
 SELECT tfstate_detach();
 SELECT * FROM granted('regress_tfstate_tf');
@@ -391,7 +409,7 @@ ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET ALL;
 ALTER TABLE terraform.states OWNER TO regress_tfstate_owner;
 ALTER SCHEMA terraform OWNER TO regress_tfstate_owner;
 ALTER SEQUENCE public.global_states_id_seq OWNER TO regress_tfstate_owner;
-SELECT tfstate_attach('terraform', role => 'regress_tfstate_owner') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('terraform', role => 'regress_tfstate_owner');
 SELECT tfstate_detach('terraform');
 SET ROLE regress_tfstate_owner;
 INSERT INTO terraform.states (name) VALUES ('mine');
@@ -403,7 +421,7 @@ ALTER SEQUENCE public.global_states_id_seq OWNER TO CURRENT_USER;
 CREATE ROLE regress_tfstate_group;
 SELECT attached('terraform', $$role => 'regress_tfstate_group'$$);
 REVOKE CONNECT ON DATABASE :"database" FROM PUBLIC;
-SELECT tfstate_attach('terraform', role => 'regress_tfstate_group') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('terraform', role => 'regress_tfstate_group');
 SELECT * FROM granted('regress_tfstate_group');
 GRANT CONNECT ON DATABASE :"database" TO PUBLIC;
 -- A dropped role is ignored.
@@ -413,9 +431,9 @@ SELECT tfstate_detach('terraform');
 SELECT count(*) FROM tfstate_internal.attached_role;
 
 -- A renamed table: locks and grants follow the new name.
-SELECT tfstate_attach('terraform', role => 'regress_tfstate_tf') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('terraform', role => 'regress_tfstate_tf');
 ALTER SCHEMA terraform RENAME TO renamed;
-SELECT tfstate_attach('renamed') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('renamed');
 SELECT relid, name FROM tfstate_internal.attached_table;
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT tfstate_detach('renamed');
@@ -434,9 +452,9 @@ DROP ROLE "regress_tfstate ""odd"" %'ü";
 
 -- A rollback leaves nothing.
 BEGIN;
-SELECT tfstate_attach('renamed', role => 'regress_tfstate_tf') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('renamed', role => 'regress_tfstate_tf');
 SELECT tfstate_detach('renamed');
-SELECT tfstate_attach('renamed', role => 'regress_tfstate_tf') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('renamed', role => 'regress_tfstate_tf');
 ROLLBACK;
 SELECT * FROM granted('regress_tfstate_tf');
 SELECT * FROM settings;

@@ -43,8 +43,8 @@ $$;
 
 -- Nothing is attached, or everything is as it should be.
 TABLE problems;
-SELECT tfstate_attach('tf', role => 'regress_tfstate_tf', guard => 'on') IS NOT NULL AS attached;
-SELECT tfstate_attach('tf', 'more', role => 'regress_tfstate_tf', mode => 'durable', wait => '10 min') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', role => 'regress_tfstate_tf', guard => 'on');
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'more', role => 'regress_tfstate_tf', mode => 'durable', wait => '10 min');
 TABLE problems;
 
 --
@@ -136,7 +136,7 @@ TABLE problems;
 UPDATE tf.more SET id = nextval('public.global_states_id_seq');
 RESET tfstate.guard;
 TABLE problems;
-SELECT tfstate_attach('tf', 'dropped') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'dropped');
 DROP TABLE tf.dropped;
 SELECT severity, role, object, problem, regexp_replace(remedy, '\d+', '<oid>') FROM problems;
 DELETE FROM tfstate_internal.attached_table WHERE name = 'tf.dropped';
@@ -282,7 +282,7 @@ CALL remedied();
 ALTER DATABASE :"database" RESET default_transaction_read_only;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET default_transaction_read_only;
 -- Time-outs are problems only for longer waits.
-SELECT tfstate_attach('tf', role => 'regress_tfstate_tf', wait => '30s') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', role => 'regress_tfstate_tf', wait => '30s');
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET lock_timeout = 29999;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET statement_timeout;
 SELECT problem FROM problems;

@@ -14,7 +14,7 @@ CREATE FUNCTION state(serial bigint, kilobytes integer DEFAULT 1) RETURNS text L
 SELECT format('{"serial": %s, "lineage": "a", "resources": [%s]}', serial,
 			  (SELECT string_agg(format('{"instances": [{"attributes": {"id": "%s"}}]}', md5(i::text)), ', ') FROM generate_series(1, 15 * kilobytes) i))
 $$;
-SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'states', guard => 'on');
 -- Ten versions, of which 7 is a deletion: 1 and 8 are full copies, the others are deltas.
 DO $$ BEGIN
 	INSERT INTO tf.states (name, data) VALUES ('w', state(1));

@@ -169,7 +169,7 @@ SELECT count(*) FROM pg_locks l, tfstate_internal.installation i
 ROLLBACK;
 -- While a state is written, also the hash in the version tag.
 BEGIN;
-SELECT tfstate_attach('keyed') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('keyed');
 SELECT fence > 0 AS locked FROM tfstate_lock('keyed.states/default', '{"ID":"1"}');
 UPDATE keyed.states SET data = '{"serial": 1, "lineage": "a"}';
 SELECT to_hex(l.objsubid::integer) AS tag, count(*),

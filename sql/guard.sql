@@ -21,7 +21,7 @@ SELECT s.serial, v.number, v.operation, v.lock_id
   LEFT JOIN tfstate_states(workspace) s ON true
  ORDER BY v.number DESC LIMIT 1
 $$;
-SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'states', guard => 'on');
 INSERT INTO tf.states (name, data) VALUES ('a', state(1)), ('b', state(1));
 
 --
@@ -645,7 +645,7 @@ CREATE TABLE tf.odd (x integer, data text, y text, name text COLLATE "C", z inte
 ALTER TABLE tf.odd DROP COLUMN x, DROP COLUMN y, DROP COLUMN z;
 CREATE UNIQUE INDEX ON tf.odd (name);
 ALTER TABLE tf.odd ALTER COLUMN id SET DEFAULT nextval('public.global_states_id_seq');
-SELECT tfstate_attach('tf', 'odd', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'odd', guard => 'on');
 INSERT INTO tf.odd (name, data) VALUES ('p', state(1));
 UPDATE tf.odd SET data = state(2) WHERE name = 'p';
 CALL fails($$UPDATE tf.odd SET data = state(1) WHERE name = 'p'$$);

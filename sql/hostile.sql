@@ -111,8 +111,8 @@ CREATE EXTENSION tfstate;
 SET search_path = pg_catalog, public;
 -- As a superuser would call them, from a schema that is not the first:
 SELECT shared.tfstate_grant('regress_tfstate_alice'::name, '*'::text, 'lock'::text);
-SELECT shared.tfstate_attach('planted'::text, 'states'::text, 'regress_tfstate_alice'::name, 'durable'::text, '1 s'::interval,
-							 'on'::text, 5::integer, '1 day'::interval, true) IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM shared.tfstate_attach('planted'::text, 'states'::text, 'regress_tfstate_alice'::name, 'durable'::text, '1 s'::interval,
+							 'on'::text, 5::integer, '1 day'::interval, true);
 INSERT INTO planted.states (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
 UPDATE planted.states SET data = '{"version": 4, "serial": 2, "lineage": "a"}';
 SELECT count(shared.tfstate_lock('l'::text, '{}'::jsonb, 'durable'::text, '0'::interval, '1 h'::interval)) AS locked;
@@ -159,7 +159,7 @@ ALTER SCHEMA public OWNER TO pg_database_owner;
 -- tfstate's triggers on tables of others
 --
 
-SELECT tfstate_attach(role => 'regress_tfstate_alice', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach(role => 'regress_tfstate_alice', guard => 'on');
 INSERT INTO terraform_remote_state.states (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
 CREATE SCHEMA mallory AUTHORIZATION regress_tfstate_mallory;
 SET ROLE regress_tfstate_mallory;
@@ -278,13 +278,13 @@ $$;
 SELECT count(*) AS held FROM tfstate_holders;
 -- A lockid that looks like a workspace's, for a table with that odd name, is another lockid.
 CREATE SCHEMA "terraform_remote_state.states/w";
-SELECT tfstate_attach('terraform_remote_state.states/w', 'x', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('terraform_remote_state.states/w', 'x', guard => 'on');
 INSERT INTO "terraform_remote_state.states/w".x (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
 SELECT workspace FROM tfstate_workspaces ORDER BY workspace;
 
 -- Code that the owner of a table has put on it does not run when an administrator rolls back or
 -- undeletes; the owner can still do so.
-SELECT tfstate_attach('owned', 'states', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('owned', 'states', guard => 'on');
 INSERT INTO owned.states (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}'), ('gone', '{"version": 4, "serial": 1, "lineage": "a"}');
 SELECT tfstate_lock('owned.states/gone') IS NOT NULL AS locked;
 DELETE FROM owned.states WHERE name = 'gone';

@@ -32,7 +32,7 @@ CALL lock('prod/network');
 CALL lock('prod/netwrok.states/x');
 SET client_min_messages = warning;
 CREATE SCHEMA "prod/network";
-SELECT tfstate_attach('prod/network') IS NOT NULL, tfstate_attach('tf') IS NOT NULL, tfstate_attach('tf', 'More "states"') IS NOT NULL;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('prod/network') one, tfstate_attach('tf') two, tfstate_attach('tf', 'More "states"') three;
 SET client_min_messages = notice;
 -- Workspaces
 CALL lock('tf.states/default');

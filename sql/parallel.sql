@@ -1,7 +1,7 @@
 -- Functions that read work in a parallel query, too, in the workers or in the leader.
 SET client_min_messages = warning;
 CREATE EXTENSION tfstate;
-SELECT tfstate_attach(guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach(guard => 'on');
 CREATE ROLE regress_tfstate_viewer;
 SELECT tfstate_grant('regress_tfstate_viewer', '*', 'view');
 GRANT USAGE ON SCHEMA terraform_remote_state TO regress_tfstate_viewer;

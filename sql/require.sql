@@ -24,7 +24,7 @@ BEGIN
 END;
 $$;
 
-SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'states');
 SELECT guard FROM tfstate_internal.attached_table;
 CREATE VIEW held AS SELECT lockid, operation, mode FROM tfstate_holders ORDER BY lockid;
 CALL makes('a', state(1));
@@ -59,18 +59,18 @@ SET tfstate.guard = off;
 UPDATE tf.states SET data = state(4) WHERE name = 'a';
 RESET tfstate.guard;
 -- The administrator of a table can ask for less; what is not named stays.
-SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'states', guard => 'on');
 UPDATE tf.states SET data = state(5) WHERE name = 'a';
-SELECT tfstate_attach('tf', 'states') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'states');
 UPDATE tf.states SET data = state(6) WHERE name = 'a';
-SELECT tfstate_attach('tf', 'states', guard => 'off') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'states', guard => 'off');
 UPDATE tf.states SET data = state(7) WHERE name = 'a';
 CALL fails($$UPDATE tf.states SET data = state(7, 2) WHERE name = 'a'$$);
 SELECT guard FROM tfstate_internal.attached_table;
 \set VERBOSITY terse
 UPDATE tfstate_internal.attached_table SET guard = NULL;
 \set VERBOSITY default
-SELECT tfstate_attach('tf', 'states', guard => 'require') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'states', guard => 'require');
 
 --
 -- Deletion of a state without resources, which loses nothing

@@ -225,7 +225,7 @@ CALL fails($$SELECT tfstate_unlock('s')$$);
 -- It is also an error at a write, which may come without a lock.
 \c -
 SET client_min_messages = warning;
-SELECT tfstate_attach(guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach(guard => 'on');
 \c -
 SET client_min_messages = error;
 SET tfstate.guard = 'strict';

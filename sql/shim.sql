@@ -18,7 +18,7 @@ SELECT count(*) FILTER (WHERE objsubid = 29798) AS tags,
 	   array_agg((classid::bigint << 32) | objid::bigint ORDER BY 1) FILTER (WHERE objsubid = 1) AS keys
   FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
 
-SELECT tfstate_attach(guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach(guard => 'on');
 SELECT id AS default_id FROM terraform_remote_state.states \gset
 -- Another table, which is not attached
 CREATE SCHEMA "terraform";
@@ -28,7 +28,7 @@ INSERT INTO terraform.states (name, data) VALUES ('prod', '{"version":4,"serial"
 
 -- An id that is inserted into a second attached table later is an error if nothing tells which table
 -- is meant.  Terraform's statement does: it reads that table.
-SELECT tfstate_attach('wrong', 'serials') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('wrong', 'serials');
 SET tfstate.guard = off;
 UPDATE wrong.serials SET id = :default_id;
 RESET tfstate.guard;
@@ -321,7 +321,7 @@ SELECT * FROM tags;
 --
 -- Names that need quotes
 --
-SELECT tfstate_attach('Odd schema', 'My "states"', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('Odd schema', 'My "states"', guard => 'on');
 INSERT INTO "Odd schema"."My ""states""" (name, data) VALUES ('a/b "c" ü''', '{"serial": 1, "lineage": "a"}');
 SELECT name, pg_try_advisory_lock(id) FROM "Odd schema"."My ""states""" ORDER BY name;
 SELECT lockid FROM tfstate_holders ORDER BY lockid;
@@ -445,7 +445,7 @@ CALL fails($$EXECUTE l('new')$$);
 -- The creation key of another table needs a grant for that table.
 BEGIN;
 RESET ROLE;
-SELECT tfstate_attach('other') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('other');
 SET LOCAL ROLE regress_tfstate_user;
 CALL fails($$SELECT pg_try_advisory_lock(-2958088033)$$);
 RESET ROLE;
@@ -507,12 +507,12 @@ SELECT tags, cardinality(keys) AS keys FROM tags;
 SELECT pg_advisory_unlock(-1), pg_advisory_unlock(:default_id);
 
 -- An attached table that was dropped does no harm, and can be created and attached again.
-SELECT tfstate_attach() IS NOT NULL AS attached, tfstate_attach('terraform', 'states') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach() one, tfstate_attach('terraform', 'states') two;
 DROP TABLE terraform.states;
 SELECT got($$EXECUTE l('default')$$);
 SELECT lockid FROM tfstate_holders;
 SELECT pg_advisory_unlock(:default_id);
-SELECT tfstate_attach('terraform', 'states') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('terraform', 'states');
 SELECT pg_try_advisory_lock(id) FROM terraform.states;
 SELECT lockid FROM tfstate_holders;
 SELECT pg_advisory_unlock(id) FROM terraform.states;

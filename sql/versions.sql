@@ -16,7 +16,7 @@ SELECT format('{"version": 4, "terraform_version": "1.11.4", "serial": %s, "line
 			  serial, to_json(content), (SELECT string_agg(format('{"instances": [{"attributes": {"id": "%s"}}]}', repeat(md5(i::text), 30)), ', ')
 										   FROM generate_series(1, kilobytes) i))
 $$;
-SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'states', guard => 'on');
 
 --
 -- What is recorded
@@ -25,7 +25,7 @@ SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
 -- A workspace that exists is recorded when its table is attached.
 SELECT number, operation, serial, resources, size > 100 AS size, stored > 0 AS stored, created <= clock_timestamp() AS created, who, role, lock_id, fence
   FROM tfstate_versions;
-SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'states', guard => 'on');
 SELECT count(*) FROM tfstate_versions;
 
 -- Each write and each deletion is a version, with its role and its lock.
@@ -265,7 +265,7 @@ SELECT tfstate_repair('tf.states/prod') > 0 AS repaired;
 SELECT operation, serial, lineage, terraform_version, resources FROM tfstate_versions('tf.states/prod') ORDER BY number DESC LIMIT 2;
 ROLLBACK;
 -- A null state can be attached, replaced and deleted.
-SELECT tfstate_attach('tf', 'states', guard => 'on') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'states', guard => 'on');
 UPDATE tf.states SET data = state(1) WHERE name = 'null';
 SELECT number, operation, serial FROM tfstate_versions('tf.states/null') ORDER BY number;
 CALL behind_the_back($$UPDATE tf.states SET data = NULL WHERE name = 'null'$$);
@@ -537,7 +537,7 @@ SELECT * FROM tfstate_verify(versions => true);
 SELECT workspace, problem FROM tfstate_verify('tf.states/prod');
 CALL fails($$SELECT tfstate_undelete('tf.states/prod')$$);
 -- A new table with the name can restore all workspaces.
-SELECT tfstate_attach('tf') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf');
 SELECT problem, count(*) > 3 AS count FROM tfstate_verify(versions => true) GROUP BY 1;
 SELECT max(number) AS newest FROM tfstate_versions('tf.states/prod') \gset
 SELECT tfstate_undelete('tf.states/prod') - :newest AS later;
@@ -550,7 +550,7 @@ SELECT tfstate_rollback('tf.states/default', 1) > 1 AS rolled_back;
 -- The same again, with a workspace that was deleted before.
 DELETE FROM tf.states WHERE name = 'prod';
 DROP TABLE tf.states;
-SELECT tfstate_attach('tf') IS NOT NULL AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf');
 SELECT tfstate_undelete('tf.states/prod') - :newest AS later;
 SELECT * FROM tfstate_verify('tf.states/prod', true);
 -- A detached table is neither verified nor recorded.

@@ -85,7 +85,7 @@ CREATE FUNCTION @extschema@.tfstate_attach(
 	keep_versions integer DEFAULT NULL,
 	keep_age interval DEFAULT NULL,
 	default_workspace boolean DEFAULT NULL)
-RETURNS text
+RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 SET quote_all_identifiers = off SET standard_conforming_strings = on SET IntervalStyle = postgres
@@ -120,7 +120,10 @@ BEGIN
 	IF role IS NOT NULL THEN
 		PERFORM tfstate_internal.attach_role(rel, role, mode, wait);
 	END IF;
-	RETURN tfstate_internal.attach_text(rel, role);
+	-- One row a line: then psql's table can be pasted as it stands.
+	RETURN QUERY SELECT string_to_table(concat_ws(E'\n', tfstate_internal.backend_block(rel),
+												  tfstate_internal.environment(rel, role, 'shell'),
+												  nullif(tfstate_internal.attach_notes(rel, role), '')), E'\n');
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean) IS

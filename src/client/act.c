@@ -369,9 +369,10 @@ attach_main(const Command *command, int argc, char **argv)
 	values[7] = options.keep_age;
 	values[8] = options.default_workspace;
 	result = simple_query(simple_connect(),
-						  "SELECT @.tfstate_attach($1, $2, $3::name, $4, $5::interval, $6, $7::integer, $8::interval, $9::boolean)",
+						  "SELECT * FROM @.tfstate_attach($1, $2, $3::name, $4, $5::interval, $6, $7::integer, $8::interval, $9::boolean)",
 						  9, values);
-	printf("%s\n", PQgetvalue(result, 0, 0));
+	for (int row = 0; row < PQntuples(result); row++)
+		printf("%s\n", PQgetvalue(result, row, 0));
 	return EXIT_SUCCESS_STATUS;
 }
 

@@ -43,6 +43,7 @@ sub normal
 		$text =~ s/-+/-/g;
 		$text =~ s/\d+$/1000/mg;
 	}
+	$text =~ s/(?<=HOST):\d+(.*sslmode)=\w+/:5432$1=require/g;
 	$text =~ s/(?<=00:00:00)[.]\d+/.123456/g;
 	$text =~ s/\s+$//mg;
 	return "$text\n";

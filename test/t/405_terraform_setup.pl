@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use FindBin;
+use Sys::Hostname;
 use lib "$FindBin::RealBin/../lib";
 use PostgreSQL::Test::Utils;
 use Terraform;
@@ -26,7 +27,10 @@ sub project
 }
 
 # Returns the part of the result of tfstate_attach() that goes into main.tf, and the
-# environment variables in it.
+# environment variables in it, as the shell of a user with an awkward name makes them.
+my $bin = PostgreSQL::Test::Utils::tempdir();
+append_to_file("$bin/id", "#!/bin/sh\nprintf '%s\\n' 'DOMAIN\\al ice'\n");
+chmod 0755, "$bin/id" or die "$bin/id: $!";
 sub backend_block
 {
 	my ($text) = @_;
@@ -38,8 +42,12 @@ sub backend_block
 sub exported
 {
 	my ($text) = @_;
-	my %variables = $text =~ /^export (\w+)="(.*)"$/mg;
-	return \%variables;
+	my @names = $text =~ /^export (\w+)=/mg;
+	my $printed = join "\n", $text =~ /^export .*$/mg;
+	local $ENV{PATH} = "$bin:$ENV{PATH}";
+	my ($values) = run_command([ 'sh', '-ec', join "\n", $printed, map { "printf '%s\\n' \"\$$_\"" } @names ]);
+	my @values = split /\n/, $values;
+	return { map { $names[$_] => $values[$_] } 0 .. $#names };
 }
 
 # A table that tfstate_attach() has made, with an empty workspace "default": the first apply
@@ -49,9 +57,8 @@ sub exported
 	my $text = attach($node, 'fresh');
 	my $exported = exported($text);
 	my $port = $node->port;
-	$exported->{PG_CONN_STR} =~ s/HOST:PORT/127.0.0.1:$port/;
-	$exported->{PG_CONN_STR} .= '?sslmode=disable';
-	$exported->{PGOPTIONS} =~ s/\$USER\@\$HOSTNAME/alice/;
+	like($exported->{PG_CONN_STR}, qr/\@HOST:$port\//, 'fresh table: through a socket, the host is left to be filled in');
+	$exported->{PG_CONN_STR} =~ s/HOST/127.0.0.1/;
 	my $p = project(
 		'fresh',
 		init => 0,
@@ -67,7 +74,7 @@ sub exported
 		'fresh.states/default',
 		'fresh table: the first apply holds only the lock of its workspace');
 	is(sql('SELECT who, operation, role FROM tfstate_holders'),
-		'alice|apply|terraform', 'fresh table: the settings are those of the printed environment');
+		'DOMAIN\al ice@' . hostname() . '||terraform', 'fresh table: the settings are those of the printed environment');
 	$p->open_gate;
 	my ($status, $output) = $run->finish;
 	is($status, 0, 'fresh table: the first apply succeeds') or diag($output);
@@ -76,6 +83,28 @@ sub exported
 		'fresh.states/default',
 		'fresh table: the creation key was never locked');
 	nothing_held($node, 'fresh table: no lock is left');
+}
+
+# Over TCP the address is known.  The environments for CI services have values that the server
+# takes, once their variables are replaced.
+{
+	my @tcp = ('-h', '127.0.0.1', '-p', $node->port, '-XAt', '-d', 'postgres', '-U', sql('SELECT current_user'));
+	my ($shell) = run_command([ 'psql', @tcp, '-c', "SELECT tfstate_configuration('fresh', role => 'terraform')" ]);
+	my $port = $node->port;
+	like($shell, qr/="postgres:\/\/terraform\@127\.0\.0\.1:$port\/postgres\?sslmode=disable"$/m,
+		'configuration: over TCP the host is filled in');
+	foreach my $service (qw(github gitlab))
+	{
+		my $text = sql("SELECT tfstate_configuration('fresh', role => 'terraform', format => '$service')");
+		my ($options) = $text =~ /^  PGOPTIONS: '(.*)'$/m;
+		$options =~ s/\$\{\{ github\.(\w+) \}\}|\$(\w+)/lc($1 || $2)/ge;
+		local $ENV{PGOPTIONS} = $options;
+		my ($set) = run_command([ 'psql', @tcp, '-c', q(SELECT current_setting('tfstate.who'), current_setting('tfstate.info')) ]);
+		is($set,
+			{ github => 'actor|{"Info":"server_url/repository/actions/runs/run_id"}',
+				gitlab => 'gitlab_user_login|{"Info":"ci_job_url"}' }->{$service},
+			"configuration: what $service has is taken");
+	}
 }
 
 # A table that Terraform itself has made is attached with its states, and then is the same
