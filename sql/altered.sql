@@ -188,6 +188,7 @@ INSERT INTO command (text) VALUES
 	($$SELECT our.tfstate_configuration('tf', 'other')$$),
 	($$SELECT our.tfstate_detach('tf', 'other')$$),
 	($$SELECT our.tfstate_check()$$),
+	($$SELECT our.tfstate_cleanup()$$),
 	($$SELECT our.tfstate_lock('tf.states/default', '{"ID": "4"}')$$),
 	($$UPDATE tf.states SET data = '{"version": 4, "serial": 1, "lineage": ""}'$$),
 	($$SELECT our.tfstate_unlock('tf.states/default', '4')$$),

@@ -138,9 +138,7 @@ RESET tfstate.guard;
 TABLE problems;
 SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'dropped');
 DROP TABLE tf.dropped;
-SELECT severity, role, object, problem, regexp_replace(remedy, '\d+', '<oid>') FROM problems;
-DELETE FROM tfstate_internal.attached_table WHERE name = 'tf.dropped';
-TABLE problems;
+CALL remedied();
 
 --
 -- Privileges

@@ -112,7 +112,7 @@ SET search_path = pg_catalog, public;
 -- As a superuser would call them, from a schema that is not the first:
 SELECT shared.tfstate_grant('regress_tfstate_alice'::name, '*'::text, 'lock'::text);
 SELECT count(*) > 0 AS attached FROM shared.tfstate_attach('planted'::text, 'states'::text, 'regress_tfstate_alice'::name, 'durable'::text, '1 s'::interval,
-							 'on'::text, 5::integer, '1 day'::interval, true);
+							 'on'::text, 5::integer, '1 day'::interval, true, 'write'::text);
 INSERT INTO planted.states (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
 UPDATE planted.states SET data = '{"version": 4, "serial": 2, "lineage": "a"}';
 SELECT count(shared.tfstate_lock('l'::text, '{}'::jsonb, 'durable'::text, '0'::interval, '1 h'::interval)) AS locked;
@@ -122,7 +122,7 @@ SELECT (SELECT count(*) FROM shared.tfstate_holders('*'::text)) AS holders, (SEL
 	   (SELECT count(*) FROM shared.tfstate_workspaces) AS workspaces, (SELECT count(*) FROM shared.tfstate_verify('*'::text, true)) AS wrong;
 SELECT shared.tfstate_rollback('planted.states/w'::text, 1::bigint) AS number, shared.tfstate_prune('planted.states/w'::text, 1::integer, '0'::interval) AS pruned;
 SELECT shared.tfstate_force_unlock('l'::text, NULL::text, 'test'::text, false) IS NOT NULL AS released;
-SELECT shared.tfstate_detach('planted'::text, 'states'::text);
+SELECT shared.tfstate_detach('planted'::text, 'states'::text, NULL::name);
 SELECT shared.tfstate_revoke('regress_tfstate_alice'::name, '*'::text, 'lock'::text);
 DROP EXTENSION tfstate CASCADE;
 DROP SCHEMA planted CASCADE;

@@ -48,6 +48,7 @@ DECLARE
 BEGIN
 	FOREACH rel IN ARRAY ARRAY['tfstate_internal.installation', 'tfstate_internal.durable_lock', 'tfstate_internal.session_lock',
 		'tfstate_internal.released_lock', 'tfstate_internal.privilege', 'tfstate_internal.attached_table', 'tfstate_internal.attached_role',
+		'tfstate_internal.given',
 		'tfstate_internal.stored_version', 'tfstate_internal.fence'] LOOP
 		FOREACH command IN ARRAY ARRAY['TABLE %s', 'DELETE FROM %s', 'TRUNCATE %s', 'LOCK %s IN ACCESS SHARE MODE',
 			'CREATE TRIGGER t AFTER INSERT ON %s EXECUTE FUNCTION tfstate_internal.guard()', 'SELECT nextval(%L)'] LOOP

@@ -149,6 +149,7 @@ show_all() {
 			SELECT * FROM tfstate_grants ORDER BY 1, 2, 3;
 			SELECT *, relid::oid FROM tfstate_internal.attached_table ORDER BY attached_at;
 			SELECT *, role::oid FROM tfstate_internal.attached_role;
+			SELECT *, relid::oid, role::oid FROM tfstate_internal.given ORDER BY relid, role::oid, kind, object;
 			SELECT * FROM tfstate_versions ORDER BY workspace, number;
 			SELECT workspace, serial, lineage, size, version FROM tfstate_workspaces ORDER BY workspace;
 			SELECT last_value FROM tfstate_internal.fence;

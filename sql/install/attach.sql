@@ -37,7 +37,8 @@ CREATE FUNCTION tfstate_internal.require_attach_arguments(
 	wait interval,
 	guard text,
 	keep_versions integer,
-	keep_age interval)
+	keep_age interval,
+	access text)
 RETURNS void
 LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -50,6 +51,9 @@ BEGIN
 		(role = 'public', 'cannot make everybody ready for Terraform', 'Name a role that Terraform connects as.'),
 		(role IS NULL AND (mode IS NOT NULL OR wait IS NOT NULL), 'mode and wait are settings of a role',
 		 'Name it with role => .'),
+		(role IS NULL AND access IS NOT NULL, 'access is given to a role', 'Name it with role => .'),
+		(access NOT IN ('write', 'plan'), format('unrecognized access: "%s"', access),
+		 'Valid values are "write" and "plan".'),
 		(mode NOT IN ('session', 'durable'), format('unrecognized mode: "%s"', mode),
 		 'Valid modes are "session" and "durable".'),
 		(wait < '0' OR wait > '24 days', 'wait is out of range', 'It can be 0 to 24 days.'),
@@ -70,10 +74,10 @@ BEGIN
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION tfstate_internal.require_attach_arguments(name, text, interval, text, integer, interval) IS
+COMMENT ON FUNCTION tfstate_internal.require_attach_arguments(name, text, interval, text, integer, interval, text) IS
 'part of tfstate_attach(): error unless the other arguments are valid';
-REVOKE EXECUTE ON FUNCTION tfstate_internal.require_attach_arguments(name, text, interval, text, integer, interval)
-FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION
+tfstate_internal.require_attach_arguments(name, text, interval, text, integer, interval, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_attach(
 	schema text DEFAULT 'terraform_remote_state',
@@ -84,7 +88,8 @@ CREATE FUNCTION @extschema@.tfstate_attach(
 	guard text DEFAULT NULL,
 	keep_versions integer DEFAULT NULL,
 	keep_age interval DEFAULT NULL,
-	default_workspace boolean DEFAULT NULL)
+	default_workspace boolean DEFAULT NULL,
+	access text DEFAULT NULL)
 RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -95,16 +100,10 @@ DECLARE
 	rel regclass;
 BEGIN
 	PERFORM tfstate_internal.require_table_arguments(schema, "table");
-	PERFORM tfstate_internal.require_attach_arguments(role, mode, wait, guard, keep_versions, keep_age);
+	PERFORM tfstate_internal.require_attach_arguments(role, mode, wait, guard, keep_versions, keep_age, access);
 
 	-- One at a time, because colliding ids are looked for in attached tables only.
 	LOCK TABLE tfstate_internal.attached_table IN SHARE ROW EXCLUSIVE MODE;
-	DELETE FROM tfstate_internal.attached_role a
-	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = a.relid)
-		OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.role);
-	DELETE FROM tfstate_internal.attached_table t
-	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid);
-
 	rel := tfstate_internal.lock_table(schema, "table");
 	PERFORM tfstate_internal.raise_obstacle(rel);
 	PERFORM tfstate_internal.record_table(rel, guard, keep_versions, keep_age, default_workspace);
@@ -118,7 +117,7 @@ BEGIN
 	PERFORM tfstate_internal.create_default(rel);
 	PERFORM tfstate_internal.guard_table(rel);
 	IF role IS NOT NULL THEN
-		PERFORM tfstate_internal.attach_role(rel, role, mode, wait);
+		PERFORM tfstate_internal.attach_role(rel, role, mode, wait, access);
 	END IF;
 	-- One row a line: then psql's table can be pasted as it stands.
 	RETURN QUERY SELECT string_to_table(concat_ws(E'\n', tfstate_internal.backend_block(rel),
@@ -126,7 +125,8 @@ BEGIN
 												  nullif(tfstate_internal.attach_notes(rel, role), '')), E'\n');
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean) IS
+COMMENT ON FUNCTION
+@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) IS
 'put a table of Terraform states under tfstate, create it if it is missing, and make a role ready to use it';
 REVOKE EXECUTE ON FUNCTION
-@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean) FROM PUBLIC;
+@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) FROM PUBLIC;

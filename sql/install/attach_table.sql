@@ -68,6 +68,7 @@ BEGIN
 				WHERE a.attrelid = rel AND a.attname = 'data' AND a.attcompression = ''
 				  AND s.name = 'default_toast_compression' AND 'lz4' = ANY (s.enumvals)) THEN
 		EXECUTE format('ALTER TABLE %s ALTER data SET COMPRESSION lz4', rel);
+		UPDATE tfstate_internal.attached_table t SET compressed = true WHERE t.relid = rel;
 	END IF;
 	IF tfstate_internal.unique_index(rel, 'id') IS NULL THEN
 		EXECUTE format(CASE WHEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = rel AND i.indisprimary)

@@ -150,8 +150,18 @@ BEGIN
 			  FROM pg_settings s WHERE s.name IN ('fsync', 'full_page_writes') AND s.setting = 'off'
 			UNION ALL
 			SELECT 'warning', NULL, t.name, 'the attached table was dropped',
-				   format('DELETE FROM tfstate_internal.attached_table WHERE relid = %s', t.relid::oid)
+				   format('SELECT %s()', tfstate_internal.qualified('tfstate_cleanup'))
 			  FROM tfstate_internal.attached_table t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid)
+			UNION ALL
+			SELECT 'warning', CASE count(*) WHEN 1 THEN min(p.role_name) END, NULL,
+				   format('%s left grants of tfstate or attachments behind',
+						  CASE count(*) WHEN 1 THEN 'a dropped role' ELSE format('%s dropped roles', count(*)) END),
+				   format('SELECT %s()', tfstate_internal.qualified('tfstate_cleanup'))
+			  FROM (SELECT g.role, g.role_name FROM tfstate_internal.privilege g
+					UNION
+					SELECT a.role, a.role_name FROM tfstate_internal.attached_role a) p
+			 WHERE p.role <> 0 AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = p.role)
+			HAVING count(*) > 0
 			UNION ALL
 			SELECT c.severity, NULL, t.relid::text, c.problem, c.remedy
 			  FROM tfstate_internal.attached_table t, tfstate_internal.check_table(t.relid) c

@@ -42,7 +42,7 @@ WITH login AS MATERIALIZED (
 		   LEFT JOIN pg_roles a ON a.rolname = s.name AND pg_has_role(r.oid, a.oid, 'MEMBER')
 	 WHERE r.rolcanlogin AND NOT r.rolsuper AND a.rolsuper IS NOT TRUE),
 ready AS MATERIALIZED (
-	SELECT t.relid, a.role::oid AS role, true AS attached, true AS writes
+	SELECT t.relid, a.role::oid AS role, true AS attached, a.access = 'write' AS writes
 	  FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid
 		   JOIN tfstate_internal.attached_role a ON a.relid = t.relid
 	UNION
@@ -66,7 +66,7 @@ member AS MATERIALIZED (
 	 WHERE pg_has_role(l.acts_as, g.role, 'USAGE'))
 SELECT r.relid, m.roleid, m.acts_as, bool_or(r.attached), bool_or(r.writes)
   FROM ready r JOIN member m ON m.role = r.role
- WHERE r.writes OR has_any_column_privilege(m.acts_as, r.relid, 'SELECT')
+ WHERE r.writes OR r.attached OR has_any_column_privilege(m.acts_as, r.relid, 'SELECT')
  GROUP BY r.relid, m.roleid, m.acts_as
 $$;
 COMMENT ON FUNCTION tfstate_internal.terraform_roles() IS

@@ -10,7 +10,8 @@ CREATE TABLE tfstate_internal.attached_table (
 	keep_versions integer CHECK (keep_versions > 0),
 	keep_age interval CHECK (keep_age >= '0'),
 	name text NOT NULL,
-	default_workspace boolean NOT NULL DEFAULT true
+	default_workspace boolean NOT NULL DEFAULT true,
+	compressed boolean NOT NULL DEFAULT false
 ) USING heap;
 COMMENT ON TABLE tfstate_internal.attached_table IS
 'the tables of Terraform states whose workspaces are locked and guarded by tfstate';
@@ -24,6 +25,8 @@ COMMENT ON COLUMN tfstate_internal.attached_table.name IS
 'the name under which the table was attached; its lockids begin with it';
 COMMENT ON COLUMN tfstate_internal.attached_table.default_workspace IS
 'whether tfstate_attach() creates a missing workspace "default", which an OpenTofu that encrypts states cannot read';
+COMMENT ON COLUMN tfstate_internal.attached_table.compressed IS
+'whether tfstate_attach() has set the compression of data';
 REVOKE ALL ON tfstate_internal.attached_table FROM PUBLIC;
 
 SELECT pg_extension_config_dump('tfstate_internal.attached_table',
@@ -32,19 +35,48 @@ SELECT pg_extension_config_dump('tfstate_internal.attached_table',
 CREATE TABLE tfstate_internal.attached_role (
 	relid regclass,
 	role tfstate_internal.role,
-	settings text[] NOT NULL DEFAULT '{}',
 	role_name text COLLATE "C",
+	access text NOT NULL DEFAULT 'write' CHECK (access IN ('write', 'plan')),
 	PRIMARY KEY (relid, role, role_name)
 ) USING heap;
 COMMENT ON TABLE tfstate_internal.attached_role IS
 'the roles that tfstate_attach() has made ready for Terraform, one row for each table';
 COMMENT ON COLUMN tfstate_internal.attached_role.role_name IS
 'the name of the role when that was done';
-COMMENT ON COLUMN tfstate_internal.attached_role.settings IS
-'the settings that it has made for the role in this database, the same in all rows of a role';
+COMMENT ON COLUMN tfstate_internal.attached_role.access IS
+'write, or plan for a role that reads and locks only';
 REVOKE ALL ON tfstate_internal.attached_role FROM PUBLIC;
 
 SELECT pg_extension_config_dump('tfstate_internal.attached_role',
+	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid)
+	   AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
+
+-- A role gets a right or setting once, for the first of its tables that needs it; when that
+-- table is detached and another one still needs it, the row passes on to that one.  No row
+-- depends on the OID of anything but the table and the role.
+CREATE TABLE tfstate_internal.given (
+	relid regclass,
+	role tfstate_internal.role,
+	role_name text COLLATE "C",
+	kind text COLLATE "C" CHECK (kind IN ('table', 'schema', 'sequence', 'shim', 'database', 'lock', 'setting')),
+	object text COLLATE "C",
+	value text,
+	replaced text,
+	PRIMARY KEY (relid, role, role_name, kind, object)
+) USING heap;
+COMMENT ON TABLE tfstate_internal.given IS
+'what tfstate_attach() has given to roles that did not have it, for tfstate_detach() to take back';
+COMMENT ON COLUMN tfstate_internal.given.kind IS
+'a setting of the role in this database, a lock for a grant of tfstate, or what the right is on';
+COMMENT ON COLUMN tfstate_internal.given.object IS
+'the name of the setting, or the privilege';
+COMMENT ON COLUMN tfstate_internal.given.value IS
+'the value of the setting, the schema, or the pattern of the grant';
+COMMENT ON COLUMN tfstate_internal.given.replaced IS
+'the value that the setting had before; NULL if it was not set';
+REVOKE ALL ON tfstate_internal.given FROM PUBLIC;
+
+SELECT pg_extension_config_dump('tfstate_internal.given',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid)
 	   AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
 

@@ -102,7 +102,8 @@ static const ColumnLayout attached_columns[] = {
 	{"keep_versions", INT4OID},
 	{"keep_age", INTERVALOID},
 	{"name", TEXTOID, true},
-	{"default_workspace", BOOLOID, true}
+	{"default_workspace", BOOLOID, true},
+	{"compressed", BOOLOID, true}
 };
 
 static const ColumnLayout version_columns[] = {

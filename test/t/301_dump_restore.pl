@@ -58,7 +58,9 @@ my %contents = (
 	'attached tables' =>
 	  'SELECT relid, attached_by, attached_at, guard, keep_versions, keep_age FROM tfstate_internal.attached_table ORDER BY 3',
 	'attached roles' =>
-	  'SELECT relid, role, settings FROM tfstate_internal.attached_role ORDER BY 1',
+	  'SELECT relid, role, access FROM tfstate_internal.attached_role ORDER BY 1',
+	given =>
+	  'SELECT relid, role, kind, object, value, replaced FROM tfstate_internal.given ORDER BY 1, 2, 3, 4',
 	states => 'SELECT id, name, data FROM tf.states ORDER BY 1',
 	versions =>
 	  'SELECT v.*, %1$s.tfstate_version(workspace, number) FROM %1$s.tfstate_versions v ORDER BY workspace, number',
