@@ -9,6 +9,8 @@
 
 #include "client.h"
 #include "commands.h"
+#include "event.h"
+#include "hold.h"
 #include "options.h"
 #include "print.h"
 #include "simple.h"
@@ -39,6 +41,8 @@ typedef struct Options
 	const char *mode;
 	const char *wait;			/* as intervals */
 	const char *ttl;
+	int64_t		wait_ms;		/* -1 for ever */
+	int64_t		ttl_ms;
 	const char *who;
 	const char *operation;
 	const char *role;
@@ -75,9 +79,10 @@ static const struct option long_options[] = {
 };
 
 static const char *
-interval_argument(const Command *command, const char *option, const char *value)
+interval_argument(const Command *command, const char *option, const char *value, int64_t *ms)
 {
-	return psprintf("%lld milliseconds", (long long) duration_argument(command, option, value));
+	*ms = duration_argument(command, option, value);
+	return psprintf("%lld milliseconds", (long long) *ms);
 }
 
 /*
@@ -88,6 +93,7 @@ static void
 read_command_line(const Command *command, int argc, char **argv, int least, int most, Options *options)
 {
 	int			index = -1;
+	int64_t		ms;
 	int			c;
 
 	memset(options, 0, sizeof(Options));
@@ -114,7 +120,7 @@ read_command_line(const Command *command, int argc, char **argv, int least, int 
 				options->format = FORMAT_JSON;
 				break;
 			case OPTION_KEEP_AGE:
-				options->keep_age = interval_argument(command, "--keep-age", optarg);
+				options->keep_age = interval_argument(command, "--keep-age", optarg, &ms);
 				break;
 			case OPTION_KEEP_VERSIONS:
 				options->keep_versions = optarg;
@@ -135,13 +141,15 @@ read_command_line(const Command *command, int argc, char **argv, int least, int 
 				options->terminate = true;
 				break;
 			case OPTION_TTL:
-				options->ttl = interval_argument(command, "--ttl", optarg);
+				options->ttl = interval_argument(command, "--ttl", optarg, &options->ttl_ms);
 				break;
 			case OPTION_VERSIONS:
 				options->versions = true;
 				break;
 			case OPTION_WAIT:
-				options->wait = strcmp(optarg, "forever") == 0 ? optarg : interval_argument(command, "--wait", optarg);
+				options->wait_ms = -1;
+				options->wait = strcmp(optarg, "forever") == 0 ? optarg :
+					interval_argument(command, "--wait", optarg, &options->wait_ms);
 				break;
 			case OPTION_WHO:
 				options->who = optarg;
@@ -165,35 +173,42 @@ print_rows(Conn *conn, const PGresult *result, const Options *options)
 }
 
 /*
- * tfstate lock: take a lock that stays, and print its ID.
+ * tfstate lock: take a lock that stays, and print its ID.  Nobody would unlock one whose ID
+ * is not known.
  */
 static int
 lock_main(const Command *command, int argc, char **argv)
 {
+	Hold		hold = {0};
+	HeldLock	lock = {0};
 	Options		options;
-	const char *values[8];
-	Conn	   *conn;
-	PGresult   *result;
+	int			status;
 
 	read_command_line(command, argc, argv, 1, 1, &options);
-	values[0] = argv[optind];
-	values[1] = options.operation ? options.operation : "lock";
-	values[2] = options.message;
-	values[3] = options.who ? options.who : default_who();
-	values[4] = options.wait == NULL ? "0" : strcmp(options.wait, "forever") == 0 ? NULL : options.wait;
-	values[5] = options.ttl;
-	conn = simple_connect();
-	result = simple_query(conn,
-						  "SELECT l.id FROM @.tfstate_lock($1, pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("
-						  "'Operation', $2::text, 'Info', $3::text, 'Who', $4::text)), 'durable', $5::interval, $6::interval) l",
-						  6, values);
-	printf("%s\n", PQgetvalue(result, 0, 0));
-	if (!flush_output())
+	lock.lockid = argv[optind];
+	hold.locks = &lock;
+	hold.count = 1;
+	hold.mode = options.ttl ? MODE_LEASE : MODE_DURABLE;
+	hold.ttl_ms = options.ttl_ms;
+	hold.wait_ms = options.wait_ms;
+	hold.operation = options.operation ? options.operation : "lock";
+	hold.note = options.message;
+	hold.who = options.who ? options.who : default_who();
+	simple_begin(&hold.conn);
+	ignore_broken_pipes();
+	status = hold_prepare(&hold);
+	if (status == 0)
+		status = hold_take(&hold);
+	if (simple_signal() != 0)
 	{
-		/* nobody knows the ID, so nobody would unlock it */
-		values[1] = PQgetvalue(result, 0, 0);
-		(void) simple_query(conn, "SELECT @.tfstate_unlock($1, $2)", 2, values);
+		hold_give_up(&hold);
+		return 128 + simple_signal();
 	}
+	if (status != 0)
+		return status;
+	printf("%s\n", lock.id);
+	if (!flush_output())
+		(void) hold_release(&hold);
 	return EXIT_SUCCESS_STATUS;
 }
 

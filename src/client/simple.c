@@ -52,6 +52,23 @@ check(Conn *conn, DbStatus status, PGresult *result)
 }
 
 /*
+ * Begin with a connection whose statements signals end.
+ */
+void
+simple_begin(Conn *conn)
+{
+	catch_signals();
+	db_init(conn, stop_at_signal, NULL);
+}
+
+/* Returns the signal that has ended a statement, 0 for none. */
+int
+simple_signal(void)
+{
+	return ended_by;
+}
+
+/*
  * Connect.  The connection lasts as long as the program.
  */
 Conn *
@@ -59,8 +76,7 @@ simple_connect(void)
 {
 	static Conn conn;
 
-	catch_signals();
-	db_init(&conn, stop_at_signal, NULL);
+	simple_begin(&conn);
 	check(&conn, db_connect(&conn, now_ms() + CONNECT_MS), NULL);
 	return &conn;
 }

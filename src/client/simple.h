@@ -10,6 +10,8 @@
 
 #include "conn.h"
 
+extern void simple_begin(Conn *conn);
+extern int	simple_signal(void);
 extern Conn *simple_connect(void);
 extern PGresult *simple_query(Conn *conn, const char *sql, int count, const char *const *values);
 extern PGresult *simple_query_again(Conn *conn, const char *sql, int count, const char *const *values);

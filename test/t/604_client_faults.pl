@@ -128,15 +128,31 @@ $run = start('lock', '--wait', 'forever', 'a');
 end($run);
 sql("SELECT tfstate_force_unlock('a')");
 my $id = sql("SELECT id FROM tfstate_lock('a')");
+{
+	my $blocker = IPC::Run::start([ 'psql', '-XAtqc', <<'END' ], '<', \undef);
+BEGIN;
+LOCK TABLE tfstate_internal.durable_lock;
+DO $$
+BEGIN
+	WHILE NOT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock') LOOP
+		PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
+	END LOOP;
+	PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock';
+END $$;
+END
+	wait_for('the table to be locked',
+		sub { sql("SELECT count(*) FROM pg_locks WHERE relation = 'tfstate_internal.durable_lock'::regclass AND mode = 'AccessExclusiveLock'") });
+	@result = tfstate('ls');
+	is($result[0], 69, 'a session that is terminated during a statement');
+	like($result[2], qr/\Atfstate: [^\n]*terminating connection[^\n]*\n\z/, 'one line says so');
+	$blocker->finish;
+}
 $run = start('lock', '--wait', 'forever', 'a');
 wait_for('the waiter', sub { waiting_pids($node, 'a') ne '' });
-sql("SELECT pg_terminate_backend(pid) FROM tfstate_waiters");
-is(end($run), 69, 'a session that is terminated during a statement');
-like($run->{err}, qr/\Atfstate: [^\n]*terminating connection[^\n]*\n\z/, 'one line says so');
-$run = start('lock', '--wait', 'forever', 'a');
+sql("SELECT pg_terminate_backend(pid, 60000) FROM tfstate_waiters");
 wait_for('the waiter', sub { waiting_pids($node, 'a') ne '' });
 kill('TERM', $run->{pid});
-is(end($run), 128 + 15, 'a signal ends a statement');
+is(end($run), 128 + 15, 'lock waits on over a lost connection, and a signal ends the wait');
 wait_for('the end of the wait', sub { waiting_pids($node, 'a') eq '' });
 
 # run waits on over a restart of the server
@@ -161,6 +177,9 @@ foreach my $command ('ls', 'ls --csv', 'ls --json', 'history', 'lock b', '--help
 is($holders->(), 'a', 'a lock whose ID could not be printed is not kept');
 {
 	local $SIG{PIPE} = 'DEFAULT';
+	@result = shell('set -o pipefail; (sleep 1; exec tfstate lock b) | true');
+	is($result[0], 74, 'nobody reads the ID of a lock');
+	is($holders->(), 'a', 'then it is not kept');
 	@result = shell("(sleep 1; exec tfstate history) | true");
 	is($result[2], '', 'a reader that has gone is no error');
 }
