@@ -340,14 +340,14 @@ cancel_statement(Conn *conn)
 bool
 db_send(Conn *conn, const char *sql, int count, const char *const *values)
 {
-	char	   *text;
+	char	   *statement;
 	bool		sent;
 
 	if (conn->pg == NULL)
 		return false;
-	text = with_schema(conn, sql);
-	sent = PQsendQueryParams(conn->pg, text, count, NULL, values, NULL, NULL, 0);
-	free(text);
+	statement = with_schema(conn, sql);
+	sent = PQsendQueryParams(conn->pg, statement, count, NULL, values, NULL, NULL, 0);
+	free(statement);
 	return sent;
 }
 

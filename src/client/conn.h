@@ -42,8 +42,8 @@ typedef struct Conn
 
 	/*
 	 * While a statement runs or a connection is made, this is called whenever
-	 * something has happened: a signal, a look at side_socket is due, or it is time
-	 * to wake.  It returns true to end what runs.
+	 * something has happened: a signal, a look at side_socket is due, or it
+	 * is time to wake.  It returns true to end what runs.
 	 */
 	bool		(*idle) (void *arg);
 	void	   *arg;

@@ -417,7 +417,7 @@ hold_release(Hold *hold)
 		}
 		if (status == DB_ERROR && strcmp(db_sqlstate(result), "55000") == 0)
 		{
-			/* the first attempt may have released it, before its answer was lost */
+			/* the first attempt, whose answer was lost, may have done it */
 			if (!again)
 			{
 				report_lost(hold, lock);

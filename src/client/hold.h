@@ -38,8 +38,8 @@ typedef struct Hold
 
 	Conn		conn;
 	int64_t		wait_until;		/* NEVER to wait for ever */
-	int64_t		lease_end;		/* when the lease is over at the earliest; NEVER
-								 * if there is none */
+	int64_t		lease_end;		/* when the lease is over at the earliest;
+								 * NEVER if there is none */
 	int64_t		renew_at;		/* when the leases are to be renewed */
 	int64_t		check_at;		/* when it is time for hold_keep() */
 	bool		lost;

@@ -32,42 +32,42 @@ typedef struct ListQuery
 	const char *rows;			/* all columns, $1 and so on the arguments */
 	const char *columns;		/* those for people */
 	bool		expanded;		/* one line a column, for a single row */
-	const char *none;			/* what to say if there is no row, which is an error */
+	const char *none;			/* the error if there is no row */
 } ListQuery;
 
 static const ListQuery queries[] = {
 	{"ls", 0, 1, {"*"},
-		"SELECT * FROM @.tfstate_holders($1)",
+	"SELECT * FROM @.tfstate_holders($1)",
 	"lockid, who, operation, mode, pg_catalog.date_trunc('second', created) AS since, waiters"},
 	{"who", 1, 1, {NULL},
-		"SELECT * FROM @.tfstate_holders($1) WHERE lockid = $1",
+	"SELECT * FROM @.tfstate_holders($1) WHERE lockid = $1",
 	"*", true, "is not held"},
 	{"waiters", 0, 1, {"*"},
-		"SELECT * FROM @.tfstate_waiters($1)",
+	"SELECT * FROM @.tfstate_waiters($1)",
 	"lockid, position, role, application_name, client_addr, pid, pg_catalog.date_trunc('second', since) AS since"},
 	{"history", 0, 2, {"*", "100"},
-		"SELECT * FROM @.tfstate_history($1) ORDER BY released_at DESC LIMIT $2::bigint",
-		"lockid, who, operation, pg_catalog.date_trunc('second', created) AS since, "
+	"SELECT * FROM @.tfstate_history($1) ORDER BY released_at DESC LIMIT $2::bigint",
+	"lockid, who, operation, pg_catalog.date_trunc('second', created) AS since, "
 	"pg_catalog.date_trunc('second', released_at) AS until, how, released_by, reason"},
 	{"workspaces", 0, 1, {"*"},
-		"SELECT * FROM @.tfstate_workspaces WHERE " MATCHES("workspace") " ORDER BY workspace",
-		"workspace, serial, resources, size, pg_catalog.date_trunc('second', written_at) AS written_at, written_by, "
+	"SELECT * FROM @.tfstate_workspaces WHERE " MATCHES("workspace") " ORDER BY workspace",
+	"workspace, serial, resources, size, pg_catalog.date_trunc('second', written_at) AS written_at, written_by, "
 	"locked_by, locked_for"},
 	{"versions", 1, 1, {NULL},
-		"SELECT * FROM @.tfstate_versions($1) ORDER BY workspace, number DESC",
-		"number, operation, serial, pg_catalog.date_trunc('second', created) AS created, who, lock_operation, "
+	"SELECT * FROM @.tfstate_versions($1) ORDER BY workspace, number DESC",
+	"number, operation, serial, pg_catalog.date_trunc('second', created) AS created, who, lock_operation, "
 	"resources, size, stored"},
 	{"resources", 0, 1, {"*"},
-		"SELECT * FROM @.tfstate_resources($1)",
+	"SELECT * FROM @.tfstate_resources($1)",
 	"workspace, address, type, id, tainted"},
 	{"outputs", 0, 1, {"*"},
-		"SELECT * FROM @.tfstate_outputs($1)",
+	"SELECT * FROM @.tfstate_outputs($1)",
 	"workspace, name, value"},
 	{"grants", 0, 0, {NULL},
-		"SELECT * FROM @.tfstate_grants",
+	"SELECT * FROM @.tfstate_grants",
 	"*"},
 	{"diff", 2, 3, {NULL, NULL, NULL},
-		"SELECT * FROM @.tfstate_diff($1, $2::bigint, $3::bigint)",
+	"SELECT * FROM @.tfstate_diff($1, $2::bigint, $3::bigint)",
 	"*"}
 };
 

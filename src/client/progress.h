@@ -22,7 +22,7 @@ typedef struct Progress
 	bool		asking;
 	int64_t		next;			/* when to ask again */
 	char	   *shown;			/* the holder that was named last */
-	bool		line;			/* is there an unfinished line on the terminal? */
+	bool		line;			/* is our line on the terminal? */
 } Progress;
 
 extern void progress_start(Progress *progress, const char *const *lockids, int count, Conn *waiting);

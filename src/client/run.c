@@ -33,6 +33,8 @@
 #define DEFAULT_TTL_MS		60000
 #define DEFAULT_GRACE_MS	60000
 
+static const ExitStatuses default_statuses = {EXIT_HELD, EXIT_LOST, EXIT_CONNECT};
+
 /* The shortest lease: it must be possible to renew it over a slow connection. */
 #define MIN_TTL_MS			5000
 
@@ -244,7 +246,7 @@ read_options(Run *run, int argc, char **argv)
 	int			end = argc;
 	int			c;
 
-	/* what stands behind "--" is the command's, and none of it an option of ours */
+	/* what stands behind "--" is no option of ours */
 	for (int i = 1; i < argc && end == argc; i++)
 	{
 		if (strcmp(argv[i], "--") == 0)
@@ -255,7 +257,7 @@ read_options(Run *run, int argc, char **argv)
 	hold->mode = MODE_LEASE;
 	hold->ttl_ms = DEFAULT_TTL_MS;
 	run->grace_ms = DEFAULT_GRACE_MS;
-	run->statuses = (ExitStatuses) {EXIT_HELD, EXIT_LOST, EXIT_CONNECT};
+	run->statuses = default_statuses;
 	while ((c = getopt_long(end, argv, CONNECTION_OPTSTRING "E:m:", long_options, NULL)) != -1)
 	{
 		switch (c)

@@ -85,18 +85,18 @@ static const char *const headings[3][NUM_SHOWN + 1] = {
 	{"Released", "lockid", "who", "operation", "at", "how", "by"}
 };
 
-/* Append a text cut or filled up to a number of characters. */
+/* Append a value cut or filled up to a number of characters. */
 static void
-append_column(PQExpBuffer buf, const char *text, int width, int encoding)
+append_column(PQExpBuffer buf, const char *value, int width, int encoding)
 {
 	int			shown = 0;
 
-	while (*text && shown < width)
+	while (*value && shown < width)
 	{
-		int			bytes = PQmblenBounded(text, encoding);
+		int			bytes = PQmblenBounded(value, encoding);
 
-		appendBinaryPQExpBuffer(buf, text, bytes);
-		text += bytes;
+		appendBinaryPQExpBuffer(buf, value, bytes);
+		value += bytes;
 		shown++;
 	}
 	appendPQExpBuffer(buf, "%*s", width - shown + 1, "");

@@ -71,9 +71,9 @@ tfstate_my_run(void)
 {
 	static char run[UUID_CHARS + 1];
 	bool		from_setting;
-	const char *text = run_text(&from_setting);
+	const char *name = run_text(&from_setting);
 
-	return text && copy_uuid(text, run) ? run : NULL;
+	return name && copy_uuid(name, run) ? run : NULL;
 }
 
 /*

@@ -120,15 +120,15 @@ tfstate_one_line(const char *text, int max_bytes)
 }
 
 /*
- * The length in bytes of the character at text if it must be escaped, else 0.  *shown is
- * the end of what is known to be showable; it is moved on as needed.
+ * The length in bytes of the character at p if it must be escaped, else 0.  *shown is the
+ * end of what is known to be showable; it is moved on as needed.
  */
 static int
-bytes_to_escape(const char *text, const char **shown)
+bytes_to_escape(const char *p, const char **shown)
 {
-	if (text >= *shown)
-		*shown = text + showable_bytes(text, strlen(text));
-	return text >= *shown ? pg_encoding_mblen(text_encoding(), text) : control_bytes(text);
+	if (p >= *shown)
+		*shown = p + showable_bytes(p, strlen(p));
+	return p >= *shown ? pg_encoding_mblen(text_encoding(), p) : control_bytes(p);
 }
 
 /*
