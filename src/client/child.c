@@ -91,6 +91,7 @@ child_start(Child *child, char **argv)
 
 	memset(child, 0, sizeof(Child));
 	child->kill_at = NEVER;
+	child->drain_ms = -1;
 	child->tty = open("/dev/tty", O_RDWR | O_CLOEXEC);
 	foreground = in_foreground(child);
 #ifdef __linux__
@@ -175,7 +176,7 @@ child_is_gone(Child *child)
 {
 	bool		gone;
 
-	if (!child->running && child->drain_ms != 0 && child->kill_at == NEVER)
+	if (!child->running && child->drain_ms >= 0 && child->kill_at == NEVER)
 		child->kill_at = now_ms() + child->drain_ms;
 	gone = !child->running && (child->kill_at == NEVER || kill(-child->pid, 0) != 0);
 	if (!gone && now_ms() >= child->kill_at)

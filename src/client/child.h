@@ -16,7 +16,8 @@ typedef struct Child
 	int			exit_status;	/* as a shell has it, once it has ended */
 	int			tty;			/* our terminal, -1 if there is none */
 	int64_t		kill_at;		/* when its group gets SIGKILL; NEVER if not */
-	int64_t		drain_ms;		/* how long what it leaves behind may go on */
+	int64_t		drain_ms;		/* how long what it leaves behind may go on;
+								 * -1 for ever */
 } Child;
 
 extern int	child_start(Child *child, char **argv);
