@@ -11,6 +11,7 @@
 #include "client.h"
 
 extern const Command run_command;	/* run.c */
+extern const Command import_command;	/* import.c */
 extern const Command watch_command; /* watch.c */
 
 /* list.c: what shows something */

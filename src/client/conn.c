@@ -28,6 +28,9 @@
 /* How long the server is given to cancel a statement, in milliseconds. */
 #define CANCEL_MS	2000
 
+/* The most parameters that a statement has. */
+#define MAX_PARAMETERS	10
+
 /* The oldest extension that has what we call. */
 #define OLDEST_MAJOR	0
 #define OLDEST_MINOR	1
@@ -335,20 +338,34 @@ cancel_statement(Conn *conn)
 }
 
 /*
- * Send a statement with text parameters.  Returns false if there is no connection.
+ * Send a statement with parameters.  A parameter is a text, or, where lengths is given and
+ * has a length for it, bytes.  Returns false if there is no connection.
  */
-bool
-db_send(Conn *conn, const char *sql, int count, const char *const *values)
+static bool
+send_data(Conn *conn, const char *sql, int count, const char *const *values, const int *lengths)
 {
+	int			formats[MAX_PARAMETERS];
 	char	   *statement;
 	bool		sent;
 
 	if (conn->pg == NULL)
 		return false;
+	Assert(count <= MAX_PARAMETERS);
+	for (int i = 0; i < count; i++)
+		formats[i] = lengths && lengths[i] > 0;
 	statement = with_schema(conn, sql);
-	sent = PQsendQueryParams(conn->pg, statement, count, NULL, values, NULL, NULL, 0);
+	sent = PQsendQueryParams(conn->pg, statement, count, NULL, values, lengths, formats, 0);
 	free(statement);
 	return sent;
+}
+
+/*
+ * Send a statement with text parameters.  Returns false if there is no connection.
+ */
+bool
+db_send(Conn *conn, const char *sql, int count, const char *const *values)
+{
+	return send_data(conn, sql, count, values, NULL);
 }
 
 /*
@@ -360,10 +377,18 @@ DbStatus
 db_exec(Conn *conn, PGresult **result, int64_t until, const char *sql, int count,
 		const char *const *values)
 {
+	return db_exec_data(conn, result, until, sql, count, values, NULL);
+}
+
+/* The same with parameters as send_data() takes them. */
+DbStatus
+db_exec_data(Conn *conn, PGresult **result, int64_t until, const char *sql, int count,
+			 const char *const *values, const int *lengths)
+{
 	PGresult   *next;
 
 	*result = NULL;
-	if (!db_send(conn, sql, count, values))
+	if (!send_data(conn, sql, count, values, lengths))
 		return DB_GONE;
 	while (PQisBusy(conn->pg))
 	{

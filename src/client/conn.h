@@ -60,6 +60,8 @@ extern DbStatus db_connect_step(Conn *conn);
 extern void db_disconnect(Conn *conn);
 extern DbStatus db_exec(Conn *conn, PGresult **result, int64_t until, const char *sql,
 						int count, const char *const *values);
+extern DbStatus db_exec_data(Conn *conn, PGresult **result, int64_t until, const char *sql,
+							 int count, const char *const *values, const int *lengths);
 extern bool db_send(Conn *conn, const char *sql, int count, const char *const *values);
 extern char *db_value(PGresult *result, int row, int column);
 extern const char *db_sqlstate(const PGresult *result);

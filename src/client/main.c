@@ -32,7 +32,9 @@ command_at(int i)
 	if (i < num_list_commands)
 		return &list_commands[i];
 	i -= num_list_commands;
-	return i < num_act_commands ? &act_commands[i] : NULL;
+	if (i < num_act_commands)
+		return &act_commands[i];
+	return i == num_act_commands ? &import_command : NULL;
 }
 
 static const Command *

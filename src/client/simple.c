@@ -82,16 +82,29 @@ simple_connect(void)
 }
 
 /*
- * Run a statement, however long it takes.
+ * Run a statement, however long it takes.  Returns false if the server has refused it, with
+ * the error as the result.  lengths is as for db_exec_data().
+ */
+bool
+simple_try(Conn *conn, PGresult **result, const char *sql, int count, const char *const *values, const int *lengths)
+{
+	DbStatus	status = db_exec_data(conn, result, NEVER, sql, count, values, lengths);
+
+	if (status != DB_ERROR)
+		check(conn, status, *result);
+	return status == DB_OK;
+}
+
+/*
+ * The same for a statement that must not be refused.
  */
 PGresult *
 simple_query(Conn *conn, const char *sql, int count, const char *const *values)
 {
 	PGresult   *result;
 
-	DbStatus	status = db_exec(conn, &result, NEVER, sql, count, values);
-
-	check(conn, status, result);
+	if (!simple_try(conn, &result, sql, count, values, NULL))
+		check(conn, DB_ERROR, result);
 	return result;
 }
 

@@ -86,6 +86,11 @@ _tfstate() {
 				[[ $command != run ]] || candidates+=(lease)
 				;;
 			--guard) candidates=(require on off) ;;
+			--items) mapfile -t candidates < <(compgen -f -- "${word#--items=}") ;;
+			--table)
+				mapfile -t candidates < <(_tfstate_names "$program" workspaces "${word#--table=}" "${connection[@]}" |
+					sed 's,/.*,,' | sort -u)
+				;;
 			--wait) [[ $command == attach ]] || candidates=(forever) ;;
 			'')
 				if [[ $word == -* ]]; then
@@ -109,6 +114,7 @@ _tfstate() {
 							rollback:0 | undelete:0 | verify:0 | repair:0 | prune:0)
 							mapfile -t candidates < <(_tfstate_names "$program" workspaces "$word" "${connection[@]}")
 							;;
+						import:*) mapfile -t candidates < <(compgen -f -P "${word%"${word#*=}"}" -- "${word#*=}") ;;
 						grant:2 | revoke:2) candidates=(lock view force override) ;;
 					esac
 				fi

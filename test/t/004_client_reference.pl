@@ -102,6 +102,8 @@ is_deeply(completions('tfstate run --mode l'), ['lease'], 'completion of a value
 is_deeply(completions('tfstate attach --guard=o'), [ 'off', 'on' ], 'completion of a level of the guard');
 is_deeply(completions('tfstate unlock '), [], 'completion of a lockid is empty without a server');
 ok((grep { $_ eq 'true' } @{ completions('tfstate run a -- tr') }) > 0, 'completion of the command of a run');
+is_deeply(completions("tfstate import --items=$root/READ"), ["$root/README.md"], 'completion of a file in an option');
+is_deeply(completions("tfstate import prod=$root/READ"), ["$root/README.md"], 'completion of the file of a workspace');
 is_deeply(completions('tfstate grant somebody * '), [ 'force', 'lock', 'override', 'view' ], 'completion of a privilege');
 
 done_testing();
