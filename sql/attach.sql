@@ -42,13 +42,12 @@ $$;
 CREATE FUNCTION state(serial integer) RETURNS text LANGUAGE sql AS $$
 SELECT format('{"version":4,"terraform_version":"1.0.0","serial":%s,"lineage":"0d5f1f4a-6f7e-4f57-8b0e-1f6a3f1c2b3d","outputs":{},"resources":[]}', serial)
 $$;
--- (transaction_timeout exists from PostgreSQL 17 on.)
 CREATE VIEW settings AS
 SELECT role, setting
   FROM (SELECT setrole::regrole, unnest(setconfig)
 		  FROM pg_db_role_setting JOIN pg_database d ON setdatabase = d.oid
 		 WHERE datname = current_database() AND setrole <> 0) s(role, setting)
- WHERE setting NOT LIKE 'transaction_timeout=%' ORDER BY 1, 2;
+ ORDER BY 1, 2;
 
 --
 -- A new table
@@ -241,11 +240,9 @@ SELECT tfstate_detach('wrong', 'rows');
 -- Arguments
 CALL fails($$SELECT tfstate_attach(role => 'public')$$);
 CALL fails($$SELECT tfstate_attach(role => 'regress_tfstate_nobody')$$);
-CALL fails($$SELECT tfstate_attach(mode => 'durable')$$);
-CALL fails($$SELECT tfstate_attach(wait => '1 min')$$);
-CALL fails($$SELECT tfstate_attach(role => 'regress_tfstate_tf', mode => 'Durable')$$);
-CALL fails($$SELECT tfstate_attach(role => 'regress_tfstate_tf', wait => '-1 min')$$);
-CALL fails($$SELECT tfstate_attach(role => 'regress_tfstate_tf', wait => '25 days')$$);
+CALL fails($$SELECT tfstate_attach(mode => 'Durable')$$);
+CALL fails($$SELECT tfstate_attach(wait => '-1 min')$$);
+CALL fails($$SELECT tfstate_attach(wait => '25 days')$$);
 CALL fails($$SELECT tfstate_attach(access => 'plan')$$);
 CALL fails($$SELECT tfstate_attach(role => 'regress_tfstate_tf', access => 'read')$$);
 CALL fails($$SELECT tfstate_attach(guard => 'always')$$);
@@ -353,14 +350,16 @@ RESET ROLE;
 RESET search_path;
 
 -- New values replace the old ones; what is not named stays.
-SELECT attached('terraform_remote_state', $$role => 'regress_tfstate_tf'$$, $$mode => 'durable'$$, $$wait => '90s'$$);
-SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)' ;
-SELECT count(*) > 0 AS attached FROM tfstate_attach(role => 'regress_tfstate_tf', wait => '0');
-SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)' ;
-SELECT count(*) > 0 AS attached FROM tfstate_attach(role => 'regress_tfstate_tf', mode => 'session');
-SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)' ;
-SELECT count(*) > 0 AS attached FROM tfstate_attach(role => 'regress_tfstate_tf', mode => 'durable', wait => '24 days');
-SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)' ;
+-- The mode and the wait are the table's, and not the role's: what is printed says so.
+SELECT attached('terraform_remote_state', $$mode => 'durable'$$, $$wait => '90s'$$);
+SELECT mode, wait FROM tfstate_tables WHERE schema = 'terraform_remote_state';
+SELECT attached('terraform_remote_state', $$role => 'regress_tfstate_tf'$$, $$wait => '0'$$);
+SELECT mode, wait FROM tfstate_tables WHERE schema = 'terraform_remote_state';
+SELECT attached('terraform_remote_state', $$role => 'regress_tfstate_tf'$$, $$mode => 'session'$$);
+SELECT mode, wait FROM tfstate_tables WHERE schema = 'terraform_remote_state';
+SELECT count(*) > 0 AS attached FROM tfstate_attach(mode => 'durable', wait => '24 days');
+SELECT mode, wait FROM tfstate_tables WHERE schema = 'terraform_remote_state';
+SELECT setting FROM settings WHERE setting ~ '^(tfstate|statement|lock)';
 
 -- A role with several tables, one of them in the same schema, and several roles for one table.
 SELECT attached('terraform_remote_state', $$'more "states"'$$, $$role => 'regress_tfstate_tf'$$);
@@ -394,7 +393,7 @@ SELECT * FROM granted('regress_tfstate_tf');
 SELECT count(*) FROM settings WHERE role = 'regress_tfstate_tf'::regrole;
 -- Settings that somebody has changed meanwhile stay.
 SELECT current_database() AS database \gset
-ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET tfstate.wait = '5s';
+ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET tcp_keepalives_idle = '7s';
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET work_mem = '8MB';
 SELECT tfstate_detach('terraform');
 SELECT * FROM granted('regress_tfstate_tf');

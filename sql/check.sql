@@ -280,7 +280,7 @@ CALL remedied();
 ALTER DATABASE :"database" RESET default_transaction_read_only;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET default_transaction_read_only;
 -- Time-outs are problems only for longer waits.
-SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', role => 'regress_tfstate_tf', wait => '30s');
+ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET tfstate.wait = '30s';
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET lock_timeout = 29999;
 ALTER ROLE regress_tfstate_tf IN DATABASE :"database" RESET statement_timeout;
 SELECT problem FROM problems;

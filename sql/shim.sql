@@ -536,14 +536,14 @@ SELECT * FROM tags;
 -- What was a table when it was attached can be a view by now, through a rule, or anything else,
 -- because its OID was reused: that has no workspaces.
 CREATE VIEW public.no_table AS SELECT 7::bigint AS id, text 'w' AS name, text '' AS data;
-SELECT count(tfstate_internal.record_table(r, NULL, NULL, NULL, NULL)) AS recorded
+SELECT count(tfstate_internal.record_table(r, NULL, NULL, NULL, NULL, NULL, NULL)) AS recorded
   FROM unnest('{public.no_table, pg_class_oid_index, global_states_id_seq}'::regclass[]) r;
 SELECT pg_try_advisory_lock(7), pg_advisory_unlock(7);
 SELECT count(tfstate_unlock(lockid)) AS unlocked
   FROM unnest('{public.no_table/w, pg_catalog.pg_class_oid_index/w}'::text[]) lockid, tfstate_lock(lockid);
 SELECT count(*) FROM tfstate_states('*/w');
 CREATE TABLE public.parted (id bigint, name text, data text) PARTITION BY LIST (id);
-SELECT tfstate_internal.record_table(r, NULL, NULL, NULL, NULL), tfstate_internal.guard_table(r) FROM (SELECT 'public.parted'::regclass) p(r);
+SELECT tfstate_internal.record_table(r, NULL, NULL, NULL, NULL, NULL, NULL), tfstate_internal.guard_table(r) FROM (SELECT 'public.parted'::regclass) p(r);
 TRUNCATE public.parted;
 DELETE FROM tfstate_internal.attached_table WHERE relid IN (SELECT oid FROM pg_class WHERE relkind <> 'r');
 DROP VIEW public.no_table;

@@ -49,8 +49,6 @@ BEGIN
 	SELECT * INTO wrong
 	  FROM (VALUES
 		(role = 'public', 'cannot make everybody ready for Terraform', 'Name a role that Terraform connects as.'),
-		(role IS NULL AND (mode IS NOT NULL OR wait IS NOT NULL), 'mode and wait are settings of a role',
-		 'Name it with role => .'),
 		(role IS NULL AND access IS NOT NULL, 'access is given to a role', 'Name it with role => .'),
 		(access NOT IN ('write', 'plan'), format('unrecognized access: "%s"', access),
 		 'Valid values are "write" and "plan".'),
@@ -106,7 +104,7 @@ BEGIN
 	LOCK TABLE tfstate_internal.attached_table IN SHARE ROW EXCLUSIVE MODE;
 	rel := tfstate_internal.lock_table(schema, "table");
 	PERFORM tfstate_internal.raise_obstacle(rel);
-	PERFORM tfstate_internal.record_table(rel, guard, keep_versions, keep_age, default_workspace);
+	PERFORM tfstate_internal.record_table(rel, mode, wait, guard, keep_versions, keep_age, default_workspace);
 	-- Once before the unique indexes are created, which such rows would prevent; and then
 	-- again, because the ids of this table are compared with those of others only when
 	-- it has columns as Terraform makes them.
@@ -117,7 +115,7 @@ BEGIN
 	PERFORM tfstate_internal.create_default(rel);
 	PERFORM tfstate_internal.guard_table(rel);
 	IF role IS NOT NULL THEN
-		PERFORM tfstate_internal.attach_role(rel, role, mode, wait, access);
+		PERFORM tfstate_internal.attach_role(rel, role, access);
 	END IF;
 	-- One row a line: then psql's table can be pasted as it stands.
 	RETURN QUERY SELECT string_to_table(concat_ws(E'\n', tfstate_internal.backend_block(rel),

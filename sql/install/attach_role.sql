@@ -58,12 +58,10 @@ REVOKE EXECUTE ON FUNCTION tfstate_internal.role_rights(regclass, text, oid) FRO
 -- no connection only because it is idle.  Parameters, which are states, stay out of the log.
 CREATE FUNCTION tfstate_internal.needed_settings(
 	roleid oid,
-	mode text,
-	wait interval,
 	OUT name text,
 	OUT value text)
 RETURNS SETOF record
-LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT n.name, n.value
@@ -79,19 +77,14 @@ SELECT n.name, n.value
 		('debug_print_plan', 'off'),
 		('auto_explain.log_verbose', 'off'),
 		('auto_explain.log_parameter_max_length', '0'),
-		('pgaudit.log_parameter', 'off'),
-		('tfstate.mode', mode),
-		('tfstate.wait', (extract(epoch FROM wait) * 1000)::bigint::text),
-		('statement_timeout', CASE WHEN wait > '0' THEN '0' END),
-		('lock_timeout', CASE WHEN wait > '0' THEN '0' END),
-		('transaction_timeout', CASE WHEN wait > '0' THEN '0' END)
+		('pgaudit.log_parameter', 'off')
 	   ) n(name, value) JOIN pg_settings s ON s.name = n.name
  WHERE n.value IS NOT NULL
    AND (s.context = 'user' OR has_parameter_privilege(current_user, n.name, 'SET'))
 $$;
-COMMENT ON FUNCTION tfstate_internal.needed_settings(oid, text, interval) IS
+COMMENT ON FUNCTION tfstate_internal.needed_settings(oid) IS
 'the settings for a role of Terraform, as far as the server has them and the caller may make them';
-REVOKE EXECUTE ON FUNCTION tfstate_internal.needed_settings(oid, text, interval) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.needed_settings(oid) FROM PUBLIC;
 
 -- What is set for the role in this database, for the role, for the database, or for everybody
 -- is kept behind the two schemas.
@@ -189,19 +182,18 @@ COMMENT ON FUNCTION tfstate_internal.give_rights(regclass, name, oid, text) IS
 REVOKE EXECUTE ON FUNCTION tfstate_internal.give_rights(regclass, name, oid, text) FROM PUBLIC;
 
 -- A setting that somebody has changed since it was made counts as what was there before.
-CREATE FUNCTION tfstate_internal.give_settings(rel regclass, role name, roleid oid, mode text, wait interval)
+CREATE FUNCTION tfstate_internal.give_settings(rel regclass, role name, roleid oid)
 RETURNS void
-LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	setting record;
 	ours boolean;
 BEGIN
-	PERFORM tfstate_internal.matches('', '');	-- loads the library, which has the settings tfstate.*
 	FOR setting IN
 		SELECT n.name, n.value, c.value AS before
-		  FROM tfstate_internal.needed_settings(roleid, mode, wait) n
+		  FROM tfstate_internal.needed_settings(roleid) n
 			   LEFT JOIN tfstate_internal.role_config(roleid) c ON c.name = n.name
 		 WHERE c.value IS DISTINCT FROM n.value
 	LOOP
@@ -222,11 +214,11 @@ BEGIN
 	END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION tfstate_internal.give_settings(regclass, name, oid, text, interval) IS
+COMMENT ON FUNCTION tfstate_internal.give_settings(regclass, name, oid) IS
 'part of tfstate_attach(): make the settings that Terraform needs, and record what they replace';
-REVOKE EXECUTE ON FUNCTION tfstate_internal.give_settings(regclass, name, oid, text, interval) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.give_settings(regclass, name, oid) FROM PUBLIC;
 
-CREATE FUNCTION tfstate_internal.attach_role(rel regclass, role name, mode text, wait interval, access text)
+CREATE FUNCTION tfstate_internal.attach_role(rel regclass, role name, access text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -250,7 +242,7 @@ BEGIN
 	RETURNING a.access INTO access;
 
 	PERFORM tfstate_internal.give_rights(rel, attach_role.role, roleid, access);
-	PERFORM tfstate_internal.give_settings(rel, attach_role.role, roleid, mode, wait);
+	PERFORM tfstate_internal.give_settings(rel, attach_role.role, roleid);
 	IF access = 'plan' THEN		-- it could write before
 		PERFORM tfstate_internal.take_back(g)
 		   FROM tfstate_internal.given g, tfstate_internal.role_rights(rel, NULL::text, roleid) r
@@ -267,6 +259,6 @@ BEGIN
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION tfstate_internal.attach_role(regclass, name, text, interval, text) IS
+COMMENT ON FUNCTION tfstate_internal.attach_role(regclass, name, text) IS
 'part of tfstate_attach(): give a role the rights and settings that Terraform needs';
-REVOKE EXECUTE ON FUNCTION tfstate_internal.attach_role(regclass, name, text, interval, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION tfstate_internal.attach_role(regclass, name, text) FROM PUBLIC;

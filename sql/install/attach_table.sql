@@ -153,6 +153,8 @@ REVOKE EXECUTE ON FUNCTION tfstate_internal.create_default(regclass) FROM PUBLIC
 
 CREATE FUNCTION tfstate_internal.record_table(
 	rel regclass,
+	mode text,
+	wait interval,
 	guard text,
 	keep_versions integer,
 	keep_age interval,
@@ -178,16 +180,20 @@ BEGIN
 	VALUES (rel, current_user, tfstate_internal.table_name(rel))
 	ON CONFLICT (relid) DO UPDATE SET name = excluded.name;
 	UPDATE tfstate_internal.attached_table t
-	   SET guard = coalesce(record_table.guard, t.guard),
+	   SET mode = coalesce(record_table.mode, t.mode),
+		   wait = coalesce(record_table.wait, t.wait),
+		   guard = coalesce(record_table.guard, t.guard),
 		   keep_versions = nullif(coalesce(record_table.keep_versions, t.keep_versions), -1),
 		   keep_age = nullif(coalesce(record_table.keep_age, t.keep_age), '-1'),
 		   default_workspace = coalesce(record_table.default_workspace, t.default_workspace)
 	 WHERE t.relid = rel;
 END;
 $$;
-COMMENT ON FUNCTION tfstate_internal.record_table(regclass, text, integer, interval, boolean) IS
+COMMENT ON FUNCTION
+tfstate_internal.record_table(regclass, text, interval, text, integer, interval, boolean) IS
 'part of tfstate_attach(): enter a table into the table attached_table, or change its row';
-REVOKE EXECUTE ON FUNCTION tfstate_internal.record_table(regclass, text, integer, interval, boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION
+tfstate_internal.record_table(regclass, text, interval, text, integer, interval, boolean) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.guard_table(rel regclass)
 RETURNS void

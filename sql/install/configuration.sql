@@ -93,9 +93,9 @@ SELECT concat_ws(E'\n',
 	f.indent || format(f.variable, 'PGOPTIONS',
 					   CASE WHEN environment.role IS NULL THEN '-c search_path=tfstate_pg,pg_catalog,public ' ELSE '' END ||
 					   f.options),
-	CASE WHEN EXISTS (SELECT FROM pg_roles r, tfstate_internal.role_config(r.oid) c
-					   WHERE r.rolname = environment.role AND (c.name, c.value) = ('tfstate.mode', 'durable'))
-		 THEN f.run_name END)
+	CASE WHEN (SELECT t.mode FROM tfstate_internal.attached_table t WHERE t.relid = environment.rel) = 'durable' THEN
+		f.run_name
+	END)
   FROM tfstate_internal.server_url(environment.role) u(url), (VALUES
 		('shell', NULL, '', 'export %s="%s"', NULL,
 		 $$-c tfstate.who=$(id -un | sed 's/[\\ ]/\\&/g')@$(uname -n)$$,

@@ -11,7 +11,9 @@ CREATE TABLE tfstate_internal.attached_table (
 	keep_age interval CHECK (keep_age >= '0'),
 	name text NOT NULL,
 	default_workspace boolean NOT NULL DEFAULT true,
-	compressed boolean NOT NULL DEFAULT false
+	compressed boolean NOT NULL DEFAULT false,
+	mode text CHECK (mode IN ('session', 'durable')),
+	wait interval CHECK (wait BETWEEN '0' AND '24 days')
 ) USING heap;
 COMMENT ON TABLE tfstate_internal.attached_table IS
 'the tables of Terraform states whose workspaces are locked and guarded by tfstate';
@@ -27,6 +29,10 @@ COMMENT ON COLUMN tfstate_internal.attached_table.default_workspace IS
 'whether tfstate_attach() creates a missing workspace "default", which an OpenTofu that encrypts states cannot read';
 COMMENT ON COLUMN tfstate_internal.attached_table.compressed IS
 'whether tfstate_attach() has set the compression of data';
+COMMENT ON COLUMN tfstate_internal.attached_table.mode IS
+'the mode of Terraform''s locks where a session sets none; NULL leaves it to tfstate.mode';
+COMMENT ON COLUMN tfstate_internal.attached_table.wait IS
+'how long Terraform waits for its locks where a session does not set that; NULL leaves it to tfstate.wait';
 REVOKE ALL ON tfstate_internal.attached_table FROM PUBLIC;
 
 SELECT pg_extension_config_dump('tfstate_internal.attached_table',
@@ -79,6 +85,35 @@ REVOKE ALL ON tfstate_internal.given FROM PUBLIC;
 SELECT pg_extension_config_dump('tfstate_internal.given',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid)
 	   AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
+
+CREATE VIEW @extschema@.tfstate_tables AS
+SELECT n.nspname::text AS schema,
+	   c.relname::text AS "table",
+	   t.mode, t.wait, t.guard, t.keep_versions, t.keep_age, t.default_workspace,
+	   ARRAY(SELECT a.role::text FROM tfstate_internal.attached_role a
+			  WHERE a.relid = t.relid AND a.role::text <> 'none' ORDER BY a.role::text COLLATE "C") AS roles,
+	   t.attached_by,
+	   date_trunc('second', t.attached_at) AS attached_at
+  FROM tfstate_internal.attached_table t
+	   JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace;
+COMMENT ON VIEW @extschema@.tfstate_tables IS
+'the attached tables, one row each, with what tfstate_attach() was told for them';
+COMMENT ON COLUMN @extschema@.tfstate_tables.schema IS 'the schema of the table';
+COMMENT ON COLUMN @extschema@.tfstate_tables."table" IS 'its name there';
+COMMENT ON COLUMN @extschema@.tfstate_tables.mode IS
+'the mode of Terraform''s locks, where a session sets none; NULL leaves it to tfstate.mode';
+COMMENT ON COLUMN @extschema@.tfstate_tables.wait IS
+'how long Terraform waits for its locks, where a session does not set that; NULL leaves it to tfstate.wait';
+COMMENT ON COLUMN @extschema@.tfstate_tables.guard IS 'the least value of tfstate.guard for writes';
+COMMENT ON COLUMN @extschema@.tfstate_tables.keep_versions IS 'how many versions of a state are kept; NULL keeps all';
+COMMENT ON COLUMN @extschema@.tfstate_tables.keep_age IS 'for how long versions are kept; NULL keeps all';
+COMMENT ON COLUMN @extschema@.tfstate_tables.default_workspace IS
+'whether tfstate_attach() creates a missing workspace "default"';
+COMMENT ON COLUMN @extschema@.tfstate_tables.roles IS 'the roles that tfstate_attach() has made ready for it';
+COMMENT ON COLUMN @extschema@.tfstate_tables.attached_by IS 'the role that attached it';
+COMMENT ON COLUMN @extschema@.tfstate_tables.attached_at IS 'when it was attached';
+REVOKE ALL ON @extschema@.tfstate_tables FROM PUBLIC;
+GRANT SELECT ON @extschema@.tfstate_tables TO PUBLIC;
 
 -- The content is compressed already.
 CREATE TABLE tfstate_internal.stored_version (

@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
@@ -62,6 +63,13 @@ guard_of(const char *word)
 	return strcmp(word, "on") == 0 ? GUARD_ON : GUARD_REQUIRE;
 }
 
+/* The length of an interval in microseconds, with months of 30 days. */
+static int64
+interval_usecs(const Interval *interval)
+{
+	return interval->time + ((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
+}
+
 static void
 read_attached_table(HeapTuple tuple, TupleDesc desc, AttachedTable *table)
 {
@@ -78,6 +86,13 @@ read_attached_table(HeapTuple tuple, TupleDesc desc, AttachedTable *table)
 	table->has_keep_age = !isnull;
 	if (!isnull)
 		table->keep_age = *DatumGetIntervalP(value);
+	value = heap_getattr(tuple, Anum_attached_mode, desc, &isnull);
+	table->has_mode = !isnull;
+	table->durable = !isnull && strcmp(TextDatumGetCString(value), "durable") == 0;
+	value = heap_getattr(tuple, Anum_attached_wait, desc, &isnull);
+	table->has_wait = !isnull;
+	if (!isnull)
+		table->wait = interval_usecs(DatumGetIntervalP(value));
 }
 
 /*
@@ -87,19 +102,18 @@ bool
 tfstate_attached_table(Oid relid, AttachedTable *table)
 {
 	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
-	bool		found = false;
+	ScanKeyData key;
 	TableScan	scan;
 	HeapTuple	tuple;
 
-	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 0, NULL);
-	while (!found && (tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
-	{
+	ScanKeyInit(&key, Anum_attached_relid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	tfstate_begin_scan(&scan, rel, tfstate_catalog()->attached_index, NULL, 1, &key);
+	tuple = tfstate_next_row(&scan, ForwardScanDirection);
+	if (HeapTupleIsValid(tuple))
 		read_attached_table(tuple, RelationGetDescr(rel), table);
-		found = table->relid == relid;
-	}
 	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
-	return found;
+	return HeapTupleIsValid(tuple);
 }
 
 static AttrNumber

@@ -21,6 +21,10 @@ typedef struct AttachedTable
 	int			keep_versions;	/* how many of a workspace; 0 for all */
 	bool		has_keep_age;
 	Interval	keep_age;		/* how long versions are kept */
+	bool		has_mode;
+	bool		durable;		/* the mode of Terraform's locks */
+	bool		has_wait;
+	int64		wait;			/* how long it waits for them, in microseconds */
 } AttachedTable;
 
 /* The columns of a table of states. */

@@ -69,7 +69,12 @@ enum
 	Anum_attached_attached_at,
 	Anum_attached_guard,
 	Anum_attached_keep_versions,
-	Anum_attached_keep_age
+	Anum_attached_keep_age,
+	Anum_attached_name,
+	Anum_attached_default_workspace,
+	Anum_attached_compressed,
+	Anum_attached_mode,
+	Anum_attached_wait
 };
 
 /* The columns of stored_version. */
@@ -112,6 +117,7 @@ typedef struct TfstateCatalog
 	Oid			privilege;		/* privilege */
 	Oid			privilege_index;	/* its key (role, pattern, privilege) */
 	Oid			attached;		/* attached_table */
+	Oid			attached_index; /* its key (relid) */
 	Oid			version;		/* stored_version */
 	Oid			version_index;	/* its key (lockid, number) */
 	Oid			fence;			/* the sequence of fences */

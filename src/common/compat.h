@@ -22,6 +22,7 @@
 #include "utils/guc_tables.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
+#include "utils/timeout.h"
 
 #if PG_VERSION_NUM < 150000
 #error tfstate needs PostgreSQL 15 or later
@@ -165,6 +166,47 @@ compat_log_sequence(Relation sequence, Buffer buffer, HeapTuple tuple)
 	XLogRegisterData((char *) &record, sizeof(record));
 	XLogRegisterData((char *) tuple->t_data, tuple->t_len);
 	return XLogInsert(RM_SEQ_ID, XLOG_SEQ_LOG);
+}
+
+/* Returns a configuration parameter by its name as it was defined, NULL if there is none. */
+static inline struct config_generic *
+compat_parameter(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	return find_option(name, false, true, 0);
+#else
+	struct config_generic **all = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions(); i++)
+	{
+		if (strcmp(all[i]->name, name) == 0)
+			return all[i];
+	}
+	return NULL;
+#endif
+}
+
+/* Stop the timer of transaction_timeout, which PostgreSQL 17 has brought.  Returns true if it ran. */
+static inline bool
+compat_stop_transaction_timer(void)
+{
+#if PG_VERSION_NUM >= 170000
+	if (get_timeout_active(TRANSACTION_TIMEOUT))
+	{
+		disable_timeout(TRANSACTION_TIMEOUT, false);
+		return true;
+	}
+#endif
+	return false;
+}
+
+/* Start it anew. */
+static inline void
+compat_start_transaction_timer(void)
+{
+#if PG_VERSION_NUM >= 170000
+	enable_timeout_after(TRANSACTION_TIMEOUT, TransactionTimeout);
+#endif
 }
 
 /* Returns all configuration parameters, and sets their number. */

@@ -103,7 +103,9 @@ static const ColumnLayout attached_columns[] = {
 	{"keep_age", INTERVALOID},
 	{"name", TEXTOID, true},
 	{"default_workspace", BOOLOID, true},
-	{"compressed", BOOLOID, true}
+	{"compressed", BOOLOID, true},
+	{"mode", TEXTOID},
+	{"wait", INTERVALOID}
 };
 
 static const ColumnLayout version_columns[] = {
@@ -157,7 +159,8 @@ static const TableLayout layouts[] = {
 		privilege_columns, lengthof(privilege_columns), OFFSET(privilege),
 	{{"privilege_pkey", true, {1, 2, 3, 6}, OFFSET(privilege_index)}}},
 	{"attached_table", RELPERSISTENCE_PERMANENT,
-	attached_columns, lengthof(attached_columns), OFFSET(attached)},
+		attached_columns, lengthof(attached_columns), OFFSET(attached),
+	{{"attached_table_pkey", true, {1}, OFFSET(attached_index)}}},
 	{"stored_version", RELPERSISTENCE_PERMANENT,
 		version_columns, lengthof(version_columns), OFFSET(version),
 	{{"stored_version_pkey", true, {1, 2}, OFFSET(version_index)}}}

@@ -108,6 +108,6 @@ tfstate_require_run(void)
 	if (tfstate_my_run() == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("tfstate.mode is \"durable\", but this run has no name that its lock could belong to; set PGAPPNAME=\"%s$(uuidgen)\", or add \"-c tfstate.run_id=$(uuidgen)\" to PGOPTIONS",
+				 errmsg("the lock is to be durable, but this run has no name that it could belong to; set PGAPPNAME=\"%s$(uuidgen)\", or add \"-c tfstate.run_id=$(uuidgen)\" to PGOPTIONS",
 						RUN_PREFIX)));
 }

@@ -20,7 +20,6 @@
 #include "access/table.h"
 #include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -251,21 +250,33 @@ define_administrator_settings(void)
 }
 
 /*
- * Return true if a placeholder has a value.  One that was reset is still there, with an
- * empty text.
+ * Where the value of a parameter comes from.
  */
-static bool
-was_set(const char *name)
+static GucSource
+source_of(const char *name)
 {
-	int			count;
-	struct config_generic **all = compat_parameters(&count);
+	struct config_generic *parameter = compat_parameter(name);
 
-	for (int i = 0; i < count; i++)
-	{
-		if (strcmp(all[i]->name, name) == 0)
-			return all[i]->source != PGC_S_DEFAULT;
-	}
-	return false;
+	return parameter ? parameter->source : PGC_S_DEFAULT;
+}
+
+/*
+ * Return true if a parameter was set by the session or its client, in PGOPTIONS for example.
+ */
+bool
+tfstate_set_by_session(const char *name)
+{
+	return source_of(name) >= PGC_S_CLIENT;
+}
+
+/*
+ * Return true if a parameter was set for this session: by itself, or with ALTER ROLE or ALTER
+ * DATABASE.  What the server's configuration file says is said for no session.
+ */
+bool
+tfstate_set_for_session(const char *name)
+{
+	return source_of(name) >= PGC_S_GLOBAL;
 }
 
 /*
@@ -296,7 +307,8 @@ tfstate_define_settings(void)
 {
 	for (int i = 0; i < lengthof(parameters); i++)
 	{
-		const char *before = was_set(parameters[i].name) ?
+		/* a placeholder that was reset is still there, with an empty text */
+		const char *before = source_of(parameters[i].name) != PGC_S_DEFAULT ?
 			GetConfigOption(parameters[i].name, true, false) : NULL;
 
 		parameters[i].refused = before ? MemoryContextStrdup(TopMemoryContext, before) : NULL;
@@ -320,27 +332,6 @@ tfstate_define_settings(void)
 			parameters[i].refused = NULL;
 		}
 	}
-}
-
-/*
- * Return true if a parameter has its built-in default, which nothing has changed.
- */
-static bool
-is_default(const char *name)
-{
-	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(name);
-	bool		result;
-
-	SPI_connect();
-	if (SPI_execute_with_args("SELECT FROM pg_catalog.pg_settings"
-							  " WHERE name OPERATOR(pg_catalog.=) $1"
-							  " AND source OPERATOR(pg_catalog.=) 'default'",
-							  1, &type, &value, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look up parameter \"%s\"", name);
-	result = SPI_processed > 0;
-	SPI_finish();
-	return result;
 }
 
 /*
@@ -460,7 +451,7 @@ tfstate_check_settings(void)
 				 errhint("Correct its name where it is set, and connect again.")));
 	for (int i = 0; i < lengthof(parameters); i++)
 	{
-		if (parameters[i].refused != NULL && is_default(parameters[i].name))
+		if (parameters[i].refused != NULL && source_of(parameters[i].name) == PGC_S_DEFAULT)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid value for parameter \"%s\": \"%s\"",

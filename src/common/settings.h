@@ -38,5 +38,7 @@ extern int	tfstate_max_session_locks;
 
 extern void tfstate_define_settings(void);
 extern void tfstate_check_settings(void);
+extern bool tfstate_set_by_session(const char *name);
+extern bool tfstate_set_for_session(const char *name);
 
 #endif							/* TFSTATE_SETTINGS_H */

@@ -61,6 +61,7 @@
 #include "lock/tag.h"
 #include "state/shim.h"
 #include "state/shim_memory.h"
+#include "state/shim_terms.h"
 
 PG_FUNCTION_INFO_V1(tfstate_pg_try_advisory_lock);
 PG_FUNCTION_INFO_V1(tfstate_pg_advisory_unlock);
@@ -141,7 +142,7 @@ check_outer(const char *lockid, int64 fence)
 }
 
 /*
- * Take the lock of a workspace, or of a creation key, as the settings say.  key is what
+ * Take the lock of a workspace, or of a creation key, as shim_terms.c says.  key is what
  * Terraform will unlock, builtin the key of the built-in lock that is taken, too.  Inside
  * a holding of the workspace's lock, take its inner lock instead.
  *
@@ -156,6 +157,7 @@ tfstate_shim_lock(const char *lockid, int64 key, int64 builtin)
 	LockConflict conflict;
 	Holding		outer;
 	Holding		holding;
+	bool		patient;
 	bool		inside;
 	bool		taken;
 
@@ -166,15 +168,14 @@ tfstate_shim_lock(const char *lockid, int64 key, int64 builtin)
 	request.lockid = inside ? tfstate_inner_lockid(&outer) : lockid;
 	if (creation)
 		request.info = tfstate_operation_info(creation);
-	request.durable = tfstate_mode;
-	request.wait = tfstate_wait < 0 ? -1 : tfstate_wait * INT64CONST(1000);
+	tfstate_shim_terms(lockid, &request, &patient);
 	request.has_key = !inside;
 	request.key = builtin;
 	request.unlock_key = inside || creation ? 0 : key;
 	request.run_id = tfstate_my_run();
 	if (request.durable)
 		tfstate_require_run();
-	taken = tfstate_acquire(&request, &holding, &conflict);
+	taken = tfstate_shim_acquire(&request, patient, &holding, &conflict);
 	/* the privilege may have been taken back while we waited */
 	if (request.wait != 0 && creation)
 		check_creation_privilege(tfstate_attached_tables(), key);

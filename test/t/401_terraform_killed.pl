@@ -202,7 +202,7 @@ foreach my $name (undef, 'job/4711', '%a', 'alice@laptop')
 	$alice->apply_fails($test,
 		defined $name
 		? qr/tfstate\.run_id is "\Q$name\E", which is not a UUID; set a new UUID for each run, for example with PGOPTIONS="-c tfstate\.run_id=\$\(uuidgen\)"/
-		: qr/tfstate\.mode is "durable", but this run has no name that its lock could belong to; set PGAPPNAME="tfstate-run:\$\(uuidgen\)", or add/
+		: qr/the lock is to be durable, but this run has no name that it could belong to; set PGAPPNAME="tfstate-run:\$\(uuidgen\)", or add/
 	);
 	nothing_held($node, "$test: no lock is taken");
 }

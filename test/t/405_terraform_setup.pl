@@ -356,6 +356,27 @@ foreach my $mode ('session', 'durable')
 	sql('ALTER DATABASE postgres RESET log_statement');
 }
 
+# What the server's configuration says counts only for a table for which nothing was said.
+{
+	my $shim = q(SET search_path = tfstate_pg, pg_catalog, public; SELECT pg_try_advisory_lock(id));
+	my $modes = q(SELECT string_agg(lockid || ' ' || mode, ', ') FROM public.tfstate_holders);
+
+	$node->append_conf('postgresql.conf',
+		qq(tfstate.mode = 'durable'\ntfstate.run_id = '@{[uuid()]}'));
+	$node->reload;
+	sql(q(SELECT tfstate_attach('said', mode => 'session'), tfstate_attach('unsaid')));
+	foreach my $schema (qw(said unsaid))
+	{
+		my $mode = $schema eq 'said' ? 'session' : 'durable';
+
+		like(sql("$shim FROM $schema.states; $modes; SELECT pg_advisory_unlock(id) FROM $schema.states"),
+			qr/^$schema\.states\/default $mode$/m,
+			"server's configuration: a table for which a mode is $schema");
+	}
+	$node->append_conf('postgresql.conf', "tfstate.mode = 'session'\ntfstate.run_id = ''");
+	$node->reload;
+}
+
 # tfstate_check() reports settings of the server, too.
 {
 	is(sql(q(SELECT severity, problem, remedy FROM tfstate_check() WHERE object = 'server')),

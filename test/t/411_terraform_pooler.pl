@@ -239,7 +239,7 @@ foreach my $name ('stage', 'test')
 	my $nameless = project('carol');
 
 	$nameless->apply_fails('a name that is no run\'s',
-		qr/this run has no name that its lock could belong to; set PGAPPNAME="tfstate-run:\$\(uuidgen\)"/);
+		qr/this run has no name that it could belong to; set PGAPPNAME="tfstate-run:\$\(uuidgen\)"/);
 	append_to_file($pooler->{ini}, "application_name_add_host = 1\n");
 	$pooler->{run}->signal('HUP');
 	wait_for('the new setting', sub { $pooler->{run}->pump_nb; $pooler->{log} =~ /SIGHUP/ });
