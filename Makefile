@@ -4,11 +4,11 @@ EXTENSION = tfstate
 MODULE_big = tfstate
 PGFILEDESC = "tfstate - state locks for Terraform, OpenTofu and SQL"
 
-OBJS = $(patsubst %.c,%.o,$(filter-out src/client/%,$(sort $(wildcard src/*.c src/*/*.c))))
+OBJS = $(patsubst %.c,%.o,$(filter-out src/client/% src/http/%,$(sort $(wildcard src/*.c src/*/*.c))))
 PG_CPPFLAGS = -I$(srcdir)/src
 # the functions that SQL calls, and _PG_init()
 SHLIB_EXPORTS = src/exports.txt
-EXTRA_CLEAN = $(SHLIB_EXPORTS) src/client/tfstate src/client/*.o
+EXTRA_CLEAN = $(SHLIB_EXPORTS) src/client/tfstate src/client/*.o src/http/tfstate-http src/http/*.o
 
 # The install script is put together from its parts, in this order; see sql/install/README.md.
 SCRIPT = sql/tfstate--0.1.sql
@@ -55,6 +55,33 @@ $(CLIENT_OBJS): override CPPFLAGS := -DFRONTEND -DTFSTATE_VERSION='"$(CLIENT_VER
 $(CLIENT): $(CLIENT_OBJS)
 	$(CC) $(CFLAGS) $^ $(LDFLAGS) $(LDFLAGS_EX) -L$(pkglibdir) -L$(libdir) -lpgfeutils -lpgcommon -lpgport $(libpq) -lm -o $@
 
+# The server for Terraform's http backend, a program of its own so that the client needs
+# libpq only.  It is built where libmicrohttpd is found, and in any case by "make http".
+HTTP = src/http/tfstate-http
+HTTP_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/http/*.c)))
+HTTP_LIBS = -lmicrohttpd -lgnutls -lpthread
+has_http := $(shell echo 'int main(void) { return 0; }' | $(CC) -include microhttpd.h -include gnutls/gnutls.h -x c - \
+	$(HTTP_LIBS) -o /dev/null 2>/dev/null && echo yes)
+
+ifeq ($(has_http),yes)
+all: http
+install: install-http
+else
+all: no-http
+endif
+
+.PHONY: http no-http install-http
+http: $(HTTP)
+no-http:
+	@echo 'libmicrohttpd is not installed: "tfstate serve" and "tfstate run --http" are left out'
+
+$(HTTP_OBJS): $(wildcard src/http/*.h src/client/*.h) src/common/quoted_words.h
+$(HTTP_OBJS): override CPPFLAGS := -DFRONTEND -DTFSTATE_VERSION='"$(CLIENT_VERSION)"' -I$(srcdir)/src -I$(libpq_srcdir) $(CPPFLAGS)
+
+$(HTTP): $(HTTP_OBJS) src/client/child.o src/client/event.o
+	$(CC) $(CFLAGS) $^ $(LDFLAGS) $(LDFLAGS_EX) -L$(pkglibdir) -L$(libdir) -lpgfeutils -lpgcommon -lpgport $(libpq) \
+		$(HTTP_LIBS) -lm -o $@
+
 # Where the client goes.  The directories of PostgreSQL are in no search path on some
 # systems: CLIENT_PREFIX=/usr/local names others.
 ifdef CLIENT_PREFIX
@@ -75,6 +102,10 @@ install-client: $(CLIENT)
 	$(INSTALL_DATA) $(srcdir)/doc/tfstate.1 '$(DESTDIR)$(client_mandir)/man1'
 	$(INSTALL_DATA) $(srcdir)/src/client/tfstate.bash '$(DESTDIR)$(completiondir)/tfstate'
 
+install-http: $(HTTP)
+	$(MKDIR_P) '$(DESTDIR)$(client_bindir)'
+	$(INSTALL_PROGRAM) $(HTTP) '$(DESTDIR)$(client_bindir)'
+
 uninstall: uninstall-client
 uninstall-client:
-	rm -f '$(DESTDIR)$(client_bindir)/tfstate' '$(DESTDIR)$(client_mandir)/man1/tfstate.1' '$(DESTDIR)$(completiondir)/tfstate'
+	rm -f '$(DESTDIR)$(client_bindir)/tfstate' '$(DESTDIR)$(client_bindir)/tfstate-http' '$(DESTDIR)$(client_mandir)/man1/tfstate.1' '$(DESTDIR)$(completiondir)/tfstate'

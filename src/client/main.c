@@ -27,8 +27,10 @@ command_at(int i)
 	if (i == 0)
 		return &run_command;
 	if (i == 1)
+		return &serve_command;
+	if (i == 2)
 		return &watch_command;
-	i -= 2;
+	i -= 3;
 	if (i < num_list_commands)
 		return &list_commands[i];
 	i -= num_list_commands;

@@ -26,6 +26,7 @@
 #include "commands.h"
 #include "event.h"
 #include "hold.h"
+#include "http.h"
 #include "options.h"
 #include "progress.h"
 
@@ -44,6 +45,7 @@ enum
 	OPTION_WAIT,
 	OPTION_TTL,
 	OPTION_GRACE,
+	OPTION_HTTP,
 	OPTION_WHO,
 	OPTION_OPERATION,
 	OPTION_LOST_STATUS,
@@ -56,6 +58,7 @@ static const struct option long_options[] = {
 	{"connect-exit-code", required_argument, NULL, OPTION_CONNECT_STATUS},
 	{"grace", required_argument, NULL, OPTION_GRACE},
 	{"lost-exit-code", required_argument, NULL, OPTION_LOST_STATUS},
+	{"http", no_argument, NULL, OPTION_HTTP},
 	{"message", required_argument, NULL, 'm'},
 	{"mode", required_argument, NULL, OPTION_MODE},
 	{"operation", required_argument, NULL, OPTION_OPERATION},
@@ -331,6 +334,8 @@ run_main(const Command *command, int argc, char **argv)
 	char	   *run_id = make_uuid();
 	int			status;
 
+	if (wants_http(argc, argv))
+		return become_http("run", argc, argv);
 	db_init(&run.hold.conn, idle, &run);
 	read_options(&run, argc, argv);
 	run.hold.conn.name = psprintf("tfstate-run:%s", run_id);
@@ -368,6 +373,8 @@ run_main(const Command *command, int argc, char **argv)
 const Command run_command = {
 	"run", run_main, "[OPTION]... LOCKID... -- COMMAND [ARGUMENT]...",
 	"hold locks while a command runs",
+	"      --http             take no lock, but give the command Terraform's http backend for one\n"
+	"                         workspace (default: terraform_remote_state.states/default)\n"
 	"      --wait=DURATION    how long to wait for the locks, or \"forever\" (default: 0)\n"
 	"      --mode=MODE        lease (default), durable or session\n"
 	"      --ttl=DURATION     how long a lease lasts unless it is renewed (default: 60s)\n"

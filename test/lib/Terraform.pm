@@ -90,6 +90,12 @@ sub read_program
 		# the serial in errored.tfstate, less that of the write that was refused
 		errored_ahead => $opentofu_since->(7) ? 1 : 0,
 
+		# after a conflict with the http backend, shows the holder's lock info and not its own
+		http_shows_holder => $opentofu_since->(9) || (!$opentofu && $since->(15)),
+
+		# sends the ID of the lock in force-unlock with the http backend
+		http_unlock_sends_id => $opentofu_since->(10),
+
 		# shows the SQLSTATE behind an error of the server
 		shows_sqlstate => $opentofu_since->(12),
 
@@ -242,7 +248,8 @@ sub nothing_held
 # all; nameless: true for runs in durable mode without a name, which else each command gets;
 # role, database: where to connect, by default as the role that attach() has made ready;
 # conn_options: more for the end of the connection string; env: more environment variables,
-# as a hash; config: the text of main.tf; init: false if the test itself runs terraform init.
+# as a hash; config: the text of main.tf; init: false if the test itself runs terraform init;
+# wrapper: a command that gets the program and its arguments behind its own ones, as an array.
 sub new
 {
 	my ($class, $node, %params) = @_;
@@ -260,6 +267,7 @@ sub new
 		node => $node,
 		dir => $dir,
 		who => $params{who},
+		wrapper => $params{wrapper} || [],
 		named => ($options{'tfstate.mode'} || '') eq 'durable'
 		  && !$options{'tfstate.run_id'}
 		  && !$params{nameless},
@@ -437,7 +445,7 @@ sub start
 		  and open(STDIN, '<', '/dev/null')
 		  and open(STDOUT, '>&', $output)
 		  and open(STDERR, '>&', $output)
-		  and exec($program{path}, @command, @options, @args);
+		  and exec(@{ $self->{wrapper} }, $program{path}, @command, @options, @args);
 		POSIX::_exit(127);
 	}
 	$running{$pid} = 1;

@@ -1,0 +1,284 @@
+/*-------------------------------------------------------------------------
+ *
+ * main.c
+ *	  tfstate-http: Terraform's http backend on top of tfstate.
+ *
+ * Users call the program tfstate, which executes this one with "serve" or "run" as its
+ * first argument: so only this one needs libmicrohttpd.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres_fe.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <unistd.h>
+
+#include "common/logging.h"
+#include "common/string.h"
+
+#include "http/http.h"
+#include "http/run.h"
+
+#define DEFAULT_LISTEN	"127.0.0.1:5480"
+#define DEFAULT_LOCKID	"terraform_remote_state.states/default"
+
+/* The lease of the locks of a command, and the time that it has to end, in seconds. */
+#define DEFAULT_TTL_S	60
+#define MIN_TTL_S		5
+#define DEFAULT_GRACE_S	60
+
+const char *progname = "tfstate";
+
+Options		options = {
+	.listen = DEFAULT_LISTEN,
+	.max_clients = 1000,
+	.max_sessions = 20,
+	.max_state = 256 * 1024 * 1024
+};
+
+enum
+{
+	OPTION_LISTEN = 256,
+	OPTION_TLS_CERT,
+	OPTION_TLS_KEY,
+	OPTION_TLS_CLIENT_CA,
+	OPTION_BEHIND_PROXY,
+	OPTION_MAX_CLIENTS,
+	OPTION_MAX_SESSIONS,
+	OPTION_MAX_STATE,
+	OPTION_TTL,
+	OPTION_GRACE
+};
+
+static const struct option serve_options[] = {
+	{"dbname", required_argument, NULL, 'd'},
+	{"host", required_argument, NULL, 'h'},
+	{"port", required_argument, NULL, 'p'},
+	{"listen", required_argument, NULL, OPTION_LISTEN},
+	{"tls-cert", required_argument, NULL, OPTION_TLS_CERT},
+	{"tls-key", required_argument, NULL, OPTION_TLS_KEY},
+	{"tls-client-ca", required_argument, NULL, OPTION_TLS_CLIENT_CA},
+	{"behind-proxy", no_argument, NULL, OPTION_BEHIND_PROXY},
+	{"max-clients", required_argument, NULL, OPTION_MAX_CLIENTS},
+	{"max-sessions", required_argument, NULL, OPTION_MAX_SESSIONS},
+	{"max-state", required_argument, NULL, OPTION_MAX_STATE},
+	{NULL, 0, NULL, 0}
+};
+
+static const struct option run_options[] = {
+	{"dbname", required_argument, NULL, 'd'},
+	{"host", required_argument, NULL, 'h'},
+	{"port", required_argument, NULL, 'p'},
+	{"username", required_argument, NULL, 'U'},
+	{"no-password", no_argument, NULL, 'w'},
+	{"password", no_argument, NULL, 'W'},
+	{"http", no_argument, NULL, 0},
+	{"ttl", required_argument, NULL, OPTION_TTL},
+	{"grace", required_argument, NULL, OPTION_GRACE},
+	{NULL, 0, NULL, 0}
+};
+
+pg_noreturn static void
+wrong_arguments(const char *command, const char *message, const char *value)
+{
+	fprintf(stderr, "%s: ", progname);
+	fprintf(stderr, message, value);
+	fprintf(stderr, "\nTry \"%s %s --help\" for more information.\n", progname, command);
+	exit(EXIT_USAGE);
+}
+
+/* A number between two bounds. */
+static int64_t
+number_argument(const char *command, const char *value, int64_t least, int64_t greatest)
+{
+	char	   *end;
+	int64_t		number = strtoll(value, &end, 10);
+
+	if (end == value || *end || number < least || number > greatest)
+		wrong_arguments(command, "invalid number: \"%s\"", value);
+	return number;
+}
+
+/* Seconds of a duration, as the client has them; see duration_argument() there. */
+static int64_t
+seconds_argument(const char *value)
+{
+	static const struct
+	{
+		char		unit;
+		int			seconds;
+	}			units[] = {{'\0', 1}, {'s', 1}, {'m', 60}, {'h', 3600}};
+	char	   *end;
+	int64_t		number = strtoll(value, &end, 10);
+
+	for (int i = 0; i < lengthof(units); i++)
+	{
+		if (end != value && number >= 0 && number <= 86400 * 365 / units[i].seconds &&
+			*end == units[i].unit && (*end == '\0' || end[1] == '\0'))
+			return number * units[i].seconds;
+	}
+	wrong_arguments("run", "invalid duration: \"%s\" (use 90, 90s, 2m or 2h, for example)", value);
+}
+
+/* One of the options of both.  Returns false if it is none of them. */
+static bool
+common_option(int c, const char *value)
+{
+	switch (c)
+	{
+		case 'd':
+			options.dbname = value;
+			return true;
+		case 'h':
+			options.host = value;
+			return true;
+		case 'p':
+			options.port = value;
+			return true;
+	}
+	return false;
+}
+
+static int
+serve_main(int argc, char **argv)
+{
+	int			c;
+
+	while ((c = getopt_long(argc, argv, "d:h:p:", serve_options, NULL)) != -1)
+	{
+		switch (c)
+		{
+			case OPTION_LISTEN:
+				options.listen = optarg;
+				break;
+			case OPTION_TLS_CERT:
+				options.tls_cert = optarg;
+				break;
+			case OPTION_TLS_KEY:
+				options.tls_key = optarg;
+				break;
+			case OPTION_TLS_CLIENT_CA:
+				options.tls_client_ca = optarg;
+				break;
+			case OPTION_BEHIND_PROXY:
+				options.behind_proxy = true;
+				break;
+			case OPTION_MAX_CLIENTS:
+				options.max_clients = number_argument("serve", optarg, 1, 100000);
+				break;
+			case OPTION_MAX_SESSIONS:
+				options.max_sessions = number_argument("serve", optarg, 1, 10000);
+				break;
+			case OPTION_MAX_STATE:
+				options.max_state = number_argument("serve", optarg, 1, 1023) * 1024 * 1024;
+				break;
+			default:
+				if (!common_option(c, optarg))
+					wrong_arguments("serve", "user and password of PostgreSQL come with each request%s", "");
+		}
+	}
+	if (optind < argc)
+		wrong_arguments("serve", "too many arguments: \"%s\"", argv[optind]);
+	if ((options.tls_cert == NULL) != (options.tls_key == NULL))
+		wrong_arguments("serve", "--tls-cert and --tls-key belong together%s", "");
+	if (options.tls_client_ca && options.tls_cert == NULL)
+		wrong_arguments("serve", "--tls-client-ca needs --tls-cert%s", "");
+	return serve();
+}
+
+/* Ask for a password, where there is a terminal. */
+static void
+ask_password(void)
+{
+	int			tty = open("/dev/tty", O_RDWR);
+
+	if (tty < 0)
+		return;
+	close(tty);
+	options.password = simple_prompt("Password: ", false);
+}
+
+static int
+run_main(int argc, char **argv)
+{
+	const char *lockid = DEFAULT_LOCKID;
+	int64_t		ttl = DEFAULT_TTL_S;
+	int64_t		grace = DEFAULT_GRACE_S;
+	bool		ask = false;
+	int			end = argc;
+	int			c;
+
+	/*
+	 * what stands behind "--" is the command's, and none of it an option of
+	 * ours
+	 */
+	for (int i = 1; i < argc && end == argc; i++)
+	{
+		if (strcmp(argv[i], "--") == 0)
+			end = i;
+	}
+	if (end + 1 >= argc)
+		wrong_arguments("run", "no command is given: put \"--\" and the command behind the workspace%s", "");
+	argv[end] = NULL;
+	while ((c = getopt_long(end, argv, "d:h:p:U:wW", run_options, NULL)) != -1)
+	{
+		switch (c)
+		{
+			case 0:
+				break;
+			case 'U':
+				options.user = optarg;
+				break;
+			case 'w':
+				ask = false;
+				break;
+			case 'W':
+				ask = true;
+				break;
+			case OPTION_TTL:
+				ttl = seconds_argument(optarg);
+				if (ttl < MIN_TTL_S)
+					wrong_arguments("run", "--ttl is too short: \"%s\"", optarg);
+				break;
+			case OPTION_GRACE:
+				grace = seconds_argument(optarg);
+				break;
+			default:
+				if (!common_option(c, optarg))
+					wrong_arguments("run", "with --http, \"run\" has the options --ttl and --grace only%s", "");
+		}
+	}
+	if (optind < end)
+		lockid = argv[optind++];
+	if (optind < end)
+		wrong_arguments("run", "with --http, there is one workspace only: \"%s\" is too much", argv[optind]);
+	options.own = true;
+	options.listen = "127.0.0.1:0";
+	if (ask)
+		ask_password();
+	return run_command_with_http(lockid, ttl * 1000, grace * 1000, argv + end + 1);
+}
+
+int
+main(int argc, char **argv)
+{
+	pg_logging_init(argv[0]);
+	if (argc >= 2 && strcmp(argv[1], "--version") == 0)
+	{
+		printf("tfstate-http %s\n", TFSTATE_VERSION);
+		return EXIT_SUCCESS_STATUS;
+	}
+	if (argc >= 2 && strcmp(argv[1], "serve") == 0)
+	{
+		argv[1] = "tfstate serve";
+		return serve_main(argc - 1, argv + 1);
+	}
+	if (argc >= 2 && strcmp(argv[1], "run") == 0)
+	{
+		argv[1] = "tfstate run";
+		return run_main(argc - 1, argv + 1);
+	}
+	fprintf(stderr, "This program is for \"tfstate serve\" and \"tfstate run --http\", which start it.\n");
+	return EXIT_USAGE;
+}
