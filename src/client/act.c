@@ -12,6 +12,7 @@
 #include "event.h"
 #include "hold.h"
 #include "options.h"
+#include "pqexpbuffer.h"
 #include "print.h"
 #include "simple.h"
 
@@ -30,6 +31,8 @@ enum
 	OPTION_KEEP_VERSIONS,
 	OPTION_KEEP_AGE,
 	OPTION_NO_DEFAULT_WORKSPACE,
+	OPTION_FOR,
+	OPTION_EXEMPT,
 	OPTION_CSV,
 	OPTION_JSON
 };
@@ -50,6 +53,8 @@ typedef struct Options
 	const char *keep_versions;
 	const char *keep_age;
 	const char *default_workspace;
+	const char *duration;
+	const char *exempt;			/* of a name[] */
 	bool		yes;
 	bool		terminate;
 	bool		versions;
@@ -59,6 +64,8 @@ typedef struct Options
 static const struct option long_options[] = {
 	CONNECTION_LONG_OPTIONS,
 	{"csv", no_argument, NULL, OPTION_CSV},
+	{"exempt", required_argument, NULL, OPTION_EXEMPT},
+	{"for", required_argument, NULL, OPTION_FOR},
 	{"guard", required_argument, NULL, OPTION_GUARD},
 	{"json", no_argument, NULL, OPTION_JSON},
 	{"keep-age", required_argument, NULL, OPTION_KEEP_AGE},
@@ -83,6 +90,24 @@ interval_argument(const Command *command, const char *option, const char *value,
 {
 	*ms = duration_argument(command, option, value);
 	return psprintf("%lld milliseconds", (long long) *ms);
+}
+
+/* An array of names as the server reads it, with one more name; NULL is an empty one. */
+static char *
+append_name(const char *array, const char *name)
+{
+	PQExpBuffer buf = createPQExpBuffer();
+
+	appendBinaryPQExpBuffer(buf, array ? array : "{", array ? strlen(array) - 1 : 1);
+	appendPQExpBufferStr(buf, array ? ",\"" : "\"");
+	for (; *name; name++)
+	{
+		if (*name == '"' || *name == '\\')
+			appendPQExpBufferChar(buf, '\\');
+		appendPQExpBufferChar(buf, *name);
+	}
+	appendPQExpBufferStr(buf, "\"}");
+	return buf->data;
 }
 
 /*
@@ -112,6 +137,12 @@ read_command_line(const Command *command, int argc, char **argv, int least, int 
 				break;
 			case OPTION_CSV:
 				options->format = FORMAT_CSV;
+				break;
+			case OPTION_EXEMPT:
+				options->exempt = append_name(options->exempt, optarg);
+				break;
+			case OPTION_FOR:
+				options->duration = interval_argument(command, "--for", optarg, &ms);
 				break;
 			case OPTION_GUARD:
 				options->guard = optarg;
@@ -279,6 +310,46 @@ force_unlock_main(const Command *command, int argc, char **argv)
 	return EXIT_SUCCESS_STATUS;
 }
 
+/*
+ * tfstate freeze: refuse new locks, and list the holders that go on.
+ */
+static int
+freeze_main(const Command *command, int argc, char **argv)
+{
+	static const char *const rows =
+		"SELECT * FROM @.tfstate_freeze($1, $2, pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) $3::interval, $4::name[])";
+	Options		options;
+	const char *values[4];
+	const char *who;
+	PGresult   *result;
+	Conn	   *conn;
+
+	read_command_line(command, argc, argv, 1, 1, &options);
+	if (options.message == NULL)
+		usage_error(command, "the reason is missing: --message=TEXT");
+	values[0] = argv[optind];
+	values[1] = options.message;
+	values[2] = options.duration;
+	values[3] = options.exempt;
+	conn = simple_connect();
+	who = default_who();
+	(void) simple_query(conn, "SELECT pg_catalog.set_config('tfstate.who', $1, false)", 1, &who);
+	result = simple_query(conn, options.format == FORMAT_JSON ? psprintf(AS_JSON, rows) : rows, 4, values);
+	fprintf(stderr, "%s: \"%s\" is frozen; the locks that are held below it:\n", progname, values[0]);
+	print_rows(conn, result, &options);
+	return EXIT_SUCCESS_STATUS;
+}
+
+static int
+unfreeze_main(const Command *command, int argc, char **argv)
+{
+	Options		options;
+
+	read_command_line(command, argc, argv, 1, 1, &options);
+	(void) simple_query(simple_connect(), "SELECT @.tfstate_unfreeze($1)", 1, (const char **) argv + optind);
+	return EXIT_SUCCESS_STATUS;
+}
+
 /* tfstate rollback, undelete and repair: what the state is then. */
 static int
 new_version_main(const Command *command, int argc, char **argv)
@@ -439,6 +510,12 @@ const Command act_commands[] = {
 		"  -m, --message=TEXT     the reason, for the history\n"
 		"      --terminate        end the session of a lock in session mode\n"
 	"      --yes              do not ask\n"},
+	{"freeze", freeze_main, "[OPTION]... PATTERN", "refuse new locks and writes, and list the holders that go on",
+		"  -m, --message=TEXT     the reason, which must be given\n"
+		"      --for=DURATION     when the freeze ends by itself (default: never)\n"
+		"      --exempt=ROLE      let this role and its members lock (repeatable)\n"
+	FORMAT_OPTIONS},
+	{"unfreeze", unfreeze_main, "PATTERN", "end a freeze", NULL},
 	{"rollback", new_version_main, "WORKSPACE VERSION", "make an earlier version the state", NULL},
 	{"undelete", new_version_main, "WORKSPACE", "bring a deleted workspace back", NULL},
 	{"verify", verify_main, "[OPTION]... [PATTERN]", "compare the states with what was recorded of them",

@@ -49,6 +49,9 @@ static const ListQuery queries[] = {
 	"SELECT * FROM @.tfstate_history($1) ORDER BY released_at DESC LIMIT $2::bigint",
 	"lockid, who, operation, pg_catalog.date_trunc('second', created) AS since, "
 	"pg_catalog.date_trunc('second', released_at) AS until, how, released_by, reason"},
+	{"freezes", 0, 0, {NULL},
+		"SELECT * FROM @.tfstate_freezes ORDER BY since",
+	"pattern, reason, who, since, until, exempt"},
 	{"workspaces", 0, 1, {"*"},
 	"SELECT * FROM @.tfstate_workspaces WHERE " MATCHES("workspace") " ORDER BY workspace",
 	"workspace, serial, resources, size, pg_catalog.date_trunc('second', written_at) AS written_at, written_by, "
@@ -181,6 +184,7 @@ const Command list_commands[] = {
 	{"who", list_main, "[OPTION]... LOCKID", "show who holds a lock", FORMAT_OPTIONS},
 	{"waiters", list_main, "[OPTION]... [PATTERN]", "list who waits for which lock", FORMAT_OPTIONS},
 	{"history", list_main, "[OPTION]... [PATTERN [LIMIT]]", "list the locks that were released, newest first", FORMAT_OPTIONS},
+	{"freezes", list_main, "[OPTION]...", "list the patterns that are frozen", FORMAT_OPTIONS},
 	{"workspaces", list_main, "[OPTION]... [PATTERN]", "list the workspaces of Terraform", FORMAT_OPTIONS},
 	{"versions", list_main, "[OPTION]... WORKSPACE", "list the versions of a state, newest first", FORMAT_OPTIONS},
 	{"cat", cat_main, "WORKSPACE [VERSION]", "print a version of a state, by default the newest", NULL},

@@ -110,7 +110,11 @@ _tfstate() {
 						history:0)
 							mapfile -t candidates < <(_tfstate_names "$program" history "$word" "${connection[@]}")
 							;;
-						run:* | lock:0 | workspaces:0 | versions:0 | cat:0 | resources:0 | outputs:0 | diff:0 | \
+						unfreeze:0)
+							mapfile -t candidates < <(PGCONNECT_TIMEOUT=2 "$program" freezes --csv --no-password \
+								"${connection[@]}" 2>/dev/null </dev/null | _tfstate_first_column)
+							;;
+						run:* | lock:0 | freeze:0 | workspaces:0 | versions:0 | cat:0 | resources:0 | outputs:0 | diff:0 | \
 							rollback:0 | undelete:0 | verify:0 | repair:0 | prune:0)
 							mapfile -t candidates < <(_tfstate_names "$program" workspaces "$word" "${connection[@]}")
 							;;

@@ -77,6 +77,20 @@ enum
 	Anum_attached_wait
 };
 
+/* The columns of freeze. */
+enum
+{
+	Anum_freeze_pattern = 1,
+	Anum_freeze_reason,
+	Anum_freeze_who,
+	Anum_freeze_role,
+	Anum_freeze_since,
+	Anum_freeze_until,
+	Anum_freeze_exempt,
+	Anum_freeze_builtin_pids,
+	Natts_freeze = Anum_freeze_builtin_pids
+};
+
 /* The columns of stored_version. */
 enum
 {
@@ -118,6 +132,8 @@ typedef struct TfstateCatalog
 	Oid			privilege_index;	/* its key (role, pattern, privilege) */
 	Oid			attached;		/* attached_table */
 	Oid			attached_index; /* its key (relid) */
+	Oid			freeze;			/* freeze */
+	Oid			freeze_index;	/* its key (pattern) */
 	Oid			version;		/* stored_version */
 	Oid			version_index;	/* its key (lockid, number) */
 	Oid			fence;			/* the sequence of fences */

@@ -28,8 +28,9 @@
 #include "common/catalog.h"
 #include "common/layout.h"
 
-/* Stands for the extension's own type role, whose OID is not fixed. */
-#define ROLE_TYPE	InvalidOid
+/* Stand for the extension's own type role, whose OID is not fixed, and for its array. */
+#define ROLE_TYPE		((Oid) 0)
+#define ROLE_ARRAY_TYPE	((Oid) 1)
 
 /* A column as the library expects it. */
 typedef struct ColumnLayout
@@ -108,6 +109,17 @@ static const ColumnLayout attached_columns[] = {
 	{"wait", INTERVALOID}
 };
 
+static const ColumnLayout freeze_columns[] = {
+	{"pattern", TEXTOID, true, true},
+	{"reason", TEXTOID, true},
+	{"who", TEXTOID, true},
+	{"role", ROLE_TYPE, true},
+	{"since", TIMESTAMPTZOID, true},
+	{"until", TIMESTAMPTZOID},
+	{"exempt", ROLE_ARRAY_TYPE, true},
+	{"builtin_pids", INT4ARRAYOID, true}
+};
+
 static const ColumnLayout version_columns[] = {
 	{"lockid", TEXTOID, true, true},
 	{"number", INT8OID, true},
@@ -161,6 +173,9 @@ static const TableLayout layouts[] = {
 	{"attached_table", RELPERSISTENCE_PERMANENT,
 		attached_columns, lengthof(attached_columns), OFFSET(attached),
 	{{"attached_table_pkey", true, {1}, OFFSET(attached_index)}}},
+	{"freeze", RELPERSISTENCE_PERMANENT,
+		freeze_columns, Natts_freeze, OFFSET(freeze),
+	{{"freeze_pkey", true, {1}, OFFSET(freeze_index)}}},
 	{"stored_version", RELPERSISTENCE_PERMANENT,
 		version_columns, lengthof(version_columns), OFFSET(version),
 	{{"stored_version_pkey", true, {1, 2}, OFFSET(version_index)}}}
@@ -224,6 +239,19 @@ tfstate_raise_misfit(const char *name, const char *difference)
 			 errhint("Undo the change, or install the library that belongs to the extension.")));
 }
 
+/* The OID of a column's type; InvalidOid if the extension's type role was dropped. */
+static Oid
+expected_type(Relation rel, const ColumnLayout *expected)
+{
+	Oid			role;
+
+	if (expected->type != ROLE_TYPE && expected->type != ROLE_ARRAY_TYPE)
+		return expected->type;
+	role = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("role"),
+						   ObjectIdGetDatum(RelationGetNamespace(rel)));
+	return expected->type == ROLE_TYPE ? role : get_array_type(role);
+}
+
 /*
  * Error unless the column with this number is as expected; expected is NULL if there
  * should be none.
@@ -246,9 +274,7 @@ check_column(Relation rel, int number, const ColumnLayout *expected)
 	if (strcmp(NameStr(attr->attname), expected->name) != 0)
 		tfstate_raise_misfit(name, psprintf("column %d is \"%s\", not \"%s\"", number,
 											NameStr(attr->attname), expected->name));
-	type = expected->type != ROLE_TYPE ? expected->type :
-		GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("role"),
-						ObjectIdGetDatum(RelationGetNamespace(rel)));
+	type = expected_type(rel, expected);
 	if (attr->atttypid != type || attr->atttypmod != -1)
 		tfstate_raise_misfit(name, psprintf("column \"%s\" is of type %s, not %s", expected->name,
 											format_type_with_typemod(attr->atttypid, attr->atttypmod),

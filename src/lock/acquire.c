@@ -17,7 +17,7 @@
  *	3. Delete a row that has expired or was left behind, and record that.
  *	4. If the lockid is a workspace's, take a share of the built-in advisory lock
  *	   that a Terraform without tfstate takes (share.c).
- *	5. Insert the row, with a new fence.
+ *	5. Insert the row, with a new fence.  Error if the lockid is frozen (freeze.c).
  *	6. At commit, which is flushed for a durable lock, the lock tag goes with the
  *	   transaction or, in session mode, is kept for the session.  The share of the
  *	   built-in lock is always kept (commit.c).
@@ -54,6 +54,7 @@
 #include "lock/conflict.h"
 #include "lock/fence.h"
 #include "lock/flush.h"
+#include "lock/freeze.h"
 #include "lock/history.h"
 #include "lock/holding.h"
 #include "lock/holding_internal.h"
@@ -271,6 +272,8 @@ wait_for_row(Attempt *attempt)
 		}
 		ResetLatch(MyLatch);
 		status = inspect_lock(attempt);
+		if (status != LOCK_ADOPTED)
+			tfstate_check_frozen(attempt->request->lockid, false);
 		MemoryContextSwitchTo(caller);
 		if (status != LOCK_HELD || attempt->request->wait == 0 ||
 			tfstate_wait_is_over(&attempt->limit) ||
@@ -335,6 +338,7 @@ insert_holding(const Attempt *attempt, Holding *holding)
 	PushActiveSnapshot(GetLatestSnapshot());
 	tfstate_insert_holding(holding);
 	PopActiveSnapshot();
+	tfstate_check_frozen(request->lockid, true);
 	if (request->durable)
 		tfstate_sync_at_commit();
 	else if (!request->tied)
@@ -421,7 +425,7 @@ take_lock_tag(Attempt *attempt)
  * the lock is not to be had within request->wait.
  *
  * The caller has checked the privilege, and that the transaction may write.
- * Errors: too many locks, an invalid info, and whatever interrupts a wait.
+ * Errors: too many locks, an invalid info, a freeze, and whatever interrupts a wait.
  */
 bool
 tfstate_acquire(const LockRequest *request, Holding *holding,
@@ -439,6 +443,9 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 		tfstate_check_lock_count();
 	if (!tfstate_has_pending())
 		tfstate_drop_stale_shares();
+	/* a run that has a name may go on with a lock that it had before */
+	if (request->run_id == NULL)
+		tfstate_check_frozen(request->lockid, false);
 	tfstate_start_wait(&attempt.limit, request->wait);
 	if (is_unchanged(&attempt) || !take_lock_tag(&attempt))
 		return false;

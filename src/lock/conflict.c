@@ -36,8 +36,8 @@ tfstate_conflict_info(const LockConflict *conflict)
  * Return the subject of a message: a lock, by its lockid, or the lock under which
  * workspaces are created.  The holder's operation tells of which table that is.
  */
-static char *
-subject(const char *lockid)
+char *
+tfstate_lock_subject(const char *lockid)
 {
 	if (tfstate_describe_creation(lockid))
 		return pstrdup("cannot create a workspace: the lock for that");
@@ -53,7 +53,7 @@ subject(const char *lockid)
 void
 tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 {
-	char	   *name = subject(lockid);
+	char	   *name = tfstate_lock_subject(lockid);
 	const Holding *holder = &conflict->holder;
 
 	if (conflict->known)

@@ -23,6 +23,7 @@ typedef struct LockConflict
 								 * that the lock tables have of the lockid */
 } LockConflict;
 
+extern char *tfstate_lock_subject(const char *lockid);
 extern void tfstate_raise_conflict(const char *lockid,
 								   const LockConflict *conflict);
 extern void tfstate_announce_wait(const char *lockid, const LockConflict *conflict,

@@ -82,19 +82,26 @@ tfstate_describe_tag_holder(const LOCKTAG *tag)
 }
 
 /*
- * Return the call that releases a holding.  It is qualified if the extension's schema
- * is not in the session's search_path.
+ * Return the name of a function of ours as this session can call it: qualified, if the
+ * extension's schema is not in its search_path.
  */
-char *
-tfstate_force_unlock_call(const char *lockid, const Holding *holder)
+const char *
+tfstate_callable(const char *function)
 {
 	Oid			schema = tfstate_extension_schema();
 	Oid			relid = get_relname_relid("tfstate_holders", schema);
 	bool		visible = OidIsValid(relid) && RelationIsVisible(relid);
 
-	return psprintf("SELECT %s(%s, %s%s);",
-					quote_qualified_identifier(visible ? NULL : get_namespace_name(schema),
-											   "tfstate_force_unlock"),
+	return quote_qualified_identifier(visible ? NULL : get_namespace_name(schema), function);
+}
+
+/*
+ * Return the call that releases a holding.
+ */
+char *
+tfstate_force_unlock_call(const char *lockid, const Holding *holder)
+{
+	return psprintf("SELECT %s(%s, %s%s);", tfstate_callable("tfstate_force_unlock"),
 					tfstate_shown_literal(lockid),
 					tfstate_shown_literal(HOLDING_TEXT(holder, id)),
 					holder->durable ? "" : ", terminate => true");

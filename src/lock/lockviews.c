@@ -148,15 +148,6 @@ typedef struct Waiter
 	const char *lockid;			/* NULL until it is found */
 } Waiter;
 
-/* Return true for a tag of pg_advisory_lock(bigint) in this database. */
-static bool
-is_builtin(const LOCKTAG *tag)
-{
-	LOCKTAG		builtin = tfstate_builtin_tag((int64) tfstate_tag_number(tag));
-
-	return memcmp(tag, &builtin, sizeof(LOCKTAG)) == 0;
-}
-
 /*
  * If the process that waits for a built-in lock is among the waiters, note the lock there.
  */
@@ -199,7 +190,7 @@ collect_waiters(int *count)
 	}
 	for (int i = 0; i < data->nelements; i++)
 	{
-		if (data->locks[i].waitLockMode != NoLock && is_builtin(&data->locks[i].locktag))
+		if (data->locks[i].waitLockMode != NoLock && tfstate_is_builtin_tag(&data->locks[i].locktag))
 			set_key(waiters, *count, &data->locks[i]);
 	}
 	return waiters;

@@ -16,7 +16,9 @@
  *	version tag	0x7469, one for each lockid.  A transaction that adds or removes
  *				versions of the workspace has it.
  *
- * All but the session tag carry a 64-bit hash of the lockid.  Two lockids of the same
+ *	freeze tag	0x746a, one.  A transaction that begins or ends a freeze has it.
+ *
+ * All but the session tag and the freeze tag carry a 64-bit hash of the lockid.  Two lockids of the same
  * hash exclude each other only while somebody has the lock tag; the holder is told by
  * the rows, which have the whole text.  pg_locks shows the hashes to everybody, so the
  * hash is SipHash-2-4 with a secret key of 128 bits: from the hashes of lockids of its
@@ -38,6 +40,7 @@
 #define SESSION_FIELD4	0x7467
 #define WAITER_FIELD4	0x7468
 #define VERSION_FIELD4	0x7469
+#define FREEZE_FIELD4	0x746a
 #define BUILTIN_FIELD4	1		/* bigint keys, see utils/adt/lockfuncs.c */
 
 static LOCKTAG
@@ -106,6 +109,15 @@ tfstate_session_tag(int64 session)
 }
 
 /*
+ * Return the freeze tag.
+ */
+LOCKTAG
+tfstate_freeze_tag(void)
+{
+	return make_tag(0, FREEZE_FIELD4);
+}
+
+/*
  * Return the tag of pg_advisory_lock(bigint) for a key.
  */
 LOCKTAG
@@ -130,7 +142,8 @@ LOCKMODE
 tfstate_tag_mode(const LOCKTAG *tag)
 {
 	if (has_field4(tag, LOCK_FIELD4) || has_field4(tag, SESSION_FIELD4) ||
-		has_field4(tag, WAITER_FIELD4) || has_field4(tag, VERSION_FIELD4))
+		has_field4(tag, WAITER_FIELD4) || has_field4(tag, VERSION_FIELD4) ||
+		has_field4(tag, FREEZE_FIELD4))
 		return ExclusiveLock;
 	return ShareLock;
 }
@@ -151,6 +164,15 @@ bool
 tfstate_is_waiter_tag(const LOCKTAG *tag)
 {
 	return has_field4(tag, WAITER_FIELD4);
+}
+
+/*
+ * Return true if it is a tag of pg_advisory_lock(bigint) in this database.
+ */
+bool
+tfstate_is_builtin_tag(const LOCKTAG *tag)
+{
+	return has_field4(tag, BUILTIN_FIELD4);
 }
 
 /*

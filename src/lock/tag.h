@@ -16,10 +16,12 @@ extern LOCKTAG tfstate_lock_tag(const char *lockid);
 extern LOCKTAG tfstate_waiter_tag(const LOCKTAG *lock_tag);
 extern LOCKTAG tfstate_version_tag(const char *lockid);
 extern LOCKTAG tfstate_session_tag(int64 session);
+extern LOCKTAG tfstate_freeze_tag(void);
 extern LOCKTAG tfstate_builtin_tag(int64 key);
 extern LOCKMODE tfstate_tag_mode(const LOCKTAG *tag);
 extern bool tfstate_is_lock_tag(const LOCKTAG *tag);
 extern bool tfstate_is_waiter_tag(const LOCKTAG *tag);
+extern bool tfstate_is_builtin_tag(const LOCKTAG *tag);
 extern uint64 tfstate_tag_number(const LOCKTAG *tag);
 
 #endif							/* TFSTATE_TAG_H */

@@ -39,6 +39,7 @@
 #include "common/settings.h"
 #include "common/text.h"
 #include "common/workspace.h"
+#include "lock/freeze.h"
 #include "lock/holding.h"
 #include "lock/lookup.h"
 #include "lock/owner.h"
@@ -173,7 +174,11 @@ guard_change(const AttachedTable *table, const StateRow *before, const StateRow 
 				 errmsg("cannot change the state of workspace \"%s\": the new state is null",
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
 	if (level == GUARD_OFF)
+	{
 		ours = tfstate_current_holding(lockid, &holding) && tfstate_may_write_under(&holding);
+		if (!ours)
+			tfstate_check_write_frozen(lockid, false);
+	}
 	else
 		ours = tfstate_check_writer(before, after, level, &holding) == LOCK_OURS;
 	if (is_same_text(old_text, new_text))

@@ -43,6 +43,7 @@
 #include "common/settings.h"
 #include "lock/commit.h"
 #include "lock/conflict.h"
+#include "lock/freeze.h"
 #include "lock/history.h"
 #include "lock/holding.h"
 #include "lock/lookup.h"
@@ -339,6 +340,7 @@ tfstate_check_writer(const StateRow *before, const StateRow *after, GuardLevel l
 		return lock;
 	}
 	tfstate_check_may_lock(row->lockid);
+	tfstate_check_write_frozen(row->lockid, lock == LOCK_BUILTIN);
 	if (lock == LOCK_BUILTIN)
 		tfstate_check_not_refused(row->lockid);
 	else

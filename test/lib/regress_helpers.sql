@@ -9,7 +9,7 @@ BEGIN
 	t := regexp_replace(t, '\m[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\M', '<uuid>', 'g');
 	t := regexp_replace(t, '\m\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z', '<rfc3339>', 'g');
 	t := regexp_replace(t, '\mat \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00', 'at <time>', 'g');
-	RETURN regexp_replace(t, '\msince \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00 ', 'since <time> ', 'g');
+	RETURN regexp_replace(t, '\m(since|until) \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00', '\1 <time>', 'g');
 END;
 $$;
 

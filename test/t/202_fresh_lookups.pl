@@ -149,6 +149,19 @@ my %lookups = (
 	'a workspace that is locked, for TRUNCATE' => {
 		first => 'SET tfstate.guard = on', call => 'TRUNCATE tf.states', was => '55000', change => $lock, is => '55006'
 	},
+	'a freeze' => {
+		call => $lock, was => 'done', change => "DO \$\$ BEGIN PERFORM tfstate_freeze('tf.*', 'x'); END \$\$", is => '55P03',
+		after => "SELECT tfstate_unfreeze('tf.*')"
+	},
+	'a freeze, for a write' => {
+		first => 'SET tfstate.guard = off', call => "$write RETURNING 1", was => '1',
+		change => "DO \$\$ BEGIN PERFORM tfstate_freeze('tf.*', 'x'); END \$\$", is => '55006',
+		after => "SELECT tfstate_unfreeze('tf.*')"
+	},
+	'the end of a freeze' => {
+		before => "DO \$\$ BEGIN PERFORM tfstate_freeze('tf.*', 'x'); END \$\$", call => $shim_lock, was => '55P03',
+		change => "SELECT tfstate_unfreeze('tf.*')", is => 't'
+	},
 	'a version' => {
 		call => "SELECT length(tfstate_version('tf.states/w', 3))", was => '42704',
 		change => "UPDATE tf.states SET data = '$three' WHERE name = 'w'", is => length($three)

@@ -151,7 +151,7 @@ sub arguments
 {
 	my ($arguments) = @_;
 	return join(', ',
-		map { s/^IN //r =~ s/::[a-z]+//r =~ s/'00:00:00'/'0'/r }
+		map { s/^IN //r =~ s/::[a-z ]+(?:\[\])?//r =~ s/'00:00:00'/'0'/r }
 		grep { !/^(?:IN)?OUT / } split(/, /, $arguments));
 }
 

@@ -78,6 +78,32 @@ my $bob = project('bob@ci');
 		'2|bob@ci', 'the second apply has written the next serial');
 }
 
+# In a freeze, a run that holds its lock goes on; any other is told why it is refused, and until
+# when.
+{
+	my $run = $alice->start_slow_apply;
+	my $frozen = $node->safe_psql('postgres',
+		"SET tfstate.who = 'dba'; SELECT lockid, who FROM tfstate_freeze('terraform_remote_state.*', 'database upgrade', now() + '1 h')");
+	my $shown = quotemeta(Terraform::shown_sqlstate('55P03'));
+	my $times = qr/since \S+ \S+ until \S+ \S+/;
+
+	is($frozen, "$lockid|alice\@laptop", 'a freeze returns the run that goes on');
+	foreach my $command ([ 'apply', '-auto-approve' ], ['plan'])
+	{
+		$bob->run_fails("$command->[0] in a freeze",
+			qr/pq: state lock "\Q$lockid\E" is frozen by dba $times: database upgrade$shown Lock Info:/, @$command);
+	}
+	$bob->run_fails('workspace new in a freeze',
+		qr/is frozen by dba $times: database upgrade/, 'workspace', 'new', 'frozen');
+	$bob->run_ok('plan -lock=false in a freeze', 'plan', '-lock=false');
+	$alice->open_gate;
+	my ($status, $output) = $run->finish;
+	is($status, 0, 'the run from before the freeze succeeds') or diag($output);
+	$alice->apply_fails('its next run', qr/is frozen by dba/);
+	$node->safe_psql('postgres', "SELECT tfstate_unfreeze('terraform_remote_state.*')");
+	$bob->apply_ok('an apply after the freeze succeeds');
+}
+
 # Without settings the message names the holder by its session.
 {
 	my $nobody = project('nobody',

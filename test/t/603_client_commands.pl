@@ -235,6 +235,32 @@ done('revoke', 'somebody', 'b*');
 refused(1, qr/tfstate: .*"nobody_there"/, 'grant', 'nobody_there');
 refused(1, qr/tfstate: .*"fly"/, 'grant', 'somebody', '*', 'fly');
 
+# Freezes
+
+{
+	my $lock = done('lock', 'f/held');
+	my @frozen = tfstate('freeze', '-m', 'a "reason"', '--for', '2h', '--exempt', 'somebody', '--exempt', $ENV{PGUSER}, '--csv', 'f/*');
+	is($frozen[0], 0, 'freeze');
+	like($frozen[1], qr/\nf\/held,/, 'freeze lists the holders');
+	like($frozen[2], qr/\Atfstate: "f\/\*" is frozen/, 'freeze says so');
+	is(jq(done('freezes', '--json'), '.[0] | .reason + " " + .pattern'), 'a "reason" f/*', 'freezes');
+	is(sql("SELECT exempt, until - since BETWEEN '119 min' AND '121 min', who LIKE '%@%' FROM tfstate_freezes"),
+		"{somebody,$ENV{PGUSER}}|t|t", 'freeze takes roles, an end and who it is');
+	done('unlock', 'f/x', done('lock', 'f/x'));
+	done('unfreeze', 'f/*');
+	is((tfstate('freeze', '-m', 'again', 'f/*'))[0], 0, 'freeze without an end');
+	refused(75, qr/tfstate: state lock "f\/x" is frozen by [^ ]+@[^ ]+ since [^:]+:[^:]+:[^:]+: again\n/, 'lock', 'f/x');
+	refused(75, qr/tfstate: state lock "f\/x" is frozen by /, 'run', '--wait', 'forever', 'f/x', '--', 'true');
+	refused(64, qr/tfstate freeze: the reason is missing|tfstate: the reason is missing/, 'freeze', 'f/*');
+	refused(1, qr/tfstate: pattern "f\/\*" is already frozen/, 'freeze', '-m', 'x', 'f/*');
+	done('unlock', 'f/held', $lock);
+	done('unfreeze', 'f/*');
+	refused(1, qr/tfstate: pattern "f\/\*" is not frozen/, 'unfreeze', 'f/*');
+	done('grant', 'somebody', 'f/*');
+	local $ENV{PGUSER} = 'somebody';
+	refused(77, qr/tfstate: permission denied/, 'freeze', '-m', 'x', 'f/*');
+}
+
 # Wrong usage
 
 refused(64, qr/tfstate: no command is given\n/);
