@@ -12,7 +12,7 @@ use TestServer;
 
 my $node = tfstate_node(
 	'refused_beside_others',
-	conf => "fsync = off\nmax_prepared_transactions = 2\n");
+	conf => "fsync = off\nmax_prepared_transactions = 2\nautovacuum_naptime = 1s\nautovacuum_max_workers = 1\n");
 my $holder = session($node, name => 'holder');
 my $other = session($node, name => 'other');
 
@@ -93,6 +93,37 @@ must be a superuser to terminate superuser process
 END
 $other->query_safe('RESET ROLE');
 is($holder->query_safe('SELECT 1'), '1', 'the session of a superuser has not been terminated');
+
+# A session lock whose holder is a process of the server without a role: autovacuum, which calls
+# the functions of indexes.  It takes the lock for one of two tables, and sleeps for the other.
+sql(q(
+	CREATE FUNCTION lock_or_sleep(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql SET search_path = public AS $$
+	BEGIN
+		IF EXISTS (SELECT FROM pg_stat_activity WHERE pid = pg_backend_pid() AND backend_type = 'autovacuum worker')
+		   AND NOT (SELECT locked FROM tfstate_try_lock('auto', mode => 'session')) THEN
+			PERFORM pg_sleep(600);
+		END IF;
+		RETURN $1;
+	END $$;
+	CREATE TABLE one (i integer) WITH (autovacuum_analyze_threshold = 0, autovacuum_analyze_scale_factor = 0, autovacuum_enabled = off);
+	CREATE TABLE two (LIKE one) WITH (autovacuum_analyze_threshold = 0, autovacuum_analyze_scale_factor = 0, autovacuum_enabled = off);
+	CREATE INDEX ON one (lock_or_sleep(i));
+	CREATE INDEX ON two (lock_or_sleep(i));
+	INSERT INTO one VALUES (1);
+	INSERT INTO two VALUES (1);
+));
+sql('BEGIN; ALTER TABLE one RESET (autovacuum_enabled); ALTER TABLE two RESET (autovacuum_enabled); COMMIT');
+my $worker;
+wait_for('autovacuum',
+	sub { $worker = sql("SELECT h.pid FROM tfstate_holders('auto') h JOIN pg_stat_activity a ON a.pid = h.pid AND a.wait_event = 'PgSleep'") });
+$other->query_safe('SET ROLE admin');
+refused($other, "SELECT tfstate_force_unlock('auto', terminate => true)", '42501', <<END, 'a process without a role');
+must be a superuser to terminate superuser process
+END
+$other->query_safe('RESET ROLE');
+is(sql("SELECT pid FROM tfstate_holders('auto')"), $worker, 'a process without a role has not been terminated');
+$other->query_safe("SELECT tfstate_force_unlock('auto', terminate => true)");
+is(sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $worker"), 0, 'a superuser terminates a process without a role');
 
 # A session lock whose holder does not end
 kill('STOP', $holder->{pid}) or die "kill: $!";

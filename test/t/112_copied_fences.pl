@@ -72,10 +72,10 @@ is( $early->query_safe(
 $standby->promote;
 my @after = map {
 	$_->query_safe("SELECT fence FROM tfstate_lock('new/' || gen_random_uuid())")
-} ($early, session($standby), session($standby));
+} ($early, $early, session($standby), session($standby));
 cmp_ok($after[0], '>=', $before + $jump, 'fences jump on a new timeline');
-cmp_ok($after[1], '>', $after[0], 'the next fence is larger than that');
-cmp_ok($after[2], '<', $before + 2 * $jump, 'fences jump only once');
+cmp_ok($after[$_], '>', $after[ $_ - 1 ], 'the next fence is larger than that') foreach 1, 2;
+cmp_ok($after[3], '<', $before + 2 * $jump, 'fences jump only once');
 $standby->restart;
 cmp_ok(
 	$standby->safe_psql('postgres', "SELECT fence FROM tfstate_lock('later')"),

@@ -160,9 +160,11 @@ $node->safe_psql('postgres', 'CREATE ROLE other SUPERUSER LOGIN');
 $node->safe_psql('postgres', 'ALTER ROLE admin SET "tfstate.mode" = \'durble\'');
 $node->safe_psql('postgres', 'ALTER DATABASE latin1 SET "tfstate.wait" = \'10 mni\'');
 $node->safe_psql('postgres', 'ALTER ROLE admin IN DATABASE ascii SET "tfstate.mdoe" = \'durable\'');
+$node->safe_psql('postgres', 'ALTER ROLE ALL SET "tfstate.guard" = \'onn\'');
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'tfstate'\ntfstate.operation = '\xff'\n");
 $node->restart;
 foreach my $case (
+	[ 'ascii', 'other', '22023: invalid value for parameter "tfstate.guard": "onn"' ],
 	[ 'postgres', 'admin', '22023: invalid value for parameter "tfstate.mode": "durble"' ],
 	[ 'latin1', 'other', '22023: invalid value for parameter "tfstate.wait": "10 mni"' ],
 	[ 'ascii', 'admin', '42704: unrecognized configuration parameter "tfstate.mdoe"' ],
@@ -175,6 +177,7 @@ foreach my $case (
 	$session->query_safe("SET tfstate.operation = ''") if $role eq 'admin' || $database eq 'latin1';
 	$session->query("SELECT tfstate_lock('preloaded/$role')");
 	like($session->{err}, $error ? qr/ERROR:  $error/ : qr/^$/, "preloaded: $role in $database");
+	$node->safe_psql('postgres', 'ALTER ROLE ALL RESET "tfstate.guard"') if $error =~ /guard/;
 	if ($role eq 'admin' && $database eq 'postgres')
 	{
 		$session->query_safe("SET tfstate.mode = durable; SELECT tfstate_lock('preloaded/set')");
