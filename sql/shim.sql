@@ -18,6 +18,12 @@ SELECT count(*) FILTER (WHERE objsubid = 29798) AS tags,
 	   array_agg((classid::bigint << 32) | objid::bigint ORDER BY 1) FILTER (WHERE objsubid = 1) AS keys
   FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
 
+-- While no table is attached, all keys are built-in ones.
+SET search_path = tfstate_pg, pg_catalog, public;
+SELECT pg_try_advisory_lock(-1);
+SELECT * FROM tags;
+SELECT pg_advisory_unlock(-1);
+RESET search_path;
 SELECT count(*) > 0 AS attached FROM tfstate_attach(guard => 'on');
 SELECT id AS default_id FROM terraform_remote_state.states \gset
 -- Another table, which is not attached

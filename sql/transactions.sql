@@ -269,6 +269,11 @@ SELECT mode, count(*) FROM tfstate_history('loop') GROUP BY mode ORDER BY mode;
 SET tfstate.max_session_locks = 3;
 SELECT count(tfstate_unlock('again')) FROM generate_series(1, 10) n, tfstate_lock('again' || left(n::text, 0));
 SELECT count(tfstate_unlock('again')) FROM generate_series(1, 10) n, tfstate_lock('again' || left(n::text, 0), mode => 'session');
+BEGIN;
+SELECT count(tfstate_unlock('again')) FROM generate_series(1, 10) n, tfstate_lock('again' || left(n::text, 0));
+SELECT count(tfstate_lock('another/' || n)) FROM generate_series(1, 2) n;
+CALL fails($$SELECT tfstate_lock('another/3')$$);
+ROLLBACK;
 DO $$
 BEGIN
 	FOR i IN 1 .. 10 LOOP

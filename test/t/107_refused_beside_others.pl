@@ -55,6 +55,16 @@ is( $other->query_safe(
 	'the built-in lock: a session whose wait was in vain is no longer a waiter');
 $holder->query_safe("SELECT pg_advisory_unlock($id)");
 
+# In a transaction, a holder that has connected since the first look at the activity
+$other->query_safe('BEGIN; SELECT count(*) FROM pg_stat_activity');
+my $late = session($node, name => 'late');
+$late->query_safe("SELECT pg_advisory_lock($id)");
+$other->query("SELECT tfstate_lock('tf.states/default')");
+like($other->{err}, qr/ is held without tfstate by \Q$user\E\@\[local\] \(pid $late->{pid}, late\)/,
+	'a holder that connected after the begin of a transaction is named there');
+$other->query_safe('ROLLBACK');
+$late->quit;
+
 # A lock in session mode
 $holder->query_safe(q(SELECT tfstate_lock('s', '{"ID": "i"}', 'session')));
 refused($other, "SELECT tfstate_unlock('s', 'i')", '55000', <<END, q(another session's lock));

@@ -175,6 +175,8 @@ foreach my $case (
 	my $session = client($database, $databases{$database}, undef, user => $role);
 
 	$session->query_safe("SET tfstate.operation = ''") if $role eq 'admin' || $database eq 'latin1';
+	# what counts is the role that has logged in
+	$session->query_safe('SET ROLE ' . ($role eq 'admin' ? 'other' : 'admin'));
 	$session->query("SELECT tfstate_lock('preloaded/$role')");
 	like($session->{err}, $error ? qr/ERROR:  $error/ : qr/^$/, "preloaded: $role in $database");
 	$node->safe_psql('postgres', 'ALTER ROLE ALL RESET "tfstate.guard"') if $error =~ /guard/;
