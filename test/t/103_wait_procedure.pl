@@ -47,6 +47,21 @@ foreach my $mode ('durable', 'session')
 	is(holds_back($waiter), 'f', "$mode: the first waiter has no snapshot");
 	is(holds_back($behind), 'f', "$mode: the second waiter has no snapshot");
 
+	# The first waiter for a durable lock looks at the tables each second: here when one of them
+	# has changed, so that the catalogs are read again.
+	if ($mode eq 'durable')
+	{
+		my $event = "SELECT wait_event_type || ' ' || wait_event FROM pg_stat_activity WHERE pid = $waiter->{pid}";
+		my $changer = session($node);
+
+		$changer->query_safe('BEGIN; LOCK TABLE tfstate_internal.durable_lock; ALTER TABLE tfstate_internal.durable_lock SET (fillfactor = 90)');
+		wait_for('the waiter to look', sub { sql($event) eq 'Lock relation' });
+		$changer->query_safe('COMMIT; ALTER TABLE tfstate_internal.durable_lock RESET (fillfactor)');
+		wait_for('the waiter to sleep', sub { sql($event) =~ /^Extension/ });
+		is(holds_back($waiter), 'f', "$mode: the first waiter has no snapshot after it has read the catalogs");
+		$changer->quit;
+	}
+
 	# Rows deleted during the wait can be removed.
 	sql('CREATE TABLE deleted AS SELECT generate_series(1, 1000) AS i');
 	sql('DELETE FROM deleted');
