@@ -160,10 +160,12 @@ INSERT INTO ident.states (name) VALUES ('prod');
 SELECT count(*) > 0 AS attached FROM tfstate_attach('ident');
 SELECT shape FROM shape('ident.states');
 SELECT id > 2000000 AS behind, name, note FROM ident.states ORDER BY name;
--- A deferrable constraint or a partial index is not enough.
+-- A deferrable constraint, a partial index or one of two columns is not enough.
 CREATE SCHEMA odd;
 CREATE TABLE odd.tf (id bigint PRIMARY KEY DEFERRABLE, name text UNIQUE DEFERRABLE, data text);
 CREATE UNIQUE INDEX ON odd.tf (name) WHERE data IS NOT NULL;
+CREATE UNIQUE INDEX ON odd.tf (id, name);
+CREATE UNIQUE INDEX ON odd.tf (name, id);
 SELECT attached('odd', $$'tf'$$);
 SELECT tfstate_internal.unique_index('odd.tf', 'id'), tfstate_internal.unique_index('odd.tf', 'name');
 SELECT tfstate_detach('old'), tfstate_detach('ident'), tfstate_detach('odd', 'tf'), tfstate_detach('terraform');
@@ -250,6 +252,8 @@ CALL fails($$SELECT tfstate_attach(keep_versions => 0)$$);
 CALL fails($$SELECT tfstate_attach(keep_age => '-1 day')$$);
 CALL fails($$SELECT tfstate_attach('a*', role => 'regress_tfstate_tf')$$);
 CALL fails($$SELECT tfstate_attach(repeat('x', 64))$$);
+CALL fails($$SELECT tfstate_attach(repeat('ü', 32))$$);
+CALL fails($$SELECT tfstate_attach('terraform', repeat('ü', 32))$$);
 CALL fails($$SELECT tfstate_detach('terraform', repeat('x', 64))$$);
 SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'a*' OR nspname LIKE 'xx%';
 BEGIN ISOLATION LEVEL REPEATABLE READ;

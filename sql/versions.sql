@@ -258,6 +258,12 @@ SELECT tfstate_repair('tf.states/new');
 SELECT tfstate_repair('tf.states/null');
 SELECT * FROM tfstate_verify(versions => true);
 SELECT DISTINCT ON (workspace) workspace, number, operation, serial FROM tfstate_versions ORDER BY workspace, number DESC;
+-- A rollback takes a serial above that of a state that was not recorded.
+BEGIN;
+CALL behind_the_back($$UPDATE tf.states SET data = state(70) WHERE name = 'prod'$$);
+SELECT tfstate_rollback('tf.states/prod', 4) > 0 AS rolled_back;
+SELECT data::jsonb ->> 'serial' AS serial FROM tf.states WHERE name = 'prod';
+ROLLBACK;
 -- A deletion that was found has the facts of the state that was deleted.
 BEGIN;
 CALL behind_the_back($$DELETE FROM tf.states WHERE name = 'prod'$$);
