@@ -14,7 +14,7 @@ EXTRA_CLEAN = $(SHLIB_EXPORTS) src/client/tfstate src/client/*.o src/http/tfstat
 SCRIPT = sql/tfstate--0.1.sql
 PARTS = head installation role lock_tables privileges locks lock_views freeze shim \
 	state_tables guard workspaces versions resources rights \
-	attach_obstacles attach_table attach_role configuration attach detach \
+	attach_obstacles attach_table attach_role members configuration attach detach \
 	check_tables check_roles check default_privileges
 DATA_built = $(SCRIPT)
 DATA = $(filter-out $(SCRIPT),$(wildcard sql/tfstate--*.sql))

@@ -190,6 +190,7 @@ INSERT INTO command (text) VALUES
 	($$SELECT our.tfstate_attach('tf', 'other')$$),
 	($$SELECT our.tfstate_configuration('tf', 'other')$$),
 	($$TABLE our.tfstate_tables$$),
+	($$SELECT our.tfstate_attach_members()$$),
 	($$SELECT our.tfstate_detach('tf', 'other')$$),
 	($$SELECT our.tfstate_check()$$),
 	($$SELECT our.tfstate_cleanup()$$),

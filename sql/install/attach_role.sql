@@ -81,6 +81,12 @@ SELECT n.name, n.value
 	   ) n(name, value) JOIN pg_settings s ON s.name = n.name
  WHERE n.value IS NOT NULL
    AND (s.context = 'user' OR has_parameter_privilege(current_user, n.name, 'SET'))
+   -- unless the database has it, and the role no other value
+   AND NOT (roleid <> 0
+			AND EXISTS (SELECT FROM tfstate_internal.given g
+						 WHERE (g.role, g.kind, g.object, g.value) = (0, 'setting', n.name, n.value))
+			AND NOT EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) c
+							 WHERE s.setrole = roleid AND starts_with(c, n.name || '=')))
 $$;
 COMMENT ON FUNCTION tfstate_internal.needed_settings(oid) IS
 'the settings for a role of Terraform, as far as the server has them and the caller may make them';
@@ -181,43 +187,6 @@ COMMENT ON FUNCTION tfstate_internal.give_rights(regclass, name, oid, text) IS
 'part of tfstate_attach(): give a role the rights that Terraform needs, and record those that it did not have';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.give_rights(regclass, name, oid, text) FROM PUBLIC;
 
--- A setting that somebody has changed since it was made counts as what was there before.
-CREATE FUNCTION tfstate_internal.give_settings(rel regclass, role name, roleid oid)
-RETURNS void
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	setting record;
-	ours boolean;
-BEGIN
-	FOR setting IN
-		SELECT n.name, n.value, c.value AS before
-		  FROM tfstate_internal.needed_settings(roleid) n
-			   LEFT JOIN tfstate_internal.role_config(roleid) c ON c.name = n.name
-		 WHERE c.value IS DISTINCT FROM n.value
-	LOOP
-		PERFORM tfstate_internal.set_role_config(role, setting.name, setting.value);
-		UPDATE tfstate_internal.given g
-		   SET value = setting.value,
-			   replaced = CASE WHEN g.value = setting.before THEN g.replaced ELSE setting.before END
-		 WHERE (g.role, g.kind, g.object) = (roleid, 'setting', setting.name)
-		RETURNING g.replaced IS NOT DISTINCT FROM setting.before INTO ours;
-		IF NOT FOUND THEN
-			INSERT INTO tfstate_internal.given
-			VALUES (rel, roleid, role, 'setting', setting.name, setting.value, setting.before);
-		END IF;
-		IF setting.before IS NOT NULL AND ours IS NOT FALSE THEN
-			RAISE NOTICE 'setting % = % of role "%" is replaced by %', setting.name, setting.before, role, setting.value
-				USING DETAIL = 'tfstate_detach() brings the old value back.';
-		END IF;
-	END LOOP;
-END;
-$$;
-COMMENT ON FUNCTION tfstate_internal.give_settings(regclass, name, oid) IS
-'part of tfstate_attach(): make the settings that Terraform needs, and record what they replace';
-REVOKE EXECUTE ON FUNCTION tfstate_internal.give_settings(regclass, name, oid) FROM PUBLIC;
-
 CREATE FUNCTION tfstate_internal.attach_role(rel regclass, role name, access text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
@@ -242,7 +211,12 @@ BEGIN
 	RETURNING a.access INTO access;
 
 	PERFORM tfstate_internal.give_rights(rel, attach_role.role, roleid, access);
-	PERFORM tfstate_internal.give_settings(rel, attach_role.role, roleid);
+	-- The members of a group have the settings since its first table.
+	PERFORM tfstate_internal.give_settings(r.name, r.id)
+	   FROM tfstate_internal.setting_roles() r(id, name, member_of, groupid)
+	  WHERE r.id = roleid
+		 OR r.groupid = roleid
+			AND NOT EXISTS (SELECT FROM tfstate_internal.attached_role a WHERE a.role = roleid AND a.relid <> rel);
 	IF access = 'plan' THEN		-- it could write before
 		PERFORM tfstate_internal.take_back(g)
 		   FROM tfstate_internal.given g, tfstate_internal.role_rights(rel, NULL::text, roleid) r

@@ -339,6 +339,19 @@ COMMENT ON FUNCTION tfstate_internal.check_own_settings() IS
 'part of tfstate_check(): report settings tfstate.* that do not exist or have an invalid value';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.check_own_settings() FROM PUBLIC;
 
+CREATE FUNCTION tfstate_internal.attached_group(rel regclass, roleid oid)
+RETURNS name
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT r.rolname FROM tfstate_internal.attached_role a JOIN pg_roles r ON r.oid = a.role
+ WHERE a.relid = rel AND pg_has_role(roleid, r.oid, 'USAGE')
+ ORDER BY r.oid <> roleid, r.rolname LIMIT 1
+$$;
+COMMENT ON FUNCTION tfstate_internal.attached_group(regclass, oid) IS
+'part of tfstate_check(): the role attached to a table whose rights another role has; NULL if there is none';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.attached_group(regclass, oid) FROM PUBLIC;
+
 CREATE FUNCTION tfstate_internal.check_roles(
 	OUT severity text,
 	OUT role text,
@@ -356,16 +369,22 @@ m AS MATERIALIZED (
 				   coalesce(array_agg(t.writes), '{}')
 			  FROM t) a(rels, roleids, writes),
 		   LATERAL tfstate_internal.missing_privileges(a.rels, a.roleids, a.writes) m),
+s AS MATERIALIZED (SELECT * FROM tfstate_internal.setting_roles()),
+-- members of attached roles are among them, even if only a SET ROLE gives them the rights
 r AS MATERIALIZED (
 	SELECT t.roleid, r.rolname, min(t.rel::oid)::regclass AS rel,
 		   t.roleid = t.acts_as AND bool_or(t.attached OR m.may_write) AS attach
 	  FROM t JOIN pg_roles r ON r.oid = t.roleid JOIN m ON m.rel = t.rel AND m.roleid = t.acts_as
-	 GROUP BY t.roleid, t.acts_as, r.rolname),
+	 GROUP BY t.roleid, t.acts_as, r.rolname
+	UNION ALL
+	SELECT s.roleid, s.name, NULL, false FROM s WHERE s.roleid NOT IN (SELECT t.roleid FROM t)),
 roles AS MATERIALIZED (SELECT coalesce(array_agg(r.roleid), '{}') AS ids FROM r)
 SELECT 'error', l.rolname::text, t.rel::text,
 	   CASE WHEN t.acts_as = t.roleid THEN 'the role lacks '
 			ELSE format('the role "%s", which it sets, lacks ', a.rolname) END || m.missing,
-	   CASE WHEN t.attached OR m.may_write THEN tfstate_internal.attach_command(t.rel, a.rolname::text)
+	   CASE WHEN t.attached OR m.may_write THEN
+				tfstate_internal.attach_command(t.rel, coalesce(tfstate_internal.attached_group(t.rel, t.acts_as),
+																a.rolname)::text)
 			ELSE m.grants END
   FROM t JOIN m ON m.rel = t.rel AND m.roleid = t.acts_as
 	   JOIN pg_roles l ON l.oid = t.roleid JOIN pg_roles a ON a.oid = t.acts_as
@@ -373,7 +392,9 @@ SELECT 'error', l.rolname::text, t.rel::text,
 UNION ALL
 -- A role that does not write is given no right to write.
 SELECT p.severity, r.rolname::text, NULL, p.problem,
-	   CASE WHEN p.attach AND r.attach THEN tfstate_internal.attach_command(r.rel, r.rolname::text)
+	   CASE WHEN p.attach AND r.roleid IN (SELECT s.roleid FROM s WHERE s.member_of IS NOT NULL) THEN
+				format('SELECT %s()', tfstate_internal.qualified('tfstate_attach_members'))
+			WHEN p.attach AND r.attach THEN tfstate_internal.attach_command(r.rel, r.rolname::text)
 			ELSE (SELECT string_agg(format('ALTER ROLE %I IN DATABASE %I SET %s',
 										   r.rolname, current_database(), n.setting), '; ' ORDER BY n.n)
 					FROM unnest(p.settings) WITH ORDINALITY n(setting, n)) END

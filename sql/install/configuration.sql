@@ -131,8 +131,8 @@ BEGIN ATOMIC
 				   a.attach, n.nspname, c.relname)
 		END,
 		CASE WHEN NOT r.rolcanlogin THEN
-			format('# "%s" cannot log in, and its members do not inherit its settings: call tfstate_attach() for them.',
-				   attach_notes.role)
+			format('# "%s" cannot log in. When it has new members: SELECT %s();', attach_notes.role,
+				   tfstate_internal.qualified('tfstate_attach_members'))
 		END,
 		CASE WHEN attach_notes.role IS NOT NULL
 				  AND NOT has_parameter_privilege(current_user, 'log_parameter_max_length', 'SET') THEN

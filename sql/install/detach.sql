@@ -59,7 +59,7 @@ BEGIN
 		   JOIN tfstate_internal.attached_table t ON t.relid = a.relid
 		   JOIN pg_class c ON c.oid = a.relid JOIN pg_namespace n ON n.oid = c.relnamespace
 	 WHERE a.role::oid = given.role::oid AND a.relid <> given.relid
-	   AND (given.kind IN ('shim', 'database', 'setting')
+	   AND (given.kind IN ('shim', 'database')
 			OR given.kind = 'sequence' AND a.access = 'write'
 			OR given.kind = 'schema' AND n.nspname = given.value
 			OR given.kind = 'lock' AND tfstate_internal.table_name(a.relid) || '/*' = given.value)
@@ -153,7 +153,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.detach_role(regclass, oid, text) IS
-'part of tfstate_detach(): take back what tfstate_attach() gave to a role; returns what that was';
+'part of tfstate_detach(): take back the rights that tfstate_attach() gave to a role; returns what that was';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.detach_role(regclass, oid, text) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.detach_table(rel regclass)
@@ -166,6 +166,7 @@ DECLARE
 BEGIN
 	PERFORM tfstate_internal.detach_role(a.relid, a.role::oid, a.role_name)
 	   FROM tfstate_internal.attached_role a WHERE a.relid = rel;
+	PERFORM tfstate_internal.take_settings();
 	DELETE FROM tfstate_internal.attached_table t WHERE t.relid = rel RETURNING t.compressed INTO compressed;
 	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_row ON %s', rel);
 	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_truncate ON %s', rel);
@@ -210,6 +211,7 @@ BEGIN
 		RAISE EXCEPTION 'role "%" is not attached to table "%"', role, format('%I.%I', schema, "table")
 			USING ERRCODE = 'undefined_object';
 	END IF;
+	PERFORM tfstate_internal.take_settings();
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_detach(text, text, name) IS
@@ -231,6 +233,7 @@ BEGIN
 	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = a.relid)
 		OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.role)
 	 ORDER BY a.role_name, a.relid, l.n;
+	RETURN QUERY SELECT * FROM tfstate_internal.take_settings();
 	RETURN QUERY
 	WITH gone AS (
 		DELETE FROM tfstate_internal.attached_table t

@@ -57,8 +57,9 @@ SELECT pg_extension_config_dump('tfstate_internal.attached_role',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid)
 	   AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
 
--- A role gets a right or setting once, for the first of its tables that needs it; when that
--- table is detached and another one still needs it, the row passes on to that one.  No row
+-- A role gets a right once, for the first of its tables that needs it; when that table is
+-- detached and another one still needs it, the row passes on to that one.  A setting is for
+-- all tables: its relid is 0, and its role is 0, too, if it is one of the database.  No row
 -- depends on the OID of anything but the table and the role.
 CREATE TABLE tfstate_internal.given (
 	relid regclass,
@@ -73,7 +74,7 @@ CREATE TABLE tfstate_internal.given (
 COMMENT ON TABLE tfstate_internal.given IS
 'what tfstate_attach() has given to roles that did not have it, for tfstate_detach() to take back';
 COMMENT ON COLUMN tfstate_internal.given.kind IS
-'a setting of the role in this database, a lock for a grant of tfstate, or what the right is on';
+'a setting of the role or of everybody in this database, a lock for a grant of tfstate, or what the right is on';
 COMMENT ON COLUMN tfstate_internal.given.object IS
 'the name of the setting, or the privilege';
 COMMENT ON COLUMN tfstate_internal.given.value IS
@@ -83,8 +84,8 @@ COMMENT ON COLUMN tfstate_internal.given.replaced IS
 REVOKE ALL ON tfstate_internal.given FROM PUBLIC;
 
 SELECT pg_extension_config_dump('tfstate_internal.given',
-	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid)
-	   AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role)');
+	'WHERE (relid = 0 OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relid))
+	   AND (role = 0 OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role))');
 
 CREATE VIEW @extschema@.tfstate_tables AS
 SELECT n.nspname::text AS schema,

@@ -1,0 +1,113 @@
+--
+-- The settings of roles that log in.
+--
+-- A right comes with membership in a role, a setting does not: a session has the settings of
+-- the role that has logged in.  So an attached role can be a group, and each role that logs
+-- in and is a member of it gets the settings itself.
+--
+
+-- Members need no INHERIT, because they can set the role.  From PostgreSQL 16 on, a member may
+-- have neither, only ADMIN; then it acts for itself alone.
+CREATE FUNCTION tfstate_internal.setting_roles(
+	OUT roleid oid,
+	OUT name name,
+	OUT member_of name,
+	OUT groupid oid)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH RECURSIVE edge AS MATERIALIZED (
+	SELECT m.roleid, m.member FROM pg_auth_members m, to_jsonb(m) j
+	 WHERE coalesce((j ->> 'inherit_option')::boolean OR (j ->> 'set_option')::boolean, true)),
+acts AS (
+	SELECT DISTINCT a.role::oid AS groupid, a.role::oid AS roleid FROM tfstate_internal.attached_role a
+	UNION
+	SELECT a.groupid, e.member FROM acts a JOIN edge e ON e.roleid = a.roleid)
+SELECT DISTINCT ON (r.oid) r.oid, r.rolname, CASE WHEN a.groupid <> a.roleid THEN g.rolname END, a.groupid
+  FROM acts a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles g ON g.oid = a.groupid
+ WHERE r.rolcanlogin AND (a.groupid = a.roleid OR NOT r.rolsuper)
+ ORDER BY r.oid, a.groupid <> a.roleid, g.rolname
+$$;
+COMMENT ON FUNCTION tfstate_internal.setting_roles() IS
+'the roles that log in and act for an attached role: that role itself, and its direct and indirect members';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.setting_roles() FROM PUBLIC;
+
+-- A setting that somebody has changed since it was made counts as what was there before.
+CREATE FUNCTION tfstate_internal.give_settings(role name, roleid oid)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	setting record;
+	ours boolean;
+	changed boolean := false;
+BEGIN
+	FOR setting IN
+		SELECT n.name, n.value, c.value AS before
+		  FROM tfstate_internal.needed_settings(roleid) n
+			   LEFT JOIN tfstate_internal.role_config(roleid) c ON c.name = n.name
+		 WHERE c.value IS DISTINCT FROM n.value
+	LOOP
+		changed := true;
+		PERFORM tfstate_internal.set_role_config(role, setting.name, setting.value);
+		UPDATE tfstate_internal.given g
+		   SET value = setting.value,
+			   replaced = CASE WHEN g.value = setting.before THEN g.replaced ELSE setting.before END
+		 WHERE (g.role, g.kind, g.object) = (roleid, 'setting', setting.name)
+		RETURNING g.replaced IS NOT DISTINCT FROM setting.before INTO ours;
+		IF NOT FOUND THEN
+			INSERT INTO tfstate_internal.given
+			VALUES (0, roleid, role, 'setting', setting.name, setting.value, setting.before);
+		END IF;
+		IF setting.before IS NOT NULL AND ours IS NOT FALSE THEN
+			RAISE NOTICE 'setting % = % of role "%" is replaced by %', setting.name, setting.before, role, setting.value
+				USING DETAIL = 'tfstate_detach() brings the old value back.';
+		END IF;
+	END LOOP;
+	RETURN changed;
+END;
+$$;
+COMMENT ON FUNCTION tfstate_internal.give_settings(name, oid) IS
+'part of tfstate_attach(): make the settings that Terraform needs, and record what they replace; returns whether any '
+'were made';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.give_settings(name, oid) FROM PUBLIC;
+
+CREATE FUNCTION tfstate_internal.take_settings()
+RETURNS SETOF text
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT t.line
+  FROM (SELECT tfstate_internal.take_back(g) AS line FROM tfstate_internal.given g
+		 WHERE g.kind = 'setting' AND g.role::oid <> 0
+		   AND g.role::oid NOT IN (SELECT r.roleid FROM tfstate_internal.setting_roles() r)
+		 ORDER BY g.role_name, g.object) t
+ WHERE t.line IS NOT NULL
+$$;
+COMMENT ON FUNCTION tfstate_internal.take_settings() IS
+'take back the settings of roles that act for no attached role any more; returns what that was';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.take_settings() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_attach_members()
+RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off SET standard_conforming_strings = on SET IntervalStyle = postgres
+AS $$
+BEGIN
+	LOCK TABLE tfstate_internal.attached_table IN SHARE ROW EXCLUSIVE MODE;
+	RETURN QUERY
+	SELECT CASE WHEN g.member_of IS NULL THEN format('role "%s" has got its settings', g.name)
+				ELSE format('role "%s" has got its settings, as a member of "%s"', g.name, g.member_of) END
+	  FROM (SELECT r.name, r.member_of, tfstate_internal.give_settings(r.name, r.roleid) AS changed
+			  FROM tfstate_internal.setting_roles() r ORDER BY r.name) g
+	 WHERE g.changed;
+	RETURN QUERY SELECT * FROM tfstate_internal.take_settings();
+END;
+$$;
+COMMENT ON FUNCTION @extschema@.tfstate_attach_members() IS
+'give the settings for Terraform to all members of attached roles, and take them back from former members; '
+'one row for each change';
+REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_members() FROM PUBLIC;
