@@ -96,6 +96,7 @@ AS $$
 #variable_conflict use_variable
 DECLARE
 	rel regclass;
+	guarded boolean;	-- already, and nobody has altered the table since
 BEGIN
 	PERFORM tfstate_internal.require_table_arguments(schema, "table");
 	PERFORM tfstate_internal.require_attach_arguments(role, mode, wait, guard, keep_versions, keep_age, access);
@@ -104,16 +105,20 @@ BEGIN
 	LOCK TABLE tfstate_internal.attached_table IN SHARE ROW EXCLUSIVE MODE;
 	rel := tfstate_internal.lock_table(schema, "table");
 	PERFORM tfstate_internal.raise_obstacle(rel);
+	guarded := tfstate_internal.is_guarded(rel);
 	PERFORM tfstate_internal.record_table(rel, mode, wait, guard, keep_versions, keep_age, default_workspace);
-	-- Once before the unique indexes are created, which such rows would prevent; and then
-	-- again, because the ids of this table are compared with those of others only when
-	-- it has columns as Terraform makes them.
-	PERFORM tfstate_internal.raise_row_obstacle(rel);
-	PERFORM tfstate_internal.adopt_columns(rel);
-	PERFORM tfstate_internal.raise_row_obstacle(rel);
+	IF NOT guarded THEN
+		PERFORM tfstate_internal.raise_row_obstacle(rel);
+	END IF;
 	PERFORM tfstate_internal.advance_sequence(rel);
 	PERFORM tfstate_internal.create_default(rel);
-	PERFORM tfstate_internal.guard_table(rel);
+	IF NOT guarded THEN
+		PERFORM tfstate_internal.guard_table(rel);
+		-- From here on readers wait, too.  The ids are compared with those of other tables
+		-- again, because that is done only when the columns are as Terraform makes them.
+		PERFORM tfstate_internal.adopt_columns(rel);
+		PERFORM tfstate_internal.raise_row_obstacle(rel);
+	END IF;
 	IF role IS NOT NULL THEN
 		PERFORM tfstate_internal.attach_role(rel, role, access);
 	END IF;

@@ -80,6 +80,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT o.sqlstate, o.problem, o.remedy
   FROM pg_class c JOIN pg_roles owner ON owner.oid = c.relowner,
+	   LATERAL (SELECT CASE WHEN NOT owner.rolsuper AND owner.rolname <> current_user THEN
+							(SELECT string_agg(f, ', ' ORDER BY f) FROM tfstate_internal.foreign_code(rel) f)
+					   END) foreign_code(names),
 	   LATERAL (VALUES
 		(c.relkind <> 'r', '42809', format('"%s" is not an ordinary table', rel), NULL),
 		(c.relpersistence = 't', '42809', format('table "%s" is temporary', rel), NULL),
@@ -90,10 +93,13 @@ SELECT o.sqlstate, o.problem, o.remedy
 		(EXISTS (SELECT FROM pg_depend d
 				  WHERE (d.classid, d.objid, d.deptype) = ('pg_class'::regclass, rel, 'e')), '42809',
 		 format('table "%s" belongs to an extension', rel), NULL),
-		(EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4')), '55000',
+		(c.relhasrules AND EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4')),
+		 '55000',
 		 format('table "%s" has a rule, which keeps Terraform from writing', rel),
-		 (SELECT string_agg(format('DROP RULE %I ON %s', r.rulename, rel), '; ' ORDER BY r.rulename)
-			FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4'))),
+		 CASE WHEN c.relhasrules THEN
+			(SELECT string_agg(format('DROP RULE %I ON %s', r.rulename, rel), '; ' ORDER BY r.rulename)
+			   FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4'))
+		 END),
 		(c.relrowsecurity, '55000', format('table "%s" has row-level security, which hides states', rel),
 		 format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', rel)),
 		(3 <> (SELECT count(*) FROM pg_attribute a
@@ -101,11 +107,9 @@ SELECT o.sqlstate, o.problem, o.remedy
 				  AND (a.attname, a.atttypid) IN (('id', 'bigint'::regtype), ('id', 'integer'::regtype),
 												  ('name', 'text'::regtype), ('data', 'text'::regtype))), '42809',
 		 format('table "%s" does not have the columns id bigint, name text and data text', rel), NULL),
-		(NOT owner.rolsuper AND owner.rolname <> current_user
-		 AND EXISTS (SELECT FROM tfstate_internal.foreign_code(rel)), '55000',
+		(foreign_code.names IS NOT NULL, '55000',
 		 format('table "%s" has code of role "%s", which would run as "%s": %s', rel, owner.rolname, current_user,
-				(SELECT string_agg(code, ', ' ORDER BY code) FROM tfstate_internal.foreign_code(rel) code)),
-		 NULL)
+				foreign_code.names), NULL)
 	   ) o(applies, sqlstate, problem, remedy)
  WHERE c.oid = rel AND o.applies
 $$;
@@ -158,14 +162,20 @@ COMMENT ON FUNCTION tfstate_internal.colliding_ids() IS
 'the ids that workspaces of two attached tables share, so that nobody can tell which of them Terraform locks';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.colliding_ids() FROM PUBLIC;
 
+-- An empty table needs no look at all others.
 CREATE FUNCTION tfstate_internal.raise_row_obstacle(rel regclass)
 RETURNS void
 LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	empty boolean;
 	problem text;
 BEGIN
+	EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', rel) INTO empty;
+	IF empty THEN
+		RETURN;
+	END IF;
 	EXECUTE format($query$
 		SELECT format('table "%%s" has a row without a name', $1) FROM %1$s WHERE name IS NULL
 		UNION

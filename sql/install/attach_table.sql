@@ -136,7 +136,7 @@ BEGIN
 			USING lockid, '{"Operation": "tfstate_attach()"}'::jsonb, 'session'::text, '0'::interval, NULL::interval;
 	END IF;
 	IF wanted THEN
-		EXECUTE format('INSERT INTO %s (id, name, data) '
+		EXECUTE format('INSERT INTO %s (id, name, data) OVERRIDING SYSTEM VALUE '
 					   'VALUES (nextval(''public.global_states_id_seq''), ''default'', $1)', rel)
 			USING format(pattern, gen_random_uuid());
 	ELSE
@@ -194,6 +194,38 @@ tfstate_internal.record_table(regclass, text, interval, text, integer, interval,
 'part of tfstate_attach(): enter a table into the table attached_table, or change its row';
 REVOKE EXECUTE ON FUNCTION
 tfstate_internal.record_table(regclass, text, interval, text, integer, interval, boolean) FROM PUBLIC;
+
+-- It has no WHEN and no columns, and is not deferrable.  The type has a bit for each event.
+CREATE FUNCTION tfstate_internal.has_trigger(rel regclass, name text, type integer)
+RETURNS boolean
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT EXISTS (SELECT FROM pg_trigger g
+				WHERE g.tgrelid = rel AND g.tgname = has_trigger.name AND g.tgtype = type
+				  AND g.tgfoid = 'tfstate_internal.guard()'::regprocedure AND g.tgenabled IN ('O', 'A')
+				  AND g.tgqual IS NULL AND g.tgattr = '' AND NOT g.tgdeferrable)
+$$;
+COMMENT ON FUNCTION tfstate_internal.has_trigger(regclass, text, integer) IS
+'whether a table has a trigger as tfstate_attach() creates it';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.has_trigger(regclass, text, integer) FROM PUBLIC;
+
+CREATE FUNCTION tfstate_internal.is_guarded(rel regclass)
+RETURNS boolean
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT EXISTS (SELECT FROM tfstate_internal.attached_table t
+				WHERE t.relid = rel AND t.name = tfstate_internal.table_name(rel))
+	   AND tfstate_internal.has_trigger(rel, 'tfstate_guard_row', 29)
+	   AND tfstate_internal.has_trigger(rel, 'tfstate_guard_truncate', 34)
+	   AND tfstate_internal.takes_shared_ids(rel)
+	   AND tfstate_internal.unique_index(rel, 'id') IS NOT NULL
+	   AND tfstate_internal.unique_index(rel, 'name') IS NOT NULL
+$$;
+COMMENT ON FUNCTION tfstate_internal.is_guarded(regclass) IS
+'whether a table is attached under its present name and still as tfstate_attach() has left it';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.is_guarded(regclass) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.guard_table(rel regclass)
 RETURNS void

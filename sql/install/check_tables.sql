@@ -16,21 +16,6 @@ COMMENT ON FUNCTION tfstate_internal.attach_command(regclass, text) IS
 'part of tfstate_check(): the call that attaches a table, or makes a role ready for it';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.attach_command(regclass, text) FROM PUBLIC;
 
--- It has no WHEN and no columns, and is not deferrable.  The type has a bit for each event.
-CREATE FUNCTION tfstate_internal.has_trigger(rel regclass, name text, type integer)
-RETURNS boolean
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-SELECT EXISTS (SELECT FROM pg_trigger g
-				WHERE g.tgrelid = rel AND g.tgname = has_trigger.name AND g.tgtype = type
-				  AND g.tgfoid = 'tfstate_internal.guard()'::regprocedure AND g.tgenabled IN ('O', 'A')
-				  AND g.tgqual IS NULL AND g.tgattr = '' AND NOT g.tgdeferrable)
-$$;
-COMMENT ON FUNCTION tfstate_internal.has_trigger(regclass, text, integer) IS
-'part of tfstate_check(): whether a table has a trigger as tfstate_attach() creates it';
-REVOKE EXECUTE ON FUNCTION tfstate_internal.has_trigger(regclass, text, integer) FROM PUBLIC;
-
 -- A constraint trigger cannot be replaced, so it is dropped first.
 CREATE FUNCTION tfstate_internal.trigger_command(rel regclass, name text)
 RETURNS text
@@ -59,17 +44,20 @@ UNION ALL
 SELECT v.severity, v.problem, coalesce(v.remedy, tfstate_internal.attach_command(rel, NULL))
   FROM tfstate_internal.attached_table t
 	   JOIN pg_class c ON c.oid = t.relid JOIN pg_roles owner ON owner.oid = c.relowner,
+	   LATERAL (SELECT NOT tfstate_internal.has_trigger(rel, 'tfstate_guard_row', 29),
+					   NOT tfstate_internal.has_trigger(rel, 'tfstate_guard_truncate', 34)
+				OFFSET 0) lost("row", truncate),
 	   LATERAL (VALUES
 		(t.name <> tfstate_internal.table_name(rel), 'error',
 		 format('the table was attached as "%s" and renamed: locks and versions under the old name are not found',
 				t.name), NULL),
-		(NOT tfstate_internal.has_trigger(rel, 'tfstate_guard_row', 29), 'error',
+		(lost."row", 'error',
 		 'the trigger tfstate_guard_row is missing, disabled or altered: writes are neither guarded nor recorded',
-		 tfstate_internal.trigger_command(rel, 'tfstate_guard_row')),
-		(NOT tfstate_internal.has_trigger(rel, 'tfstate_guard_truncate', 34), 'error',
+		 CASE WHEN lost."row" THEN tfstate_internal.trigger_command(rel, 'tfstate_guard_row') END),
+		(lost.truncate, 'error',
 		 'the trigger tfstate_guard_truncate is missing, disabled or altered: '
 		 'TRUNCATE empties the table whoever holds locks',
-		 tfstate_internal.trigger_command(rel, 'tfstate_guard_truncate')),
+		 CASE WHEN lost.truncate THEN tfstate_internal.trigger_command(rel, 'tfstate_guard_truncate') END),
 		(NOT tfstate_internal.takes_shared_ids(rel), 'error',
 		 'new ids do not come from public.global_states_id_seq, so they can collide with those of other tables', NULL),
 		(tfstate_internal.unique_index(rel, 'id') IS NULL, 'error',
@@ -112,7 +100,7 @@ SELECT v.severity, t.relid::text, v.problem, tfstate_internal.attach_command(t.r
 		(w.newest > coalesce(pg_sequence_last_value(to_regclass('public.global_states_id_seq')), 0), 'error',
 		 'public.global_states_id_seq will reach an id that the table already has')
 	   ) v(applies, severity, problem)
- WHERE v.applies AND NOT EXISTS (SELECT FROM tfstate_internal.attach_obstacles(t.relid))
+ WHERE CASE WHEN v.applies THEN NOT EXISTS (SELECT FROM tfstate_internal.attach_obstacles(t.relid)) END
 UNION ALL
 SELECT 'error', s."table"::text,
 	   'a row has no name: it is no workspace, and its state is neither guarded nor recorded', NULL
