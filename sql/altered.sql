@@ -199,6 +199,7 @@ INSERT INTO command (text) VALUES
 	($$SELECT our.tfstate_unlock('tf.states/default', '4')$$),
 	($$TABLE our.tfstate_workspaces$$),
 	($$SELECT our.tfstate_states('*')$$),
+	($$SELECT our.tfstate_lockid('tf')$$),
 	($$TABLE our.tfstate_versions$$),
 	($$SELECT our.tfstate_versions('*')$$),
 	($$SELECT our.tfstate_version('tf.states/default', max(number)) FROM our.tfstate_versions$$),

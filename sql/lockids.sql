@@ -49,6 +49,13 @@ CALL lock('"tf".states/default');
 CALL lock('tf."states"/default');
 CALL lock('tf.More "states"/default');
 CALL lock('tf/states/default');
+-- The lockid by the names, of workspaces that exist or not
+SELECT tfstate_lockid('tf'), tfstate_lockid('prod/network', 'states', 'x'), tfstate_lockid('tf', 'More "states"', '');
+SELECT tfstate_lockid() IS NULL AS not_attached, tfstate_lockid('nowhere') IS NULL AS no_schema, tfstate_lockid('tf', NULL) IS NULL AS strict,
+	   tfstate_lockid(repeat('ä', 10000), repeat('é', 10000)) IS NULL AS too_long;
+SET ROLE pg_monitor;
+SELECT tfstate_lockid('tf', workspace => 'who may not lock it');
+RESET ROLE;
 -- Ordinary lockids, and the one that creates workspaces in a table
 CALL lock('prod/network');
 CALL lock('prod/network.tfstate');

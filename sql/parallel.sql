@@ -24,7 +24,8 @@ BEGIN
 		'tfstate_history', 'tfstate_history(''*'')', 'tfstate_grants', 'tfstate_has_privilege(''x'', ''view'')',
 		'tfstate_states()', 'tfstate_workspaces', 'tfstate_versions', 'tfstate_versions(''*'')',
 		'tfstate_version(''terraform_remote_state.states/w'', 1)', 'tfstate_resources()', 'tfstate_outputs()',
-		'tfstate_diff(''terraform_remote_state.states/w'', 1, 2)', 'tfstate_verify(versions => true)'] LOOP
+		'tfstate_diff(''terraform_remote_state.states/w'', 1, 2)', 'tfstate_verify(versions => true)',
+		'tfstate_lockid()'] LOOP
 		EXECUTE format('SELECT count(v) FROM %s v', query) INTO lines;
 		RAISE INFO '%: %', query, lines;
 	END LOOP;

@@ -19,6 +19,17 @@ COMMENT ON FUNCTION @extschema@.tfstate_states(text) IS
 'the workspaces of the attached tables whose lockid matches a pattern, with what their states say of themselves';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_states(text) TO PUBLIC;
 
+CREATE FUNCTION @extschema@.tfstate_lockid(
+	schema text DEFAULT 'terraform_remote_state',
+	"table" text DEFAULT 'states',
+	workspace text DEFAULT 'default')
+RETURNS text
+AS 'MODULE_PATHNAME', 'tfstate_lockid'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.tfstate_lockid(text, text, text) IS
+'the lockid of a workspace, existing or not, of an attached table; NULL if the table is not attached';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_lockid(text, text, text) TO PUBLIC;
+
 CREATE VIEW @extschema@.tfstate_workspaces WITH (security_barrier) AS
 SELECT s.workspace,
 	   s.serial,

@@ -279,7 +279,6 @@ force_unlock_main(const Command *command, int argc, char **argv)
 	Options		options;
 	const char *values[4];
 	Conn	   *conn;
-	PGresult   *result;
 
 	read_command_line(command, argc, argv, 1, 2, &options);
 	values[0] = argv[optind];
@@ -289,15 +288,14 @@ force_unlock_main(const Command *command, int argc, char **argv)
 	conn = simple_connect();
 	if (!options.yes)
 	{
-		result = simple_query(conn,
-							  "SELECT h.id, pg_catalog.format(E'Lock Info:\\n  ID:        %s\\n  Path:      %s\\n  Operation: %s\\n  Who:       %s\\n"
-							  "  Created:   %s\\n  Info:      %s', h.id, h.lockid, h.operation, h.who, h.created, h.info ->> 'Info') "
-							  "FROM @.tfstate_holders($1) h WHERE h.lockid = $1", 1, values);
-		if (PQntuples(result) == 1)
+		char	   *id;
+		char	   *block = lock_info(conn, values[0], &id);
+
+		if (block)
 		{
-			fprintf(stderr, "%s\n\n", PQgetvalue(result, 0, 1));
+			fprintf(stderr, "%s\n\n", block);
 			if (values[1] == NULL)
-				values[1] = PQgetvalue(result, 0, 0);
+				values[1] = id;
 			if (!ask_yes("Do you really want to release this lock?  Whoever holds it is not stopped by that."))
 			{
 				fprintf(stderr, "%s: nothing was released\n", progname);

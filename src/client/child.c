@@ -89,7 +89,8 @@ child_start(Child *child, char **argv)
 	int			report[2];
 	int			error = 0;
 
-	memset(child, 0, sizeof(Child));
+	child->stopped = false;
+	child->exit_status = 0;
 	child->kill_at = NEVER;
 	child->drain_ms = -1;
 	child->tty = open("/dev/tty", O_RDWR | O_CLOEXEC);
@@ -146,11 +147,14 @@ child_reap(Child *child)
 	}
 }
 
-/* Send a signal to the command and to what it has started. */
+/* Send a signal to the command and to what it has started, or to the command only. */
 void
 child_signal(Child *child, int number)
 {
-	(void) kill(-child->pid, number);
+	if (!child->only_command)
+		(void) kill(-child->pid, number);
+	else if (child->running)
+		(void) kill(child->pid, number);
 	/* a stopped process acts on a signal when it goes on */
 	if (child->stopped && (number == SIGTERM || number == SIGHUP || number == SIGINT || number == SIGQUIT))
 		(void) kill(-child->pid, SIGCONT);

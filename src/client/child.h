@@ -18,6 +18,9 @@ typedef struct Child
 	int64_t		kill_at;		/* when its group gets SIGKILL; NEVER if not */
 	int64_t		drain_ms;		/* how long what it leaves behind may go on;
 								 * -1 for ever */
+	bool		only_command;	/* do signals go to the command only, which
+								 * ends what it has started?  Set by the
+								 * caller */
 } Child;
 
 extern int	child_start(Child *child, char **argv);

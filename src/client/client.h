@@ -49,6 +49,7 @@ struct Command
 	const char *arguments;		/* as the usage line has them */
 	const char *brief;			/* one line */
 	const char *options;		/* lines of the help, or NULL */
+	bool		connects_as_told;	/* elsewhere: it has no connection options */
 };
 
 #endif							/* TFSTATE_CLIENT_H */

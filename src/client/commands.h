@@ -13,6 +13,8 @@
 extern const Command run_command;	/* run.c */
 extern const Command import_command;	/* import.c */
 extern const Command serve_command; /* http.c */
+extern const Command terraform_command; /* terraform.c */
+extern const Command tofu_command;
 extern const Command watch_command; /* watch.c */
 
 /* list.c: what shows something */

@@ -45,6 +45,10 @@ static struct
 	bool		no_password;
 	bool		ask_password;
 	char	   *password;
+
+	/* instead of all these, as PQconnectStartParams() has them */
+	const char *const *names;
+	const char *const *values;
 }			options;
 
 /* Take one of the CONNECTION_OPTSTRING options.  Returns false if it is none of them. */
@@ -73,6 +77,18 @@ connection_option(int c, const char *value)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * Make all connections with these parameters, which end with NULL and stay the caller's.
+ * Never ask for a password then.
+ */
+void
+connection_parameters(const char *const *names, const char *const *values)
+{
+	options.names = names;
+	options.values = values;
+	options.no_password = true;
 }
 
 /*
@@ -127,12 +143,17 @@ db_init(Conn *conn, bool (*idle) (void *arg), void *arg)
 void
 db_connect_start(Conn *conn)
 {
-	const char *keywords[] = {"host", "port", "user", "password", "dbname",
-	"application_name", "fallback_application_name", "client_encoding", NULL};
-	const char *values[] = {options.host, options.port, options.user, options.password, options.dbname,
-	conn->name, "tfstate", getenv("PGCLIENTENCODING") ? NULL : "auto", NULL};
+	const char *names[MAX_CONNECTION_PARAMETERS + 9] = {"host", "port", "user", "password", "dbname",
+	"application_name", "fallback_application_name", "client_encoding"};
+	const char *values[MAX_CONNECTION_PARAMETERS + 9] = {options.host, options.port, options.user, options.password, options.dbname,
+	conn->name, "tfstate", getenv("PGCLIENTENCODING") ? NULL : "auto"};
 
-	conn->pg = PQconnectStartParams(keywords, values, true);
+	for (int i = 0; options.names && options.names[i]; i++)
+	{
+		names[8 + i] = options.names[i];
+		values[8 + i] = options.values[i];
+	}
+	conn->pg = PQconnectStartParams(names, values, true);
 	if (conn->pg == NULL)
 	{
 		fprintf(stderr, "%s: out of memory\n", progname);

@@ -22,6 +22,9 @@
 	{"no-password", no_argument, NULL, 'w'}, \
 	{"password", no_argument, NULL, 'W'}
 
+/* How many parameters connection_parameters() takes. */
+#define MAX_CONNECTION_PARAMETERS	80
+
 /* How a statement, or a connection, has ended. */
 typedef enum DbStatus
 {
@@ -53,6 +56,7 @@ typedef struct Conn
 } Conn;
 
 extern bool connection_option(int c, const char *value);
+extern void connection_parameters(const char *const *names, const char *const *values);
 extern void db_init(Conn *conn, bool (*idle) (void *arg), void *arg);
 extern DbStatus db_connect(Conn *conn, int64_t until);
 extern void db_connect_start(Conn *conn);

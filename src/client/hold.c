@@ -82,15 +82,15 @@ take_one(Hold *hold, HeldLock *lock, PGresult **result)
 	const char *values[] = {lock->lockid, lock->id, hold->operation, hold->note, hold->who,
 		hold->mode == MODE_SESSION ? "session" : "durable",
 		hold->wait_until == NEVER ? NULL : wait,
-	hold->mode == MODE_LEASE ? ttl : NULL};
+	hold->mode == MODE_LEASE ? ttl : NULL, hold->version};
 	DbStatus	status;
 
 	snprintf(ttl, sizeof(ttl), "%lld milliseconds", (long long) hold->ttl_ms);
 	snprintf(wait, sizeof(wait), "%lld milliseconds", (long long) Max(hold->wait_until - now_ms(), 0));
 	status = db_exec(&hold->conn, result, NEVER,
 					 "SELECT l.fence FROM @.tfstate_lock($1, pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("
-					 "'ID', $2::text, 'Operation', $3::text, 'Info', $4::text, 'Who', $5::text)), $6, $7::interval, $8::interval) l",
-					 8, values);
+					 "'ID', $2::text, 'Operation', $3::text, 'Info', $4::text, 'Who', $5::text, 'Version', $9::text)), "
+					 "$6, $7::interval, $8::interval) l", 9, values);
 	if (status == DB_OK)
 	{
 		free(lock->fence);

@@ -33,6 +33,7 @@ typedef struct Hold
 	const char *who;			/* NULL to leave it to the server */
 	const char *operation;
 	const char *note;			/* Info; NULL for none */
+	const char *version;		/* NULL for none */
 	HeldLock   *locks;
 	int			count;
 

@@ -24,13 +24,11 @@ const char *progname = "tfstate";
 static const Command *
 command_at(int i)
 {
-	if (i == 0)
-		return &run_command;
-	if (i == 1)
-		return &serve_command;
-	if (i == 2)
-		return &watch_command;
-	i -= 3;
+	static const Command *const first[] = {&run_command, &terraform_command, &tofu_command, &serve_command, &watch_command};
+
+	if (i < lengthof(first))
+		return first[i];
+	i -= lengthof(first);
 	if (i < num_list_commands)
 		return &list_commands[i];
 	i -= num_list_commands;

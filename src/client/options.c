@@ -117,6 +117,8 @@ print_help(const Command *command)
 		   command->arguments);
 	if (command->options)
 		printf("\nOptions:\n%s", command->options);
+	if (command->connects_as_told)
+		return;
 	printf("\nConnection options:\n"
 		   "  -d, --dbname=DBNAME    database, or connection string\n"
 		   "  -h, --host=HOSTNAME    database server host or socket directory\n"

@@ -21,14 +21,11 @@
 
 #include "fe_utils/string_utils.h"
 
-#include "child.h"
 #include "client.h"
 #include "commands.h"
 #include "event.h"
-#include "hold.h"
 #include "http.h"
-#include "options.h"
-#include "progress.h"
+#include "run.h"
 
 /* The lease that is taken without --ttl, and the time a command has to end, in ms. */
 #define DEFAULT_TTL_MS		60000
@@ -41,46 +38,18 @@ static const ExitStatuses default_statuses = {EXIT_HELD, EXIT_LOST, EXIT_CONNECT
 
 enum
 {
-	OPTION_MODE = OPTION_LONG_ONLY,
-	OPTION_WAIT,
-	OPTION_TTL,
-	OPTION_GRACE,
-	OPTION_HTTP,
-	OPTION_WHO,
-	OPTION_OPERATION,
-	OPTION_LOST_STATUS,
-	OPTION_CONNECT_STATUS
+	OPTION_OPERATION = OPTION_RUN_LAST,
+	OPTION_HTTP
 };
 
 static const struct option long_options[] = {
 	CONNECTION_LONG_OPTIONS,
-	{"conflict-exit-code", required_argument, NULL, 'E'},
-	{"connect-exit-code", required_argument, NULL, OPTION_CONNECT_STATUS},
-	{"grace", required_argument, NULL, OPTION_GRACE},
-	{"lost-exit-code", required_argument, NULL, OPTION_LOST_STATUS},
 	{"http", no_argument, NULL, OPTION_HTTP},
-	{"message", required_argument, NULL, 'm'},
-	{"mode", required_argument, NULL, OPTION_MODE},
+	RUN_LONG_OPTIONS,
 	{"operation", required_argument, NULL, OPTION_OPERATION},
-	{"ttl", required_argument, NULL, OPTION_TTL},
-	{"wait", required_argument, NULL, OPTION_WAIT},
-	{"who", required_argument, NULL, OPTION_WHO},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{NULL, 0, NULL, 0}
 };
-
-typedef struct Run
-{
-	Hold		hold;
-	Child		child;
-	Progress	progress;
-	bool		waiting;		/* for the locks */
-	bool		releasing;
-	int			signal;			/* that ended the wait, or 0 */
-	int64_t		grace_ms;
-	ExitStatuses statuses;
-	char	  **command;
-} Run;
 
 static bool
 ends_a_program(int number)
@@ -145,14 +114,17 @@ take_locks(Run *run)
 	int			status;
 
 	run->waiting = true;
-	for (int i = 0; i < run->hold.count; i++)
-		lockids[i] = run->hold.locks[i].lockid;
 	status = hold_prepare(&run->hold);
+	if (status == 0 && run->connected)
+		status = run->connected(run);
 	if (status == 0)
 	{
+		for (int i = 0; i < run->hold.count; i++)
+			lockids[i] = run->hold.locks[i].lockid;
 		progress_start(&run->progress, lockids, run->hold.count, &run->hold.conn);
 		status = hold_take(&run->hold);
 		progress_stop(&run->progress);
+		run->refused = status == EXIT_HELD;
 	}
 	run->waiting = false;
 	if (run->signal != 0)
@@ -180,7 +152,7 @@ joined(const Run *run, bool fences)
  * holds them.
  */
 static void
-set_environment(Run *run, const char *run_id)
+set_environment(Run *run)
 {
 	const char *given = getenv("PGOPTIONS");
 	PQExpBufferData lockids;
@@ -191,8 +163,10 @@ set_environment(Run *run, const char *run_id)
 	setenv("TFSTATE_LOCKID", lockids.data, 1);
 	setenv("TFSTATE_LOCK_ID", joined(run, false), 1);
 	setenv("TFSTATE_FENCE", joined(run, true), 1);
-	setenv("TFSTATE_RUN_ID", run_id, 1);
-	setenv("PGOPTIONS", psprintf("%s%s-c tfstate.run_id=%s", given ? given : "", given && *given ? " " : "", run_id), 1);
+	if (run->identified)
+		return;
+	setenv("TFSTATE_RUN_ID", run->id, 1);
+	setenv("PGOPTIONS", psprintf("%s%s-c tfstate.run_id=%s", given ? given : "", given && *given ? " " : "", run->id), 1);
 }
 
 /*
@@ -242,6 +216,72 @@ keep_locks(Run *run)
 	child_return_terminal(&run->child);
 }
 
+/*
+ * Begin with what is so without options.
+ */
+void
+run_init(Run *run, const Command *subcommand)
+{
+	memset(run, 0, sizeof(Run));
+	run->subcommand = subcommand;
+	run->id = make_uuid();
+	run->hold.mode = MODE_LEASE;
+	run->hold.ttl_ms = DEFAULT_TTL_MS;
+	run->grace_ms = DEFAULT_GRACE_MS;
+	run->statuses = default_statuses;
+	run->child.kill_at = NEVER;
+	db_init(&run->hold.conn, idle, run);
+}
+
+/* Take one of the RUN_LONG_OPTIONS.  Returns false if it is none of them. */
+bool
+run_option(Run *run, int c, const char *value)
+{
+	const Command *subcommand = run->subcommand;
+	Hold	   *hold = &run->hold;
+
+	switch (c)
+	{
+		case 'E':
+			run->statuses.held = status_argument(subcommand, "-E", value);
+			return true;
+		case 'm':
+			hold->note = value;
+			return true;
+		case OPTION_MODE:
+			if (strcmp(value, "lease") == 0)
+				hold->mode = MODE_LEASE;
+			else if (strcmp(value, "durable") == 0)
+				hold->mode = MODE_DURABLE;
+			else if (strcmp(value, "session") == 0)
+				hold->mode = MODE_SESSION;
+			else
+				usage_error(subcommand, "unrecognized mode: \"%s\" (lease, durable and session are valid)", value);
+			return true;
+		case OPTION_WAIT:
+			hold->wait_ms = strcmp(value, "forever") == 0 ? -1 : duration_argument(subcommand, "--wait", value);
+			return true;
+		case OPTION_TTL:
+			hold->ttl_ms = duration_argument(subcommand, "--ttl", value);
+			if (hold->ttl_ms < MIN_TTL_MS)
+				usage_error(subcommand, "--ttl must be %d s at least", MIN_TTL_MS / 1000);
+			return true;
+		case OPTION_GRACE:
+			run->grace_ms = duration_argument(subcommand, "--grace", value);
+			return true;
+		case OPTION_WHO:
+			hold->who = value;
+			return true;
+		case OPTION_LOST_STATUS:
+			run->statuses.lost = status_argument(subcommand, "--lost-exit-code", value);
+			return true;
+		case OPTION_CONNECT_STATUS:
+			run->statuses.connect = status_argument(subcommand, "--connect-exit-code", value);
+			return true;
+	}
+	return false;
+}
+
 static void
 read_options(Run *run, int argc, char **argv)
 {
@@ -257,57 +297,12 @@ read_options(Run *run, int argc, char **argv)
 	}
 	run->command = argv + Min(end + 1, argc);
 	argv[end] = end < argc ? NULL : argv[end];
-	hold->mode = MODE_LEASE;
-	hold->ttl_ms = DEFAULT_TTL_MS;
-	run->grace_ms = DEFAULT_GRACE_MS;
-	run->statuses = default_statuses;
-	while ((c = getopt_long(end, argv, CONNECTION_OPTSTRING "E:m:", long_options, NULL)) != -1)
+	while ((c = getopt_long(end, argv, CONNECTION_OPTSTRING RUN_OPTSTRING, long_options, NULL)) != -1)
 	{
-		switch (c)
-		{
-			case 'E':
-				run->statuses.held = status_argument(&run_command, "-E", optarg);
-				break;
-			case 'm':
-				hold->note = optarg;
-				break;
-			case OPTION_MODE:
-				if (strcmp(optarg, "lease") == 0)
-					hold->mode = MODE_LEASE;
-				else if (strcmp(optarg, "durable") == 0)
-					hold->mode = MODE_DURABLE;
-				else if (strcmp(optarg, "session") == 0)
-					hold->mode = MODE_SESSION;
-				else
-					usage_error(&run_command, "unrecognized mode: \"%s\" (lease, durable and session are valid)", optarg);
-				break;
-			case OPTION_WAIT:
-				hold->wait_ms = strcmp(optarg, "forever") == 0 ? -1 : duration_argument(&run_command, "--wait", optarg);
-				break;
-			case OPTION_TTL:
-				hold->ttl_ms = duration_argument(&run_command, "--ttl", optarg);
-				if (hold->ttl_ms < MIN_TTL_MS)
-					usage_error(&run_command, "--ttl must be %d s at least", MIN_TTL_MS / 1000);
-				break;
-			case OPTION_GRACE:
-				run->grace_ms = duration_argument(&run_command, "--grace", optarg);
-				break;
-			case OPTION_WHO:
-				hold->who = optarg;
-				break;
-			case OPTION_OPERATION:
-				hold->operation = optarg;
-				break;
-			case OPTION_LOST_STATUS:
-				run->statuses.lost = status_argument(&run_command, "--lost-exit-code", optarg);
-				break;
-			case OPTION_CONNECT_STATUS:
-				run->statuses.connect = status_argument(&run_command, "--connect-exit-code", optarg);
-				break;
-			default:
-				if (!connection_option(c, optarg))
-					exit(bad_option(&run_command, c));
-		}
+		if (c == OPTION_OPERATION)
+			hold->operation = optarg;
+		else if (!connection_option(c, optarg) && !run_option(run, c, optarg))
+			exit(bad_option(&run_command, c));
 	}
 	if (run->command[0] == NULL)
 		usage_error(&run_command, "no command is given: put \"--\" and the command behind the lockids");
@@ -327,18 +322,48 @@ compare_lockids(const void *a, const void *b)
 	return strcmp(((const HeldLock *) a)->lockid, ((const HeldLock *) b)->lockid);
 }
 
+/*
+ * Take the locks, run the command, and release the locks.  Returns the exit status.  The
+ * connection stays the caller's, to be closed.
+ */
+int
+run_under_locks(Run *run)
+{
+	int			status;
+
+	catch_signals();
+	ignore_broken_pipes();
+	status = take_locks(run);
+	if (status != 0)
+	{
+		run->releasing = true;	/* for what the caller goes on to ask; there
+								 * is no child */
+		return status;
+	}
+	set_environment(run);
+	status = child_start(&run->child, run->command);
+	if (status == 0)
+	{
+		keep_locks(run);
+		status = run->child.exit_status;
+	}
+	run->releasing = true;
+	if (run->hold.lost || !hold_release(&run->hold))
+		status = run->statuses.lost;
+	return status;
+}
+
 static int
 run_main(const Command *command, int argc, char **argv)
 {
-	Run			run = {0};
-	char	   *run_id = make_uuid();
+	Run			run;
 	int			status;
 
 	if (wants_http(argc, argv))
 		return become_http("run", argc, argv);
-	db_init(&run.hold.conn, idle, &run);
+	run_init(&run, command);
 	read_options(&run, argc, argv);
-	run.hold.conn.name = psprintf("tfstate-run:%s", run_id);
+	run.hold.conn.name = psprintf("tfstate-run:%s", run.id);
 	if (run.hold.who == NULL)
 		run.hold.who = default_who();
 	qsort(run.hold.locks, run.hold.count, sizeof(HeldLock), compare_lockids);
@@ -347,25 +372,7 @@ run_main(const Command *command, int argc, char **argv)
 		if (compare_lockids(&run.hold.locks[i - 1], &run.hold.locks[i]) == 0)
 			usage_error(&run_command, "lockid \"%s\" is given twice", run.hold.locks[i].lockid);
 	}
-
-	catch_signals();
-	ignore_broken_pipes();
-	status = take_locks(&run);
-	if (status != 0)
-	{
-		db_disconnect(&run.hold.conn);
-		return status;
-	}
-	set_environment(&run, run_id);
-	status = child_start(&run.child, run.command);
-	if (status == 0)
-	{
-		keep_locks(&run);
-		status = run.child.exit_status;
-	}
-	run.releasing = true;
-	if (run.hold.lost || !hold_release(&run.hold))
-		status = run.statuses.lost;
+	status = run_under_locks(&run);
 	db_disconnect(&run.hold.conn);
 	return status;
 }
@@ -376,16 +383,7 @@ const Command run_command = {
 	"      --http             take no lock, but give the command Terraform's http backend for one\n"
 	"                         workspace (default: terraform_remote_state.states/default)\n"
 	"      --wait=DURATION    how long to wait for the locks, or \"forever\" (default: 0)\n"
-	"      --mode=MODE        lease (default), durable or session\n"
-	"      --ttl=DURATION     how long a lease lasts unless it is renewed (default: 60s)\n"
-	"      --grace=DURATION   after a lock is lost, how long the command has between SIGTERM\n"
-	"                         and SIGKILL (default: 60s)\n"
 	"  -m, --message=TEXT     Info of the locks, for whoever looks at them\n"
 	"      --operation=TEXT   Operation of the locks (default: the command's name)\n"
-	"      --who=TEXT         Who holds the locks (default: user@host)\n"
-	"  -E, --conflict-exit-code=N\n"
-	"                         exit status if another holds a lock (default: 75)\n"
-	"      --lost-exit-code=N exit status if a lock was lost (default: 70)\n"
-	"      --connect-exit-code=N\n"
-	"                         exit status if there is no connection (default: 69)\n"
+	RUN_OPTIONS_HELP
 };

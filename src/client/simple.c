@@ -18,6 +18,9 @@
 /* How long to try to connect, in milliseconds. */
 #define CONNECT_MS	30000
 
+/* How long a question may take that is not what the user asked. */
+#define STATEMENT_MS	10000
+
 /* How long to wait before the next attempt. */
 #define RECONNECT_MS	1000
 
@@ -136,6 +139,34 @@ simple_query_again(Conn *conn, const char *sql, int count, const char *const *va
 	}
 	check(conn, status, result);
 	return result;
+}
+
+/*
+ * Describe who holds a lock, as Terraform does.  Sets *id, unless that is NULL, to the ID
+ * of the lock.  Returns NULL if nobody holds it, or this role may not see that.
+ */
+char *
+lock_info(Conn *conn, const char *lockid, char **id)
+{
+	PGresult   *result;
+	char	   *block = NULL;
+
+	/* control characters are not for the terminal */
+	if (db_exec(conn, &result, now_ms() + STATEMENT_MS,
+				"SELECT h.id, 'Lock Info:' || pg_catalog.string_agg(pg_catalog.format(E'\n  %s %s', pg_catalog.rpad(f.name || ':', 10), "
+				"pg_catalog.regexp_replace(f.value, '[[:cntrl:]]', ' ', 'g')), '' ORDER BY f.n) "
+				"FROM @.tfstate_holders($1) h, LATERAL (VALUES (1, 'ID', h.id), (2, 'Path', h.lockid), (3, 'Operation', h.operation), "
+				"(4, 'Who', h.who), (5, 'Version', h.info ->> 'Version'), "
+				"(6, 'Created', pg_catalog.to_char(h.created AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"+0000 UTC\"')), "
+				"(7, 'Info', h.info ->> 'Info')) f (n, name, value) WHERE h.lockid = $1 GROUP BY h.id", 1, &lockid) == DB_OK &&
+		PQntuples(result) == 1)
+	{
+		block = pg_strdup(PQgetvalue(result, 0, 1));
+		if (id)
+			*id = pg_strdup(PQgetvalue(result, 0, 0));
+	}
+	PQclear(result);
+	return block;
 }
 
 static const char *screen_start;

@@ -17,6 +17,7 @@ extern PGresult *simple_query(Conn *conn, const char *sql, int count, const char
 extern PGresult *simple_query_again(Conn *conn, const char *sql, int count, const char *const *values);
 extern bool simple_try(Conn *conn, PGresult **result, const char *sql, int count,
 					   const char *const *values, const int *lengths);
+extern char *lock_info(Conn *conn, const char *lockid, char **id);
 extern void simple_pause(int64_t ms);
 extern void simple_screen(const char *start, const char *end);
 extern bool ask_yes(const char *question);

@@ -58,7 +58,7 @@ _tfstate() {
 			fi
 			case $option in
 				--)
-					[[ $command != run ]] || {
+					[[ $command != @(run|terraform|tofu) ]] || {
 						argument=-2
 						break
 					}
@@ -83,7 +83,7 @@ _tfstate() {
 		case $option in
 			--mode)
 				candidates=(session durable)
-				[[ $command != run ]] || candidates+=(lease)
+				[[ $command != @(run|terraform|tofu) ]] || candidates+=(lease)
 				;;
 			--guard) candidates=(require on off) ;;
 			--items) mapfile -t candidates < <(compgen -f -- "${word#--items=}") ;;
@@ -118,6 +118,11 @@ _tfstate() {
 							rollback:0 | undelete:0 | verify:0 | repair:0 | prune:0)
 							mapfile -t candidates < <(_tfstate_names "$program" workspaces "$word" "${connection[@]}")
 							;;
+						terraform:0 | tofu:0)
+							candidates=(apply console destroy force-unlock import init output plan refresh show state taint
+								untaint validate workspace)
+							;;
+						terraform:* | tofu:*) mapfile -t candidates < <(compgen -f -- "$word") ;;
 						import:*) mapfile -t candidates < <(compgen -f -P "${word%"${word#*=}"}" -- "${word#*=}") ;;
 						grant:2 | revoke:2) candidates=(lock view force override) ;;
 					esac

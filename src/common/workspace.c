@@ -33,6 +33,7 @@
 #include "common/workspace.h"
 
 PG_FUNCTION_INFO_V1(tfstate_table_name);
+PG_FUNCTION_INFO_V1(tfstate_lockid);
 
 /* The lockid of -1, under which workspaces are created in all attached tables. */
 #define CREATION_ANYWHERE	"tfstate_pg/new workspace"
@@ -76,6 +77,28 @@ tfstate_workspace_lockid(Oid relid, const char *name)
 	char	   *table = table_name(relid);
 
 	return table ? psprintf("%s/%s", table, name) : NULL;
+}
+
+/*
+ * tfstate_lockid(schema text, "table" text, workspace text) returns text
+ *
+ * NULL if the table is not attached.  The workspace need not exist.
+ */
+Datum
+tfstate_lockid(PG_FUNCTION_ARGS)
+{
+	Datum		schema = DirectFunctionCall1(text_name, PG_GETARG_DATUM(0));
+	Datum		table = DirectFunctionCall1(text_name, PG_GETARG_DATUM(1));
+	Oid			namespace = get_namespace_oid(NameStr(*DatumGetName(schema)), true);
+	Oid			relid = get_relname_relid(NameStr(*DatumGetName(table)), namespace);
+	char	   *lockid;
+
+	if (!list_member_oid(tfstate_attached_tables(), relid))
+		PG_RETURN_NULL();
+	lockid = tfstate_workspace_lockid(relid, text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	if (lockid == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(lockid));
 }
 
 /*
