@@ -28,6 +28,9 @@
 /* The file must be read whole; it has a few kilobytes. */
 #define MAX_FILE		1048576
 
+/* How deep objects and arrays can be nested. */
+#define MAX_DEPTH		100
+
 /* How deep the fields are that count: backend, config, name. */
 #define FIELD_DEPTH		3
 
@@ -110,6 +113,17 @@ note_value(void *state, char *value, JsonTokenType type)
 	JSON_GO_ON;
 }
 
+/* Returns true if objects and arrays are nested deeper than the parser should recurse. */
+static bool
+is_too_deep(const char *content)
+{
+	int			depth = 0;
+
+	for (; *content && depth <= MAX_DEPTH; content++)
+		depth += (*content == '{' || *content == '[') - (*content == '}' || *content == ']');
+	return depth > MAX_DEPTH;
+}
+
 /* Read the fields of a JSON object that count.  Returns false if it is none. */
 static bool
 read_json(Reader *reader, char *content, size_t length)
@@ -130,7 +144,7 @@ read_json(Reader *reader, char *content, size_t length)
 	JsonLexContext *lex = makeJsonLexContextCstringLen(content, (int) length, PG_UTF8, true);
 #endif
 
-	return pg_parse_json(lex, &action) == JSON_SUCCESS;
+	return !is_too_deep(content) && pg_parse_json(lex, &action) == JSON_SUCCESS;
 }
 
 /* The content of a file; NULL if it cannot be read. */

@@ -327,7 +327,7 @@ name_lock(Run *run)
 		fprintf(stderr, "%s: the search_path of role \"%s\" has no tfstate_pg before pg_catalog, so %s would lock without tfstate; an administrator corrects that with: tfstate attach --role='%s' '%s' '%s'\n",
 				progname, PQuser(conn->pg), invocation->argv[0], PQuser(conn->pg), backend->schema, backend->table);
 	else if (strcmp(PQgetvalue(result, 0, 2), "t") != 0)
-		fprintf(stderr, "%s: the connection string of the backend sets both options and application_name, so that the run cannot be named; leave one of them to PGOPTIONS or PGAPPNAME\n",
+		fprintf(stderr, "%s: the name of this run does not reach the server: the connection string of the backend sets both options and application_name, of which one must be left to PGOPTIONS or PGAPPNAME, or a pooler changes application_name\n",
 				progname);
 	else
 		return held_around_us(run->hold.locks[0].lockid) ? ALREADY_HELD : 0;
@@ -371,6 +371,9 @@ run_locked(Run *run, Wrapped *wrapped)
 	status = run_under_locks(run);
 	if (run->refused)
 		(void) show_holder(&run->hold.conn, run->hold.locks[0].lockid);
+	if (run->hold.conn.pg && strstr(PQerrorMessage(run->hold.conn.pg), "unsupported startup parameter: options"))
+		fprintf(stderr, "%s: hint: Behind a pooler in transaction mode, add binary_parameters=yes to the connection string, and let the table's mode be durable.\n",
+				progname);
 	db_disconnect(&run->hold.conn);
 	return status == ALREADY_HELD ? become(wrapped->invocation.argv) : status;
 }

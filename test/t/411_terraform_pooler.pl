@@ -234,6 +234,28 @@ foreach my $name ('stage', 'test')
 	$alice->run_ok("workspace delete $name", 'workspace', 'delete', $name);
 	is(holder(), '', "workspace delete $name: no lock is left");
 }
+# tfstate terraform names its runs without PGOPTIONS where the connection string is for a pooler
+
+{
+	my $alice = project('alice');
+	my $wrapped = sub {
+		my ($string) = @_;
+		local %ENV = (%ENV, %{ $alice->{env} }, PG_CONN_STR => $string, TF_VAR_round => 'wrapped');
+		delete $ENV{PGOPTIONS};
+		my ($out, $err);
+		IPC::Run::run([ 'tfstate', 'terraform', '--who', 'alice', '--', program('path'), "-chdir=$alice->{dir}", 'apply', '-no-color', '-auto-approve' ],
+			'<', \undef, '>', \$out, '2>', \$err);
+		return ($? >> 8, $out . $err);
+	};
+
+	my ($status, $output) = $wrapped->($alice->{env}{PG_CONN_STR});
+	is($status, 0, 'tfstate terraform through the pooler') or diag($output);
+	is(sql("SELECT who, operation FROM tfstate_history('$lockid', 1)"), 'alice|OperationTypeApply', 'it has held the lock');
+	($status, $output) = $wrapped->($alice->{env}{PG_CONN_STR} =~ s/&binary_parameters=yes//r);
+	is($status, 69, 'a pooler that refuses PGOPTIONS');
+	like($output, qr/^tfstate: hint: Behind a pooler in transaction mode, add binary_parameters=yes /m, 'the way out is told');
+}
+
 # A name that is no run's name, or that the pooler has changed, is refused with the remedy.
 {
 	my $nameless = project('carol');

@@ -229,9 +229,12 @@ rename("$alice->{dir}/data", "$alice->{dir}/.terraform") or die $!;
 	($status, $out, $err) = tfstate($other, {}, 'terraform', 'plan', @plain);
 	is($status, 1, 'another backend');
 	like($err, qr/^tfstate: the states are in a backend of type "local", and tfstate locks only those of type "pg"; run terraform itself\n\z/, 'it is told');
-	append_to_file("$other->{dir}/.terraform/terraform.tfstate", '{');
-	($status, $out, $err) = tfstate($other, {}, 'terraform', 'plan', @plain);
-	like($err, qr/^tfstate: could not read ".terraform\/terraform.tfstate": it is not what "terraform init" writes\n\z/, 'a damaged file');
+	foreach my $more ('{', '[' x 900_000)
+	{
+		append_to_file("$other->{dir}/.terraform/terraform.tfstate", $more);
+		($status, $out, $err) = tfstate($other, {}, 'terraform', 'plan', @plain);
+		like($err, qr/^tfstate: could not read ".terraform\/terraform.tfstate": it is not what "terraform init" writes\n\z/, 'a damaged file');
+	}
 }
 ($status, $out, $err) = tfstate($alice, { PG_SCHEMA_NAME => 'nowhere' }, 'terraform', 'plan', @plain);
 is($status, 1, 'a table that is not attached');
@@ -255,7 +258,7 @@ foreach my $string (
 is((tfstate($alice, { PG_CONN_STR => undef, PGHOST => '127.0.0.1', PGPORT => $port, PGUSER => 'terraform', PGDATABASE => 'postgres', PGSSLMODE => 'disable' },
 		'terraform', 'plan', @plain))[0], 0, 'no connection string');
 foreach my $wrong (
-	[ "postgres://terraform\@localhost:$port/postgres?sslmode=disable&application_name=a&options=-c%20a.b%3Dc", 1, qr/sets both options and application_name/ ],
+	[ "postgres://terraform\@localhost:$port/postgres?sslmode=disable&application_name=a&options=-c%20a.b%3Dc", 1, qr/the connection string of the backend sets both options and application_name/ ],
 	[ "postgres://terraform\@localhost:$port/postgres?sslinline=true", 1, qr/has "sslinline"/ ],
 	[ "postgres://terraform\@localhost:$port/postgres", 69, qr/SSL/ ],
 	[ "host=localhost nonsense password=secret", 1, qr/is not valid near "nonsense"\n\z/ ],
