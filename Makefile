@@ -15,7 +15,7 @@ SCRIPT = sql/tfstate--0.1.sql
 PARTS = head installation role lock_tables privileges locks lock_views freeze shim \
 	state_tables guard workspaces versions resources rights \
 	attach_obstacles attach_table attach_role members configuration attach detach \
-	check_tables check_roles check default_privileges
+	database new_tables check_tables check_roles check default_privileges
 DATA_built = $(SCRIPT)
 DATA = $(filter-out $(SCRIPT),$(wildcard sql/tfstate--*.sql))
 

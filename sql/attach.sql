@@ -506,7 +506,7 @@ SELECT * FROM granted('regress_tfstate_mine');
 RESET ROLE;
 SELECT setting FROM settings WHERE setting LIKE 'log%';
 SET ROLE regress_tfstate_dba;
-SELECT count(*) FROM tfstate_check() WHERE object IS DISTINCT FROM 'server' AND problem NOT LIKE 'log_parameter%';
+SELECT count(*) FROM tfstate_check() WHERE object IS DISTINCT FROM 'server' AND problem !~ '^log_parameter|is not attached';
 SELECT tfstate_detach('dba');
 SELECT * FROM granted('regress_tfstate_mine');
 -- It cannot attach a table that belongs to another role.

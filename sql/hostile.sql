@@ -75,7 +75,7 @@ BEGIN
 				SELECT coalesce(string_agg(CASE WHEN change NOT IN (n, -1) THEN t::regtype::text WHEN t = 'text'::regtype THEN 'name'
 												WHEN t = 'regclass'::regtype THEN 'oid' WHEN t = 'oid'::regtype THEN 'regrole' ELSE 'text' END, ', ' ORDER BY n), '') AS types
 				  FROM unnest(p.proargtypes) WITH ORDINALITY a(t, n) WHERE n <= arguments) v
-			  WHERE p.oid = ANY (of) AND v.types !~ '\yany|internal|cstring' LOOP
+			  WHERE p.oid = ANY (of) AND v.types !~ '\yany|internal|cstring|pg_ddl_command' LOOP
 		BEGIN
 			EXECUTE format('CREATE FUNCTION shared.%I(%s) RETURNS boolean LANGUAGE sql AS ''SELECT shared.planted()''', f.proname, f.types);
 		EXCEPTION WHEN duplicate_function THEN

@@ -2,6 +2,23 @@
 -- What tfstate_attach() does to a table.
 --
 
+CREATE FUNCTION tfstate_internal.create_sequence()
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF to_regclass('public.global_states_id_seq') IS NULL THEN
+		CREATE SEQUENCE public.global_states_id_seq AS bigint;
+		PERFORM tfstate_internal.revoke_rights('pg_class'::regclass::oid,
+											   to_regclass('public.global_states_id_seq')::oid);
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION tfstate_internal.create_sequence() IS
+'create the sequence that all tables of states share, if it is missing';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.create_sequence() FROM PUBLIC;
+
 CREATE FUNCTION tfstate_internal.lock_table(schema text, "table" text)
 RETURNS regclass
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
@@ -16,11 +33,7 @@ BEGIN
 		PERFORM tfstate_internal.revoke_rights('pg_namespace'::regclass::oid,
 											   to_regnamespace(quote_ident(schema))::oid);
 	END IF;
-	IF to_regclass('public.global_states_id_seq') IS NULL THEN
-		CREATE SEQUENCE public.global_states_id_seq AS bigint;
-		PERFORM tfstate_internal.revoke_rights('pg_class'::regclass::oid,
-											   to_regclass('public.global_states_id_seq')::oid);
-	END IF;
+	PERFORM tfstate_internal.create_sequence();
 	IF to_regclass(qualified) IS NULL THEN
 		EXECUTE format('CREATE TABLE %s ('
 					   'id bigint NOT NULL DEFAULT nextval(''public.global_states_id_seq'') PRIMARY KEY, '
@@ -108,6 +121,18 @@ COMMENT ON FUNCTION tfstate_internal.advance_sequence(regclass) IS
 'part of tfstate_attach(): move the shared sequence past the ids that a table has';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.advance_sequence(regclass) FROM PUBLIC;
 
+CREATE FUNCTION tfstate_internal.empty_state(lineage text)
+RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT format('{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s",'
+			  '"outputs":{},"resources":[],"check_results":null}', lineage)
+$$;
+COMMENT ON FUNCTION tfstate_internal.empty_state(text) IS
+'the state of a workspace "default" that was created for Terraform';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.empty_state(text) FROM PUBLIC;
+
 -- If there is a row, the first apply locks the workspace and not the key under which
 -- workspaces are created.  A row that is not wanted is deleted again, if nobody has
 -- written it since.
@@ -121,13 +146,11 @@ DECLARE
 	lockid text := tfstate_internal.table_name(rel) || '/default';
 	guarded boolean := EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = rel AND g.tgname = 'tfstate_guard_row');
 	wanted boolean := (SELECT t.default_workspace FROM tfstate_internal.attached_table t WHERE t.relid = rel);
-	pattern text := '{"version":4,"terraform_version":"1.0.0","serial":0,"lineage":"%s",'
-					'"outputs":{},"resources":[],"check_results":null}';
 	change boolean;
 BEGIN
 	EXECUTE format(CASE WHEN wanted THEN 'SELECT NOT EXISTS (SELECT FROM %s WHERE name = ''default'')'
 						ELSE 'SELECT EXISTS (SELECT FROM %s WHERE name = ''default'' AND data LIKE $1)' END, rel)
-		INTO change USING format(pattern, repeat('_', 36));
+		INTO change USING tfstate_internal.empty_state(repeat('_', 36));
 	IF NOT change THEN
 		RETURN;
 	END IF;
@@ -138,7 +161,7 @@ BEGIN
 	IF wanted THEN
 		EXECUTE format('INSERT INTO %s (id, name, data) OVERRIDING SYSTEM VALUE '
 					   'VALUES (nextval(''public.global_states_id_seq''), ''default'', $1)', rel)
-			USING format(pattern, gen_random_uuid());
+			USING tfstate_internal.empty_state(gen_random_uuid()::text);
 	ELSE
 		EXECUTE format('DELETE FROM %s WHERE name = ''default''', rel);
 	END IF;

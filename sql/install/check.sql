@@ -168,6 +168,8 @@ BEGIN
 			UNION ALL
 			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM tfstate_internal.check_rows() c
 			UNION ALL
+			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM tfstate_internal.check_new_tables() c
+			UNION ALL
 			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM tfstate_internal.check_fences() c
 			UNION ALL
 			SELECT * FROM tfstate_internal.check_database()

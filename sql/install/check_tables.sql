@@ -64,7 +64,8 @@ SELECT v.severity, v.problem, coalesce(v.remedy, tfstate_internal.attach_command
 		 'there is no unique index on id: two workspaces can have the same id', NULL),
 		(tfstate_internal.unique_index(rel, 'name') IS NULL, 'error',
 		 'there is no unique index on name: Terraform cannot write', NULL),
-		(owner.rolcanlogin AND NOT owner.rolsuper, 'warning',
+		(owner.rolcanlogin AND NOT owner.rolsuper
+		 AND EXISTS (SELECT FROM tfstate_internal.missing_event_triggers() m WHERE m LIKE 'tfstate_keep_%'), 'warning',
 		 format('the table belongs to role "%s", which can drop the triggers and change any state', owner.rolname),
 		 format('ALTER TABLE %s OWNER TO %I', rel, current_user))
 	   ) v(applies, severity, problem, remedy)
@@ -111,3 +112,35 @@ $$;
 COMMENT ON FUNCTION tfstate_internal.check_rows() IS
 'part of tfstate_check(): report what is wrong with the rows of the attached tables';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.check_rows() FROM PUBLIC;
+
+CREATE FUNCTION tfstate_internal.check_new_tables(
+	OUT severity text,
+	OUT object text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT 'warning', u.rel::text,
+	   'this is a table of Terraform states, but it is not attached: its states are neither guarded nor recorded',
+	   tfstate_internal.attach_command(u.rel,
+			CASE WHEN NOT o.rolsuper AND tfstate_internal.table_name(u.rel) NOT LIKE '%*%' THEN o.rolname END)
+  FROM tfstate_internal.unattached_tables() u(rel) JOIN pg_class c ON c.oid = u.rel
+	   JOIN pg_roles o ON o.oid = c.relowner
+UNION ALL
+SELECT v.severity, 'database', v.problem, v.remedy
+  FROM tfstate_internal.attached_database d,
+	   (SELECT string_agg(m, ', ') FROM tfstate_internal.missing_event_triggers() m) t(missing),
+	   LATERAL (VALUES
+		(t.missing IS NOT NULL, 'error',
+		 format('new tables of states are not attached: event triggers are missing, disabled or altered: %s', t.missing),
+		 format('SELECT %s(new_tables => true)', tfstate_internal.qualified('tfstate_attach_database'))),
+		(tfstate_internal.schema_is_open(), 'error',
+		 'roles that are no superusers can create functions in the schema of tfstate, which others might call', NULL)
+	   ) v(applies, severity, problem, remedy)
+ WHERE d.new_tables AND v.applies
+$$;
+COMMENT ON FUNCTION tfstate_internal.check_new_tables() IS
+'part of tfstate_check(): report tables of states that are not attached, and why new ones would not be';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.check_new_tables() FROM PUBLIC;

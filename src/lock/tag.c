@@ -15,15 +15,16 @@
  *				lock tag, so that tfstate_waiters can tell it from a holder.
  *	version tag	0x7469, one for each lockid.  A transaction that adds or removes
  *				versions of the workspace has it.
- *
  *	freeze tag	0x746a, one.  A transaction that begins or ends a freeze has it.
+ *	creation tag	0x746b, one for each name of a schema.  A transaction that
+ *				creates there what Terraform creates has it.
  *
- * All but the session tag and the freeze tag carry a 64-bit hash of the lockid.  Two lockids of the same
- * hash exclude each other only while somebody has the lock tag; the holder is told by
- * the rows, which have the whole text.  pg_locks shows the hashes to everybody, so the
- * hash is SipHash-2-4 with a secret key of 128 bits: from the hashes of lockids of its
- * own a role can learn neither the key nor the hash of another lockid, nor make up a
- * lockid that collides with another's.
+ * All but the session tag and the freeze tag carry a 64-bit hash, of the lockid or the
+ * name.  Two lockids of the same hash exclude each other only while somebody has the lock
+ * tag; the holder is told by the rows, which have the whole text.  pg_locks shows the
+ * hashes to everybody, so the hash is SipHash-2-4 with a secret key of 128 bits: from the
+ * hashes of lockids of its own a role can learn neither the key nor the hash of another
+ * lockid, nor make up a lockid that collides with another's.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,6 +42,7 @@
 #define WAITER_FIELD4	0x7468
 #define VERSION_FIELD4	0x7469
 #define FREEZE_FIELD4	0x746a
+#define CREATION_FIELD4	0x746b
 #define BUILTIN_FIELD4	1		/* bigint keys, see utils/adt/lockfuncs.c */
 
 static LOCKTAG
@@ -100,6 +102,15 @@ tfstate_version_tag(const char *lockid)
 }
 
 /*
+ * Return the creation tag of a schema, by its name.
+ */
+LOCKTAG
+tfstate_creation_tag(const char *schema)
+{
+	return make_tag(tfstate_hash_lockid(schema), CREATION_FIELD4);
+}
+
+/*
  * Return the session tag of a session, by its number.
  */
 LOCKTAG
@@ -143,7 +154,7 @@ tfstate_tag_mode(const LOCKTAG *tag)
 {
 	if (has_field4(tag, LOCK_FIELD4) || has_field4(tag, SESSION_FIELD4) ||
 		has_field4(tag, WAITER_FIELD4) || has_field4(tag, VERSION_FIELD4) ||
-		has_field4(tag, FREEZE_FIELD4))
+		has_field4(tag, FREEZE_FIELD4) || has_field4(tag, CREATION_FIELD4))
 		return ExclusiveLock;
 	return ShareLock;
 }

@@ -15,6 +15,7 @@ extern uint64 tfstate_private_hash(const char *lockid);
 extern LOCKTAG tfstate_lock_tag(const char *lockid);
 extern LOCKTAG tfstate_waiter_tag(const LOCKTAG *lock_tag);
 extern LOCKTAG tfstate_version_tag(const char *lockid);
+extern LOCKTAG tfstate_creation_tag(const char *schema);
 extern LOCKTAG tfstate_session_tag(int64 session);
 extern LOCKTAG tfstate_freeze_tag(void);
 extern LOCKTAG tfstate_builtin_tag(int64 key);
