@@ -122,6 +122,7 @@ BEGIN
 	IF role IS NOT NULL THEN
 		PERFORM tfstate_internal.attach_role(rel, role, access);
 	END IF;
+	PERFORM tfstate_internal.attach_database_role(rel);
 	-- One row a line: then psql's table can be pasted as it stands.
 	RETURN QUERY SELECT string_to_table(concat_ws(E'\n', tfstate_internal.backend_block(rel),
 												  tfstate_internal.environment(rel, role, 'shell'),

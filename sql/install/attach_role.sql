@@ -141,14 +141,16 @@ BEGIN
 	IF name = 'search_path' AND value IS NOT NULL THEN
 		PERFORM set_config('search_path', value, true);
 	END IF;
-	EXECUTE format('ALTER ROLE %I IN DATABASE %I %s', role, current_database(),
+	EXECUTE format(CASE role WHEN 'public' THEN 'ALTER DATABASE %2$I %3$s'
+							 ELSE 'ALTER ROLE %1$I IN DATABASE %2$I %3$s' END,
+				   role, current_database(),
 				   CASE WHEN value IS NULL THEN 'RESET ' || name
 						WHEN name = 'search_path' THEN 'SET search_path FROM CURRENT'
 						ELSE format('SET %s = %L', name, value) END);
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.set_role_config(name, text, text) IS
-'make a setting for a role in this database; NULL resets it';
+'make a setting for a role in this database, or for the database if the role is public; NULL resets it';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.set_role_config(name, text, text) FROM PUBLIC;
 
 -- What the role has already is left as it is, and not recorded.

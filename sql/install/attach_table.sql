@@ -199,8 +199,12 @@ BEGIN
 	SELECT old.role, tfstate_internal.table_name(rel) || '/*', 'lock', current_user, old.role::text FROM old
 	ON CONFLICT DO NOTHING;
 
-	INSERT INTO tfstate_internal.attached_table (relid, attached_by, name)
-	VALUES (rel, current_user, tfstate_internal.table_name(rel))
+	-- A new table begins with what tfstate_attach_database() was told.
+	INSERT INTO tfstate_internal.attached_table (relid, attached_by, name, mode, wait, guard, keep_versions, keep_age,
+												 default_workspace)
+	SELECT rel, current_user, tfstate_internal.table_name(rel), d.mode, d.wait, coalesce(d.guard, 'require'),
+		   nullif(d.keep_versions, -1), nullif(d.keep_age, '-1'), coalesce(d.default_workspace, true)
+	  FROM (SELECT) one LEFT JOIN tfstate_internal.attached_database d ON true
 	ON CONFLICT (relid) DO UPDATE SET name = excluded.name;
 	UPDATE tfstate_internal.attached_table t
 	   SET mode = coalesce(record_table.mode, t.mode),

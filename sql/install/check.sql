@@ -62,6 +62,30 @@ SELECT 'warning', NULL, 'database',
 			  getdatabaseencoding()), NULL
  WHERE getdatabaseencoding() <> 'UTF8'
 UNION ALL
+SELECT 'error', NULL, 'database', 'it lacks settings that tfstate_attach_database() has made for everybody: ' ||
+	   string_agg(n.name, ', ' ORDER BY n.name),
+	   format('SELECT %s()', tfstate_internal.qualified('tfstate_attach_database'))
+  FROM tfstate_internal.attached_database d, tfstate_internal.needed_settings(0) n
+	   LEFT JOIN tfstate_internal.role_config(0) c ON c.name = n.name
+ WHERE d.search_path AND c.value IS DISTINCT FROM n.value
+HAVING count(*) > 0
+UNION ALL
+SELECT 'warning', NULL, 'database',
+	   'search_path begins with tfstate_pg for everybody, although the database has more than states: ' ||
+	   string_agg(l.o, ', '),
+	   format('SELECT %s(search_path => false)', tfstate_internal.qualified('tfstate_attach_database'))
+  FROM tfstate_internal.attached_database d, (SELECT o FROM tfstate_internal.other_objects() o LIMIT 3) l
+ WHERE d.search_path
+HAVING count(*) > 0
+UNION ALL
+SELECT 'warning', NULL, c.oid::regclass::text,
+	   'a CREATE without a schema has put it into tfstate_pg, with which search_path begins',
+	   format('ALTER TABLE %s SET SCHEMA public', c.oid::regclass)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = 'tfstate_pg' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+   AND NOT EXISTS (SELECT FROM pg_depend d
+					WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i'))
+UNION ALL
 SELECT 'error', NULL, g.tgrelid::regclass::text,
 	   'the table has triggers of tfstate, but is not attached: nobody can write to it',
 	   tfstate_internal.attach_command(g.tgrelid::regclass, NULL::text)

@@ -86,7 +86,7 @@ AS $$
 #variable_conflict use_variable
 DECLARE
 	roleid oid := given.role::oid;
-	rolename name := (SELECT r.rolname FROM pg_roles r WHERE r.oid = roleid);
+	rolename name := CASE roleid WHEN 0 THEN 'public' ELSE (SELECT r.rolname FROM pg_roles r WHERE r.oid = roleid) END;
 	schema name;
 	current text;
 	done text;
@@ -123,6 +123,8 @@ BEGIN
 		IF current = given.value THEN
 			PERFORM tfstate_internal.set_role_config(rolename, given.object, given.replaced);
 			RETURN format('setting %s = %s of role "%s"', given.object, given.value, rolename);
+		ELSIF current IS NOT NULL AND roleid = 0 THEN
+			RAISE NOTICE 'the database keeps % = %, which was changed since', given.object, current;
 		ELSIF current IS NOT NULL THEN
 			RAISE NOTICE 'role "%" keeps % = %, which was changed since', rolename, given.object, current;
 		END IF;

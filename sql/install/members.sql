@@ -20,8 +20,12 @@ AS $$
 WITH RECURSIVE edge AS MATERIALIZED (
 	SELECT m.roleid, m.member FROM pg_auth_members m, to_jsonb(m) j
 	 WHERE coalesce((j ->> 'inherit_option')::boolean OR (j ->> 'set_option')::boolean, true)),
+root AS MATERIALIZED (
+	SELECT a.role::oid AS groupid, a.role::oid AS roleid FROM tfstate_internal.attached_role a
+	UNION
+	SELECT d.role::oid, d.role::oid FROM tfstate_internal.attached_database d WHERE d.role IS NOT NULL),
 acts AS (
-	SELECT DISTINCT a.role::oid AS groupid, a.role::oid AS roleid FROM tfstate_internal.attached_role a
+	SELECT * FROM root
 	UNION
 	SELECT a.groupid, e.member FROM acts a JOIN edge e ON e.roleid = a.roleid)
 SELECT DISTINCT ON (r.oid) r.oid, r.rolname, CASE WHEN a.groupid <> a.roleid THEN g.rolname END, a.groupid
@@ -61,7 +65,12 @@ BEGIN
 			INSERT INTO tfstate_internal.given
 			VALUES (0, roleid, role, 'setting', setting.name, setting.value, setting.before);
 		END IF;
-		IF setting.before IS NOT NULL AND ours IS NOT FALSE THEN
+		IF setting.before IS NULL OR ours IS FALSE THEN
+			CONTINUE;
+		ELSIF roleid = 0 THEN
+			RAISE NOTICE 'setting % = % of the database is replaced by %', setting.name, setting.before, setting.value
+				USING DETAIL = 'tfstate_detach_database() brings the old value back.';
+		ELSE
 			RAISE NOTICE 'setting % = % of role "%" is replaced by %', setting.name, setting.before, role, setting.value
 				USING DETAIL = 'tfstate_detach() brings the old value back.';
 		END IF;
@@ -70,8 +79,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.give_settings(name, oid) IS
-'part of tfstate_attach(): make the settings that Terraform needs, and record what they replace; returns whether any '
-'were made';
+'part of tfstate_attach(): make the settings that Terraform needs, and record what they replace; false if none was made';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.give_settings(name, oid) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.take_settings()
@@ -108,6 +116,5 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_attach_members() IS
-'give the settings for Terraform to all members of attached roles, and take them back from former members; '
-'one row for each change';
+'give all members of attached roles the settings for Terraform, and take them back from former ones; one row a change';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_members() FROM PUBLIC;

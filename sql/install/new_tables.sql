@@ -146,6 +146,7 @@ BEGIN
 	PERFORM tfstate_internal.revoke_rights('pg_class'::regclass::oid, rel::oid);
 	PERFORM tfstate_internal.adopt_columns(rel);
 	PERFORM tfstate_internal.adopt_owner(rel);
+	PERFORM tfstate_internal.attach_database_role(rel);
 	IF (SELECT t.default_workspace FROM tfstate_internal.attached_table t WHERE t.relid = rel) THEN
 		PERFORM tfstate_internal.insert_as_owner(rel, tfstate_internal.empty_state(gen_random_uuid()::text));
 	END IF;

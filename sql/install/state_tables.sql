@@ -43,6 +43,7 @@ CREATE TABLE tfstate_internal.attached_role (
 	role tfstate_internal.role,
 	role_name text COLLATE "C",
 	access text NOT NULL DEFAULT 'write' CHECK (access IN ('write', 'plan')),
+	by_database boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (relid, role, role_name)
 ) USING heap;
 COMMENT ON TABLE tfstate_internal.attached_role IS
@@ -51,6 +52,8 @@ COMMENT ON COLUMN tfstate_internal.attached_role.role_name IS
 'the name of the role when that was done';
 COMMENT ON COLUMN tfstate_internal.attached_role.access IS
 'write, or plan for a role that reads and locks only';
+COMMENT ON COLUMN tfstate_internal.attached_role.by_database IS
+'whether tfstate_attach_database() has done that, and not tfstate_attach()';
 REVOKE ALL ON tfstate_internal.attached_role FROM PUBLIC;
 
 SELECT pg_extension_config_dump('tfstate_internal.attached_role',
