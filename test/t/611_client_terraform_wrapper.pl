@@ -314,6 +314,17 @@ $alice->open_gate;
 ok(!-e "$alice->{dir}/told", 'a signal goes to the program only') or diag("$out\n$err");
 nothing_held($node, 'nothing is left');
 
+# A lock that is lost ends the program
+
+$run = start_apply($bob);
+sql("SELECT tfstate_grant('terraform', '*', 'view'), tfstate_force_unlock('$lockid', reason => 'a test')");
+wait_for('the loss', sub { $run->{run}->pump_nb; $run->{err} =~ /was lost/ });
+$bob->open_gate;
+($status, $out, $err) = end($run);
+is($status, 70, 'a lost lock ends the program') or diag("$out\n$err");
+like($err, qr/^tfstate: state lock "$lockid" was lost: it was released by force, by .*: a test/m, 'it is told how');
+nothing_held($node, 'nothing is left');
+
 # A server that starts anew
 
 $run = start_apply($bob);
