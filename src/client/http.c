@@ -84,6 +84,8 @@ const Command serve_command = {
 	"      --tls-client-ca=FILE\n"
 	"                         demand certificates of clients, issued by one of these\n"
 	"      --behind-proxy     listen beyond this machine without TLS, which a proxy has\n"
+	"      --client-timeout=SECONDS\n"
+	"                         how long a client may be silent, or too slow (default: 30)\n"
 	"      --max-clients=N    how many clients can be connected (default: 1000)\n"
 	"      --max-sessions=N   how many connections to PostgreSQL are used (default: 20)\n"
 	"      --max-state=MB     the largest state that is accepted (default: 256)\n"

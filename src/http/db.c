@@ -183,7 +183,7 @@ db_open(Db **result, const char *user, const char *password, char sqlstate[6], c
 		*message = first_line(*PQerrorMessage(pg) ? PQerrorMessage(pg) : "the connection was not made in time");
 		find_sqlstate(PQerrorMessage(pg), sqlstate);
 		if (PQconnectionNeedsPassword(pg))
-			strlcpy(sqlstate, "28P01", 6);
+			strlcpy(sqlstate, DB_NEEDS_PASSWORD, 6);
 		PQfinish(pg);
 		return *sqlstate ? DB_ERROR : DB_GONE;
 	}

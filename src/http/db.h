@@ -18,6 +18,9 @@ typedef enum DbStatus
 	DB_GONE						/* there is no connection, or it broke */
 } DbStatus;
 
+/* The SQLSTATE of a wrong password, also of one that was not given. */
+#define DB_NEEDS_PASSWORD	"28P01"
+
 /* A statement with text parameters.  "@." in it stands for the extension's schema. */
 typedef struct Statement
 {

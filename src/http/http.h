@@ -24,6 +24,7 @@ typedef struct Options
 	bool		own;			/* the caller's */
 	const char *user;
 	char	   *password;
+	bool		no_password;	/* never ask for it */
 
 	/* where to listen, and for whom */
 	const char *listen;			/* ADDRESS:PORT */
@@ -34,6 +35,7 @@ typedef struct Options
 	int			max_clients;
 	int			max_sessions;
 	int64_t		max_state;		/* in bytes */
+	int			client_timeout; /* in seconds */
 } Options;
 
 extern Options options;

@@ -122,12 +122,13 @@ is_rfc3339(const char *text)
 /*
  * The lock is held by somebody.  If that is this request's role under this request's ID,
  * the request is a repeated one and was done; else answer with the holder's info: the
- * seven keys that Terraform knows, all of them strings, and a time that it can read.
+ * seven keys that Terraform knows, all of them strings, and a time that it can read.  With
+ * an empty ID it would not try again for its -lock-timeout.
  */
 static DbStatus
 answer_held(Request *request, Db *db, const char *id, const char *info)
 {
-	Statement	statement = {"SELECT pg_catalog.json_build_object('ID', coalesce(i.v ->> 'ID', ''), "
+	Statement	statement = {"SELECT pg_catalog.json_build_object('ID', coalesce(i.v ->> 'ID', 'unknown'), "
 		"'Operation', coalesce(i.v ->> 'Operation', ''), 'Info', coalesce(i.v ->> 'Info', ''), "
 		"'Who', coalesce(i.v ->> 'Who', ''), 'Version', coalesce(i.v ->> 'Version', ''), "
 		"'Path', coalesce(i.v ->> 'Path', $3)), i.v ->> 'Created', "

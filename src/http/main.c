@@ -10,12 +10,9 @@
  */
 #include "postgres_fe.h"
 
-#include <fcntl.h>
 #include <getopt.h>
-#include <unistd.h>
 
 #include "common/logging.h"
-#include "common/string.h"
 
 #include "http/http.h"
 #include "http/run.h"
@@ -34,7 +31,8 @@ Options		options = {
 	.listen = DEFAULT_LISTEN,
 	.max_clients = 1000,
 	.max_sessions = 20,
-	.max_state = 256 * 1024 * 1024
+	.max_state = 256 * 1024 * 1024,
+	.client_timeout = 30
 };
 
 enum
@@ -47,6 +45,7 @@ enum
 	OPTION_MAX_CLIENTS,
 	OPTION_MAX_SESSIONS,
 	OPTION_MAX_STATE,
+	OPTION_CLIENT_TIMEOUT,
 	OPTION_TTL,
 	OPTION_GRACE
 };
@@ -60,6 +59,7 @@ static const struct option serve_options[] = {
 	{"tls-key", required_argument, NULL, OPTION_TLS_KEY},
 	{"tls-client-ca", required_argument, NULL, OPTION_TLS_CLIENT_CA},
 	{"behind-proxy", no_argument, NULL, OPTION_BEHIND_PROXY},
+	{"client-timeout", required_argument, NULL, OPTION_CLIENT_TIMEOUT},
 	{"max-clients", required_argument, NULL, OPTION_MAX_CLIENTS},
 	{"max-sessions", required_argument, NULL, OPTION_MAX_SESSIONS},
 	{"max-state", required_argument, NULL, OPTION_MAX_STATE},
@@ -164,6 +164,9 @@ serve_main(int argc, char **argv)
 			case OPTION_BEHIND_PROXY:
 				options.behind_proxy = true;
 				break;
+			case OPTION_CLIENT_TIMEOUT:
+				options.client_timeout = number_argument("serve", optarg, 1, 3600);
+				break;
 			case OPTION_MAX_CLIENTS:
 				options.max_clients = number_argument("serve", optarg, 1, 100000);
 				break;
@@ -185,18 +188,6 @@ serve_main(int argc, char **argv)
 	if (options.tls_client_ca && options.tls_cert == NULL)
 		wrong_arguments("serve", "--tls-client-ca needs --tls-cert%s", "");
 	return serve();
-}
-
-/* Ask for a password, where there is a terminal. */
-static void
-ask_password(void)
-{
-	int			tty = open("/dev/tty", O_RDWR);
-
-	if (tty < 0)
-		return;
-	close(tty);
-	options.password = simple_prompt("Password: ", false);
 }
 
 static int
@@ -231,7 +222,7 @@ run_main(int argc, char **argv)
 				options.user = optarg;
 				break;
 			case 'w':
-				ask = false;
+				options.no_password = true;
 				break;
 			case 'W':
 				ask = true;
@@ -256,7 +247,7 @@ run_main(int argc, char **argv)
 	options.own = true;
 	options.listen = "127.0.0.1:0";
 	if (ask)
-		ask_password();
+		(void) ask_password();
 	return run_command_with_http(lockid, ttl * 1000, grace * 1000, argv + end + 1);
 }
 

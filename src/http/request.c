@@ -35,19 +35,20 @@
 #include "http/request.h"
 #include "http/state.h"
 
-/*
- * How fast a client must be, both ways: so many bytes in a second, after some time that it
- * has in any case.
- */
+/* How fast a client must be, both ways. */
 #define BYTES_PER_S		(64 * 1024)
-#define PATIENCE_MS		30000
 
 /* The largest lock info; the server allows 8 kB. */
 #define MAX_INFO		(64 * 1024)
 
-/* The first allocation for a body, and what is read of one that is refused. */
+/* The first allocation for a body. */
 #define FIRST_ROOM		(16 * 1024)
-#define MAX_DISCARDED	(1024 * 1024)
+
+/*
+ * How much is read of a body that is refused, since a client looks for the answer only when
+ * it has sent all.  PostgreSQL could not keep more than that.
+ */
+#define MAX_DISCARDED	(1024 * 1024 * 1024)
 
 /* How much memory all states together may use, as a multiple of the largest one. */
 #define STATES_IN_MEMORY	4
@@ -81,6 +82,17 @@ static bool
 memory_is_full(void)
 {
 	return __atomic_load_n(&memory, __ATOMIC_RELAXED) >= options.max_state * STATES_IN_MEMORY;
+}
+
+/*
+ * Have the client transfer so many bytes from a time on: at BYTES_PER_S, but for some time
+ * that it has in any case.
+ */
+static void
+expect_bytes(const Request *request, int64_t since, size_t bytes)
+{
+	server_set_deadline(request->link, since + options.client_timeout * INT64CONST(1000) +
+						(int64_t) (bytes / BYTES_PER_S) * 1000);
 }
 
 /* The value of a header, NULL if there is none. */
@@ -182,8 +194,7 @@ read_piece(Request *request, const char *data, size_t size)
 	int64_t		limit = request->method && request->method->has_state ? options.max_state : MAX_INFO;
 
 	request->received += size;
-	server_set_deadline(request->link, request->started + PATIENCE_MS +
-						(int64_t) (request->received / BYTES_PER_S) * 1000);
+	expect_bytes(request, request->body_since, request->received);
 	if (request->status != 0)
 	{
 		request->discarded += size;
@@ -296,7 +307,7 @@ send_answer(Request *request, struct MHD_Connection *connection)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD, POST, PUT, DELETE, LOCK, UNLOCK");
 	if (request->status == 503)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "2");
-	server_set_deadline(request->link, now_ms() + PATIENCE_MS + (int64_t) (length / BYTES_PER_S) * 1000);
+	expect_bytes(request, now_ms(), length);
 	result = MHD_queue_response(connection, request->status, response);
 	MHD_destroy_response(response);
 	return result;
@@ -329,12 +340,8 @@ request_handle(void *arg, struct MHD_Connection *connection, const char *url, co
 		const char *length = header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
 
 		read_headers(request, connection, method);
-		server_set_deadline(request->link, now_ms() + PATIENCE_MS);
-
-		/*
-		 * a client that has sent a small body gets the answer after it, so
-		 * that it sees it
-		 */
+		request->body_since = now_ms();
+		expect_bytes(request, request->body_since, 0);
 		if (request->status != 0 &&
 			(header(connection, MHD_HTTP_HEADER_EXPECT) || (length && strtoll(length, NULL, 10) > MAX_DISCARDED)))
 			return send_answer(request, connection);
@@ -352,7 +359,7 @@ request_handle(void *arg, struct MHD_Connection *connection, const char *url, co
 		server_set_deadline(request->link, NEVER);
 		MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, 0);
 		answer(request);
-		MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, SERVER_SILENCE_S);
+		MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, options.client_timeout);
 	}
 	return send_answer(request, connection);
 }

@@ -43,6 +43,7 @@ typedef struct Request
 	size_t		discarded;
 	size_t		counted;		/* bytes that count as memory in use */
 	int64_t		started;
+	int64_t		body_since;		/* when the headers had come */
 	Link	   *link;
 } Request;
 

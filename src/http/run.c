@@ -17,7 +17,11 @@
  */
 #include "postgres_fe.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
+
+#include "common/string.h"
 
 #include "client/child.h"
 #include "client/event.h"
@@ -39,15 +43,35 @@ ends_a_program(int number)
 	return number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGQUIT;
 }
 
-/* Connect as the caller.  Returns 0, or an exit status for what is wrong, which is reported. */
+/* Ask for the password of the caller.  Returns false if there is no terminal for that. */
+bool
+ask_password(void)
+{
+	int			tty = open("/dev/tty", O_RDWR);
+
+	if (tty < 0)
+		return false;
+	close(tty);
+	options.password = simple_prompt("Password: ", false);
+	return true;
+}
+
+/*
+ * Connect as the caller, and ask for a password where the server wants one and there is a
+ * terminal.  Returns 0, or an exit status for what is wrong, which is reported.
+ */
 static int
 check_connection(void)
 {
 	char		sqlstate[6];
 	char	   *message;
 	Db		   *db;
+	DbStatus	status = pool_get(&db, "", "", true, sqlstate, &message);
 
-	if (pool_get(&db, "", "", true, sqlstate, &message) != DB_OK)
+	if (status == DB_ERROR && strcmp(sqlstate, DB_NEEDS_PASSWORD) == 0 && options.password == NULL &&
+		!options.no_password && ask_password())
+		status = pool_get(&db, "", "", true, sqlstate, &message);
+	if (status != DB_OK)
 	{
 		fprintf(stderr, "%s: %s\n", progname, message);
 		return EXIT_CONNECT;

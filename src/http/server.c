@@ -28,9 +28,6 @@
 #include "http/request.h"
 #include "http/server.h"
 
-/* How long the headers of a request may take, from the end of the request before, in ms. */
-#define HEADERS_MS	60000
-
 /* Memory for the headers of a request, and of a thread's stack, in bytes. */
 #define HEADERS_BYTES	(32 * 1024)
 #define STACK_BYTES		(512 * 1024)
@@ -48,6 +45,13 @@ static Link *links;
 static int	requests;			/* how many are being answered */
 static struct MHD_Daemon *daemon_of_mhd;
 
+/* How long the headers of a request may take, from the end of the request before, in ms. */
+static int64_t
+headers_ms(void)
+{
+	return options.client_timeout * INT64CONST(2000);
+}
+
 /* A client has connected, or is gone. */
 static void
 notify_connection(void *arg, struct MHD_Connection *connection, void **context,
@@ -60,7 +64,7 @@ notify_connection(void *arg, struct MHD_Connection *connection, void **context,
 	{
 		*context = link = pg_malloc0(sizeof(Link));
 		link->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-		link->deadline = now_ms() + HEADERS_MS;
+		link->deadline = now_ms() + headers_ms();
 		link->next = links;
 		link->place = &links;
 		if (links)
@@ -86,7 +90,7 @@ void
 server_set_deadline(Link *link, int64_t deadline)
 {
 	pthread_mutex_lock(&mutex);
-	link->deadline = deadline ? deadline : now_ms() + HEADERS_MS;
+	link->deadline = deadline ? deadline : now_ms() + headers_ms();
 	pthread_mutex_unlock(&mutex);
 }
 
@@ -308,7 +312,7 @@ server_start(int fd)
 	OPTION(MHD_OPTION_EXTERNAL_LOGGER, log_of_mhd, NULL);
 	OPTION(MHD_OPTION_LISTEN_SOCKET, fd, NULL);
 	OPTION(MHD_OPTION_CONNECTION_LIMIT, options.max_clients, NULL);
-	OPTION(MHD_OPTION_CONNECTION_TIMEOUT, SERVER_SILENCE_S, NULL);
+	OPTION(MHD_OPTION_CONNECTION_TIMEOUT, options.client_timeout, NULL);
 	OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADERS_BYTES, NULL);
 	OPTION(MHD_OPTION_THREAD_STACK_SIZE, STACK_BYTES, NULL);
 	OPTION(MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL);

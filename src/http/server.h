@@ -10,9 +10,6 @@
 
 #include "http/http.h"
 
-/* How long a connection may be silent, in seconds. */
-#define SERVER_SILENCE_S	30
-
 /* A connection of a client. */
 typedef struct Link Link;
 

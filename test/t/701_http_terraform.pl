@@ -83,8 +83,11 @@ like($output, qr/ID: +$id/, 'it shows the Lock Info of the holder') if program('
 $node->safe_psql('postgres', "CREATE ROLE terraform LOGIN; SELECT tfstate_attach('s', role => 'terraform')");
 my $carol = Terraform->new($node, schema => 's', who => 'carol');
 $carol->apply_fails('an apply through the pg backend', qr/state lock "$lockid" is held by \S+: OperationTypeApply since .*\(ID $id/);
+my $waiting = $bob->start('apply', '-auto-approve', '-lock-timeout=60s');
+$server->logged(qr/"LOCK .*" 423 .*/);
 $alice->open_gate;
 $apply->succeeds_ok('the first apply succeeds');
+$waiting->succeeds_ok('one that waits with -lock-timeout succeeds after it');
 
 $apply = $carol->start_slow_apply;
 $bob->apply_fails('an apply through http while one through the pg backend runs',
