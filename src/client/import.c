@@ -6,8 +6,9 @@
  * Each state is brought in by one transaction: it takes the lock of the workspace, writes,
  * and releases the lock.  So it is there as a whole or not at all, and nobody else's run is
  * disturbed.  What may be written is decided by the guard, whatever guard the table has: a
- * state is replaced only by a later one of its lineage, or if it is empty.  What is there
- * already is not written again, so that an import can be repeated.
+ * state is replaced only by a later one of its lineage, and that only where the user wants
+ * it, or if it is empty.  What is there already is not written again, so that an import can
+ * be repeated.
  *
  * Lock items are what DynamoDB has for the s3 backend: BUCKET/KEY with the lock info while
  * a state is locked, and BUCKET/KEY-md5 with the MD5 of the state.  An item belongs to the
@@ -48,6 +49,7 @@ enum
 {
 	OPTION_ITEMS = OPTION_LONG_ONLY,
 	OPTION_LOCKS,
+	OPTION_NEWER,
 	OPTION_TABLE
 };
 
@@ -55,6 +57,7 @@ static const struct option long_options[] = {
 	CONNECTION_LONG_OPTIONS,
 	{"items", required_argument, NULL, OPTION_ITEMS},
 	{"locks", no_argument, NULL, OPTION_LOCKS},
+	{"newer", no_argument, NULL, OPTION_NEWER},
 	{"table", required_argument, NULL, OPTION_TABLE},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{NULL, 0, NULL, 0}
@@ -85,6 +88,7 @@ typedef struct Import
 	const char *table;			/* as it was named */
 	const char *items_file;		/* NULL if there are no items */
 	bool		locks;			/* are locks to be taken over? */
+	bool		newer;			/* may states be replaced by newer ones? */
 	char	   *sql_table;		/* as statements have it */
 	char	   *prefix;			/* of lockids */
 	PGresult   *items;
@@ -204,6 +208,9 @@ read_command_line(Import *import, int argc, char **argv)
 				break;
 			case OPTION_LOCKS:
 				import->locks = true;
+				break;
+			case OPTION_NEWER:
+				import->newer = true;
 				break;
 			case OPTION_TABLE:
 				import->table = optarg;
@@ -426,14 +433,34 @@ examine(Import *import, const ImportSource *source, const char *const *values, c
 		import->status = EXIT_FAILED;
 		return NULL;
 	}
-	/* this would pass the guard, which takes an empty lineage for any */
-	if (*PQgetvalue(result, 0, NEW_LINEAGE) == '\0' && *PQgetvalue(result, 0, OLD_LINEAGE) != '\0')
-	{
-		report_lineage(source, result);
-		import->status = EXIT_FAILED;
-		return NULL;
-	}
 	return result;
+}
+
+/*
+ * Error if a state would pass the guard, and the user has not said that it may replace
+ * what is there.
+ */
+static bool
+check_replaced(Import *import, const ImportSource *source, PGresult *state)
+{
+	const char *lineage = PQgetvalue(state, 0, NEW_LINEAGE);
+	const char *old_lineage = PQgetvalue(state, 0, OLD_LINEAGE);
+	const char *old_serial = PQgetvalue(state, 0, OLD_SERIAL);
+	int64_t		before = strtoll(old_serial, NULL, 10);
+
+	if (strcmp(PQgetvalue(state, 0, OLD_SAME), "t") == 0)
+		return true;
+	/* the guard takes an empty lineage for any */
+	if (*lineage == '\0' && *old_lineage != '\0')
+		report_lineage(source, state);
+	else if (before > 0 && strtoll(PQgetvalue(state, 0, NEW_SERIAL), NULL, 10) > before && !import->newer &&
+			 (*old_lineage == '\0' || strcmp(lineage, old_lineage) == 0))
+		fprintf(stderr, "%s: workspace \"%s\" has serial %s, and %s has serial %s; to replace it, use --newer\n",
+				progname, source->lockid, old_serial, shown_name(source->file), PQgetvalue(state, 0, NEW_SERIAL));
+	else
+		return true;
+	import->status = EXIT_FAILED;
+	return false;
 }
 
 /*
@@ -586,7 +613,7 @@ import_state(Import *import, ImportSource *source)
 		return;
 	}
 	state = examine(import, source, values, lengths);
-	if (state && (source->item < 0 || check_item(import, source, state)))
+	if (state && (source->item < 0 || check_item(import, source, state)) && check_replaced(import, source, state))
 	{
 		bool		there = strcmp(PQgetvalue(state, 0, OLD_SAME), "t") == 0;
 
@@ -644,4 +671,5 @@ const Command import_command = {
 	"                         where to (default: terraform_remote_state.states)\n"
 	"      --items=FILE       lock items as \"aws dynamodb scan\" prints them: check the digests\n"
 	"      --locks            take over locks that are held there\n"
+	"      --newer            replace states by later ones of the same lineage\n"
 };
