@@ -28,6 +28,9 @@
 /* How long the server is given to cancel a statement, in milliseconds. */
 #define CANCEL_MS	2000
 
+/* How long a server may take to answer if there are others and no connect_timeout. */
+#define HOST_MS		10000
+
 /* The most parameters that a statement has. */
 #define MAX_PARAMETERS	10
 
@@ -120,10 +123,19 @@ is_stopped(Conn *conn)
 	return conn->idle && conn->idle(conn->arg);
 }
 
-/* Ignore what the server has to say beside results; "tfstate run" tells it better. */
+/*
+ * Ignore what the server has to say beside results, which "tfstate run" tells better, but
+ * keep the reason why it ends the session (class 57).
+ */
 static void
-ignore_notice(void *arg, const PGresult *result)
+take_notice(void *arg, const PGresult *result)
 {
+	Conn	   *conn = arg;
+
+	if (strncmp(db_sqlstate(result), "57", 2) != 0)
+		return;
+	free(conn->farewell);
+	conn->farewell = db_message(conn, result);
 }
 
 /* Begin with a connection that has not been made, and what is to be called in a wait. */
@@ -143,15 +155,22 @@ db_init(Conn *conn, bool (*idle) (void *arg), void *arg)
 void
 db_connect_start(Conn *conn)
 {
-	const char *names[MAX_CONNECTION_PARAMETERS + 9] = {"host", "port", "user", "password", "dbname",
+	const char *names[MAX_CONNECTION_PARAMETERS + 12] = {"host", "port", "user", "password", "dbname",
 	"application_name", "fallback_application_name", "client_encoding"};
-	const char *values[MAX_CONNECTION_PARAMETERS + 9] = {options.host, options.port, options.user, options.password, options.dbname,
+	const char *values[MAX_CONNECTION_PARAMETERS + 12] = {options.host, options.port, options.user, options.password, options.dbname,
 	conn->name, "tfstate", getenv("PGCLIENTENCODING") ? NULL : "auto"};
+	int			count = 8;
 
 	for (int i = 0; options.names && options.names[i]; i++)
 	{
-		names[8 + i] = options.names[i];
-		values[8 + i] = options.values[i];
+		names[count] = options.names[i];
+		values[count++] = options.values[i];
+	}
+	/* what comes later counts, unless it is NULL */
+	for (HostKeyword i = 0; i < NUM_HOST_KEYWORDS; i++)
+	{
+		names[count] = hosts_keyword(i);
+		values[count++] = hosts_joined(&conn->hosts, i);
 	}
 	conn->pg = PQconnectStartParams(names, values, true);
 	if (conn->pg == NULL)
@@ -159,7 +178,9 @@ db_connect_start(Conn *conn)
 		fprintf(stderr, "%s: out of memory\n", progname);
 		exit(EXIT_FAILED);
 	}
-	PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
+	free(conn->farewell);
+	conn->farewell = NULL;
+	PQsetNoticeReceiver(conn->pg, take_notice, conn);
 	conn->connect_mode = WAIT_WRITE;
 }
 
@@ -202,23 +223,56 @@ wait_for_socket(Conn *conn, int mode, int64_t until)
 }
 
 /*
- * When an attempt to connect that starts now is over, if connect_timeout says so, or else
- * NEVER.  libpq heeds that parameter only in calls that wait.
+ * When the server that is being connected to from now on has to have answered.  libpq
+ * heeds connect_timeout only in calls that block.
  */
 static int64_t
-connect_timeout(const Conn *conn)
+host_deadline(const Conn *conn, int64_t until)
 {
-	PQconninfoOption *list = PQconninfo(conn->pg);
-	int			seconds = 0;
+	int64_t		left = until - now_ms();
 
-	for (PQconninfoOption *option = list; option && option->keyword; option++)
+	if (conn->hosts.timeout_ms > 0)
+		return Min(until, now_ms() + conn->hosts.timeout_ms);
+	return conn->hosts.count == 1 ? until : now_ms() + Min(HOST_MS, left / conn->hosts.count);
+}
+
+/*
+ * Connect to the first of the servers that will have us, until one does not answer in
+ * time, or the time is over.
+ */
+static DbStatus
+connect_to_hosts(Conn *conn, int64_t until)
+{
+	char	   *current = hosts_current(conn->pg);
+	int64_t		deadline = host_deadline(conn, until);
+	DbStatus	status;
+
+	do
 	{
-		if (strcmp(option->keyword, "connect_timeout") == 0 && option->val)
-			seconds = atoi(option->val);
-	}
-	PQconninfoFree(list);
-	/* 1 means 2, as libpq has it */
-	return seconds > 0 ? now_ms() + Max(seconds, 2) * INT64CONST(1000) : NEVER;
+		bool		ready = wait_for_socket(conn, conn->connect_mode, deadline);
+		char	   *next;
+
+		status = ready ? db_connect_step(conn) : DB_TIMEOUT;
+		next = hosts_current(conn->pg);
+		if (strcmp(next, current) != 0)
+			deadline = host_deadline(conn, until);
+		free(current);
+		current = next;
+		if (is_stopped(conn))
+			status = DB_STOPPED;
+	} while (status == DB_TIMEOUT && now_ms() < deadline);
+	free(current);
+	return status;
+}
+
+/* Start to connect, to any of the servers that are named. */
+static bool
+start_with_all(Conn *conn)
+{
+	conn->hosts.count = 0;
+	db_connect_start(conn);
+	hosts_read(&conn->hosts, conn->pg);
+	return PQstatus(conn->pg) != CONNECTION_BAD;
 }
 
 static DbStatus
@@ -226,18 +280,26 @@ try_to_connect(Conn *conn, int64_t until)
 {
 	DbStatus	status;
 
-	db_connect_start(conn);
-	if (PQstatus(conn->pg) == CONNECTION_BAD)
+	if (conn->errors == NULL)
+		conn->errors = createPQExpBuffer();
+	resetPQExpBuffer(conn->errors);
+	conn->timed_out = false;
+	if (!start_with_all(conn))
 		return DB_GONE;
-	until = Min(until, connect_timeout(conn));
-	do
+	while ((status = connect_to_hosts(conn, until)) == DB_TIMEOUT)
 	{
-		bool		ready = wait_for_socket(conn, conn->connect_mode, until);
-
-		status = ready ? db_connect_step(conn) : DB_TIMEOUT;
-		if (is_stopped(conn))
-			return DB_STOPPED;
-	} while (status == DB_TIMEOUT && now_ms() < until);
+		/* libpq has begun the line */
+		appendPQExpBuffer(conn->errors, "%stimeout expired\n", PQerrorMessage(conn->pg));
+		conn->timed_out = now_ms() >= until || !hosts_drop_current(&conn->hosts, conn->pg);
+		if (conn->timed_out)
+			return DB_TIMEOUT;
+		db_disconnect(conn);
+		db_connect_start(conn);
+		if (PQstatus(conn->pg) == CONNECTION_BAD)
+			return DB_GONE;
+	}
+	if (status == DB_OK)
+		resetPQExpBuffer(conn->errors);
 	return status;
 }
 
@@ -250,7 +312,7 @@ find_extension(Conn *conn, int64_t until)
 {
 	PGresult   *result;
 	DbStatus	status = db_exec(conn, &result, until,
-								 "SELECT e.extversion, pg_catalog.quote_ident(n.nspname) "
+								 "SELECT e.extversion, pg_catalog.quote_ident(n.nspname), pg_catalog.pg_backend_pid() "
 								 "FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace "
 								 "WHERE e.extname = 'tfstate'", 0, NULL);
 
@@ -263,6 +325,8 @@ find_extension(Conn *conn, int64_t until)
 		free(conn->version);
 		conn->version = pg_strdup(PQgetvalue(result, 0, 0));
 		conn->schema = pg_strdup(PQgetvalue(result, 0, 1));
+		/* a pooler does not know yet which server process will serve us */
+		conn->pooled = atoi(PQgetvalue(result, 0, 2)) != PQbackendPID(conn->pg);
 		(void) sscanf(conn->version, "%d.%d", &major, &minor);
 		if (major < OLDEST_MAJOR || (major == OLDEST_MAJOR && minor < OLDEST_MINOR))
 		{
@@ -460,7 +524,9 @@ char *
 db_message(const Conn *conn, const PGresult *result)
 {
 	const char *primary = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-	char	   *line = pg_strdup(primary ? primary : conn->pg ? PQerrorMessage(conn->pg) : "not connected");
+	const char *before = conn->errors ? conn->errors->data : "";
+	const char *now = conn->farewell ? conn->farewell : conn->pg ? PQerrorMessage(conn->pg) : "not connected";
+	char	   *line = primary ? pg_strdup(primary) : psprintf("%s%s", before, *before && conn->timed_out ? "" : now);
 
 	for (char *p = line; *p; p++)
 	{

@@ -11,6 +11,9 @@
 #include <getopt.h>
 
 #include "libpq-fe.h"
+#include "pqexpbuffer.h"
+
+#include "hosts.h"
 
 /* The connection options that all subcommands have: a part of an optstring and of a table. */
 #define CONNECTION_OPTSTRING	"d:h:p:U:wW"
@@ -41,7 +44,13 @@ typedef struct Conn
 	const char *name;			/* its application_name; NULL for the default */
 	char	   *schema;			/* of the extension, quoted */
 	char	   *version;		/* of the extension */
+	bool		pooled;			/* is there a pooler in between? */
 	int			connect_mode;	/* while connecting: what to wait for */
+	HostList	hosts;			/* the servers to connect to; none for all
+								 * that are named */
+	PQExpBuffer errors;			/* of the servers that did not answer in time */
+	bool		timed_out;		/* was the last one of them? */
+	char	   *farewell;		/* why the server has ended the session */
 
 	/*
 	 * While a statement runs or a connection is made, this is called whenever

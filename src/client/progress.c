@@ -63,18 +63,21 @@ show(Progress *progress, const char *lockid, const char *holder, const char *pos
 	progress->shown = pg_strdup(holder);
 }
 
-/* Send the question: of the lock that the other connection waits for. */
+/*
+ * Send the question: of the lock that the other connection waits for.  Behind a pooler
+ * its process is not known, but it has the name of this run.
+ */
 static void
 ask(Progress *progress)
 {
 	char		pid[16];
-	const char *values[] = {pid};
+	const char *values[] = {pid, progress->waiting->name};
 
 	snprintf(pid, sizeof(pid), "%d", PQbackendPID(progress->waiting->pg));
 	progress->asking = db_send(&progress->conn,
 							   "SELECT w.lockid, w.position, (SELECT pg_catalog.format('%s: %s since %s (ID %s)', h.who, h.operation, "
 							   "pg_catalog.date_trunc('second', h.created), h.id) FROM @.tfstate_holders(w.lockid) h WHERE h.lockid = w.lockid) "
-							   "FROM @.tfstate_waiters w WHERE w.pid = $1::integer LIMIT 1", 1, values);
+							   "FROM @.tfstate_waiters w WHERE w.pid = $1::integer OR w.application_name = $2 LIMIT 1", 2, values);
 }
 
 static void
@@ -128,6 +131,7 @@ progress_step(Progress *progress)
 		take_answer(progress);
 	else if (now_ms() >= progress->next && conn->pg == NULL)
 	{
+		hosts_copy_current(&conn->hosts, progress->waiting->pg);
 		db_connect_start(conn);
 		progress->connecting = true;
 	}
