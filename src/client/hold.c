@@ -39,6 +39,10 @@
 #define CONNECT_MS		10000
 #define STATEMENT_MS	10000
 
+/* How long it is asked for the reason why a lock was lost, and how long after a session's end. */
+#define TELL_MS			3000
+#define SESSION_END_MS	300
+
 /* How long it is tried to release locks. */
 #define RELEASE_MS		15000
 
@@ -81,12 +85,20 @@ take_one(Hold *hold, HeldLock *lock, PGresult **result)
 	char		ttl[32];
 	const char *values[] = {lock->lockid, lock->id, hold->operation, hold->note, hold->who,
 		hold->mode == MODE_SESSION ? "session" : "durable",
-		hold->wait_until == NEVER ? NULL : wait,
+		hold->wait_until == NEVER && !hold->conn.pooled ? NULL : wait,
 	hold->mode == MODE_LEASE ? ttl : NULL, hold->version};
 	DbStatus	status;
 
 	snprintf(ttl, sizeof(ttl), "%lld milliseconds", (long long) hold->ttl_ms);
-	snprintf(wait, sizeof(wait), "%lld milliseconds", (long long) Max(hold->wait_until - now_ms(), 0));
+
+	/*
+	 * Behind a pooler the session may also have served the holder.  The
+	 * server does not wait for ever for what its own session holds.
+	 */
+	if (hold->wait_until == NEVER)
+		strcpy(wait, "365 days");
+	else
+		snprintf(wait, sizeof(wait), "%lld milliseconds", (long long) Max(hold->wait_until - now_ms(), 0));
 	status = db_exec(&hold->conn, result, NEVER,
 					 "SELECT l.fence FROM @.tfstate_lock($1, pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("
 					 "'ID', $2::text, 'Operation', $3::text, 'Info', $4::text, 'Who', $5::text, 'Version', $9::text)), "
@@ -200,7 +212,7 @@ reconnect(Hold *hold, int64_t until)
 	do
 	{
 		db_disconnect(&hold->conn);
-		status = db_connect(&hold->conn, Min(until, now_ms() + CONNECT_MS));
+		status = db_connect(&hold->conn, Min(until, now_ms() + CONNECT_MS * Max(hold->conn.hosts.count, 1)));
 		if (status != DB_OK && status != DB_STOPPED)
 			status = pause_for(hold, RECONNECT_MS) == DB_STOPPED ? DB_STOPPED : DB_GONE;
 	} while (status == DB_GONE && now_ms() < until);
@@ -253,6 +265,7 @@ hold_take(Hold *hold)
 			hold->renew_at = now_ms();
 			hold_keep(hold);
 		}
+		hold_tell_lost(hold);
 		return hold->lost ? EXIT_LOST : 0;
 	}
 	if (status != DB_STOPPED)
@@ -285,28 +298,63 @@ hold_give_up(Hold *hold)
 }
 
 /*
- * Say how a lock was lost, as far as the server tells.
+ * Say how a lock was lost, as far as the server tells, or else that its session has ended.
  */
 static void
-report_lost(Hold *hold, const HeldLock *lock)
+report_lost(Hold *hold, const HeldLock *lock, const char *session_end)
 {
 	const char *values[] = {lock->lockid, lock->id};
 	PGresult   *result;
 
 	fprintf(stderr, "%s: state lock \"%s\" was lost", progname, lock->lockid);
-	if (db_exec(&hold->conn, &result, now_ms() + STATEMENT_MS,
+	if (db_exec(&hold->conn, &result, now_ms() + TELL_MS,
 				"SELECT CASE h.how WHEN 'force' THEN pg_catalog.format('it was released by force, by %s%s', h.released_by, "
 				"': ' || h.reason) WHEN 'expired' THEN 'its lease has expired' WHEN 'reclaimed' THEN 'its session has ended' "
 				"ELSE 'it was unlocked by ' || h.released_by END FROM @.tfstate_history($1) h WHERE h.lockid = $1 AND h.id = $2",
 				2, values) == DB_OK && PQntuples(result) > 0)
 		fprintf(stderr, ": %s", PQgetvalue(result, 0, 0));
+	else if (session_end)
+		fprintf(stderr, ": its session has ended: %s", session_end);
 	PQclear(result);
-	if (db_exec(&hold->conn, &result, now_ms() + STATEMENT_MS,
+	if (db_exec(&hold->conn, &result, now_ms() + TELL_MS,
 				"SELECT pg_catalog.concat_ws(': ', h.who, h.operation) FROM @.tfstate_holders($1) h WHERE h.lockid = $1 AND h.id <> $2",
 				2, values) == DB_OK && PQntuples(result) > 0)
 		fprintf(stderr, "; it is held by %s now", PQgetvalue(result, 0, 0));
 	PQclear(result);
 	fprintf(stderr, "\n");
+}
+
+/* The lock is lost; hold_tell_lost() tells how. */
+static void
+note_lost(Hold *hold, const HeldLock *lock, const char *why)
+{
+	hold->lost = true;
+	hold->lost_lock = lock;
+	hold->lost_why = why ? pg_strdup(why) : NULL;
+}
+
+/*
+ * Say how the lock was lost, if that has not been said.  The server is asked for it, so
+ * end the command before.  A session that has ended is looked up from a new one: it may
+ * have been ended by tfstate_force_unlock(), which commits a moment later.
+ */
+void
+hold_tell_lost(Hold *hold)
+{
+	const HeldLock *lock = hold->lost_lock;
+	int64_t		until = now_ms() + TELL_MS;
+
+	if (lock == NULL)
+		return;
+	hold->lost_lock = NULL;
+	if (hold->lost_why && outlives_session(hold))
+		fprintf(stderr, "%s: state lock \"%s\" was lost: %s\n", progname, lock->lockid, hold->lost_why);
+	else
+	{
+		if (hold->lost_why && pause_for(hold, SESSION_END_MS) == DB_OK)
+			(void) reconnect(hold, until);
+		report_lost(hold, lock, hold->lost_why);
+	}
 }
 
 /* Renew one lease. */
@@ -350,7 +398,7 @@ keep_once(Hold *hold, HeldLock **lock)
 
 /*
  * Keep the locks: to be called when it is time for that, or when the connection has
- * something to say.  Sets hold->lost, and says why, if they were lost.  Returns earlier if
+ * something to say.  Sets hold->lost if they were lost.  Returns earlier if
  * the idle function wants it to.
  */
 void
@@ -364,9 +412,7 @@ hold_keep(Hold *hold)
 	status = keep_once(hold, &lock);
 	if (status == DB_GONE && !outlives_session(hold))
 	{
-		fprintf(stderr, "%s: state lock \"%s\" was lost: its session has ended: %s\n", progname, lock->lockid,
-				db_message(&hold->conn, NULL));
-		hold->lost = true;
+		note_lost(hold, lock, db_message(&hold->conn, NULL));
 		return;
 	}
 	while (status == DB_GONE && now_ms() < hold->lease_end)
@@ -377,18 +423,12 @@ hold_keep(Hold *hold)
 		status = keep_once(hold, &lock);
 	}
 	if (status == DB_ERROR)
-	{
-		hold->lost = true;
-		report_lost(hold, lock);
-	}
+		note_lost(hold, lock, NULL);
 	else if (status != DB_OK)
 	{
 		hold->check_at = now_ms() + RECONNECT_MS;
 		if (now_ms() >= hold->lease_end)
-		{
-			hold->lost = true;
-			fprintf(stderr, "%s: state lock \"%s\" was lost: its lease could not be renewed in time\n", progname, lock->lockid);
-		}
+			note_lost(hold, lock, "its lease could not be renewed in time");
 	}
 }
 
@@ -420,7 +460,7 @@ hold_release(Hold *hold)
 			/* the first attempt, whose answer was lost, may have done it */
 			if (!again)
 			{
-				report_lost(hold, lock);
+				report_lost(hold, lock, NULL);
 				held = false;
 			}
 		}

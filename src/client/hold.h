@@ -44,12 +44,15 @@ typedef struct Hold
 	int64_t		renew_at;		/* when the leases are to be renewed */
 	int64_t		check_at;		/* when it is time for hold_keep() */
 	bool		lost;
+	const HeldLock *lost_lock;	/* which, until that is told */
+	char	   *lost_why;		/* NULL if the server knows */
 } Hold;
 
 extern int	hold_prepare(Hold *hold);
 extern int	hold_take(Hold *hold);
 extern void hold_give_up(Hold *hold);
 extern void hold_keep(Hold *hold);
+extern void hold_tell_lost(Hold *hold);
 extern bool hold_release(Hold *hold);
 
 #endif							/* TFSTATE_HOLD_H */

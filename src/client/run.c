@@ -87,7 +87,7 @@ idle(void *arg)
 	if (!run->waiting && !run->releasing)
 	{
 		pass_signals_on(run);
-		return !run->child.running;
+		return !run->child.running && !run->telling;
 	}
 	while ((number = next_signal()) != 0)
 	{
@@ -149,7 +149,8 @@ joined(const Run *run, bool fences)
 
 /*
  * Tell the command of the locks.  What it does in the database is done for the run that
- * holds them.
+ * holds them.  A pooler may refuse the options of a connection, or ignore them, but it
+ * passes its name on.
  */
 static void
 set_environment(Run *run)
@@ -166,7 +167,10 @@ set_environment(Run *run)
 	if (run->identified)
 		return;
 	setenv("TFSTATE_RUN_ID", run->id, 1);
-	setenv("PGOPTIONS", psprintf("%s%s-c tfstate.run_id=%s", given ? given : "", given && *given ? " " : "", run->id), 1);
+	if (run->hold.conn.pooled)
+		setenv("PGAPPNAME", run->hold.conn.name, 1);
+	else
+		setenv("PGOPTIONS", psprintf("%s%s-c tfstate.run_id=%s", given ? given : "", given && *given ? " " : "", run->id), 1);
 }
 
 /*
@@ -207,11 +211,19 @@ keep_locks(Run *run)
 			stop_and_go_on(run);
 		news = wait_for_event(&socket, &mode, 1, until) != 0;
 		if (news)
+		{
 			(void) PQconsumeInput(hold->conn.pg);
+			(void) PQisBusy(hold->conn.pg); /* looks at what came */
+		}
 		if (!hold->lost && (now_ms() >= hold->check_at || (news && PQstatus(hold->conn.pg) == CONNECTION_BAD)))
 			hold_keep(hold);
 		if (hold->lost)
+		{
 			child_end(&run->child, run->grace_ms);
+			run->telling = true;
+			hold_tell_lost(hold);
+			run->telling = false;
+		}
 	}
 	child_return_terminal(&run->child);
 }

@@ -61,6 +61,7 @@ struct Run
 	Progress	progress;
 	bool		waiting;		/* for the locks */
 	bool		releasing;
+	bool		telling;		/* how a lock was lost */
 	bool		refused;		/* somebody else holds a lock */
 	int			signal;			/* that ended the wait, or 0 */
 	int64_t		grace_ms;

@@ -146,10 +146,10 @@ prune(Relation rel, Datum lockid)
 }
 
 /*
- * Return true if the end of this holding is recorded.
+ * Return true if the end of this holding is recorded, with one of the words HOW_...
  */
 static bool
-is_recorded(const Holding *holding)
+is_recorded(const Holding *holding, const char *how)
 {
 	switch ((HistoryKind) tfstate_history)
 	{
@@ -157,7 +157,7 @@ is_recorded(const Holding *holding)
 			return false;
 		case HISTORY_DURABLE:
 			return holding->durable || !HOLDING_NULL(holding, key) ||
-				tfstate_holding_is_tied(holding);
+				tfstate_holding_is_tied(holding) || strcmp(how, HOW_FORCE) == 0;
 		case HISTORY_ALL:
 			break;
 	}
@@ -177,7 +177,7 @@ tfstate_record_release(const Holding *holding, const char *how, const char *reas
 	Relation	rel;
 	HeapTuple	tuple;
 
-	if (!is_recorded(holding))
+	if (!is_recorded(holding, how))
 		return;
 
 	memcpy(values, holding->values, sizeof(holding->values));

@@ -152,6 +152,13 @@ my $run = start('run', '--mode', 'session', '--lost-exit-code', '9', 'd', '--', 
 wait_for('the lock', sub { $who->() eq 'd session' });
 sql("SELECT pg_terminate_backend(pid) FROM tfstate_holders");
 is(end($run), 9, 'session: the end of the session ends the command');
+like($run->{err}, qr/\Atfstate: state lock "d" was lost: its session has ended: terminating connection due to administrator command\n\z/,
+	'session: it is told why the session has ended');
+$run = start('run', '--mode', 'session', 'd', '--', 'sleep', '600');
+wait_for('the lock', sub { $who->() eq 'd session' });
+sql("SELECT tfstate_force_unlock('d', reason => 'a test', terminate => true)");
+is(end($run), 70, 'session: a lock that was released by force ends the command');
+like($run->{err}, qr/\Atfstate: state lock "d" was lost: it was released by force, by .*: a test\n\z/, 'session: it is told who did that');
 
 # A broken connection, and a server that starts anew
 

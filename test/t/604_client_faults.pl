@@ -14,7 +14,7 @@ use Test::More;
 use TestServer;
 use Time::HiRes qw(time usleep);
 
-my $node = tfstate_node('client_faults', conf => "max_connections = 250\nlisten_addresses = '127.0.0.1'");
+my $node = tfstate_node('client_faults', conf => "max_connections = 500\nlisten_addresses = '127.0.0.1'");
 my $user = getpwuid($<);
 my $socket = $node->host;
 $ENV{PGHOST} = $socket;
@@ -279,19 +279,24 @@ wait_for('the end of the lease', sub { $holders->() eq '' });
 
 # Many at once, in order
 
-my $count = 60;
+my $count = 200;
 my $order = PostgreSQL::Test::Utils::tempdir() . '/order';
 $id = sql("SELECT id FROM tfstate_lock('a')");
+my $looker = session($node);
 my @runs;
+my $started = time;
 foreach my $n (1 .. $count)
 {
 	push @runs, start('run', '--wait', 'forever', 'a', '--', 'sh', '-c', "echo in $n >>$order; echo out $n >>$order");
-	wait_for("waiter $n", sub { sql("SELECT count(*) FROM tfstate_waiters('a')") == $n });
+	wait_for("waiter $n", sub { $looker->query_safe("SELECT count(*) FROM tfstate_waiters('a')") == $n });
 }
+note('all wait after ' . (time - $started) . ' s');
+is(sql("SELECT count(*) FROM tfstate_waiters('a')"), $count, 'all wait');
 sql("SELECT tfstate_unlock('a', '$id')");
 is_deeply([ map { end($_) } @runs ], [ (0) x $count ], "all of $count runs succeed");
 is(slurp_file($order), join('', map { "in $_\nout $_\n" } 1 .. $count), 'one after the other, in the order in which they came');
 is($holders->(), '', 'and no lock is left');
+note('all have ended after ' . (time - $started) . ' s');
 
 # Behind PgBouncer in transaction mode
 
