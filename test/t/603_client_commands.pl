@@ -161,8 +161,7 @@ sql("CREATE ROLE terraform LOGIN");
 like(done('attach', '--role', 'terraform', '--mode', 'durable', '--wait', '90s', '--guard', 'on', '--keep-versions', '5',
 		'--keep-age', '1d', 'net'), qr/schema_name +=/, 'attach prints the configuration');
 is(sql("SELECT relname FROM pg_class WHERE oid = 'net.states'::regclass"), 'states', 'attach makes the table');
-like(sql("SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'terraform'::regrole"), qr/tfstate\.mode=durable.*tfstate\.wait/,
-	'attach sets up the role');
+is(sql("SELECT mode, wait FROM tfstate_tables WHERE schema = 'net'"), 'durable|00:01:30', 'attach sets the mode and the wait');
 is(done('attach', '--no-default-workspace', 'app') ne '', 1, 'attach again');
 is(sql("SELECT count(*) FROM app.states"), '0', 'attach --no-default-workspace');
 
@@ -174,6 +173,22 @@ foreach my $serial (1 .. 3)
 		ON CONFLICT (name) DO UPDATE SET data = EXCLUDED.data; SELECT tfstate_unlock('net.states/prod'); COMMIT");
 }
 is(jq(done('workspaces', '--json', 'net.*/prod'), '.[0].serial'), '3', 'workspaces');
+{
+	my @workspaces = rows(done('workspaces', '--csv', 'net.*/prod'));
+	my @versions = rows(done('versions', '--csv', 'net.states/prod'));
+	my %row;
+
+	is("@{ $workspaces[0] }", 'workspace serial resources size written_at written_by locked_by locked_for', 'workspaces: the columns for people');
+	@row{ @{ $workspaces[0] } } = @{ $workspaces[1] };
+	is("$row{serial} $row{resources} $row{size}", sql("SELECT '3 1 ' || octet_length(data) FROM net.states WHERE name = 'prod'"), 'workspaces: what they say');
+	like("$row{written_at} $row{written_by} $row{locked_by}", qr/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* \S+@\S+ $/, 'workspaces: when and by whom it was written');
+	is("@{ $versions[0] }", 'number operation serial created who lock_operation resources size stored', 'versions: the columns for people');
+	@row{ @{ $versions[0] } } = @{ $versions[1] };
+	is("$row{number} $row{operation} $row{serial} $row{resources}", '3 write 3 1', 'versions: what they say');
+	my $lock = done('lock', '--who', 'carol', '--operation', 'freeze', 'net.states/prod');
+	is(join(' ', @{ (rows(done('workspaces', '--csv', 'net.*/prod')))[1] }[ 6, 7 ]), 'carol freeze', 'workspaces: who has locked it, and what for');
+	done('unlock', 'net.states/prod', $lock);
+}
 is(jq(done('versions', '--json', 'net.states/prod'), 'map(.number) | join(" ")'), '3 2 1', 'versions, the newest first');
 is(jq(done('resources', '--json', 'net.states/*'), '.[0].address'), 'null_resource.n3', 'resources');
 is(jq(done('outputs', '--json', 'net.states/*'), '.[0].value'), '3', 'outputs');

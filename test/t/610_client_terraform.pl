@@ -71,6 +71,30 @@ foreach my $mode (qw(lease durable session))
 	$project{bob}->apply_ok('the other run succeeds after it');
 }
 
+# Through a pooler, whose sessions serve anybody
+SKIP:
+{
+	skip 'pgbouncer is not installed', 5 unless path_of('pgbouncer');
+	sql("CREATE ROLE pooled LOGIN; SELECT tfstate_attach('pooled', role => 'pooled', mode => 'durable')");
+	my $pooler = start_pooler($node, roles => ['pooled'], pool_size => 2, conf => 'server_round_robin = 1');
+	my $url = "postgres://pooled\@127.0.0.1:$pooler->{port}/postgres?sslmode=disable";
+	my $project = Terraform->new($node, schema => 'pooled', who => 'carol', role => 'pooled', bare => 1,
+		env => { PG_CONN_STR => "$url&binary_parameters=yes" });
+	my $output;
+
+	IPC::Run::run(
+		[ 'tfstate', 'run', '-d', $url, 'pooled.states/default', '--', 'sh', '-c',
+			"$terraform plan -no-color -input=false -out=p && psql -XAtd '$url' -c 'SELECT lockid FROM tfstate_holders'"
+			  . " && $terraform apply -no-color -input=false p && psql -XAtd '$url' -c 'SELECT lockid FROM tfstate_holders'" ],
+		'<', \undef, '>', \$output, '2>&1',
+		init => sub { delete $ENV{PGOPTIONS}; $ENV{$_} = $project->{env}{$_} foreach keys %{ $project->{env} }; chdir($project->{dir}) or die $!; });
+	is($? >> 8, 0, 'through a pooler: a plan and the apply of it succeed under one lock') or diag($output);
+	is(() = $output =~ /^pooled\.states\/default$/mg, 2, 'through a pooler: the lock is held between them and after them');
+	like(state_of($node, 'pooled', 'default'), qr/\|carol$/, 'through a pooler: the state is written');
+	is(sql('SELECT count(*) FROM tfstate_holders'), '0', 'through a pooler: no lock is left');
+	$_->{run}->kill_kill foreach $pooler;
+}
+
 # Two Terraforms at once inside one lock
 {
 	my ($status, $output) = run_under_lock(
