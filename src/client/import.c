@@ -396,6 +396,9 @@ report_lineage(const ImportSource *source, PGresult *state)
 			PQgetvalue(state, 0, NEW_LINEAGE));
 }
 
+/* A text without the character 0, which makes PostgreSQL refuse to read JSON. */
+#define READABLE(text) "pg_catalog.replace(t." text ", '\\u0000', '\\ufffd')"
+
 /*
  * Read a state, and compare it with what is in its workspace.  It counts as the same if
  * only the layout of the text differs, or the program that wrote it.  Returns NULL, with
@@ -407,9 +410,10 @@ examine(Import *import, const ImportSource *source, const char *const *values, c
 	static const char *const sql =
 		"WITH texts AS MATERIALIZED (SELECT pg_catalog.convert_from($2::bytea, 'UTF8') AS new, "
 		"(SELECT s.data FROM %s s WHERE s.name = $1) AS old), "
-		"facts AS MATERIALIZED (SELECT t.*, t.new::json ->> 'serial' AS new_serial, t.new::json ->> 'lineage' AS new_lineage, "
-		"o.data ->> 'serial' AS old_serial, o.data ->> 'lineage' AS old_lineage FROM texts t, "
-		"LATERAL (SELECT CASE WHEN pg_catalog.ltrim(t.old, E' \\t\\r\\n') LIKE '{%%' THEN t.old::json END AS data) o) "
+		"facts AS MATERIALIZED (SELECT t.*, j.new ->> 'serial' AS new_serial, j.new ->> 'lineage' AS new_lineage, "
+		"j.old ->> 'serial' AS old_serial, j.old ->> 'lineage' AS old_lineage FROM texts t, "
+		"LATERAL (SELECT " READABLE("new") "::json AS new, "
+		"CASE WHEN pg_catalog.ltrim(t.old, E' \\t\\r\\n') LIKE '{%%' THEN " READABLE("old") "::json END AS old) j) "
 		"SELECT pg_catalog.md5($2::bytea), f.new_serial, f.new_lineage, f.old_serial, f.old_lineage, "
 		"CASE WHEN f.new = f.old THEN true "
 		"WHEN f.new_serial = f.old_serial AND f.new_lineage = f.old_lineage AND pg_catalog.strpos(f.new || f.old, '\\u0000') = 0 "

@@ -123,6 +123,12 @@ is(sql("SELECT string_agg(serial::text, ' ' ORDER BY number) FROM tfstate_versio
 	imported("net.states/latin: serial 1 imported\n", state(1, 'l'), @net, 'latin=-');
 }
 is($data->('latin'), state(1, 'l'), 'the encoding of the client does not matter');
+my $zero = state(1, 'z', outputs => { o => { value => "a\0b\\u0000", type => 'string' } });
+like($zero, qr/a\\u0000b\\\\u0000/, 'a state with the character 0');
+imported("net.states/zero: serial 1 imported\n", $zero, @net, 'zero=-');
+imported("net.states/zero: serial 1 is already there\n", $zero, @net, 'zero=-');
+is($data->('zero'), $zero, 'is there byte for byte');
+refused(1, qr/workspace "net.states\/zero" has serial 1 of another state, .*/, $zero . ' ', @net, 'zero=-');
 mkdir 'terraform.tfstate.d' and mkdir 'terraform.tfstate.d/dev' or die $!;
 write_file('terraform.tfstate', state(1, 'd'));
 write_file('terraform.tfstate.d/dev/terraform.tfstate', state(2, 'dev'));
