@@ -107,7 +107,7 @@ SELECT concat_ws(E'\n',
 		 '#   - run: echo "PGAPPNAME=tfstate-run:$(uuidgen)" >> "$GITHUB_ENV"'),
 		('gitlab', 'variables:', '  ', $$%s: '%s'$$, '# PGPASSWORD: a masked variable of the project',
 		 '-c tfstate.who=$GITLAB_USER_LOGIN -c tfstate.info={"Info":"$CI_JOB_URL"}',
-		 E'before_script:\n  - export PGAPPNAME="tfstate-run:$(uuidgen)"   # it owns the locks')
+		 'before_script:' || E'\n  - export PGAPPNAME="tfstate-run:$(uuidgen)"   # it owns the locks')
 	   ) f(format, head, indent, variable, password, options, run_name)
  WHERE f.format = environment.format
 $sql$;
@@ -176,6 +176,5 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) IS
-'what Terraform needs for an attached table, to be pasted: its environment, as a shell or a CI service has it, or the '
-'backend block';
+'what Terraform needs for an attached table: its environment, for a shell or a CI service, or the backend block';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) FROM PUBLIC;
