@@ -42,12 +42,17 @@ $(SHLIB_EXPORTS): $(OBJS:.o=.c)
 $(SCRIPT): $(PARTS:%=sql/install/%.sql) Makefile
 	awk 'FNR == 1 && NR != 1 { print "" } { print }' $(filter %.sql,$^) >$@
 
-# The client program.  PGXS builds one thing only, so this is a rule of our own.
+# The client program.  PGXS builds one thing only, so this is a rule of our own.  With
+# WITHOUT_CLIENT=1 it, and the server below, are built by their own targets only.
 CLIENT = src/client/tfstate
 CLIENT_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/client/*.c)))
 CLIENT_VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" tfstate.control)
 
+ifndef WITHOUT_CLIENT
 all: $(CLIENT)
+install: install-client
+uninstall: uninstall-client
+endif
 
 $(CLIENT_OBJS): $(wildcard src/client/*.h)
 $(CLIENT_OBJS): override CPPFLAGS := -DFRONTEND -DTFSTATE_VERSION='"$(CLIENT_VERSION)"' -I$(libpq_srcdir) $(CPPFLAGS)
@@ -63,11 +68,13 @@ HTTP_LIBS = -lmicrohttpd -lgnutls -lpthread
 has_http := $(shell echo 'int main(void) { return 0; }' | $(CC) -include microhttpd.h -include gnutls/gnutls.h -x c - \
 	$(HTTP_LIBS) -o /dev/null 2>/dev/null && echo yes)
 
+ifndef WITHOUT_CLIENT
 ifeq ($(has_http),yes)
 all: http
 install: install-http
 else
 all: no-http
+endif
 endif
 
 .PHONY: http no-http install-http
@@ -95,7 +102,6 @@ client_datadir = $(datadir)
 endif
 completiondir = $(client_datadir)/bash-completion/completions
 
-install: install-client
 install-client: $(CLIENT)
 	$(MKDIR_P) '$(DESTDIR)$(client_bindir)' '$(DESTDIR)$(client_mandir)/man1' '$(DESTDIR)$(completiondir)'
 	$(INSTALL_PROGRAM) $(CLIENT) '$(DESTDIR)$(client_bindir)'
@@ -106,6 +112,5 @@ install-http: $(HTTP)
 	$(MKDIR_P) '$(DESTDIR)$(client_bindir)'
 	$(INSTALL_PROGRAM) $(HTTP) '$(DESTDIR)$(client_bindir)'
 
-uninstall: uninstall-client
 uninstall-client:
 	rm -f '$(DESTDIR)$(client_bindir)/tfstate' '$(DESTDIR)$(client_bindir)/tfstate-http' '$(DESTDIR)$(client_mandir)/man1/tfstate.1' '$(DESTDIR)$(completiondir)/tfstate'

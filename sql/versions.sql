@@ -38,7 +38,7 @@ DELETE FROM tf.states WHERE name = 'prod';
 INSERT INTO tf.states (name, data) VALUES ('prod', state(2));
 \x
 SELECT workspace, number, operation, serial, lineage, terraform_version, resources, size, stored > 0 AS stored, created <= clock_timestamp() AS created,
-	   masked(who) AS who, role = current_user AS role, application_name, client_addr, lock_id, lock_who, lock_operation, fence = :fence AS fence
+	   masked(who) AS who, role = current_user AS role, application_name, client_addr IS NOT DISTINCT FROM inet_client_addr() AS client_addr, lock_id, lock_who, lock_operation, fence = :fence AS fence
   FROM tfstate_versions('tf.states/prod') ORDER BY number;
 \x
 -- The digests are those of the text.

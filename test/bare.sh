@@ -28,13 +28,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 # shellcheck source=test/lib/debian.sh
 source "$root/test/lib/debian.sh"
 
-# What may change on a system: caches, logs and lists of its package manager and of sudo, the
-# checkout, and the data of the neighbour's running cluster.
-ordinary='^/(home/tester|root)/(tfstate(/.*)?|[.]cache)$|^/var/(cache|log|backups)(/|$)|^/var/lib/(apt|dpkg|sudo)(/|$)|^/run/(sudo|postgresql)(/|$)|^/tmp$|^/var/lib/postgresql/[0-9]+/main(/|$)'
-# What the scripts of packages change: links to alternatives, compiled Python, indices, default files.
-ordinary+='|^/etc/(alternatives|ld[.]so[.]cache|inputrc|networks|python3)(/|$)|/__pycache__(/|$)'
-ordinary+='|^/etc/(ssl/certs|ca-certificates[^/]*)(/|$)|^/usr/local/(lib/python3[^/]*|share/ca-certificates)(/|$)|^/var/lib/python(/|$)'
-
 # Makes $system a bare system for the user of the trial.
 make_trial_system() {
 	local base=$systems/$suite
@@ -63,29 +56,6 @@ make_trial_system() {
 	fi
 	copy_checkout "$system$home/tfstate"
 	in_system "$system" chown -R "$login:" "$home/tfstate"
-}
-
-# Print the packages of the system; and each file with its type, mode and owner, and its
-# target or its digest.
-list_packages() {
-	in_system "$system" dpkg-query --show --showformat '${Package} ${Version} ${db:Status-Status}\n' | grep -v ' not-installed$' | sort
-}
-
-list_files() {
-	# shellcheck disable=SC2016
-	in_system "$system" bash -c '
-		cd /
-		find . -xdev -path ./proc -prune -o -path ./dev -prune -o -path ./sys -prune -o \
-			-path ./var/cache -prune -o -path ./var/lib/apt -prune -o -type f -print0 |
-			xargs -0 sha256sum | awk "{ print substr(\$0, 68), \$1 }" >/dev/shm/digests
-		find . -xdev -path ./proc -prune -o -path ./dev -prune -o -path ./sys -prune -o -printf "%p %y %m %u:%g %l\n" |
-			LC_ALL=C sort - /dev/shm/digests | sed "s,^[.],,"'
-}
-
-# Prints the files that differ between two lists and belong to no installed package.
-changed_files() {
-	{ diff "$1" "$2" || true; } | grep -v ' /etc/alternatives/' | sed -n 's/^[<>] \(\/[^ ]*\).*/\1/p' | sort -u | grep -Ev "$ordinary" |
-		grep -vxFf <(cat "$system"/var/lib/dpkg/info/*.list | sed 's,^/\(bin\|sbin\|lib\|lib32\|lib64\)\(/\|$\),/usr/\1\2,' | sort -u) || true
 }
 
 # Runs a command there as the user, beside the neighbour's cluster if there is one.  After its

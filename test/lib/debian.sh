@@ -8,6 +8,9 @@
 # in_system		runs a command in it
 # copy_checkout	makes a fresh copy of the checkout
 # check			compares a result, and counts it
+# list_packages	prints the packages of the system $system
+# list_files	prints its files
+# changed_files	prints those that differ between two lists
 # fetch_postgresql	unpacks the source of a PostgreSQL
 # shellcheck shell=bash
 
@@ -61,6 +64,36 @@ check() {
 		failures+=("$what")
 		printf 'FAILED  %s\nexpected: %s\ngot:      %s\n' "$what" "$2" "$3"
 	fi
+}
+
+# What may change on a system: caches, logs and lists of its package manager and of sudo, the
+# checkout, and the data of the neighbour's running cluster.
+ordinary='^/(home/tester|root)/(tfstate(/.*)?|[.]cache)$|^/var/(cache|log|backups)(/|$)|^/var/lib/(apt|dpkg|sudo)(/|$)|^/run/(sudo|postgresql)(/|$)|^/tmp$|^/var/lib/postgresql/[0-9]+/main(/|$)'
+# What the scripts of packages change: links to alternatives, compiled Python, indices, default files.
+ordinary+='|^/etc/(alternatives|ld[.]so[.]cache|inputrc|networks|python3)(/|$)|/__pycache__(/|$)'
+ordinary+='|^/etc/(ssl/certs|ca-certificates[^/]*)(/|$)|^/usr/local/(lib/python3[^/]*|share/ca-certificates)(/|$)|^/var/lib/python(/|$)'
+
+# Print the packages of the system; and each file with its type, mode and owner, and its
+# target or its digest.
+list_packages() {
+	in_system "$system" dpkg-query --show --showformat '${Package} ${Version} ${db:Status-Status}\n' | grep -v ' not-installed$' | sort
+}
+
+list_files() {
+	# shellcheck disable=SC2016
+	in_system "$system" bash -c '
+		cd /
+		find . -xdev -path ./proc -prune -o -path ./dev -prune -o -path ./sys -prune -o \
+			-path ./var/cache -prune -o -path ./var/lib/apt -prune -o -type f -print0 |
+			xargs -0 sha256sum | awk "{ print substr(\$0, 68), \$1 }" >/dev/shm/digests
+		find . -xdev -path ./proc -prune -o -path ./dev -prune -o -path ./sys -prune -o -printf "%p %y %m %u:%g %l\n" |
+			LC_ALL=C sort - /dev/shm/digests | sed "s,^[.],,"'
+}
+
+# Prints the files that differ between two lists and belong to no installed package.
+changed_files() {
+	{ diff "$1" "$2" || true; } | grep -v ' /etc/alternatives/' | sed -n 's/^[<>] \(\/[^ ]*\).*/\1/p' | sort -u | grep -Ev "$ordinary" |
+		grep -vxFf <(cat "$system"/var/lib/dpkg/info/*.list | sed 's,^/\(bin\|sbin\|lib\|lib32\|lib64\)\(/\|$\),/usr/\1\2,' | sort -u) || true
 }
 
 # fetch_postgresql MAJOR SUITE DIRECTORY: unpacks the source of a PostgreSQL, as a release of

@@ -1,0 +1,136 @@
+#!/bin/bash
+# test/packages.sh [bookworm | trixie | sid ...]
+#
+# Builds the Debian packages in a bare system as the README says, and has lintian look at them.
+# In another bare system it installs, uses, upgrades and removes them, and then that system must
+# be as before.  Without arguments: in bookworm and trixie.
+#
+# From the environment: SYSTEMS, a directory that keeps bare systems and packages for the next
+# run, as test/bare.sh does; MIRROR, another mirror of Debian.  Needs root and the network; takes
+# about five minutes for each release.
+#
+# The last line is the count of all checks; the exit status is 0 only if none failed.
+
+set -euo pipefail
+# shellcheck source=test/lib/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
+# shellcheck source=test/lib/debian.sh
+source "$root/test/lib/debian.sh"
+
+# Prints the commands of the README's section about packages.
+commands() {
+	sed -n '/^### Debian packages/,/^##/s/^    \([^ ].*\)/\1/p' "$root/README.md" | sed 's/^sudo //; s/apt-get install/& --yes/'
+}
+
+# run WHAT COMMAND: runs a command there, which has to succeed.
+run() {
+	heading "$trial: $1"
+	check "$1" 0 "$(in_system "$system" bash -euc "$2" >"$work/log" 2>&1 && echo 0 || tail -n 40 "$work/log")"
+}
+
+# What an administrator does with the packages.  The last lines are what is compared.
+in_use='
+	version=$(ls /usr/lib/postgresql)
+	pg_ctlcluster "$version" main start
+	as_postgres() { su postgres -c "cd / && $1"; }
+	as_postgres "psql -XAtqc \"CREATE EXTENSION IF NOT EXISTS tfstate\""
+	'
+
+run_trial() {
+	local suite=$1 trial=$1 base=$systems/$1 system before=$work/before after=$work/after
+	packages=$systems/packages-$suite
+	mkdir -p "$packages/partial"
+	if [[ ! -e $base.made ]]; then
+		rm -rf "$base"
+		make_system "$base" "$suite"
+		touch "$base.made"
+	fi
+
+	system=$systems/$suite-build
+	rm -rf "$system"
+	cp -a --reflink=auto "$base" "$system"
+	copy_checkout "$system/srv/tfstate"
+	while IFS= read -r command; do
+		# what is built is installed in the other system
+		[[ $command == *'../'* ]] || run "$command" "cd /srv/tfstate && $command"
+	done < <(commands)
+	quietly in_system "$system" apt-get install --yes --no-install-recommends lintian
+	heading "$trial: lintian"
+	check 'lintian has nothing to say' '' "$(in_system "$system" bash -c 'cd /srv && lintian --allow-root --fail-on none *.changes' 2>&1)"
+
+	local built=$system
+	system=$systems/$suite-use
+	rm -rf "$system"
+	cp -a --reflink=auto "$base" "$system"
+	quietly in_system "$system" apt-get install --yes --no-install-recommends postgresql
+	list_packages >"$before.packages"
+	list_files >"$before.files"
+	mkdir "$system/root/new"
+	cp "$built"/srv/*.deb "$system/root"
+	rm -f "$system"/root/*-dbgsym_*
+	# The same files, as a later version
+	in_system "$system" bash -euc 'cd /root
+		for package in *.deb; do
+			dpkg-deb --raw-extract "$package" unpacked
+			version=$(dpkg-deb --field "$package" Version)
+			sed -i "s/^Version: .*/&+1/; s/(= $version)/(= $version+1)/" unpacked/DEBIAN/control
+			dpkg-deb --build --root-owner-group unpacked new >/dev/null
+			rm -r unpacked
+		done'
+	run 'the packages can be installed' "cd /root/x 2>/dev/null || mkdir /root/x && cd /root/x && $(commands | grep '[.][.]/')"
+	run 'a lock is taken, by the program in its package' "$in_use"'
+		as_postgres "tfstate lock prod/network" >/root/id
+		as_postgres "tfstate run other -- tfstate ls" | grep other'
+	run 'after an upgrade under a session that uses it, the lock is there' "$in_use"'
+		mkfifo /tmp/session
+		chmod 666 /tmp/session
+		as_postgres "psql -XAtq </tmp/session >/tmp/session.out 2>&1" &
+		exec 3>/tmp/session
+		echo "SELECT fence > 0 FROM tfstate_lock(\$\$held\$\$, mode => \$\$session\$\$);" >&3
+		until grep -q t /tmp/session.out; do sleep 0.1; done
+		apt-get install --yes /root/new/*.deb
+		dpkg-query --show --showformat "\${Version}\n" "*tfstate" | grep -F +1
+		as_postgres "tfstate ls --csv" | grep "^held,"
+		echo "SELECT tfstate_unlock(\$\$held\$\$) ->> \$\$Path\$\$;" >&3
+		exec 3>&-
+		wait %1
+		grep -x held /tmp/session.out
+		as_postgres "tfstate who prod/network" | grep "$(head -n 1 /root/id)"
+		as_postgres "tfstate unlock prod/network $(head -n 1 /root/id)"'
+	run 'the extension can be dropped, and the packages removed' "$in_use"'
+		as_postgres "psql -XAtqc \"DROP EXTENSION tfstate\""
+		pg_ctlcluster "$version" main stop
+		rm -r /root/x /root/new /root/*.deb /root/id /tmp/session /tmp/session.out
+		apt-get purge --yes "postgresql-*-tfstate" tfstate tfstate-http
+		! ls /usr/share/postgresql/*/extension/tfstate* /usr/lib/postgresql/*/lib/tfstate* /usr/lib/postgresql/*/lib/bitcode/tfstate* \
+			/usr/bin/tfstate* /usr/share/doc/*tfstate*
+		apt-get autopurge --yes -o APT::AutoRemove::RecommendsImportant=false -o APT::AutoRemove::SuggestsImportant=false'
+	check 'the packages are as before' '' "$(list_packages | diff "$before.packages" - || true)"
+	list_files >"$after.files"
+	check 'the files are as before' '' "$(changed_files "$before.files" "$after.files")"
+
+	# The packages' own tests
+	system=$built
+	run 'the packages can be installed where they were built' 'cd /srv/tfstate && apt-get install --yes ../postgresql-*-tfstate_*.deb ../tfstate_*.deb ../tfstate-http_*.deb'
+	run 'debian/tests/installcheck' 'cd /srv/tfstate && chown -R nobody: . && su -s /bin/bash nobody -c debian/tests/installcheck'
+	run 'debian/tests/client' 'cd /srv/tfstate && su -s /bin/bash nobody -c debian/tests/client'
+	rm -rf "$built" "$systems/$suite-use"
+}
+
+((EUID == 0)) || die "only root can make a system of its own"
+make_work_directory
+systems=${SYSTEMS:-$work/systems}
+mkdir -p "$systems"
+(($# > 0)) || set -- bookworm trixie
+for one in "$@"; do
+	case $one in
+		bookworm | trixie | sid) run_trial "$one" ;;
+		*) die "not a release: $one" ;;
+	esac
+done
+if ((failed > 0)); then
+	heading 'What failed'
+	printf '%s\n' "${failures[@]}"
+fi
+printf '\n%s passed, %s failed\n' $passed $failed
+((failed == 0 && passed > 0))
