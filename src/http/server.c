@@ -273,6 +273,8 @@ read_file(const char *path)
 	return text;
 }
 
+static void log_of_mhd(void *arg, const char *format, va_list arguments) pg_attribute_printf(2, 0);
+
 static void
 log_of_mhd(void *arg, const char *format, va_list arguments)
 {
