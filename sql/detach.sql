@@ -29,7 +29,7 @@ SELECT format('%s: %s of %s by %s%s', o.name, a.privilege_type, a.grantee::regro
 		UNION ALL
 		SELECT datname, coalesce(datacl, acldefault('d', datdba)) FROM pg_database) o, aclexplode(o.acl) a
 UNION ALL
-SELECT format('setting %s of %s in %s: %s', n, s.setrole::regrole, s.setdatabase, c)
+SELECT format('setting %s of %s%s: %s', n, s.setrole::regrole, CASE WHEN s.setdatabase <> 0 THEN ' in a database' END, c)
   FROM pg_db_role_setting s, unnest(s.setconfig) WITH ORDINALITY u(c, n)
 UNION ALL
 SELECT format('grant of %s on %s to %s', privilege, pattern, role) FROM tfstate_grants
@@ -44,9 +44,11 @@ SELECT format('record: %s', a) FROM tfstate_internal.attached_role a;
 CREATE TABLE before (line text);
 CREATE PROCEDURE remember() LANGUAGE sql AS 'TRUNCATE before; INSERT INTO before TABLE everything';
 CREATE VIEW changed AS
-SELECT '-' AS sign, line FROM (TABLE before EXCEPT ALL TABLE everything) b
-UNION ALL
-SELECT '+', line FROM (TABLE everything EXCEPT ALL TABLE before) e;
+SELECT *
+  FROM (SELECT '-' AS sign, line FROM (TABLE before EXCEPT ALL TABLE everything) b
+		UNION ALL
+		SELECT '+', line FROM (TABLE everything EXCEPT ALL TABLE before) e) c
+ ORDER BY line COLLATE "C", sign;
 CREATE VIEW settings AS		-- of role a in this database
 SELECT c AS setting FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c
  WHERE s.setrole = (SELECT oid FROM pg_roles WHERE rolname = 'regress_tfstate_a') AND d.datname = current_database() AND c ~ '^(search_path|idle|tfstate)';
