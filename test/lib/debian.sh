@@ -49,7 +49,8 @@ make_system() {
 copy_checkout() {
 	rm -rf "$1"
 	mkdir -p "$1"
-	tar -C "$root" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' -cf - . | tar -C "$1" -xf -
+	tar -C "$root" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' \
+		--exclude=./src/client/tfstate --exclude=./src/http/tfstate-http -cf - . | tar -C "$1" -xf -
 }
 
 # check WHAT EXPECTED ACTUAL: prints and counts whether they are equal, with $trial before it

@@ -444,7 +444,7 @@ copy_source() {
 	make=(make -C "$source" PG_CONFIG="$PG_CONFIG" with_llvm=no)
 	as_user mkdir "$source"
 	tar -C "$root" --mode=u+w --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' \
-		--exclude=tmp_check -cf - . | as_user tar -C "$source" -xf -
+		--exclude=./src/client/tfstate --exclude=./src/http/tfstate-http --exclude=tmp_check -cf - . | as_user tar -C "$source" -xf -
 }
 
 # Compiles $source and installs it; arguments go to make.
