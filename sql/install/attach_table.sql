@@ -188,17 +188,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
-	-- If the table was renamed, its roles need other grants.
-	WITH old AS (
-		DELETE FROM tfstate_internal.privilege p
-		 USING tfstate_internal.attached_table t JOIN tfstate_internal.attached_role r ON r.relid = t.relid
-		 WHERE t.relid = rel AND t.name <> tfstate_internal.table_name(rel)
-		   AND (p.role, p.pattern, p.privilege) = (r.role, t.name || '/*', 'lock')
-		RETURNING p.role)
-	INSERT INTO tfstate_internal.privilege (role, pattern, privilege, grantor, role_name)
-	SELECT old.role, tfstate_internal.table_name(rel) || '/*', 'lock', current_user, old.role::text FROM old
-	ON CONFLICT DO NOTHING;
-
+	PERFORM tfstate_internal.follow_rename(rel);
 	-- A new table begins with what tfstate_attach_database() was told.
 	INSERT INTO tfstate_internal.attached_table (relid, attached_by, name, mode, wait, guard, keep_versions, keep_age,
 												 default_workspace)

@@ -49,8 +49,8 @@ SELECT v.severity, v.problem, coalesce(v.remedy, tfstate_internal.attach_command
 				OFFSET 0) lost("row", truncate),
 	   LATERAL (VALUES
 		(t.name <> tfstate_internal.table_name(rel), 'error',
-		 format('the table was attached as "%s" and renamed: locks and versions under the old name are not found',
-				t.name), NULL),
+		 format('the table was attached as "%s" and renamed: it cannot be written until it is attached again, '
+				'which takes its versions, history and grants along', t.name), NULL),
 		(lost."row", 'error',
 		 'the trigger tfstate_guard_row is missing, disabled or altered: writes are neither guarded nor recorded',
 		 CASE WHEN lost."row" THEN tfstate_internal.trigger_command(rel, 'tfstate_guard_row') END),

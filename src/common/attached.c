@@ -78,6 +78,8 @@ read_attached_table(HeapTuple tuple, TupleDesc desc, AttachedTable *table)
 
 	memset(table, 0, sizeof(AttachedTable));
 	table->relid = DatumGetObjectId(heap_getattr(tuple, Anum_attached_relid, desc, &isnull));
+	value = heap_getattr(tuple, Anum_attached_name, desc, &isnull);
+	table->name = TextDatumGetCString(value);
 	value = heap_getattr(tuple, Anum_attached_guard, desc, &isnull);
 	table->guard = guard_of(TextDatumGetCString(value));
 	value = heap_getattr(tuple, Anum_attached_keep_versions, desc, &isnull);

@@ -17,6 +17,7 @@
 typedef struct AttachedTable
 {
 	Oid			relid;
+	char	   *name;			/* as its lockids began when it was attached */
 	int			guard;			/* a GuardLevel; sessions can ask for more */
 	int			keep_versions;	/* how many of a workspace; 0 for all */
 	bool		has_keep_age;

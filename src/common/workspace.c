@@ -54,6 +54,23 @@ table_name(Oid relid)
 }
 
 /*
+ * Error if a table was renamed, or moved into another schema, since it was attached: the
+ * locks, versions and grants of its workspaces are under its old name.
+ */
+void
+tfstate_check_table_name(const AttachedTable *table)
+{
+	char	   *name = table_name(table->relid);
+
+	if (name && strcmp(name, table->name) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s was attached as %s and renamed: an administrator has to call tfstate_attach() with the new name, which takes the versions along",
+						name, table->name),
+				 errdetail("Until then it cannot be written, because locks and versions of its workspaces are under the old name.")));
+}
+
+/*
  * tfstate_internal.table_name(rel regclass) returns text
  */
 Datum

@@ -8,8 +8,10 @@
 #ifndef TFSTATE_WORKSPACE_H
 #define TFSTATE_WORKSPACE_H
 
+#include "common/attached.h"
 #include "nodes/pg_list.h"
 
+extern void tfstate_check_table_name(const AttachedTable *table);
 extern char *tfstate_workspace_lockid(Oid relid, const char *name);
 extern Oid	tfstate_lockid_table(const char *lockid, const char **name);
 extern char *tfstate_workspace_by_id(List *tables, int64 id);

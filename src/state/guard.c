@@ -7,6 +7,8 @@
  * a write: INSERT ... ON CONFLICT DO UPDATE, with which Terraform writes, fires BEFORE
  * INSERT triggers for an update, too.)
  *
+ * The table must have the name under which it was attached, which its lockids have.
+ *
  * 	1. A session that creates a workspace under the creation key exchanges the key for
  * 	   the workspace's lock (creation.c).
  * 	2. The session must be allowed to write the workspace: it must hold the lock, or be
@@ -325,6 +327,7 @@ tfstate_guard(PG_FUNCTION_ARGS)
 						RelationGetRelationName(trigger->tg_relation)),
 				 errhint("Attach it with tfstate_attach(), or drop its trigger \"%s\".",
 						 trigger->tg_trigger->tgname)));
+	tfstate_check_table_name(&table);
 	tfstate_check_settings();
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 		guard_truncate(trigger->tg_relation, &table);

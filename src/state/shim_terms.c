@@ -43,7 +43,7 @@ add_terms(Oid relid, AttachedTable *terms)
 }
 
 /*
- * Find what is set for the table of a lockid.
+ * Find what is set for the table of a lockid.  Error if that was renamed.
  */
 static void
 find_terms(const char *lockid, AttachedTable *terms)
@@ -56,7 +56,8 @@ find_terms(const char *lockid, AttachedTable *terms)
 	memset(terms, 0, sizeof(AttachedTable));
 	if (OidIsValid(relid))
 	{
-		add_terms(relid, terms);
+		if (tfstate_attached_table(relid, terms))
+			tfstate_check_table_name(terms);
 		return;
 	}
 	patterns = tfstate_privileges("lock");
