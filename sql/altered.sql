@@ -211,6 +211,7 @@ INSERT INTO command (text) VALUES
 	($$SELECT our.tfstate_diff('tf.states/default', min(number)) FROM our.tfstate_versions WHERE serial = 1$$),
 	($$SELECT our.tfstate_lock('tf.states/default', '{"ID": "5"}')$$),
 	($$DELETE FROM tf.states$$),
+	($$SELECT our.tfstate_erase('tf.states/default', '{}', 'reason')$$),
 	($$SELECT our.tfstate_unlock('tf.states/default', '5')$$),
 	($$SELECT our.tfstate_undelete('tf.states/default')$$),
 	($$SELECT our.tfstate_verify('*', true)$$),

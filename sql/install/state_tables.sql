@@ -142,6 +142,9 @@ CREATE TABLE tfstate_internal.stored_version (
 	fence bigint,
 	chain integer,
 	content bytea,
+	erased_at timestamptz,
+	erased_by text,
+	erase_reason text,
 	PRIMARY KEY (lockid, number)
 ) USING heap;
 ALTER TABLE tfstate_internal.stored_version ALTER COLUMN content SET STORAGE EXTERNAL;
@@ -149,6 +152,8 @@ COMMENT ON TABLE tfstate_internal.stored_version IS
 'the recorded versions of states, one row each';
 COMMENT ON COLUMN tfstate_internal.stored_version.chain IS
 '0 for a full copy; else content is a delta to the version before, and a full copy is so many versions back';
+COMMENT ON COLUMN tfstate_internal.stored_version.erased_at IS
+'when tfstate_erase() has removed text and digests; NULL if it has not';
 REVOKE ALL ON tfstate_internal.stored_version FROM PUBLIC;
 
 SELECT pg_extension_config_dump('tfstate_internal.stored_version', '');

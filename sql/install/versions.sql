@@ -22,7 +22,10 @@ SELECT v.lockid AS workspace,
 	   encode(v.md5, 'hex') AS md5,
 	   v.role,
 	   v.application_name,
-	   v.client_addr
+	   v.client_addr,
+	   date_trunc('second', v.erased_at) AS erased_at,
+	   v.erased_by,
+	   v.erase_reason
   FROM tfstate_internal.stored_version v
  WHERE @extschema@.tfstate_has_privilege(v.lockid, 'view');
 COMMENT ON VIEW @extschema@.tfstate_versions IS
@@ -50,6 +53,9 @@ COMMENT ON COLUMN @extschema@.tfstate_versions.md5 IS 'the MD5 digest of the sta
 COMMENT ON COLUMN @extschema@.tfstate_versions.role IS 'the role that wrote it';
 COMMENT ON COLUMN @extschema@.tfstate_versions.application_name IS 'the application_name of the session that wrote it';
 COMMENT ON COLUMN @extschema@.tfstate_versions.client_addr IS 'the address of its client; NULL for a local socket';
+COMMENT ON COLUMN @extschema@.tfstate_versions.erased_at IS 'when its text was erased; NULL if it was not';
+COMMENT ON COLUMN @extschema@.tfstate_versions.erased_by IS 'who erased it';
+COMMENT ON COLUMN @extschema@.tfstate_versions.erase_reason IS 'why, as that caller said';
 REVOKE ALL ON @extschema@.tfstate_versions FROM PUBLIC;
 GRANT SELECT ON @extschema@.tfstate_versions TO PUBLIC;
 
@@ -133,6 +139,14 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_repair(text) IS
 'repair what tfstate_verify() has reported: record the state in the table as the newest version, and return its number';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_repair(text) TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tfstate_erase(workspace text, versions bigint[], reason text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'tfstate_erase'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_erase(text, bigint[], text) IS
+'erase the texts of versions for good, of all but the current one for NULL, and return how many there were';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_erase(text, bigint[], text) TO PUBLIC;
 
 CREATE FUNCTION tfstate_internal.prune_workspace(workspace text, keep_versions integer, keep_age interval)
 RETURNS bigint

@@ -7,6 +7,8 @@
  */
 #include "postgres_fe.h"
 
+#include <limits.h>
+
 #include "client.h"
 #include "commands.h"
 #include "event.h"
@@ -33,6 +35,7 @@ enum
 	OPTION_NO_DEFAULT_WORKSPACE,
 	OPTION_FOR,
 	OPTION_EXEMPT,
+	OPTION_ALL,
 	OPTION_CSV,
 	OPTION_JSON
 };
@@ -55,6 +58,7 @@ typedef struct Options
 	const char *default_workspace;
 	const char *duration;
 	const char *exempt;			/* of a name[] */
+	bool		all;
 	bool		yes;
 	bool		terminate;
 	bool		versions;
@@ -63,6 +67,7 @@ typedef struct Options
 
 static const struct option long_options[] = {
 	CONNECTION_LONG_OPTIONS,
+	{"all", no_argument, NULL, OPTION_ALL},
 	{"csv", no_argument, NULL, OPTION_CSV},
 	{"exempt", required_argument, NULL, OPTION_EXEMPT},
 	{"for", required_argument, NULL, OPTION_FOR},
@@ -134,6 +139,9 @@ read_command_line(const Command *command, int argc, char **argv, int least, int 
 		{
 			case 'm':
 				options->message = optarg;
+				break;
+			case OPTION_ALL:
+				options->all = true;
 				break;
 			case OPTION_CSV:
 				options->format = FORMAT_CSV;
@@ -368,6 +376,36 @@ new_version_main(const Command *command, int argc, char **argv)
 	return EXIT_SUCCESS_STATUS;
 }
 
+/*
+ * tfstate erase: remove the texts of versions for good, after a question.
+ */
+static int
+erase_main(const Command *command, int argc, char **argv)
+{
+	Options		options;
+	const char *values[3];
+	PGresult   *result;
+
+	read_command_line(command, argc, argv, 1, INT_MAX, &options);
+	if (options.message == NULL)
+		usage_error(command, "the reason is missing: --message=TEXT");
+	if (options.all == (argc - optind > 1))
+		usage_error(command, options.all ? "--all takes no versions" : "which versions? (--all: all but the current state)");
+	values[0] = argv[optind];
+	values[1] = NULL;			/* all */
+	for (int i = optind + 1; i < argc; i++)
+		values[1] = append_name(values[1], argv[i]);
+	values[2] = options.message;
+	if (!options.yes && !ask_yes("Do you really want to erase these versions?  Nobody can read or restore them after that."))
+	{
+		fprintf(stderr, "%s: nothing was erased\n", progname);
+		return EXIT_FAILED;
+	}
+	result = simple_query(simple_connect(), "SELECT @.tfstate_erase($1, $2::bigint[], $3)", 3, values);
+	printf("%s versions were erased\n", PQgetvalue(result, 0, 0));
+	return EXIT_SUCCESS_STATUS;
+}
+
 /* tfstate verify: exit status 1 if something is wrong. */
 static int
 verify_main(const Command *command, int argc, char **argv)
@@ -516,6 +554,10 @@ const Command act_commands[] = {
 	{"unfreeze", unfreeze_main, "PATTERN", "end a freeze", NULL},
 	{"rollback", new_version_main, "WORKSPACE VERSION", "make an earlier version the state", NULL},
 	{"undelete", new_version_main, "WORKSPACE", "bring a deleted workspace back", NULL},
+	{"erase", erase_main, "[OPTION]... WORKSPACE [VERSION]...", "erase versions for good: a secret, a dead project",
+		"      --all              all versions but the current state\n"
+		"  -m, --message=TEXT     the reason, which must be given\n"
+	"      --yes              do not ask\n"},
 	{"verify", verify_main, "[OPTION]... [PATTERN]", "compare the states with what was recorded of them",
 	"      --versions         check all versions, too\n" FORMAT_OPTIONS},
 	{"repair", new_version_main, "WORKSPACE", "record the state in the table as the newest version", NULL},

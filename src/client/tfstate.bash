@@ -115,7 +115,7 @@ _tfstate() {
 								"${connection[@]}" 2>/dev/null </dev/null | _tfstate_first_column)
 							;;
 						run:* | lock:0 | freeze:0 | workspaces:0 | versions:0 | cat:0 | resources:0 | outputs:0 | diff:0 | \
-							rollback:0 | undelete:0 | verify:0 | repair:0 | prune:0)
+							rollback:0 | undelete:0 | erase:0 | verify:0 | repair:0 | prune:0)
 							mapfile -t candidates < <(_tfstate_names "$program" workspaces "$word" "${connection[@]}")
 							;;
 						terraform:0 | tofu:0)

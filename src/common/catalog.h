@@ -115,7 +115,10 @@ enum
 	Anum_version_fence,
 	Anum_version_chain,
 	Anum_version_content,
-	Natts_version = Anum_version_content
+	Anum_version_erased_at,
+	Anum_version_erased_by,
+	Anum_version_erase_reason,
+	Natts_version = Anum_version_erase_reason
 };
 
 /* The objects of the installed extension; see catalog.c. */

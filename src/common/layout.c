@@ -141,7 +141,10 @@ static const ColumnLayout version_columns[] = {
 	{"lock_operation", TEXTOID},
 	{"fence", INT8OID},
 	{"chain", INT4OID},
-	{"content", BYTEAOID}
+	{"content", BYTEAOID},
+	{"erased_at", TIMESTAMPTZOID},
+	{"erased_by", TEXTOID},
+	{"erase_reason", TEXTOID}
 };
 
 static const ColumnLayout installation_columns[] = {

@@ -4,7 +4,7 @@
  *	  Restoring the texts of recorded versions.
  *
  * The text of a version that is a delta is restored from the text of the version before
- * it (see record.c).  So a reader goes through a chain from its full copy on, and keeps
+ * it (see record.c).  A version that was erased has none (erase.c).  So a reader goes through a chain from its full copy on, and keeps
  * one text at a time.
  *
  *-------------------------------------------------------------------------
@@ -15,6 +15,7 @@
 #include "access/table.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "common/catalog.h"
 #include "common/limits.h"
@@ -125,7 +126,7 @@ is_deletion(const Version *version)
  * is none.
  *
  * Sets *intact if its text could be restored and, with reader->verify, is the one that
- * was written.  A deletion has no text, and is intact.
+ * was written.  A deletion and a version that was erased have no text, and are intact.
  */
 bool
 tfstate_next_version(VersionReader *reader, bool *intact)
@@ -146,6 +147,8 @@ tfstate_next_version(VersionReader *reader, bool *intact)
 	forget_version(reader);
 	if (is_deletion(&version))
 		*intact = VERSION_NULL(&version, size);
+	else if (!VERSION_NULL(&version, erased_at))
+		*intact = VERSION_NULL(&version, content);
 	else
 		*intact = restored.data && (!reader->verify || tfstate_version_is(&version, &restored));
 	reader->version = version;
@@ -153,8 +156,11 @@ tfstate_next_version(VersionReader *reader, bool *intact)
 	return true;
 }
 
-static void
-raise_no_version(const char *lockid, int64 number)
+/*
+ * Raise the error for a version that does not exist.
+ */
+void
+tfstate_raise_no_version(const char *lockid, int64 number)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -183,10 +189,26 @@ tfstate_restore_version(const char *lockid, int64 number, StateText *text)
 		tfstate_version_is(&reader.version, text);
 }
 
+/* Raise the error for a version that was erased. */
+static void
+raise_erased(const char *lockid, const Version *version)
+{
+	TimestampTz erased_at = DatumGetTimestampTz(VERSION_DATUM(version, erased_at));
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("version %lld of workspace \"%s\" was erased by %s at %s: %s",
+					(long long) VERSION_INT64(version, number),
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+					tfstate_one_line(VERSION_TEXT(version, erased_by), 2 * NAMEDATALEN),
+					tfstate_format_time(erased_at),
+					tfstate_one_line(VERSION_TEXT(version, erase_reason), TFSTATE_MAX_REASON))));
+}
+
 /*
  * The text of a version as it was written, palloc'd, and its length in bytes.
  *
- * Errors: there is no such version; it is a deletion; it cannot be restored.
+ * Errors: there is no such version; it is a deletion; it was erased; it cannot be restored.
  */
 char *
 tfstate_version_text(const char *lockid, int64 number, size_t *len)
@@ -196,12 +218,14 @@ tfstate_version_text(const char *lockid, int64 number, size_t *len)
 	Version		version;
 
 	if (!tfstate_find_version(lockid, number, &version))
-		raise_no_version(lockid, number);
+		tfstate_raise_no_version(lockid, number);
 	if (is_deletion(&version))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("version %lld of workspace \"%s\" is its deletion and has no text",
 						(long long) number, name)));
+	if (!VERSION_NULL(&version, erased_at))
+		raise_erased(lockid, &version);
 	if (!tfstate_restore_version(lockid, number, &text))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),

@@ -29,6 +29,7 @@ extern void tfstate_open_versions(VersionReader *reader, const char *lockid, int
 extern bool tfstate_next_version(VersionReader *reader, bool *intact);
 extern void tfstate_close_versions(VersionReader *reader);
 extern bool tfstate_restore_version(const char *lockid, int64 number, StateText *text);
+extern void tfstate_raise_no_version(const char *lockid, int64 number);
 extern char *tfstate_version_text(const char *lockid, int64 number, size_t *len);
 
 #endif							/* TFSTATE_RESTORE_H */

@@ -6,10 +6,10 @@
  * tfstate_internal.stored_version has a row for each write and each deletion of a
  * workspace, under its lockid and a number that grows by one.  Rows are added in the
  * transaction that writes the state (record.c), so a crash or a rollback leaves both or
- * neither.  Only pruning removes rows (prune.c), and only pruning and repair (verify.c)
- * change one: into a full copy of the same text.
+ * neither.  Only pruning removes rows (prune.c).  Pruning, repair (verify.c) and erasing
+ * (erase.c) change one into a full copy of the same text, and erasing removes texts.
  *
- * A transaction that adds or removes versions of a workspace holds the version tag of its
+ * A transaction that adds, removes or erases versions of a workspace holds the version tag of its
  * lockid until it ends, so that the numbers and the chains of deltas come out right.
  * tfstate_attach(), which adds versions of many workspaces, instead locks their table
  * against writes.

@@ -4,6 +4,7 @@
 CREATE FUNCTION masked(t text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	t := replace(t, session_user || '@', '<user>@');
+	t := replace(t, '(role ' || session_user || ')', '(role <user>)');
 	t := regexp_replace(t, '@(\[local\]|[0-9a-f]*[.:][0-9a-f.:]+)', '@<address>', 'g');
 	t := regexp_replace(t, '\mpid \d+', 'pid <pid>', 'g');
 	t := regexp_replace(t, '\m[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\M', '<uuid>', 'g');

@@ -212,6 +212,20 @@ like(done('repair', 'net.states/prod'), qr/is version \d+$/, 'repair');
 is((tfstate('verify', 'net.states/*'))[0], 0, 'then verify finds nothing');
 like(done('prune', '--keep-versions', '2', '--keep-age', '0', 'net.states/*'), qr/^[1-9]\d* versions were removed$/, 'prune');
 is((tfstate('check'))[0] =~ /^[01]$/, 1, 'check');
+{
+	my ($status, $out, $err) = tfstate_with_input("no\n", 'erase', '-m', 'leak', '--all', 'net.states/prod');
+	is($status, 1, 'erase asks');
+	like($err, qr/nothing was erased\n\z/, 'and erases nothing without a yes');
+	my $oldest = sql("SELECT min(number) FROM tfstate_versions('net.states/prod')");
+	is(done('erase', '--yes', '-m', 'leak', 'net.states/prod', $oldest), '1 versions were erased', 'erase');
+	refused(1, qr/tfstate: version $oldest of workspace "net.states\/prod" was erased by .*: leak\n/, 'cat', 'net.states/prod', $oldest);
+	refused(1, qr/tfstate: invalid input syntax for type bigint: "x"\n/, 'erase', '--yes', '-m', 'leak', 'net.states/prod', '1', 'x');
+	refused(64, qr/tfstate: which versions\?/, 'erase', '--yes', '-m', 'leak', 'net.states/prod');
+	refused(64, qr/tfstate: --all takes no versions/, 'erase', '--all', '-m', 'leak', 'net.states/prod', '1');
+	refused(64, qr/tfstate: the reason is missing/, 'erase', '--all', 'net.states/prod');
+	like(done('erase', '--yes', '-m', 'over', '--all', 'net.states/prod'), qr/^\d+ versions were erased$/, 'erase --all');
+	like(done('verify', '--versions', 'net.states/*'), qr/\(0 rows\)/, 'that is no damage');
+}
 refused(1, qr/tfstate: /, 'rollback', 'net.states/prod', '99');
 refused(1, qr/tfstate: /, 'rollback', 'net.states/prod', 'x');
 refused(1, qr/tfstate: /, 'undelete', 'net.states/prod');
