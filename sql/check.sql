@@ -100,6 +100,16 @@ DROP TABLE tf.child;
 ALTER TABLE tf.states RENAME data TO text;
 TABLE problems;
 ALTER TABLE tf.states RENAME text TO data;
+-- Publications that carry tables of tfstate; the other one does not.
+SET client_min_messages = error;
+CREATE PUBLICATION regress_tfstate_all FOR ALL TABLES;
+CREATE PUBLICATION regress_tfstate_some FOR TABLE tf.states, tfstate_internal.privilege, tfstate_internal.freeze;
+CREATE PUBLICATION regress_tfstate_one FOR TABLE tf.states;
+SET client_min_messages = warning;
+SELECT object, problem, remedy FROM tfstate_check() WHERE object ~ 'publication';
+SELECT remedy FROM tfstate_check() WHERE object ~ 'publication' AND remedy IS NOT NULL \gexec
+SELECT object FROM tfstate_check() WHERE object ~ 'publication';
+DROP PUBLICATION regress_tfstate_all, regress_tfstate_some, regress_tfstate_one;
 ALTER SCHEMA tf RENAME TO renamed;
 CALL remedied();
 ALTER SCHEMA renamed RENAME TO tf;

@@ -36,10 +36,11 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT 'error', t.rel::text,
 		   format('the trigger %s is missing or does not always fire: '
-				  'rows that a restore or replication brings are not checked', t.name),
+				  'rows that a restore or replication brings are not looked at', t.name),
 		   CASE WHEN g.oid IS NOT NULL THEN format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.rel, t.name) END
 	  FROM (VALUES ('tfstate_internal.installation'::regclass, 'keep_own_row'),
-				   ('tfstate_internal.durable_lock'::regclass, 'require_free_lock')) t(rel, name)
+				   ('tfstate_internal.durable_lock'::regclass, 'require_free_lock'),
+				   ('tfstate_internal.freeze'::regclass, 'report_freeze')) t(rel, name)
 		   LEFT JOIN pg_trigger g ON g.tgrelid = t.rel AND g.tgname = t.name
 	 WHERE g.tgenabled IS DISTINCT FROM 'A';
 END;
@@ -197,6 +198,8 @@ BEGIN
 			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM tfstate_internal.check_fences() c
 			UNION ALL
 			SELECT * FROM tfstate_internal.check_database()
+			UNION ALL
+			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM tfstate_internal.check_replication() c
 			UNION ALL
 			SELECT * FROM tfstate_internal.check_rights()
 			UNION ALL

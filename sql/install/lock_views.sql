@@ -60,7 +60,8 @@ SELECT l.lockid,
 		UNION ALL
 		SELECT 'session', s.*
 		  FROM tfstate_internal.session_locks() s) l
- WHERE (l.expires_at IS NULL OR l.expires_at > clock_timestamp())
+ WHERE (SELECT tfstate_internal.tell_if_blind('see'))
+   AND (l.expires_at IS NULL OR l.expires_at > clock_timestamp())
    AND (@extschema@.tfstate_has_privilege(l.lockid, 'view') OR @extschema@.tfstate_has_privilege(l.lockid, 'lock'));
 COMMENT ON VIEW @extschema@.tfstate_holders IS
 'the locks that are held, one row each';
@@ -155,7 +156,8 @@ SELECT r.lockid,
 	   r.info,
 	   r.login_role
   FROM tfstate_internal.released_lock r
- WHERE @extschema@.tfstate_has_privilege(r.lockid, 'view')
+ WHERE (SELECT tfstate_internal.tell_if_blind('view'))
+   AND @extschema@.tfstate_has_privilege(r.lockid, 'view')
  ORDER BY r.released_at DESC;
 COMMENT ON VIEW @extschema@.tfstate_history IS
 'the finished holdings that are kept, one row each, the newest first';

@@ -134,6 +134,16 @@ COMMENT ON FUNCTION @extschema@.tfstate_has_privilege(text, text) IS
 'whether the current role may lock, view, force or override a lockid';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_has_privilege(text, text) TO PUBLIC;
 
+-- A view has this in a subquery, which runs once and before any row is read, so that it tells
+-- nothing of the rows.
+CREATE FUNCTION tfstate_internal.tell_if_blind(privilege text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'tfstate_tell_if_blind_sql'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION tfstate_internal.tell_if_blind(text) IS
+'part of the views: true; and a notice if the current role sees nothing, because it has no grant';
+GRANT EXECUTE ON FUNCTION tfstate_internal.tell_if_blind(text) TO PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_matches(lockid text, pattern text)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'tfstate_matches'

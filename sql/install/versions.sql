@@ -27,7 +27,8 @@ SELECT v.lockid AS workspace,
 	   v.erased_by,
 	   v.erase_reason
   FROM tfstate_internal.stored_version v
- WHERE @extschema@.tfstate_has_privilege(v.lockid, 'view');
+ WHERE (SELECT tfstate_internal.tell_if_blind('view'))
+   AND @extschema@.tfstate_has_privilege(v.lockid, 'view');
 COMMENT ON VIEW @extschema@.tfstate_versions IS
 'the recorded versions of states, one row each';
 COMMENT ON COLUMN @extschema@.tfstate_versions.workspace IS 'the workspace, by its lockid';

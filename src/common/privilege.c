@@ -40,6 +40,7 @@
 PG_FUNCTION_INFO_V1(tfstate_role_in);
 PG_FUNCTION_INFO_V1(tfstate_role_out);
 PG_FUNCTION_INFO_V1(tfstate_has_privilege);
+PG_FUNCTION_INFO_V1(tfstate_tell_if_blind_sql);
 
 /* Stand for all roles, and for none; the OIDs of roles begin at 10. */
 #define ROLE_PUBLIC		((Oid) 0)
@@ -313,6 +314,39 @@ tfstate_has_privilege(PG_FUNCTION_ARGS)
 	check_privilege_name(privilege);
 	PG_RETURN_BOOL(tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, privilege),
 								   lockid));
+}
+
+/*
+ * Send a notice, once a statement, if the current role will be shown nothing because it has
+ * this privilege for none of the patterns: an empty list would look as if there was nothing.
+ */
+void
+tfstate_tell_if_blind(const char *privilege, List *patterns)
+{
+	static TimestampTz told = 0;
+	bool		see = strcmp(privilege, PRIVILEGE_SEE) == 0;
+
+	if (patterns != NIL || told == GetCurrentStatementStartTimestamp())
+		return;
+	told = GetCurrentStatementStartTimestamp();
+	ereport(NOTICE,
+			(see ? errmsg("role \"%s\" is shown nothing here: it has no grant of privilege \"lock\" or \"view\"",
+						  GetUserNameFromId(GetUserId(), false)) :
+			 errmsg("role \"%s\" is shown nothing here: it has no grant of privilege \"%s\"",
+					GetUserNameFromId(GetUserId(), false), privilege),
+			 errhint("An administrator can give it with tfstate_grant().")));
+}
+
+/*
+ * tfstate_internal.tell_if_blind(privilege text) returns boolean
+ */
+Datum
+tfstate_tell_if_blind_sql(PG_FUNCTION_ARGS)
+{
+	char	   *privilege = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	tfstate_tell_if_blind(privilege, tfstate_privileges(privilege));
+	PG_RETURN_BOOL(true);
 }
 
 /*

@@ -22,6 +22,7 @@ extern List *tfstate_statement_privileges(FmgrInfo *flinfo, const char *privileg
 extern bool tfstate_allowed(List *patterns, const char *lockid);
 extern bool tfstate_allowed_below(List *patterns, const char *prefix);
 extern void tfstate_check_privilege(const char *lockid, const char *privilege);
+extern void tfstate_tell_if_blind(const char *privilege, List *patterns);
 extern bool tfstate_is_owner(void);
 extern void tfstate_check_writable(const char *function);
 

@@ -4,15 +4,17 @@
  *	  What a caller is told of a lock that it cannot have.
  *
  * Terraform's driver shows only the primary message of an error, so that one names
- * the holder; how to get the lock stands in the hint.
+ * the holder; how the caller can get the lock stands in the hint.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/snapmgr.h"
 
 #include "common/limits.h"
+#include "common/privilege.h"
 #include "common/text.h"
 #include "common/workspace.h"
 #include "lock/conflict.h"
@@ -47,6 +49,26 @@ tfstate_lock_subject(const char *lockid)
 }
 
 /*
+ * The hint for a lock that is held: the call that releases it, of those that the current
+ * role may make, or the grant that it would need.
+ */
+static int
+way_out(const char *lockid, const Holding *holder)
+{
+	if (tfstate_allowed(tfstate_privileges("force"), lockid))
+		return errhint("Ask the holder, or release the lock with: %s",
+					   tfstate_force_unlock_call(lockid, holder));
+	if (holder->durable && tfstate_acts_for_holder(holder))
+		return errhint("Ask the holder or, if it is a lock of your own that was left, release it with: SELECT %s(%s, %s);",
+					   tfstate_callable("tfstate_unlock"), tfstate_shown_literal(lockid),
+					   tfstate_shown_literal(HOLDING_TEXT(holder, id)));
+	return errhint("Ask the holder.  To release the lock takes the privilege \"force\"; an administrator can give it with: SELECT %s(%s, %s, 'force');",
+				   tfstate_callable("tfstate_grant"),
+				   tfstate_shown_literal(GetUserNameFromId(GetUserId(), false)),
+				   tfstate_shown_literal(lockid));
+}
+
+/*
  * Raise the error for a request that was not granted: the lock is held with a row, by
  * a client without tfstate, or is being taken or released.
  */
@@ -67,8 +89,7 @@ tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 				 errdetail("Lock info: %s",
 						   tfstate_one_line(JsonbToCString(NULL, &info->root, VARSIZE(info)),
 											INT_MAX)),
-				 errhint("Ask the holder, or release the lock with: %s",
-						 tfstate_force_unlock_call(lockid, holder))));
+				 way_out(lockid, holder)));
 	}
 	if (!tfstate_is_lock_tag(&conflict->tag))
 		ereport(ERROR,

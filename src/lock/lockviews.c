@@ -353,6 +353,7 @@ tfstate_waiters(PG_FUNCTION_ARGS)
 	Waiter	   *waiters;
 
 	tfstate_check_pattern(pattern);
+	tfstate_tell_if_blind(PRIVILEGE_SEE, patterns);
 	InitMaterializedSRF(fcinfo, 0);
 	if (RecoveryInProgress())
 		PG_RETURN_NULL();

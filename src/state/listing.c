@@ -152,6 +152,7 @@ tfstate_visit_workspaces(const char *pattern, WorkspaceVisitor visitor, void *ar
 	ListCell   *lc;
 
 	tfstate_check_pattern(pattern);
+	tfstate_tell_if_blind("view", visit.privileges);
 	if (strchr(pattern, '*') == NULL)
 	{
 		const char *name;

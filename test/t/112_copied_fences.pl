@@ -155,6 +155,12 @@ is( $subscriber->safe_psql('postgres',
 		"SELECT tfstate_unlock('logical/before', '2') ->> 'ID'"),
 	2,
 	'the release of a lock on the subscriber works');
+is( sql("SELECT object FROM tfstate_check() WHERE problem ~ 'also publishes tables of tfstate'"),
+	'publication everything', 'tfstate_check() warns of the publication');
+is( $subscriber->safe_psql('postgres',
+		"SELECT object FROM tfstate_check() WHERE starts_with(problem, 'it brings rows of another installation into tables of tfstate, ')"),
+	'subscription s',
+	'tfstate_check() on the subscriber warns of the subscription');
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION s');
 
 done_testing();

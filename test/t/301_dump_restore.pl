@@ -66,6 +66,7 @@ my %contents = (
 	  'SELECT v.*, %1$s.tfstate_version(workspace, number) FROM %1$s.tfstate_versions v ORDER BY workspace, number',
 	triggers =>
 	  'SELECT tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgrelid::regclass::text, tgname',
+	freezes => 'SELECT * FROM %1$s.tfstate_freezes',
 	'last fence' => 'SELECT last_value FROM tfstate_internal.fence');
 
 sub contents_of
@@ -210,6 +211,7 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 	$holder->query_safe("SELECT tfstate_lock('old')");
 	$holder->query_safe("SELECT tfstate_force_unlock('old', reason => 'left over')");
 	$holder->query_safe("SELECT tfstate_grant('dump_locker', 'team/*')");
+	$holder->query_safe("SELECT tfstate_freeze('frozen/*', 'for the dump', '2100-01-01', '{dump_locker}')");
 	$holder->query_safe("SELECT tfstate_grant('public', 'team/*', 'view')");
 	$holder->query_safe("SELECT tfstate_grant('dump_reader', 'prod/*', 'force')");
 	my $fence = $holder->query_safe(
@@ -246,9 +248,10 @@ foreach my $case ([ 'plain', 'public' ], [ 'own', 'locks' ], [ 'quoted', '"The L
 
 		# that leaves them enabled in another way than they were
 		my $remedy = sql_in("${db}_parts",
-			"SELECT remedy FROM $schema.tfstate_check() WHERE remedy ~ 'ENABLE ALWAYS TRIGGER'");
-		like($remedy, qr/^ALTER TABLE .*tfstate_internal.durable_lock ENABLE ALWAYS TRIGGER \w+$/,
-			"${db}_parts: tfstate_check() tells how to enable the trigger of the locks again");
+			"SELECT string_agg(remedy, '; ' ORDER BY remedy) FROM $schema.tfstate_check() WHERE remedy ~ 'ENABLE ALWAYS TRIGGER'");
+		like($remedy,
+			qr/^ALTER TABLE tfstate_internal."?freeze"? ENABLE ALWAYS TRIGGER \w+; ALTER TABLE .*tfstate_internal.durable_lock ENABLE ALWAYS TRIGGER \w+$/,
+			"${db}_parts: tfstate_check() tells how to enable the triggers of locks and freezes again");
 		sql_in("${db}_parts", $remedy);
 		check_equal($db, "${db}_parts", $schema);
 		check_works("${db}_parts", $schema, $fence);
