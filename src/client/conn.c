@@ -116,6 +116,9 @@ ask_password(void)
 	options.password = simple_prompt("Password: ", false);
 }
 
+/* Of the notice that a role sees nothing, for lack of a privilege. */
+#define SQLSTATE_SEES_NOTHING	"01007"
+
 /* Returns true if the caller wants to be left alone. */
 static bool
 is_stopped(Conn *conn)
@@ -125,13 +128,20 @@ is_stopped(Conn *conn)
 
 /*
  * Ignore what the server has to say beside results, which "tfstate run" tells better, but
- * keep the reason why it ends the session (class 57).
+ * keep the reason why it ends the session (class 57), and say once why a list is empty, if
+ * that is for lack of a privilege.
  */
 static void
 take_notice(void *arg, const PGresult *result)
 {
+	static bool told = false;
 	Conn	   *conn = arg;
 
+	if (strcmp(db_sqlstate(result), SQLSTATE_SEES_NOTHING) == 0 && !told)
+	{
+		told = true;
+		db_report(conn, result);
+	}
 	if (strncmp(db_sqlstate(result), "57", 2) != 0)
 		return;
 	free(conn->farewell);

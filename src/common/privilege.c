@@ -330,7 +330,8 @@ tfstate_tell_if_blind(const char *privilege, List *patterns)
 		return;
 	told = GetCurrentStatementStartTimestamp();
 	ereport(NOTICE,
-			(see ? errmsg("role \"%s\" is shown nothing here: it has no grant of privilege \"lock\" or \"view\"",
+			(errcode(ERRCODE_WARNING_PRIVILEGE_NOT_GRANTED),
+			 see ? errmsg("role \"%s\" is shown nothing here: it has no grant of privilege \"lock\" or \"view\"",
 						  GetUserNameFromId(GetUserId(), false)) :
 			 errmsg("role \"%s\" is shown nothing here: it has no grant of privilege \"%s\"",
 					GetUserNameFromId(GetUserId(), false), privilege),

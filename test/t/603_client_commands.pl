@@ -241,6 +241,12 @@ sql("CREATE ROLE somebody LOGIN");
 {
 	local $ENV{PGUSER} = 'somebody';
 	my $missing = sub { qr/tfstate: permission denied for state lock "b"\ntfstate: detail: .*"somebody".*"$_[0]"/ };
+	foreach my $list ([ 'ls' ], ['history'], [ 'versions', 'net.states/prod' ], ['resources'])
+	{
+		my ($status, $out, $err) = tfstate(@$list);
+		is($status, 0, "exit status of $list->[0] without a grant");
+		like($err, qr/\Atfstate: role "somebody" is shown nothing here: [^\n]+\ntfstate: hint: [^\n]+\n\z/, "$list->[0] says why it is empty");
+	}
 	refused(77, $missing->('lock'), 'lock', 'b');
 	refused(77, $missing->('lock'), 'run', 'b', '--', 'true');
 	refused(77, $missing->('force'), 'force-unlock', '--yes', 'b');
