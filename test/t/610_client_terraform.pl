@@ -40,7 +40,7 @@ sub run_under_lock
 foreach my $mode (qw(lease durable session))
 {
 	my ($status, $output) = run_under_lock(
-		"$terraform plan -no-color -input=false -out=plan-$mode -var round=$mode"
+		"export TF_VAR_round=$mode; $terraform plan -no-color -input=false -out=plan-$mode"
 		  . " && tfstate ls -d \"\$PG_CONN_STR\" --csv"
 		  . " && $terraform apply -no-color -input=false plan-$mode && tfstate ls -d \"\$PG_CONN_STR\" --csv",
 		'--mode', $mode);
