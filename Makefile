@@ -13,7 +13,7 @@ EXTRA_CLEAN = $(SHLIB_EXPORTS) src/client/tfstate src/client/*.o src/http/tfstat
 # The install script is put together from its parts, in this order; see sql/install/README.md.
 SCRIPT = sql/tfstate--0.1.sql
 PARTS = head installation role lock_tables privileges locks lock_views freeze shim \
-	state_tables guard workspaces versions resources rights rename check_replication \
+	state_tables administrators guard workspaces versions resources rights rename check_replication \
 	attach_obstacles attach_table attach_role members configuration attach detach \
 	database new_tables check_tables check_roles check default_privileges
 DATA_built = $(SCRIPT)

@@ -247,6 +247,7 @@ ALTER TABLE new.unused DISABLE TRIGGER ALL;
 SELECT object, problem, remedy FROM findings WHERE object = 'new.unused';
 ALTER TABLE new.unused ENABLE TRIGGER ALL;
 GRANT regress_tfstate_other TO regress_tfstate_admin;
+SELECT tfstate_grant('regress_tfstate_admin', 'new.unused/*', 'admin');
 SET ROLE regress_tfstate_admin;
 SELECT regress_tfstate.tfstate_detach('new', 'unused');
 RESET ROLE;

@@ -89,6 +89,26 @@ CREATE FUNCTION @extschema@.tfstate_attach(
 	default_workspace boolean DEFAULT NULL,
 	access text DEFAULT NULL)
 RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION
+@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) IS
+'put a table of Terraform states under tfstate, create it if it is missing, and make a role ready to use it';
+GRANT EXECUTE ON FUNCTION
+@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) TO PUBLIC;
+
+CREATE FUNCTION tfstate_internal.tfstate_attach(
+	schema text,
+	"table" text,
+	role name,
+	mode text,
+	wait interval,
+	guard text,
+	keep_versions integer,
+	keep_age interval,
+	default_workspace boolean,
+	access text)
+RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 SET quote_all_identifiers = off SET standard_conforming_strings = on SET IntervalStyle = postgres
@@ -100,10 +120,20 @@ DECLARE
 BEGIN
 	PERFORM tfstate_internal.require_table_arguments(schema, "table");
 	PERFORM tfstate_internal.require_attach_arguments(role, mode, wait, guard, keep_versions, keep_age, access);
+	PERFORM tfstate_internal.require_administrator(schema, "table");
 
 	-- One at a time, because colliding ids are looked for in attached tables only.
 	LOCK TABLE tfstate_internal.attached_table IN SHARE ROW EXCLUSIVE MODE;
 	rel := tfstate_internal.lock_table(schema, "table");
+	PERFORM tfstate_internal.require_owner(rel);
+	-- What is recorded under another name goes with the table.
+	IF NOT tfstate_internal.caller_may('admin', (SELECT t.name || '/*' FROM tfstate_internal.attached_table t
+												  WHERE t.relid = rel)) THEN
+		RAISE EXCEPTION 'permission denied to attach table "%" under another name', rel
+			USING ERRCODE = 'insufficient_privilege',
+				  DETAIL = format('Role "%s" has no grant of privilege "admin" that covers its old name.',
+								  tfstate_internal.caller());
+	END IF;
 	PERFORM tfstate_internal.raise_obstacle(rel);
 	guarded := tfstate_internal.is_guarded(rel);
 	PERFORM tfstate_internal.record_table(rel, mode, wait, guard, keep_versions, keep_age, default_workspace);
@@ -130,7 +160,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION
-@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) IS
-'put a table of Terraform states under tfstate, create it if it is missing, and make a role ready to use it';
+tfstate_internal.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) IS
+'the body of tfstate_attach()';
 REVOKE EXECUTE ON FUNCTION
-@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) FROM PUBLIC;
+tfstate_internal.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) FROM PUBLIC;

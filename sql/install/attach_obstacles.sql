@@ -80,7 +80,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT o.sqlstate, o.problem, o.remedy
   FROM pg_class c JOIN pg_roles owner ON owner.oid = c.relowner,
-	   LATERAL (SELECT CASE WHEN NOT owner.rolsuper AND owner.rolname <> current_user THEN
+	   LATERAL (SELECT CASE WHEN NOT owner.rolsuper AND owner.rolname <> tfstate_internal.caller() THEN
 							(SELECT string_agg(f, ', ' ORDER BY f) FROM tfstate_internal.foreign_code(rel) f)
 					   END) foreign_code(names),
 	   LATERAL (VALUES
@@ -108,8 +108,8 @@ SELECT o.sqlstate, o.problem, o.remedy
 												  ('name', 'text'::regtype), ('data', 'text'::regtype))), '42809',
 		 format('table "%s" does not have the columns id bigint, name text and data text', rel), NULL),
 		(foreign_code.names IS NOT NULL, '55000',
-		 format('table "%s" has code of role "%s", which would run as "%s": %s', rel, owner.rolname, current_user,
-				foreign_code.names), NULL)
+		 format('table "%s" has code of role "%s", which would run as "%s": %s', rel, owner.rolname,
+				tfstate_internal.caller(), foreign_code.names), NULL)
 	   ) o(applies, sqlstate, problem, remedy)
  WHERE c.oid = rel AND o.applies
 $$;
@@ -172,25 +172,24 @@ DECLARE
 	empty boolean;
 	problem text;
 BEGIN
-	EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', rel) INTO empty;
+	empty := tfstate_internal.as_caller(format('SELECT NOT EXISTS (SELECT FROM %s)', rel));
 	IF empty THEN
 		RETURN;
 	END IF;
-	EXECUTE format($query$
-		SELECT format('table "%%s" has a row without a name', $1) FROM %1$s WHERE name IS NULL
+	problem := tfstate_internal.as_caller(format($query$
+		SELECT format('table "%%s" has a row without a name', %2$L) FROM %1$s WHERE name IS NULL
 		UNION
-		SELECT format('table "%%s" has several rows of the name "%%s"', $1, name)
+		SELECT format('table "%%s" has several rows of the name "%%s"', %2$L, name)
 		  FROM %1$s GROUP BY name HAVING count(name) > 1
 		UNION
-		SELECT format('table "%%s" has a row without an id', $1) FROM %1$s WHERE id IS NULL
+		SELECT format('table "%%s" has a row without an id', %2$L) FROM %1$s WHERE id IS NULL
 		UNION
-		SELECT format('table "%%s" has several rows of the id %%s', $1, id)
+		SELECT format('table "%%s" has several rows of the id %%s', %2$L, id)
 		  FROM %1$s GROUP BY id HAVING count(id) > 1
 		UNION
-		SELECT format('id %%s of a workspace of "%%s" is less than 1', id, $1) FROM %1$s WHERE id < 1
-		UNION
-		SELECT tfstate_internal.colliding_ids()
-		 ORDER BY 1 LIMIT 1$query$, rel) INTO problem USING rel;
+		SELECT format('id %%s of a workspace of "%%s" is less than 1', id, %2$L) FROM %1$s WHERE id < 1
+		 ORDER BY 1 LIMIT 1$query$, rel, rel));
+	problem := coalesce(problem, (SELECT c FROM tfstate_internal.colliding_ids() c ORDER BY 1 LIMIT 1));
 	IF problem IS NOT NULL THEN
 		RAISE EXCEPTION '%', problem
 			USING ERRCODE = 'object_not_in_prerequisite_state',

@@ -80,7 +80,7 @@ SELECT n.name, n.value
 		('pgaudit.log_parameter', 'off')
 	   ) n(name, value) JOIN pg_settings s ON s.name = n.name
  WHERE n.value IS NOT NULL
-   AND (s.context = 'user' OR has_parameter_privilege(current_user, n.name, 'SET'))
+   AND (s.context = 'user' OR has_parameter_privilege(tfstate_internal.caller(), n.name, 'SET'))
    -- unless the database has it, and the role no other value
    AND NOT (roleid <> 0
 			AND EXISTS (SELECT FROM tfstate_internal.given g
@@ -92,6 +92,20 @@ COMMENT ON FUNCTION tfstate_internal.needed_settings(oid) IS
 'the settings for a role of Terraform, as far as the server has them and the caller may make them';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.needed_settings(oid) FROM PUBLIC;
 
+CREATE FUNCTION tfstate_internal.schemas_of(path text, OUT schema text, OUT n bigint)
+RETURNS SETOF record
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT CASE WHEN e.name LIKE '"%' THEN replace(substr(e.name, 2, length(e.name) - 2), '""', '"') ELSE lower(e.name) END,
+	   m.n
+  FROM regexp_matches(path, '((?:"(?:[^"]|"")*"|[^,"])+)', 'g') WITH ORDINALITY m(part, n),
+	   LATERAL (SELECT btrim(m.part[1])) e(name)
+$$;
+COMMENT ON FUNCTION tfstate_internal.schemas_of(text) IS
+'the names in a search_path, in order';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.schemas_of(text) FROM PUBLIC;
+
 -- What is set for the role in this database, for the role, for the database, or for everybody
 -- is kept behind the two schemas.
 CREATE FUNCTION tfstate_internal.path_with_shim(roleid oid)
@@ -101,9 +115,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT CASE WHEN tfstate_internal.path_has_shim(p.path) THEN p.own
 			ELSE concat_ws(', ', 'tfstate_pg', 'pg_catalog',
-				(SELECT string_agg(btrim(m[1]), ', ' ORDER BY n)
-				   FROM regexp_matches(p.path, '((?:"(?:[^"]|"")*"|[^,"])+)', 'g') WITH ORDINALITY s(m, n)
-				  WHERE btrim(m[1], ' "') NOT IN ('tfstate_pg', 'pg_catalog'))) END
+				(SELECT string_agg(quote_ident(s.schema), ', ' ORDER BY s.n)
+				   FROM tfstate_internal.schemas_of(p.path) s
+				  WHERE s.schema NOT IN ('tfstate_pg', 'pg_catalog'))) END
   FROM (SELECT (array_agg(s.path ORDER BY s.rank))[1], max(s.path) FILTER (WHERE s.rank = 1)
 		  FROM (SELECT substr(c, length('search_path=') + 1) AS path,
 					   CASE WHEN d.setrole <> 0 AND d.setdatabase <> 0 THEN 1 WHEN d.setrole <> 0 THEN 2
@@ -131,22 +145,21 @@ COMMENT ON FUNCTION tfstate_internal.role_config(oid) IS
 'what is set for a role in this database';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.role_config(oid) FROM PUBLIC;
 
--- A search_path is a list, which a literal would turn into one name.
+-- A search_path is a list, which one literal would turn into one name.
 CREATE FUNCTION tfstate_internal.set_role_config(role name, name text, value text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF name = 'search_path' AND value IS NOT NULL THEN
-		PERFORM set_config('search_path', value, true);
-	END IF;
-	EXECUTE format(CASE role WHEN 'public' THEN 'ALTER DATABASE %2$I %3$s'
-							 ELSE 'ALTER ROLE %1$I IN DATABASE %2$I %3$s' END,
-				   role, current_database(),
-				   CASE WHEN value IS NULL THEN 'RESET ' || name
-						WHEN name = 'search_path' THEN 'SET search_path FROM CURRENT'
-						ELSE format('SET %s = %L', name, value) END);
+	PERFORM tfstate_internal.as_caller(format(
+		CASE role WHEN 'public' THEN 'ALTER DATABASE %2$I %3$s' ELSE 'ALTER ROLE %1$I IN DATABASE %2$I %3$s' END,
+		role, current_database(),
+		CASE WHEN value IS NULL THEN 'RESET ' || name
+			 WHEN name = 'search_path' THEN (
+				SELECT 'SET search_path = ' || coalesce(string_agg(quote_literal(s.schema), ', ' ORDER BY s.n), '''''')
+				  FROM tfstate_internal.schemas_of(value) s)
+			 ELSE format('SET %s = %L', name, value) END));
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.set_role_config(name, text, text) IS
@@ -168,14 +181,14 @@ BEGIN
 		SELECT * FROM tfstate_internal.role_rights(rel, schema, roleid) r
 		 WHERE NOT r.held AND (access = 'write' OR NOT r.writes)
 	LOOP
-		EXECUTE format('GRANT %s TO %I', needed.target, role);
+		PERFORM tfstate_internal.as_caller(format('GRANT %s TO %I', needed.target, role));
 		INSERT INTO tfstate_internal.given
 		VALUES (rel, roleid, role, needed.kind, needed.privilege, CASE needed.kind WHEN 'schema' THEN schema END)
 		ON CONFLICT DO NOTHING;
 	END LOOP;
 
 	INSERT INTO tfstate_internal.privilege (role, pattern, privilege, grantor, role_name)
-	SELECT roleid, lockids, 'lock', current_user, give_rights.role
+	SELECT roleid, lockids, 'lock', tfstate_internal.caller(), give_rights.role
 	 WHERE NOT EXISTS (SELECT FROM tfstate_internal.privilege p
 						WHERE (p.role, p.pattern, p.privilege) = (roleid, lockids, 'lock'))
 	ON CONFLICT DO NOTHING;

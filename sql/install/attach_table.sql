@@ -9,7 +9,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF to_regclass('public.global_states_id_seq') IS NULL THEN
-		CREATE SEQUENCE public.global_states_id_seq AS bigint;
+		PERFORM tfstate_internal.as_caller('CREATE SEQUENCE public.global_states_id_seq AS bigint');
 		PERFORM tfstate_internal.revoke_rights('pg_class'::regclass::oid,
 											   to_regclass('public.global_states_id_seq')::oid);
 	END IF;
@@ -29,17 +29,17 @@ DECLARE
 BEGIN
 	-- Create what Terraform would, with its own statements.
 	IF to_regnamespace(quote_ident(schema)) IS NULL THEN
-		EXECUTE format('CREATE SCHEMA %I', schema);
+		PERFORM tfstate_internal.as_caller(format('CREATE SCHEMA %I', schema));
 		PERFORM tfstate_internal.revoke_rights('pg_namespace'::regclass::oid,
 											   to_regnamespace(quote_ident(schema))::oid);
 	END IF;
 	PERFORM tfstate_internal.create_sequence();
 	IF to_regclass(qualified) IS NULL THEN
-		EXECUTE format('CREATE TABLE %s ('
-					   'id bigint NOT NULL DEFAULT nextval(''public.global_states_id_seq'') PRIMARY KEY, '
-					   'name text UNIQUE, data text)', qualified);
-		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
-					   CASE WHEN "table" = 'states' THEN 'states_by_name' ELSE '' END, qualified);
+		PERFORM tfstate_internal.as_caller(format(
+			'CREATE TABLE %s (id bigint NOT NULL DEFAULT nextval(''public.global_states_id_seq'') PRIMARY KEY, '
+			'name text UNIQUE, data text)', qualified));
+		PERFORM tfstate_internal.as_caller(format('CREATE UNIQUE INDEX %s ON %s (name)',
+			CASE WHEN "table" = 'states' THEN 'states_by_name' ELSE '' END, qualified));
 		PERFORM tfstate_internal.revoke_rights('pg_class'::regclass::oid, to_regclass(qualified)::oid);
 	END IF;
 
@@ -49,7 +49,7 @@ BEGIN
 	EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema,
 				   (SELECT pg_get_userbyid(n.nspowner) FROM pg_namespace n WHERE n.nspname = schema));
 	IF EXISTS (SELECT FROM pg_class c WHERE c.oid = to_regclass(qualified) AND c.relkind = 'r') THEN
-		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', qualified);
+		PERFORM tfstate_internal.as_caller(format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', qualified));
 	END IF;
 	RETURN to_regclass(qualified);
 END;
@@ -68,29 +68,31 @@ DECLARE
 BEGIN
 	SELECT a.atttypid, a.attidentity INTO id FROM pg_attribute a WHERE a.attrelid = rel AND a.attname = 'id';
 	IF id.attidentity <> '' THEN
-		EXECUTE format('ALTER TABLE %s ALTER id DROP IDENTITY', rel);
+		PERFORM tfstate_internal.as_caller(format('ALTER TABLE %s ALTER id DROP IDENTITY', rel));
 	END IF;
 	IF id.atttypid <> 'bigint'::regtype THEN
-		EXECUTE format('ALTER TABLE %s ALTER id DROP DEFAULT, ALTER id TYPE bigint', rel);
+		PERFORM tfstate_internal.as_caller(format('ALTER TABLE %s ALTER id DROP DEFAULT, ALTER id TYPE bigint', rel));
 	END IF;
 	IF NOT tfstate_internal.takes_shared_ids(rel) THEN
-		EXECUTE format('ALTER TABLE %s ALTER id SET DEFAULT nextval(''public.global_states_id_seq'')', rel);
+		PERFORM tfstate_internal.as_caller(format(
+			'ALTER TABLE %s ALTER id SET DEFAULT nextval(''public.global_states_id_seq'')', rel));
 	END IF;
 	-- Each write of a state compresses it, and lz4 is several times as fast as the default.
 	IF EXISTS (SELECT FROM pg_attribute a, pg_settings s
 				WHERE a.attrelid = rel AND a.attname = 'data' AND a.attcompression = ''
 				  AND s.name = 'default_toast_compression' AND 'lz4' = ANY (s.enumvals)) THEN
-		EXECUTE format('ALTER TABLE %s ALTER data SET COMPRESSION lz4', rel);
+		PERFORM tfstate_internal.as_caller(format('ALTER TABLE %s ALTER data SET COMPRESSION lz4', rel));
 		UPDATE tfstate_internal.attached_table t SET compressed = true WHERE t.relid = rel;
 	END IF;
 	IF tfstate_internal.unique_index(rel, 'id') IS NULL THEN
-		EXECUTE format(CASE WHEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = rel AND i.indisprimary)
-							THEN 'CREATE UNIQUE INDEX ON %s (id)' ELSE 'ALTER TABLE %s ADD PRIMARY KEY (id)' END, rel);
+		PERFORM tfstate_internal.as_caller(format(
+			CASE WHEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = rel AND i.indisprimary)
+				 THEN 'CREATE UNIQUE INDEX ON %s (id)' ELSE 'ALTER TABLE %s ADD PRIMARY KEY (id)' END, rel));
 	END IF;
 	IF tfstate_internal.unique_index(rel, 'name') IS NULL THEN
-		EXECUTE format('CREATE UNIQUE INDEX %s ON %s (name)',
-					   CASE (SELECT c.relname FROM pg_class c WHERE c.oid = rel) WHEN 'states' THEN 'states_by_name'
-																				 ELSE '' END, rel);
+		PERFORM tfstate_internal.as_caller(format('CREATE UNIQUE INDEX %s ON %s (name)',
+			CASE (SELECT c.relname FROM pg_class c WHERE c.oid = rel) WHEN 'states' THEN 'states_by_name' ELSE '' END,
+			rel));
 	END IF;
 END;
 $$;
@@ -108,12 +110,12 @@ AS $$
 DECLARE
 	newest bigint;
 BEGIN
-	EXECUTE format('SELECT max(id) FROM %s', rel) INTO newest;
+	newest := tfstate_internal.as_caller(format('SELECT max(id) FROM %s', rel));
 	IF newest > coalesce(pg_sequence_last_value('public.global_states_id_seq'), 0) THEN
-		ALTER SEQUENCE public.global_states_id_seq NO CYCLE;
-		EXECUTE format('ALTER SEQUENCE public.global_states_id_seq RESTART WITH %s',
-					   greatest(newest, pg_sequence_last_value('public.global_states_id_seq')));
-		PERFORM nextval('public.global_states_id_seq');
+		PERFORM tfstate_internal.as_caller('ALTER SEQUENCE public.global_states_id_seq NO CYCLE');
+		PERFORM tfstate_internal.as_caller(format('ALTER SEQUENCE public.global_states_id_seq RESTART WITH %s',
+			greatest(newest, pg_sequence_last_value('public.global_states_id_seq'))));
+		PERFORM tfstate_internal.as_caller('SELECT nextval(''public.global_states_id_seq'')');
 	END IF;
 END;
 $$;
@@ -148,25 +150,29 @@ DECLARE
 	wanted boolean := (SELECT t.default_workspace FROM tfstate_internal.attached_table t WHERE t.relid = rel);
 	change boolean;
 BEGIN
-	EXECUTE format(CASE WHEN wanted THEN 'SELECT NOT EXISTS (SELECT FROM %s WHERE name = ''default'')'
-						ELSE 'SELECT EXISTS (SELECT FROM %s WHERE name = ''default'' AND data LIKE $1)' END, rel)
-		INTO change USING tfstate_internal.empty_state(repeat('_', 36));
+	change := tfstate_internal.as_caller(format(
+		CASE WHEN wanted THEN 'SELECT NOT EXISTS (SELECT FROM %s WHERE name = ''default'')'
+			 ELSE 'SELECT EXISTS (SELECT FROM %s WHERE name = ''default'' AND data LIKE %L)' END,
+		rel, tfstate_internal.empty_state(repeat('_', 36))));
 	IF NOT change THEN
 		RETURN;
 	END IF;
 	IF guarded THEN
-		EXECUTE format('SELECT %s($1, $2, $3, $4, $5)', tfstate_internal.qualified('tfstate_lock'))
-			USING lockid, '{"Operation": "tfstate_attach()"}'::jsonb, 'session'::text, '0'::interval, NULL::interval;
+		PERFORM tfstate_internal.as_caller(format(
+			'SELECT %s(%L::text, ''{"Operation": "tfstate_attach()"}''::jsonb, ''session''::text, ''0''::interval, '
+			'NULL::interval)', tfstate_internal.qualified('tfstate_lock'), lockid));
 	END IF;
 	IF wanted THEN
-		EXECUTE format('INSERT INTO %s (id, name, data) OVERRIDING SYSTEM VALUE '
-					   'VALUES (nextval(''public.global_states_id_seq''), ''default'', $1)', rel)
-			USING tfstate_internal.empty_state(gen_random_uuid()::text);
+		PERFORM tfstate_internal.as_caller(format(
+			'INSERT INTO %s (id, name, data) OVERRIDING SYSTEM VALUE '
+			'VALUES (nextval(''public.global_states_id_seq''), ''default'', %L)',
+			rel, tfstate_internal.empty_state(gen_random_uuid()::text)));
 	ELSE
-		EXECUTE format('DELETE FROM %s WHERE name = ''default''', rel);
+		PERFORM tfstate_internal.as_caller(format('DELETE FROM %s WHERE name = ''default''', rel));
 	END IF;
 	IF guarded THEN
-		EXECUTE format('SELECT %s($1, $2)', tfstate_internal.qualified('tfstate_unlock')) USING lockid, NULL::text;
+		PERFORM tfstate_internal.as_caller(format('SELECT %s(%L::text, NULL::text)',
+			tfstate_internal.qualified('tfstate_unlock'), lockid));
 	END IF;
 END;
 $$;
@@ -192,7 +198,7 @@ BEGIN
 	-- A new table begins with what tfstate_attach_database() was told.
 	INSERT INTO tfstate_internal.attached_table (relid, attached_by, name, mode, wait, guard, keep_versions, keep_age,
 												 default_workspace)
-	SELECT rel, current_user, tfstate_internal.table_name(rel), d.mode, d.wait, coalesce(d.guard, 'require'),
+	SELECT rel, tfstate_internal.caller(), tfstate_internal.table_name(rel), d.mode, d.wait, coalesce(d.guard, 'require'),
 		   nullif(d.keep_versions, -1), nullif(d.keep_age, '-1'), coalesce(d.default_workspace, true)
 	  FROM (SELECT) one LEFT JOIN tfstate_internal.attached_database d ON true
 	ON CONFLICT (relid) DO UPDATE SET name = excluded.name;
@@ -250,6 +256,7 @@ LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	-- The caller, who owns the table, cannot name the function.
 	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s '
 				   'FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard()', rel);
 	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s '

@@ -138,7 +138,7 @@ WITH given AS (
 	  FROM pg_extension e
 		   JOIN pg_depend d ON (d.refclassid, d.refobjid, d.deptype) = ('pg_extension'::regclass, e.oid, 'e'),
 		   LATERAL (SELECT * FROM tfstate_internal.rights(d.classid, d.objid)) r
-	 WHERE e.extname = 'tfstate' AND NOT r.usual AND pg_get_userbyid(r.grantee) <> current_user
+	 WHERE e.extname = 'tfstate' AND NOT r.usual AND pg_get_userbyid(r.grantee) <> tfstate_internal.caller()
 	 GROUP BY r.object, r.grantee)
 SELECT 'warning', g.name, NULL,
 	   'it has rights that only an administrator of tfstate should have: ' ||
@@ -161,22 +161,45 @@ CREATE FUNCTION @extschema@.tfstate_check(
 	OUT problem text,
 	OUT remedy text)
 RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_check() IS
+'check the set-up: report what is wrong with attached tables, roles of Terraform and the server, and what helps';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_check() TO PUBLIC;
+
+CREATE FUNCTION tfstate_internal.tfstate_check(
+	OUT severity text,
+	OUT role text,
+	OUT object text,
+	OUT problem text,
+	OUT remedy text)
+RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 SET quote_all_identifiers = off SET standard_conforming_strings = on SET IntervalStyle = postgres
 SET jit = off
 AS $$
+DECLARE
+	complete boolean := tfstate_internal.caller_is_owner();
+	covered regclass[] := ARRAY(SELECT tfstate_internal.covered_tables());
 BEGIN
+	IF NOT complete AND covered = '{}' THEN
+		RAISE EXCEPTION 'permission denied to check the set-up'
+			USING ERRCODE = 'insufficient_privilege',
+				  DETAIL = format('Role "%s" owns no attached table, and has no grant of privilege "admin" that covers one.',
+								  tfstate_internal.caller());
+	END IF;
 	PERFORM tfstate_internal.matches('', '');	-- loads the library, which has the settings tfstate.*
 	RETURN QUERY
 	SELECT p.severity, p.role, p.object, p.problem, p.remedy
 	  FROM (SELECT 'error', NULL, 'server', format('%s is off: a crash loses or corrupts locks and states', s.name),
 				   format('ALTER SYSTEM SET %s = on', s.name)
-			  FROM pg_settings s WHERE s.name IN ('fsync', 'full_page_writes') AND s.setting = 'off'
+			  FROM pg_settings s WHERE s.name IN ('fsync', 'full_page_writes') AND s.setting = 'off' AND complete
 			UNION ALL
 			SELECT 'warning', NULL, t.name, 'the attached table was dropped',
 				   format('SELECT %s()', tfstate_internal.qualified('tfstate_cleanup'))
-			  FROM tfstate_internal.attached_table t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid)
+			  FROM tfstate_internal.attached_table t
+			 WHERE complete AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid)
 			UNION ALL
 			SELECT 'warning', CASE count(*) WHEN 1 THEN min(p.role_name) END, NULL,
 				   format('%s left grants of tfstate or attachments behind',
@@ -185,28 +208,32 @@ BEGIN
 			  FROM (SELECT g.role, g.role_name FROM tfstate_internal.privilege g
 					UNION
 					SELECT a.role, a.role_name FROM tfstate_internal.attached_role a) p
-			 WHERE p.role <> 0 AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = p.role)
+			 WHERE complete AND p.role <> 0 AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = p.role)
 			HAVING count(*) > 0
 			UNION ALL
-			SELECT c.severity, NULL, t.relid::text, c.problem, c.remedy
-			  FROM tfstate_internal.attached_table t, tfstate_internal.check_table(t.relid) c
+			SELECT c.severity, NULL, t.rel::text, c.problem, c.remedy
+			  FROM unnest(covered) t(rel), tfstate_internal.check_table(t.rel) c
 			UNION ALL
 			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM tfstate_internal.check_rows() c
+			 WHERE complete OR c.object = ANY (covered::text[])
 			UNION ALL
 			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM tfstate_internal.check_new_tables() c
+			 WHERE complete
 			UNION ALL
 			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM tfstate_internal.check_fences() c
+			 WHERE complete
 			UNION ALL
-			SELECT * FROM tfstate_internal.check_database()
+			SELECT * FROM tfstate_internal.check_database() WHERE complete
 			UNION ALL
 			SELECT c.severity, NULL, c.object, c.problem, c.remedy FROM tfstate_internal.check_replication() c
+			 WHERE complete
 			UNION ALL
-			SELECT * FROM tfstate_internal.check_rights()
+			SELECT * FROM tfstate_internal.check_rights() WHERE complete
 			UNION ALL
 			SELECT * FROM tfstate_internal.check_roles()) p(severity, role, object, problem, remedy)
 	 ORDER BY p.object COLLATE "C", p.role COLLATE "C", p.problem COLLATE "C";
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_check() IS
-'check the set-up: report what is wrong with attached tables, roles of Terraform and the server, and what helps';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_check() FROM PUBLIC;
+COMMENT ON FUNCTION tfstate_internal.tfstate_check() IS
+'the body of tfstate_check()';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.tfstate_check() FROM PUBLIC;

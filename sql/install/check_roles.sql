@@ -27,7 +27,7 @@ CREATE FUNCTION tfstate_internal.terraform_roles(
 	OUT attached boolean,
 	OUT writes boolean)
 RETURNS SETOF record
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
+LANGUAGE sql VOLATILE STRICT PARALLEL RESTRICTED
 SET search_path = pg_catalog, pg_temp
 AS $$
 WITH login AS MATERIALIZED (
@@ -41,13 +41,14 @@ WITH login AS MATERIALIZED (
 			 ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1) s ON true
 		   LEFT JOIN pg_roles a ON a.rolname = s.name AND pg_has_role(r.oid, a.oid, 'MEMBER')
 	 WHERE r.rolcanlogin AND NOT r.rolsuper AND a.rolsuper IS NOT TRUE),
+covered AS MATERIALIZED (SELECT c.relid FROM tfstate_internal.covered_tables() c(relid)),
 ready AS MATERIALIZED (
 	SELECT t.relid, a.role::oid AS role, true AS attached, a.access = 'write' AS writes
-	  FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid
+	  FROM covered t JOIN pg_class c ON c.oid = t.relid
 		   JOIN tfstate_internal.attached_role a ON a.relid = t.relid
 	UNION
 	SELECT t.relid, x.grantee, false, true
-	  FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid,
+	  FROM covered t JOIN pg_class c ON c.oid = t.relid,
 		   LATERAL (SELECT e.grantee, e.privilege_type
 					  FROM aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) e
 					UNION ALL
@@ -57,7 +58,7 @@ ready AS MATERIALIZED (
 	 WHERE x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE') AND x.grantee <> 0
 	UNION
 	SELECT t.relid, p.role::oid, false, false
-	  FROM tfstate_internal.attached_table t JOIN pg_class c ON c.oid = t.relid
+	  FROM covered t JOIN pg_class c ON c.oid = t.relid
 		   JOIN tfstate_internal.privilege p ON starts_with(p.pattern, tfstate_internal.table_name(t.relid) || '/')
 	 WHERE p.privilege = 'lock' AND p.role::oid <> 0),
 member AS MATERIALIZED (
@@ -369,7 +370,10 @@ m AS MATERIALIZED (
 				   coalesce(array_agg(t.writes), '{}')
 			  FROM t) a(rels, roleids, writes),
 		   LATERAL tfstate_internal.missing_privileges(a.rels, a.roleids, a.writes) m),
-s AS MATERIALIZED (SELECT * FROM tfstate_internal.setting_roles()),
+s AS MATERIALIZED (
+	SELECT s.* FROM tfstate_internal.setting_roles() s
+	 WHERE EXISTS (SELECT FROM tfstate_internal.attached_role a JOIN tfstate_internal.covered_tables() c ON c = a.relid
+					WHERE a.role::oid = s.groupid)),
 -- members of attached roles are among them, even if only a SET ROLE gives them the rights
 r AS MATERIALIZED (
 	SELECT t.roleid, r.rolname, min(t.rel::oid)::regclass AS rel,
@@ -405,6 +409,7 @@ SELECT 'warning', r.rolname::text, NULL, format('%s lets states that the role wr
   FROM roles, LATERAL tfstate_internal.check_log(roles.ids) l JOIN r ON r.roleid = l.roleid
 UNION ALL
 SELECT 'error', o.role, NULL, o.problem, o.remedy FROM tfstate_internal.check_own_settings() o
+ WHERE tfstate_internal.caller_is_owner()
 $$;
 COMMENT ON FUNCTION tfstate_internal.check_roles() IS
 'part of tfstate_check(): report what is wrong with the roles of Terraform';

@@ -67,7 +67,7 @@ SELECT v.severity, v.problem, coalesce(v.remedy, tfstate_internal.attach_command
 		(owner.rolcanlogin AND NOT owner.rolsuper
 		 AND EXISTS (SELECT FROM tfstate_internal.missing_event_triggers() m WHERE m LIKE 'tfstate_keep_%'), 'warning',
 		 format('the table belongs to role "%s", which can drop the triggers and change any state', owner.rolname),
-		 format('ALTER TABLE %s OWNER TO %I', rel, current_user))
+		 format('ALTER TABLE %s OWNER TO %I', rel, tfstate_internal.caller()))
 	   ) v(applies, severity, problem, remedy)
  WHERE t.relid = rel AND v.applies
 UNION ALL

@@ -135,7 +135,7 @@ BEGIN ATOMIC
 				   tfstate_internal.qualified('tfstate_attach_members'))
 		END,
 		CASE WHEN attach_notes.role IS NOT NULL
-				  AND NOT has_parameter_privilege(current_user, 'log_parameter_max_length', 'SET') THEN
+				  AND NOT has_parameter_privilege(tfstate_internal.caller(), 'log_parameter_max_length', 'SET') THEN
 			format(E'# To keep states out of the server log, a superuser runs\n'
 				   '# ALTER ROLE %I IN DATABASE %I SET log_parameter_max_length = 0;',
 				   attach_notes.role, current_database())

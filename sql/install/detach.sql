@@ -29,12 +29,18 @@ BEGIN
 		  FROM pg_attribute a, aclexplode(a.attacl) x
 		 WHERE a.attrelid = rel AND x.grantee = roleid AND x.privilege_type = 'SELECT' AND NOT a.attisdropped;
 	END IF;
-	EXECUTE format('REVOKE %s FROM %I', held.target, role);
+	PERFORM tfstate_internal.as_caller(format('REVOKE %s FROM %I', held.target, role));
 	IF columns IS NOT NULL THEN
-		EXECUTE columns;
+		PERFORM tfstate_internal.as_caller(columns);
 	END IF;
 	IF EXISTS (SELECT FROM tfstate_internal.role_rights(rel, schema, roleid) r
 				WHERE (r.kind, r.privilege) = (revoke_right.kind, revoke_right.privilege) AND r.given) THEN
+		IF NOT tfstate_internal.caller_is_owner() THEN
+			RAISE EXCEPTION 'cannot revoke % from role "%"', held.target, role
+				USING ERRCODE = 'insufficient_privilege',
+					  HINT = format('It was granted by %s, so let that role or a superuser call tfstate_detach().',
+									held.grantors);
+		END IF;
 		RAISE NOTICE 'role "%" keeps %, which was granted by %', role, held.target, held.grantors;
 		RETURN NULL;
 	END IF;
@@ -170,11 +176,11 @@ BEGIN
 	   FROM tfstate_internal.attached_role a WHERE a.relid = rel;
 	PERFORM tfstate_internal.take_settings();
 	DELETE FROM tfstate_internal.attached_table t WHERE t.relid = rel RETURNING t.compressed INTO compressed;
-	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_row ON %s', rel);
-	EXECUTE format('DROP TRIGGER IF EXISTS tfstate_guard_truncate ON %s', rel);
+	PERFORM tfstate_internal.as_caller(format('DROP TRIGGER IF EXISTS tfstate_guard_row ON %s', rel));
+	PERFORM tfstate_internal.as_caller(format('DROP TRIGGER IF EXISTS tfstate_guard_truncate ON %s', rel));
 	IF compressed AND EXISTS (SELECT FROM pg_attribute a
 							   WHERE a.attrelid = rel AND a.attname = 'data' AND a.attcompression = 'l') THEN
-		EXECUTE format('ALTER TABLE %s ALTER data SET COMPRESSION default', rel);
+		PERFORM tfstate_internal.as_caller(format('ALTER TABLE %s ALTER data SET COMPRESSION default', rel));
 	END IF;
 END;
 $$;
@@ -187,6 +193,17 @@ CREATE FUNCTION @extschema@.tfstate_detach(
 	"table" text DEFAULT 'states',
 	role name DEFAULT NULL)
 RETURNS void
+AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_detach(text, text, name) IS
+'undo tfstate_attach(), for one role or altogether, but keep the table, its states and their versions';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_detach(text, text, name) TO PUBLIC;
+
+CREATE FUNCTION tfstate_internal.tfstate_detach(
+	schema text,
+	"table" text,
+	role name)
+RETURNS void
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 SET quote_all_identifiers = off SET standard_conforming_strings = on SET IntervalStyle = postgres
@@ -196,12 +213,14 @@ DECLARE
 	rel regclass;
 BEGIN
 	PERFORM tfstate_internal.require_table_arguments(schema, "table");
+	PERFORM tfstate_internal.require_administrator(schema, "table");
 	rel := to_regclass(format('%I.%I', schema, "table"));
 	LOCK TABLE tfstate_internal.attached_table IN SHARE ROW EXCLUSIVE MODE;
 	IF NOT EXISTS (SELECT FROM tfstate_internal.attached_table t WHERE t.relid = rel) THEN
 		RAISE EXCEPTION 'table "%" is not attached', format('%I.%I', schema, "table")
 			USING ERRCODE = 'undefined_object';
 	END IF;
+	PERFORM tfstate_internal.require_owner(rel);
 	IF role IS NULL THEN
 		PERFORM tfstate_internal.detach_table(rel);
 		RETURN;
@@ -216,9 +235,9 @@ BEGIN
 	PERFORM tfstate_internal.take_settings();
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_detach(text, text, name) IS
-'undo tfstate_attach(), for one role or altogether, but keep the table, its states and their versions';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_detach(text, text, name) FROM PUBLIC;
+COMMENT ON FUNCTION tfstate_internal.tfstate_detach(text, text, name) IS
+'the body of tfstate_detach()';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.tfstate_detach(text, text, name) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_cleanup()
 RETURNS SETOF text

@@ -84,15 +84,29 @@ REVOKE EXECUTE ON FUNCTION tfstate_internal.give_settings(name, oid) FROM PUBLIC
 
 CREATE FUNCTION tfstate_internal.take_settings()
 RETURNS SETOF text
-LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT t.line
-  FROM (SELECT tfstate_internal.take_back(g) AS line FROM tfstate_internal.given g
+DECLARE
+	setting tfstate_internal.given;
+	line text;
+BEGIN
+	FOR setting IN
+		SELECT * FROM tfstate_internal.given g
 		 WHERE g.kind = 'setting' AND g.role::oid <> 0
 		   AND g.role::oid NOT IN (SELECT r.roleid FROM tfstate_internal.setting_roles() r)
-		 ORDER BY g.role_name, g.object) t
- WHERE t.line IS NOT NULL
+		 ORDER BY g.role_name, g.object
+	LOOP
+		BEGIN
+			line := tfstate_internal.take_back(setting);
+			CONTINUE WHEN line IS NULL;
+			RETURN NEXT line;
+		EXCEPTION WHEN insufficient_privilege THEN
+			-- It can be a role that others have attached, or a member of one.
+			RAISE NOTICE 'role "%" keeps %, until a superuser calls tfstate_cleanup()', setting.role_name, setting.object;
+		END;
+	END LOOP;
+END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.take_settings() IS
 'take back the settings of roles that act for no attached role any more; returns what that was';

@@ -7,14 +7,14 @@ CREATE TABLE tfstate_internal.privilege (
 	role tfstate_internal.role NOT NULL,
 	pattern text COLLATE "C" NOT NULL,
 	privilege text COLLATE "C" NOT NULL
-		CHECK (privilege IN ('lock', 'view', 'force', 'override')),
+		CHECK (privilege IN ('lock', 'view', 'force', 'override', 'admin')),
 	grantor text NOT NULL,
 	granted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	role_name text COLLATE "C" NOT NULL,
 	PRIMARY KEY (role, pattern, privilege, role_name)
 ) USING heap;
 COMMENT ON TABLE tfstate_internal.privilege IS
-'which role may lock, view, force or override which lockids';
+'which role may lock, view, force, override or administer which lockids';
 COMMENT ON COLUMN tfstate_internal.privilege.role_name IS
 'the name of the role when it was granted the privilege';
 REVOKE ALL ON tfstate_internal.privilege FROM PUBLIC;
@@ -33,7 +33,7 @@ COMMENT ON VIEW @extschema@.tfstate_grants IS
 'what tfstate_grant() has given, one row each';
 COMMENT ON COLUMN @extschema@.tfstate_grants.role IS 'the role; public is everybody';
 COMMENT ON COLUMN @extschema@.tfstate_grants.pattern IS 'the lockids; * stands for any text';
-COMMENT ON COLUMN @extschema@.tfstate_grants.privilege IS 'lock, view, force or override';
+COMMENT ON COLUMN @extschema@.tfstate_grants.privilege IS 'lock, view, force, override or admin';
 COMMENT ON COLUMN @extschema@.tfstate_grants.grantor IS 'the role that granted it';
 COMMENT ON COLUMN @extschema@.tfstate_grants.granted_at IS 'when it was granted';
 REVOKE ALL ON @extschema@.tfstate_grants FROM PUBLIC;
@@ -49,14 +49,24 @@ BEGIN
 		RAISE EXCEPTION 'role, pattern and privilege must not be null'
 			USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	IF privilege NOT IN ('lock', 'view', 'force', 'override') THEN
+	IF privilege NOT IN ('lock', 'view', 'force', 'override', 'admin') THEN
 		RAISE EXCEPTION 'unrecognized privilege: "%"', privilege
 			USING ERRCODE = 'invalid_parameter_value',
-				  HINT = 'Valid privileges are "lock", "view", "force" and "override".';
+				  HINT = 'Valid privileges are "lock", "view", "force", "override" and "admin".';
 	END IF;
 	IF pattern = '' OR octet_length(pattern) > 1024 THEN
 		RAISE EXCEPTION 'pattern must have 1 to 1024 bytes'
 			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF NOT (tfstate_internal.caller_is_owner()
+			OR privilege <> 'admin' AND (tfstate_internal.caller_may('admin', pattern)
+										 OR tfstate_internal.caller_owns(pattern))) THEN
+		RAISE EXCEPTION 'permission denied to grant or revoke privilege "%" for pattern "%"', privilege, pattern
+			USING ERRCODE = 'insufficient_privilege',
+				  DETAIL = CASE WHEN privilege = 'admin' THEN
+								'Only a superuser and the owner of tfstate can give the privilege "admin".'
+						   ELSE format('Role "%s" has no grant of privilege "admin" that covers the pattern, and owns no '
+									   'attached table that it is about.', tfstate_internal.caller()) END;
 	END IF;
 END;
 $$;
@@ -68,6 +78,17 @@ CREATE FUNCTION @extschema@.tfstate_grant(
 	role name,
 	pattern text DEFAULT '*',
 	privilege text DEFAULT 'lock')
+RETURNS void
+AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_grant(name, text, text) IS
+'let a role lock, view, force, override or administer the lockids that a pattern matches';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_grant(name, text, text) TO PUBLIC;
+
+CREATE FUNCTION tfstate_internal.tfstate_grant(
+	role name,
+	pattern text,
+	privilege text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -86,21 +107,32 @@ BEGIN
 		END IF;
 	END IF;
 	INSERT INTO tfstate_internal.privilege (role, pattern, privilege, grantor, role_name)
-	SELECT roleid, tfstate_grant.pattern, tfstate_grant.privilege, current_user, tfstate_grant.role
+	SELECT roleid, tfstate_grant.pattern, tfstate_grant.privilege, tfstate_internal.caller(), tfstate_grant.role
 	 WHERE NOT EXISTS (SELECT FROM tfstate_internal.privilege p
 						WHERE (p.role, p.pattern, p.privilege) =
 							  (roleid, tfstate_grant.pattern, tfstate_grant.privilege))
 	ON CONFLICT DO NOTHING;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_grant(name, text, text) IS
-'let a role lock, view, force or override the lockids that a pattern matches';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_grant(name, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION tfstate_internal.tfstate_grant(name, text, text) IS
+'the body of tfstate_grant()';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.tfstate_grant(name, text, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_revoke(
 	role name,
 	pattern text DEFAULT '*',
 	privilege text DEFAULT 'lock')
+RETURNS void
+AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_revoke(name, text, text) IS
+'take back what tfstate_grant() gave with the same arguments';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_revoke(name, text, text) TO PUBLIC;
+
+CREATE FUNCTION tfstate_internal.tfstate_revoke(
+	role name,
+	pattern text,
+	privilege text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -122,9 +154,9 @@ BEGIN
 	END IF;
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_revoke(name, text, text) IS
-'take back what tfstate_grant() gave with the same arguments';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_revoke(name, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION tfstate_internal.tfstate_revoke(name, text, text) IS
+'the body of tfstate_revoke()';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.tfstate_revoke(name, text, text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_has_privilege(lockid text, privilege text)
 RETURNS boolean

@@ -58,7 +58,7 @@ BEGIN
 							   CASE r.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r.grantee)) END)
 		  FROM tfstate_internal.rights(revoke_rights.classid, revoke_rights.objid) r
 	LOOP
-		EXECUTE command;
+		PERFORM tfstate_internal.as_caller(command);
 	END LOOP;
 END;
 $$;

@@ -255,11 +255,12 @@ static void
 check_privilege_name(const char *privilege)
 {
 	if (strcmp(privilege, "lock") != 0 && strcmp(privilege, "view") != 0 &&
-		strcmp(privilege, "force") != 0 && strcmp(privilege, "override") != 0)
+		strcmp(privilege, "force") != 0 && strcmp(privilege, "override") != 0 &&
+		strcmp(privilege, "admin") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unrecognized privilege: \"%s\"", tfstate_one_line(privilege, NAMEDATALEN)),
-				 errhint("Valid privileges are \"lock\", \"view\", \"force\" and \"override\".")));
+				 errhint("Valid privileges are \"lock\", \"view\", \"force\", \"override\" and \"admin\".")));
 }
 
 /*

@@ -34,6 +34,7 @@
 
 PG_FUNCTION_INFO_V1(tfstate_table_name);
 PG_FUNCTION_INFO_V1(tfstate_lockid);
+PG_FUNCTION_INFO_V1(tfstate_quoted_name);
 
 /* The lockid of -1, under which workspaces are created in all attached tables. */
 #define CREATION_ANYWHERE	"tfstate_pg/new workspace"
@@ -81,6 +82,19 @@ tfstate_table_name(PG_FUNCTION_ARGS)
 	if (name == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+/*
+ * tfstate_internal.quoted_name(schema text, "table" text) returns text
+ */
+Datum
+tfstate_quoted_name(PG_FUNCTION_ARGS)
+{
+	char	   *schema = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *table = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s.%s", tfstate_quote_identifier(schema),
+											  tfstate_quote_identifier(table))));
 }
 
 /*
