@@ -408,6 +408,11 @@ SELECT 'warning', r.rolname::text, NULL, format('%s lets states that the role wr
 	   format('ALTER ROLE %I IN DATABASE %I SET %s = %s', r.rolname, current_database(), l.setting, l.safe)
   FROM roles, LATERAL tfstate_internal.check_log(roles.ids) l JOIN r ON r.roleid = l.roleid
 UNION ALL
+SELECT 'warning', r.rolname::text, a.relid::text, 'the role was attached with access => ''plan'', but may write states', NULL
+  FROM tfstate_internal.attached_role a JOIN tfstate_internal.covered_tables() c ON c = a.relid
+	   JOIN pg_roles r ON r.oid = a.role
+ WHERE a.access = 'plan' AND has_any_column_privilege(r.oid, a.relid, 'UPDATE')
+UNION ALL
 SELECT 'error', o.role, NULL, o.problem, o.remedy FROM tfstate_internal.check_own_settings() o
  WHERE tfstate_internal.caller_is_owner()
 $$;

@@ -220,3 +220,16 @@ tfstate_may_read_states(Oid relid)
 		(column != InvalidAttrNumber &&
 		 pg_attribute_aclcheck(relid, column, GetUserId(), ACL_SELECT) == ACLCHECK_OK);
 }
+
+/*
+ * Return true if the current role may write states to a table.
+ */
+bool
+tfstate_may_write_states(Oid relid)
+{
+	AttrNumber	column = get_attnum(relid, "data");
+
+	return pg_class_aclcheck(relid, GetUserId(), ACL_UPDATE) == ACLCHECK_OK ||
+		(column != InvalidAttrNumber &&
+		 pg_attribute_aclcheck(relid, column, GetUserId(), ACL_UPDATE) == ACLCHECK_OK);
+}

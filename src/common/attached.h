@@ -44,5 +44,6 @@ extern bool tfstate_state_columns(Relation rel, AttrNumber *columns);
 extern Oid	tfstate_index_on(Relation rel, AttrNumber column);
 extern List *tfstate_readable_tables(List *tables, bool readable);
 extern bool tfstate_may_read_states(Oid relid);
+extern bool tfstate_may_write_states(Oid relid);
 
 #endif							/* TFSTATE_ATTACHED_H */

@@ -86,6 +86,47 @@ check_workspace_privilege(const char *lockid, int64 id)
 					(long long) id)));
 }
 
+/* Return true if the words that a client has for its operation say that it writes nothing. */
+static bool
+is_plan(const char *operation)
+{
+	bool		plan = false;
+
+	for (; *operation; operation++)
+	{
+		if (pg_strncasecmp(operation, "apply", 5) == 0)
+			return false;
+		plan |= pg_strncasecmp(operation, "plan", 4) == 0 ||
+			pg_strncasecmp(operation, "console", 7) == 0;
+	}
+	return plan;
+}
+
+/*
+ * Error if the client says that it does more than to plan, and the role reads states but
+ * cannot write them: when the state is written, the infrastructure has been changed.
+ * Terraform locks a plan and an apply alike, so nothing is known of a client that does not
+ * say what it does.
+ */
+static void
+check_operation(const char *lockid)
+{
+	const char *name;
+	Oid			relid = tfstate_lockid_table(lockid, &name);
+
+	if (*tfstate_operation == '\0' || is_plan(tfstate_operation) ||
+		!OidIsValid(relid) || !tfstate_may_read_states(relid) ||
+		tfstate_may_write_states(relid))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" may only plan in \"%s\", and tfstate.operation is \"%s\"",
+					GetUserNameFromId(GetUserId(), false),
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+					tfstate_one_line(tfstate_operation, NAMEDATALEN)),
+			 errdetail("It has no right to update states in the table.")));
+}
+
 /*
  * Error unless the role may lock a workspace, existing or not, of the table that a
  * creation key is for.  -1 does not say which table, so the role needs only one of them.
@@ -233,6 +274,7 @@ tfstate_pg_try_advisory_lock(PG_FUNCTION_ARGS)
 	else if ((lockid = tfstate_workspace_by_id(tables, key)) != NULL)
 	{
 		check_workspace_privilege(lockid, key);
+		check_operation(lockid);
 		tfstate_remember_key(KEY_WORKSPACE);
 		tfstate_shim_lock(lockid, key, key);
 		PG_RETURN_BOOL(true);
