@@ -261,6 +261,19 @@ SET client_min_messages = warning;
 SELECT kind FROM tfstate_internal.given WHERE kind = 'schema';
 SELECT tfstate_detach('team');
 SELECT count(*) FROM tfstate_internal.given;
+-- Settings of a role that it may not change stay, too, and do not prevent the rest.
+ALTER SCHEMA team OWNER TO regress_tfstate_admin;
+CREATE ROLE regress_tfstate_super SUPERUSER LOGIN;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('team', role => 'regress_tfstate_super', access => 'plan');
+SET ROLE regress_tfstate_admin;
+SET client_min_messages = notice;
+SELECT tfstate_detach('team');
+RESET ROLE;
+SET client_min_messages = warning;
+SELECT kind, count(*) > 0 AS kept FROM tfstate_internal.given GROUP BY kind;
+SELECT count(*) > 0 AS cleaned FROM tfstate_cleanup();
+SELECT count(*) FROM tfstate_internal.given;
+DROP ROLE regress_tfstate_super;
 
 DROP EXTENSION tfstate CASCADE;
 SET client_min_messages = error;
