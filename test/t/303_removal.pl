@@ -1,0 +1,116 @@
+# Attaching and detaching tables, and installing and removing tfstate, leaves the whole cluster
+# as it was: a dump of everything but data is the same.
+
+use strict;
+use warnings;
+
+use FindBin;
+use List::Util qw(shuffle);
+use lib "$FindBin::RealBin/../lib";
+use PostgreSQL::Test::Utils;
+use Test::More;
+use TestServer;
+
+srand(16);
+my $node = tfstate_node('removal');
+my @roles = qw(one two "Three");
+my @tables = (['net', 'states'], ['net', 'more'], ['app', 'states']);
+
+# Dumps roles, their settings, all objects and all rights of the cluster.
+sub dump_all
+{
+	my ($dump) = run_command([ 'pg_dumpall', '-s', '-d', $node->connstr('postgres') ]);
+
+	# newer ones have a random word there
+	return join("\n", grep { !/^\\(un)?restrict / } split(/\n/, $dump)) . "\n";
+}
+
+# The lines that only one of two dumps has; the order of rights on an object is not kept
+sub differences
+{
+	my ($before, $after) = @_;
+	my %count;
+
+	$count{$_}-- foreach split(/\n/, $before);
+	$count{$_}++ foreach split(/\n/, $after);
+	return join("\n", map { ($count{$_} < 0 ? '-' : '+') . $_ } grep { $count{$_} } sort keys %count);
+}
+
+sub in_db
+{
+	my ($statements) = @_;
+	return $node->safe_psql('infra', $statements);
+}
+
+# What there is before: tables as Terraform makes them, and roles with some rights and settings.
+$node->safe_psql('postgres', 'CREATE DATABASE infra');
+in_db('CREATE SEQUENCE public.global_states_id_seq AS bigint; CREATE SCHEMA net; CREATE SCHEMA app');
+foreach my $table (@tables)
+{
+	my ($schema, $name) = @$table;
+	in_db("CREATE TABLE $schema.$name (id bigint NOT NULL DEFAULT nextval('public.global_states_id_seq') PRIMARY KEY, name text UNIQUE, data text);
+		   CREATE UNIQUE INDEX ON $schema.$name (name)");
+}
+in_db("CREATE ROLE $_ LOGIN") foreach @roles;
+in_db(q(
+	REVOKE CONNECT ON DATABASE infra FROM PUBLIC;
+	GRANT CONNECT ON DATABASE infra TO one;
+	GRANT USAGE ON SCHEMA net TO "Three" WITH GRANT OPTION;
+	GRANT SELECT (name), INSERT (data) ON net.states TO one, "Three";
+	GRANT ALL ON app.states TO two;
+	ALTER ROLE one SET search_path = app;
+	ALTER ROLE two IN DATABASE infra SET search_path = "$user", net, "A, b";
+	ALTER ROLE two IN DATABASE infra SET idle_session_timeout = '1h';
+	ALTER ROLE two IN DATABASE infra SET work_mem = '8MB';
+	ALTER ROLE "Three" IN DATABASE infra SET tcp_keepalives_idle = 5;
+));
+my $bare = dump_all();
+like($bare, qr/ALTER ROLE two IN DATABASE infra SET search_path/, 'the dump has the settings of roles');
+
+in_db('CREATE EXTENSION tfstate');
+my $installed = dump_all();
+isnt($installed, $bare, 'the dump has the extension');
+
+# All tables for all roles, some with another access later, in any order
+foreach my $round (1 .. 3)
+{
+	foreach my $table (shuffle(@tables, @tables))
+	{
+		foreach my $role (shuffle(@roles))
+		{
+			my $access = choose("'write'", "'plan'", 'NULL');
+			my $name = $role =~ s/"//gr;
+			in_db("SELECT tfstate_attach('$table->[0]', '$table->[1]', '$name', access => $access)");
+		}
+	}
+	isnt(dump_all(), $installed, "round $round: attaching changes something");
+	foreach my $table (shuffle(@tables))
+	{
+		foreach my $role (shuffle(@roles))
+		{
+			my $name = $role =~ s/"//gr;
+			in_db("SELECT tfstate_detach('$table->[0]', '$table->[1]', '$name')") if rand() < 0.5;
+		}
+	}
+	in_db("SELECT tfstate_detach('$_->[0]', '$_->[1]')") foreach shuffle(@tables);
+	is(differences($installed, dump_all()), '', "round $round: after detaching everything is as it was");
+}
+
+# Removing it
+in_db("SELECT tfstate_attach('net', role => 'two'); SELECT tfstate_lock('held')");
+$node->psql('infra', 'DROP EXTENSION tfstate', stderr => \my $error);
+like($error, qr/other objects depend on it/, 'DROP EXTENSION is refused while a table is attached');
+is(in_db("SELECT tfstate_detach('net'); SELECT lockid FROM tfstate_holders"), "\nheld", 'a lock is held');
+in_db('DROP EXTENSION tfstate');
+is(differences($bare, dump_all()), '', 'after DROP EXTENSION the cluster is as it was before CREATE EXTENSION');
+
+# CASCADE: the triggers are gone, states, rights and settings stay.
+in_db("CREATE EXTENSION tfstate; SELECT tfstate_attach('net', role => 'two')");
+in_db('SET client_min_messages = warning; DROP EXTENSION tfstate CASCADE');
+is(in_db("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'tfstate%'"), '0', 'CASCADE removes the triggers');
+is(in_db("SELECT count(*) > 0, has_table_privilege('two', 'net.states', 'DELETE') FROM net.states"), 't|t',
+	'CASCADE leaves states and rights');
+like(dump_all(), qr/ALTER ROLE two IN DATABASE infra SET search_path TO 'tfstate_pg', 'pg_catalog'/,
+	'CASCADE leaves the settings of roles');
+
+done_testing();
