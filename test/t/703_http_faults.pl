@@ -136,7 +136,7 @@ $server = HttpServer->new($node, port => $port);
 #
 SKIP:
 {
-	skip('terraform is not installed', 1) unless path_of($ENV{TERRAFORM} || 'terraform');
+	skip('terraform is not installed', 1) unless $ENV{TERRAFORM} || path_of('terraform');
 	terraform_or_skip();
 
 	sql("SELECT tfstate_rollback('s.states/default', 1)");
