@@ -57,6 +57,13 @@ CALL fails($$SELECT tfstate_lock('t', mode => 'session', ttl => '1 hour')$$);
 SELECT lockid, id, expires_at IS NULL AS no_end FROM tfstate_holders ORDER BY lockid;
 SELECT tfstate_unlock('d')->>'ID' AS d, tfstate_unlock('s')->>'ID' AS s;
 
+-- An expired lease is not held, whenever the transaction that asks has begun.
+BEGIN;
+SELECT id FROM tfstate_lock('short', '{"ID": "5"}', ttl => '1 ms');
+SELECT count(*) FROM pg_sleep(0.01);
+SELECT id FROM tfstate_holders('short');
+ROLLBACK;
+
 -- Unlock before the end
 SELECT tfstate_unlock('l', '1')->>'ID' AS released;
 CALL fails($$SELECT tfstate_renew('l', '1')$$);

@@ -385,6 +385,16 @@ SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 SELECT got($$EXECUTE l('default')$$);
 SELECT lockid, mode, id = :'before_holding' AS id, fence = :before_fence AS fence, session_alive, pid = pg_backend_pid() AS pid
   FROM tfstate_holders;
+-- Another run in this session, which a pooler has sent here, waits for it, however long; but not without end.
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000002';
+SET tfstate.wait = '1h';
+SET statement_timeout = '100ms';
+EXECUTE l('default');
+RESET statement_timeout;
+SET tfstate.wait = -1;
+CALL fails($$EXECUTE l('default')$$);
+RESET tfstate.wait;
+SET tfstate.run_id = '00000000-0000-4000-8000-000000000001';
 -- As long as this session lives, another session of the same run is refused the lock.
 CALL fails($$EXECUTE l('default')$$);
 SELECT pg_advisory_unlock(:default_id);

@@ -147,6 +147,20 @@ $id = done('lock', 'b');
 is((tfstate('force-unlock', '--yes', 'b', 'other'))[0], 1, 'force-unlock of another ID');
 is((tfstate('force-unlock', '--yes', 'b', $id))[0], 0, 'force-unlock of this ID');
 {
+	# another one has the lock by the time of the answer
+	my ($in, $out, $err) = ('', '', '');
+	my $shown = done('lock', 'b');
+	my $run = IPC::Run::start([ 'tfstate', 'force-unlock', 'b' ], '<', \$in, '>', \$out, '2>', \$err);
+	wait_for('the question', sub { $run->pump_nb; $err =~ /Only "yes" is accepted/ });
+	done('unlock', 'b', $shown);
+	$id = done('lock', 'b');
+	$in = "yes\n";
+	$run->finish;
+	is(($run->full_results)[0] >> 8, 1, 'force-unlock: another one has the lock than was shown');
+	like($err, qr/state lock "b" is not held under ID "\Q$shown\E"/, 'it says so');
+	done('unlock', 'b', $id);
+}
+{
 	my $session = session($node);
 	$session->query_safe("SELECT tfstate_lock('b', mode => 'session')");
 	@result = tfstate('force-unlock', '--yes', 'b');
@@ -162,6 +176,8 @@ like(done('attach', '--role', 'terraform', '--mode', 'durable', '--wait', '90s',
 		'--keep-age', '1d', 'net'), qr/schema_name +=/, 'attach prints the configuration');
 is(sql("SELECT relname FROM pg_class WHERE oid = 'net.states'::regclass"), 'states', 'attach makes the table');
 is(sql("SELECT mode, wait FROM tfstate_tables WHERE schema = 'net'"), 'durable|00:01:30', 'attach sets the mode and the wait');
+like(sql("SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'terraform'::regrole"), qr/search_path=tfstate_pg/,
+	'attach sets up the role');
 is(done('attach', '--no-default-workspace', 'app') ne '', 1, 'attach again');
 is(sql("SELECT count(*) FROM app.states"), '0', 'attach --no-default-workspace');
 
@@ -173,6 +189,8 @@ foreach my $serial (1 .. 3)
 		ON CONFLICT (name) DO UPDATE SET data = EXCLUDED.data; SELECT tfstate_unlock('net.states/prod'); COMMIT");
 }
 is(jq(done('workspaces', '--json', 'net.*/prod'), '.[0].serial'), '3', 'workspaces');
+is(jq(done('workspaces', '--json', "net.states/$_"), 'length'), '0', "workspaces: in $_ only a star stands for something else")
+  foreach 'p_od', 'p%', 'p\\rod';
 {
 	my @workspaces = rows(done('workspaces', '--csv', 'net.*/prod'));
 	my @versions = rows(done('versions', '--csv', 'net.states/prod'));

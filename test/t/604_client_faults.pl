@@ -266,6 +266,24 @@ is(end($run), 70, 'a run that was frozen for too long has lost its lock');
 like($run->{err}, qr/state lock "a" was lost/, 'it says so');
 sql("SELECT tfstate_unlock('a', '$id')");
 
+# A renewal that fails for another reason than a lost lock is tried again
+
+{
+	local $ENV{PGOPTIONS} = '-c lock_timeout=100ms';
+	my $go_on = PostgreSQL::Test::Utils::tempdir() . '/go_on';
+	my $session = session($node);
+	my $logged = -s $node->logfile;
+	$run = start('run', '--ttl', '9s', 'a', '--', 'sh', '-c', "echo ready; until [ -e $go_on ]; do sleep 0.1; done");
+	printed($run, qr/ready/);
+	$session->query_safe("BEGIN; SELECT FROM tfstate_internal.durable_lock WHERE lockid = 'a' FOR UPDATE");
+	wait_for('a renewal', sub { slurp_file($node->logfile, $logged) =~ /canceling statement due to lock timeout/ });
+	$session->query_safe('COMMIT');
+	append_to_file($go_on, '');
+	is(end($run), 0, 'a renewal that fails once does not end the command');
+	is($run->{err}, '', 'and nothing is said about it');
+	$session->quit;
+}
+
 # The server is away for longer than the lease
 
 $run = start('run', '--ttl', '6s', '--grace', '2s', 'a', '--', 'sh', '-c', 'trap "echo told; exit 3" TERM; echo ready; sleep 600 & wait');
