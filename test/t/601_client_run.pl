@@ -85,6 +85,11 @@ like($result[2], qr/extension "tfstate" is not installed in database "template1"
 like($result[1], qr/^a,.*,session,.*\nb,.*,session,.*\n/m, 'two locks are held together, in session mode');
 like($result[1], qr/^a\nb;[-0-9a-f]{36} [-0-9a-f]{36};\d+ \d+;-c tfstate\.run_id=[-0-9a-f]{36};$/m,
 	'the command is told of its locks');
+{
+	local $ENV{PGOPTIONS} = '-c tfstate.who=alice';
+	@result = tfstate('run', 'a', '--', 'sh', '-c', 'echo "$PGOPTIONS"');
+	like($result[1], qr/^-c tfstate\.who=alice -c tfstate\.run_id=[-0-9a-f]{36}$/, 'the options of the caller are kept');
+}
 
 # A held lock
 

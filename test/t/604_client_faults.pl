@@ -7,8 +7,10 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use IO::Select;
 use IO::Socket::INET;
 use IPC::Run;
+use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 use TestServer;
@@ -62,6 +64,41 @@ sub printed
 {
 	my ($program, $pattern) = @_;
 	wait_for("output that matches $pattern", sub { $program->{run}->pump_nb; $program->{out} =~ $pattern });
+}
+
+# Starts a process that passes connections on to the server, and returns its port and its ID.
+# It closes the first connection when the server sends something there and the file exists.
+sub start_proxy
+{
+	my ($cut) = @_;
+	my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die $!;
+	my $pid = fork() // die $!;
+	return ($listener->sockport, $pid) if $pid;
+
+	my $select = IO::Select->new($listener);
+	my (%peer, $first);
+	while (my @ready = $select->can_read)
+	{
+		foreach my $socket (@ready)
+		{
+			if ($socket == $listener)
+			{
+				my $client = $listener->accept or next;
+				my $server = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $node->port) or next;
+				@peer{ $client, $server } = ($server, $client);
+				$select->add($client, $server);
+				$first //= $server;
+				next;
+			}
+			my $peer = $peer{$socket} or next;
+			my $data;
+			next if sysread($socket, $data, 65536) && !($socket == $first && -e $cut) && syswrite($peer, $data);
+			delete @peer{ $socket, $peer };
+			$select->remove($socket, $peer);
+			close($_) foreach $socket, $peer;
+		}
+	}
+	POSIX::_exit(0);
 }
 
 my (@result, $run);
@@ -286,14 +323,36 @@ sql("SELECT tfstate_unlock('a', '$id')");
 
 # The server is away for longer than the lease
 
-$run = start('run', '--ttl', '6s', '--grace', '2s', 'a', '--', 'sh', '-c', 'trap "echo told; exit 3" TERM; echo ready; sleep 600 & wait');
+$run = start('run', '--ttl', '9s', '--grace', '2s', 'a', '--', 'sh', '-c', 'trap "date +%s.%N; exit 3" TERM; echo ready; sleep 600 & wait');
 printed($run, qr/ready/);
 $node->stop('immediate');
 is(end($run), 70, 'a lease that cannot be renewed is lost');
-is($run->{out}, "ready\ntold\n", 'the command is told');
+like($run->{out}, qr/\Aready\n(\d+\.\d+)\n\z/, 'the command is told');
+my ($told) = $run->{out} =~ /(\d+\.\d+)/;
 like($run->{err}, qr/could not be renewed in time/, 'it is said why');
 $node->start;
+is(sql("SELECT to_timestamp($told) < expires_at FROM tfstate_internal.durable_lock WHERE lockid = 'a'"), 't', 'that is before the lease is over');
 wait_for('the end of the lease', sub { $holders->() eq '' });
+
+# The answer that the lock was granted is lost: the run has the lock all the same
+
+{
+	my $cut = PostgreSQL::Test::Utils::tempdir() . '/cut';
+	my ($port, $proxy) = start_proxy($cut);
+	local $ENV{PGHOST} = '127.0.0.1';
+	local $ENV{PGPORT} = $port;
+	$id = sql("SELECT id FROM tfstate_lock('a')");
+	$run = start('run', '--wait', '60s', 'a', '--', 'echo', 'granted');
+	wait_for('the waiter', sub { waiting_pids($node, 'a') ne '' });
+	append_to_file($cut, '');
+	sql("SELECT tfstate_unlock('a', '$id')");
+	is(end($run), 0, 'a run whose answer was lost goes on');
+	is($run->{out}, "granted\n", 'its command runs');
+	like($run->{err}, qr/the connection was lost while the lock was asked for/, 'it says what has happened');
+	is($holders->(), '', 'and no lock is left');
+	kill('KILL', $proxy);
+	waitpid($proxy, 0);
+}
 
 # Many at once, in order
 
