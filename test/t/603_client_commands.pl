@@ -134,6 +134,16 @@ refused(1, qr/tfstate: state lock "a, .*/, 'unlock', $odd, 'other');
 is(jq(done('history', '--json', 'b'), '.[0].how'), 'unlock', 'history');
 is(jq(done('history', '--json', '*', '0'), 'length'), '0', 'history has a limit');
 
+# The encoding of the output is that of the locale, or the one that was asked for
+
+{
+	my $own = done('lock', "\xc3\xbc");
+	like(done('ls', '--csv'), qr/^\xc3\xbc,/m, 'in UTF-8');
+	local $ENV{PGCLIENTENCODING} = 'LATIN1';
+	like(done('ls', '--csv'), qr/^\xfc,/m, 'in LATIN1');
+	done('unlock', "\xfc", $own);
+}
+
 # force-unlock without a terminal
 
 is((tfstate_with_input("no\n", 'force-unlock', $odd))[0], 1, 'force-unlock: no');
@@ -230,6 +240,9 @@ like(done('repair', 'net.states/prod'), qr/is version \d+$/, 'repair');
 is((tfstate('verify', 'net.states/*'))[0], 0, 'then verify finds nothing');
 like(done('prune', '--keep-versions', '2', '--keep-age', '0', 'net.states/*'), qr/^[1-9]\d* versions were removed$/, 'prune');
 is((tfstate('check'))[0] =~ /^[01]$/, 1, 'check');
+sql('ALTER TABLE app.states DISABLE TRIGGER tfstate_guard_truncate');
+is((tfstate('check', @$_))[0], 1, "check @$_: an error") foreach [], ['--csv'], ['--json'];
+sql('ALTER TABLE app.states ENABLE TRIGGER tfstate_guard_truncate');
 {
 	my ($status, $out, $err) = tfstate_with_input("no\n", 'erase', '-m', 'leak', '--all', 'net.states/prod');
 	is($status, 1, 'erase asks');

@@ -291,6 +291,14 @@ wait_for('the end of the command', sub { !kill(0, $command) });
 is(end($waiter), 0, 'kill -9: the lease ends by itself');
 cmp_ok(time - $killed, '<', 12, 'when it is over');
 
+# A command that is stopped gets the signal, too, when its lock is lost
+
+$run = start('run', '--grace', '60s', 'a', '--', 'sh', '-c', 'trap "echo told; exit 3" TERM; echo ready; kill -STOP $$; sleep 600');
+printed($run, qr/ready/);
+sql("SELECT tfstate_force_unlock('a')");
+is(end($run), 70, 'a command that is stopped, and whose lock is lost, ends');
+is($run->{out}, "ready\ntold\n", 'it is told');
+
 # A frozen tfstate: its lease ends, and the command with it
 
 $run = start('run', '--ttl', '5s', '--grace', '1s', 'a', '--', 'sh', '-c', 'echo ready; exec sleep 600');
