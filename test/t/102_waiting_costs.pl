@@ -258,7 +258,7 @@ foreach my $again ('', '; CREATE EXTENSION tfstate')
 	$holder->query_safe("SELECT tfstate_lock('dropped')");
 	wait_in($first, 'dropped', "SELECT tfstate_lock('dropped', wait => '1 hour')");
 	wait_in($second, 'dropped', "SELECT tfstate_lock('dropped', wait => NULL)");
-	sql("SET client_min_messages = warning; DROP EXTENSION tfstate CASCADE$again");
+	sql("SET client_min_messages = warning; BEGIN; DROP EXTENSION tfstate CASCADE$again; COMMIT");
 	foreach my $session ($first, $second)
 	{
 		$session->result;
