@@ -26,7 +26,7 @@ static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2,
 static int	signal_pipe[2] = {-1, -1};
 
 /* What SIGPIPE did when the program was started. */
-static pqsigfunc pipe_handler = SIG_DFL;
+static void (*pipe_handler) (int) = SIG_DFL;
 
 /*
  * Milliseconds by a clock that nobody sets.  Where there is one it goes on while the
