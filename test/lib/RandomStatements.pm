@@ -219,6 +219,9 @@ my %by_type = (
 		choose("'fuzz_none'::regrole", "'fuzz_lock'::regrole", '10::oid', '0::oid', '4294967295::oid', "'pg_class'::regclass");
 	},
 	'tfstate_internal.role' => sub { choose(sub { literal(choose(@roles, 'public')) }, \&nasty_text, sub { choose('0::oid', '1::oid', '10::oid', '4294967295::oid') })->() },
+	'tfstate_internal.given' => sub { '(SELECT g FROM tfstate_internal.given g LIMIT 1)' },
+	# only an event trigger has one
+	pg_ddl_command => sub { 'NULL' },
 	cstring => \&nasty_text,
 	inet => sub { literal(choose('127.0.0.1', '::1', '0.0.0.0/0')) });
 
