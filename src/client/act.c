@@ -29,6 +29,7 @@ enum
 	OPTION_TERMINATE,
 	OPTION_VERSIONS,
 	OPTION_ROLE,
+	OPTION_ACCESS,
 	OPTION_GUARD,
 	OPTION_KEEP_VERSIONS,
 	OPTION_KEEP_AGE,
@@ -52,6 +53,7 @@ typedef struct Options
 	const char *who;
 	const char *operation;
 	const char *role;
+	const char *access;
 	const char *guard;
 	const char *keep_versions;
 	const char *keep_age;
@@ -67,6 +69,7 @@ typedef struct Options
 
 static const struct option long_options[] = {
 	CONNECTION_LONG_OPTIONS,
+	{"access", required_argument, NULL, OPTION_ACCESS},
 	{"all", no_argument, NULL, OPTION_ALL},
 	{"csv", no_argument, NULL, OPTION_CSV},
 	{"exempt", required_argument, NULL, OPTION_EXEMPT},
@@ -175,6 +178,9 @@ read_command_line(const Command *command, int argc, char **argv, int least, int 
 				break;
 			case OPTION_ROLE:
 				options->role = optarg;
+				break;
+			case OPTION_ACCESS:
+				options->access = optarg;
 				break;
 			case OPTION_TERMINATE:
 				options->terminate = true;
@@ -478,7 +484,7 @@ static int
 attach_main(const Command *command, int argc, char **argv)
 {
 	Options		options;
-	const char *values[9];
+	const char *values[10];
 	PGresult   *result;
 
 	read_command_line(command, argc, argv, 0, 2, &options);
@@ -490,9 +496,11 @@ attach_main(const Command *command, int argc, char **argv)
 	values[6] = options.keep_versions;
 	values[7] = options.keep_age;
 	values[8] = options.default_workspace;
+	values[9] = options.access;
 	result = simple_query(simple_connect(),
-						  "SELECT * FROM @.tfstate_attach($1, $2, $3::name, $4, $5::interval, $6, $7::integer, $8::interval, $9::boolean)",
-						  9, values);
+						  "SELECT * FROM @.tfstate_attach($1, $2, $3::name, $4, $5::interval, $6, $7::integer, $8::interval, $9::boolean, "
+						  "access => $10)",
+						  10, values);
 	for (int row = 0; row < PQntuples(result); row++)
 		printf("%s\n", PQgetvalue(result, row, 0));
 	return EXIT_SUCCESS_STATUS;
@@ -502,11 +510,12 @@ static int
 detach_main(const Command *command, int argc, char **argv)
 {
 	Options		options;
-	const char *values[2];
+	const char *values[3];
 
 	read_command_line(command, argc, argv, 0, 2, &options);
 	table_arguments(argv, values);
-	(void) simple_query(simple_connect(), "SELECT @.tfstate_detach($1, $2)", 2, values);
+	values[2] = options.role;
+	(void) simple_query(simple_connect(), "SELECT @.tfstate_detach($1, $2, $3::name)", 3, values);
 	return EXIT_SUCCESS_STATUS;
 }
 
@@ -567,14 +576,16 @@ const Command act_commands[] = {
 	{"check", check_main, "[OPTION]...", "look for what is wrong with the set-up", FORMAT_OPTIONS},
 	{"attach", attach_main, "[OPTION]... [SCHEMA [TABLE]]", "lock and guard a table of Terraform states",
 		"      --role=ROLE        make this role ready for Terraform\n"
+		"      --access=ACCESS    what it may do: write, or only plan\n"
 		"      --mode=MODE        the mode of its locks: session or durable\n"
 		"      --wait=DURATION    how long Terraform waits for a lock\n"
 		"      --guard=LEVEL      require, on or off\n"
 		"      --keep-versions=N  how many versions of a state are kept\n"
 		"      --keep-age=DURATION\n                         for how long versions are kept\n"
 	"      --no-default-workspace\n                         do not make the workspace \"default\"\n"},
-	{"detach", detach_main, "[SCHEMA [TABLE]]", "leave a table of states to itself", NULL},
-	{"grant", grant_main, "ROLE [PATTERN [PRIVILEGE]]", "let a role lock, view, force or override", NULL},
+	{"detach", detach_main, "[OPTION]... [SCHEMA [TABLE]]", "leave a table of states to itself, or take it from a role",
+	"      --role=ROLE        only take back what this role was given\n"},
+	{"grant", grant_main, "ROLE [PATTERN [PRIVILEGE]]", "let a role lock, view, force, override or admin", NULL},
 	{"revoke", grant_main, "ROLE [PATTERN [PRIVILEGE]]", "take that back", NULL}
 };
 const int	num_act_commands = lengthof(act_commands);

@@ -50,7 +50,7 @@ static const ListQuery queries[] = {
 	"lockid, who, operation, pg_catalog.date_trunc('second', created) AS since, "
 	"pg_catalog.date_trunc('second', released_at) AS until, how, released_by, reason"},
 	{"freezes", 0, 0, {NULL},
-		"SELECT * FROM @.tfstate_freezes ORDER BY since",
+	"SELECT * FROM @.tfstate_freezes ORDER BY since",
 	"pattern, reason, who, since, until, exempt"},
 	{"workspaces", 0, 1, {"*"},
 	"SELECT * FROM @.tfstate_workspaces WHERE " MATCHES("workspace") " ORDER BY workspace",

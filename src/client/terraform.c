@@ -42,7 +42,8 @@ static const struct option long_options[] = {
 static const struct
 {
 	const char *name;
-	const char *operation;		/* NULL if it is the name with a dash for the space */
+	const char *operation;		/* NULL if it is the name with a dash for the
+								 * space */
 }			locking[] = {
 	{"apply", "OperationTypeApply"},
 	{"destroy", "OperationTypeApply"},
@@ -63,7 +64,8 @@ typedef struct Invocation
 {
 	char	  **argv;			/* as it is executed */
 	const char *chdir;			/* NULL for none */
-	const char *name;			/* of the command, as "apply" or "state mv"; "" for none */
+	const char *name;			/* of the command, as "apply" or "state mv";
+								 * "" for none */
 	char	  **arguments;		/* of the command */
 	bool		locks;			/* is it one of those, and is its lock wanted? */
 	const char *operation;
@@ -248,7 +250,11 @@ set_identity(Run *run, const Wrapped *wrapped)
 		append_setting(options, "tfstate.who", default_who());
 	if (info->len > 0 && !has_message)
 		append_setting(options, "tfstate.info", info->data);
-	/* no lease covers what such a command locks, so that must end with its connection */
+
+	/*
+	 * no lease covers what such a command locks, so that must end with its
+	 * connection
+	 */
 	if (!wrapped->invocation.locks)
 		append_setting(options, "tfstate.mode", "session");
 	if (given && *given)
@@ -400,7 +406,8 @@ force_unlock(Run *run, Wrapped *wrapped)
 		else if (name == *p && id == NULL)
 			id = *p;
 		else if (name == *p || strcmp(name, "force=false") != 0)
-			return become(wrapped->invocation.argv);	/* which says what is wrong, or helps */
+			return become(wrapped->invocation.argv);	/* which says what is
+														 * wrong, or helps */
 	}
 	if (id == NULL)
 		return become(wrapped->invocation.argv);

@@ -85,6 +85,7 @@ _tfstate() {
 				candidates=(session durable)
 				[[ $command != @(run|terraform|tofu) ]] || candidates+=(lease)
 				;;
+			--access) candidates=(write plan) ;;
 			--guard) candidates=(require on off) ;;
 			--items) mapfile -t candidates < <(compgen -f -- "${word#--items=}") ;;
 			--table)
@@ -124,7 +125,7 @@ _tfstate() {
 							;;
 						terraform:* | tofu:*) mapfile -t candidates < <(compgen -f -- "$word") ;;
 						import:*) mapfile -t candidates < <(compgen -f -P "${word%"${word#*=}"}" -- "${word#*=}") ;;
-						grant:2 | revoke:2) candidates=(lock view force override) ;;
+						grant:2 | revoke:2) candidates=(lock view force override admin) ;;
 					esac
 				fi
 				;;

@@ -106,6 +106,6 @@ is_deeply(completions('tfstate unlock '), [], 'completion of a lockid is empty w
 ok((grep { $_ eq 'true' } @{ completions('tfstate run a -- tr') }) > 0, 'completion of the command of a run');
 is_deeply(completions("tfstate import --items=$root/READ"), ["$root/README.md"], 'completion of a file in an option');
 is_deeply(completions("tfstate import prod=$root/READ"), ["$root/README.md"], 'completion of the file of a workspace');
-is_deeply(completions('tfstate grant somebody * '), [ 'force', 'lock', 'override', 'view' ], 'completion of a privilege');
+is_deeply(completions('tfstate grant somebody * '), [ 'admin', 'force', 'lock', 'override', 'view' ], 'completion of a privilege');
 
 done_testing();

@@ -188,6 +188,13 @@ is(sql("SELECT relname FROM pg_class WHERE oid = 'net.states'::regclass"), 'stat
 is(sql("SELECT mode, wait FROM tfstate_tables WHERE schema = 'net'"), 'durable|00:01:30', 'attach sets the mode and the wait');
 like(sql("SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'terraform'::regrole"), qr/search_path=tfstate_pg/,
 	'attach sets up the role');
+sql('CREATE ROLE planner LOGIN');
+done('attach', '--role', 'planner', '--access', 'plan', 'net');
+is(sql("SELECT has_table_privilege('planner', 'net.states', 'SELECT'), has_any_column_privilege('planner', 'net.states', 'INSERT')"),
+	't|f', 'attach --access plan');
+done('detach', '--role', 'planner', 'net');
+is(sql("SELECT has_table_privilege('planner', 'net.states', 'SELECT'), count(*) FROM tfstate_tables WHERE schema = 'net'"),
+	'f|1', 'detach --role takes the table from the role and stays attached');
 is(done('attach', '--no-default-workspace', 'app') ne '', 1, 'attach again');
 is(sql("SELECT count(*) FROM app.states"), '0', 'attach --no-default-workspace');
 
