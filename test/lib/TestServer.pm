@@ -27,6 +27,10 @@ use Time::HiRes qw(usleep);
 our @EXPORT =
   qw(path_of tfstate_node sql session start_pooler choose uuid wait_for waiting_pids manager_locks);
 
+# A shell starts a command in the background with these ignored, and so would be the programs
+# that a test starts.
+$SIG{$_} = 'DEFAULT' foreach qw(HUP INT QUIT);
+
 # How many seconds a test waits before it fails.
 my $patience = $PostgreSQL::Test::Utils::timeout_default || 180;
 my $first_node;    # of tfstate_node()
