@@ -299,29 +299,32 @@ hold_give_up(Hold *hold)
 
 /*
  * Say how a lock was lost, as far as the server tells, or else that its session has ended.
+ * It is said in one piece, because the command may write at the same time.
  */
 static void
 report_lost(Hold *hold, const HeldLock *lock, const char *session_end)
 {
 	const char *values[] = {lock->lockid, lock->id};
 	PGresult   *result;
+	PQExpBuffer line = createPQExpBuffer();
 
-	fprintf(stderr, "%s: state lock \"%s\" was lost", progname, lock->lockid);
+	appendPQExpBuffer(line, "%s: state lock \"%s\" was lost", progname, lock->lockid);
 	if (db_exec(&hold->conn, &result, now_ms() + TELL_MS,
 				"SELECT CASE h.how WHEN 'force' THEN pg_catalog.format('it was released by force, by %s%s', h.released_by, "
 				"': ' || h.reason) WHEN 'expired' THEN 'its lease has expired' WHEN 'reclaimed' THEN 'its session has ended' "
 				"ELSE 'it was unlocked by ' || h.released_by END FROM @.tfstate_history($1) h WHERE h.lockid = $1 AND h.id = $2",
 				2, values) == DB_OK && PQntuples(result) > 0)
-		fprintf(stderr, ": %s", PQgetvalue(result, 0, 0));
+		appendPQExpBuffer(line, ": %s", PQgetvalue(result, 0, 0));
 	else if (session_end)
-		fprintf(stderr, ": its session has ended: %s", session_end);
+		appendPQExpBuffer(line, ": its session has ended: %s", session_end);
 	PQclear(result);
 	if (db_exec(&hold->conn, &result, now_ms() + TELL_MS,
 				"SELECT pg_catalog.concat_ws(': ', h.who, h.operation) FROM @.tfstate_holders($1) h WHERE h.lockid = $1 AND h.id <> $2",
 				2, values) == DB_OK && PQntuples(result) > 0)
-		fprintf(stderr, "; it is held by %s now", PQgetvalue(result, 0, 0));
+		appendPQExpBuffer(line, "; it is held by %s now", PQgetvalue(result, 0, 0));
 	PQclear(result);
-	fprintf(stderr, "\n");
+	fprintf(stderr, "%s\n", line->data);
+	destroyPQExpBuffer(line);
 }
 
 /* The lock is lost; hold_tell_lost() tells how. */
