@@ -321,6 +321,7 @@ CREATE TABLE IF NOT EXISTS before.moved :states;
 RESET ROLE;
 SELECT t.relid FROM tfstate_internal.attached_table t ORDER BY t.relid::text COLLATE "C";
 ROLLBACK;
+CALL fails('SELECT tfstate_internal.insert_as_owner(1::regclass, ''x'')');
 DROP EXTENSION tfstate;
 
 DROP SCHEMA before, new, kinds, "Odd ""name/", elements, "a*b" CASCADE;
