@@ -207,6 +207,7 @@ CALL fails($$SELECT tfstate_attach('wrong', 'two_columns')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'generated')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'Names')$$);
 CALL fails($$SELECT tfstate_attach('tfstate_internal', 'attached_table')$$);
+CALL fails($$SELECT tfstate_attach('tfstate_pg', 'pg_class')$$);
 -- Rows that cannot be told apart
 CREATE TABLE wrong.rows (id bigint, name text, data text);
 INSERT INTO wrong.rows VALUES (3000000, NULL, '');

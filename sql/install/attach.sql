@@ -19,6 +19,11 @@ BEGIN
 		RAISE EXCEPTION 'schema and table must have 1 to 63 bytes'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
+	-- A table in the first schema of search_path would hide a catalog of its name.
+	IF schema = 'tfstate_pg' THEN
+		RAISE EXCEPTION 'schema "%" is not for tables of states', schema
+			USING ERRCODE = 'reserved_name';
+	END IF;
 	-- What is checked behind a lock must be what was there when the lock was granted.
 	IF current_setting('transaction_isolation') <> 'read committed' THEN
 		RAISE EXCEPTION 'tables can be attached and detached in a READ COMMITTED transaction only'
