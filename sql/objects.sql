@@ -101,6 +101,11 @@ SELECT p.oid::regprocedure AS function, p.prokind AS kind, p.provolatile AS vol,
   FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
 	   JOIN pg_language l ON p.prolang = l.oid
  ORDER BY p.oid::regprocedure::text COLLATE "C";
+-- A volatile function in SQL or PL/pgSQL begins commands, which none may do in a parallel query.
+SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+	   JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+	   JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'tfstate'
+ WHERE l.lanname IN ('sql', 'plpgsql') AND p.provolatile = 'v' AND p.proparallel <> 'u';
 
 -- Signatures.
 \pset format unaligned

@@ -103,7 +103,7 @@ REVOKE EXECUTE ON FUNCTION tfstate_internal.require_owner(regclass) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.covered_tables()
 RETURNS SETOF regclass
-LANGUAGE sql VOLATILE STRICT PARALLEL RESTRICTED
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT t.relid

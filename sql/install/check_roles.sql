@@ -27,7 +27,7 @@ CREATE FUNCTION tfstate_internal.terraform_roles(
 	OUT attached boolean,
 	OUT writes boolean)
 RETURNS SETOF record
-LANGUAGE sql VOLATILE STRICT PARALLEL RESTRICTED
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 WITH login AS MATERIALIZED (
@@ -360,7 +360,7 @@ CREATE FUNCTION tfstate_internal.check_roles(
 	OUT problem text,
 	OUT remedy text)
 RETURNS SETOF record
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
+LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 WITH t AS MATERIALIZED (SELECT * FROM tfstate_internal.terraform_roles()),
