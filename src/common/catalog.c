@@ -93,14 +93,19 @@ tfstate_extension_schema(void)
 	return schema;
 }
 
-static Oid
-relation_owner(Oid relid)
+/*
+ * The owner of a relation.  Error if there is no relation of that OID.
+ */
+Oid
+tfstate_relation_owner(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
@@ -192,7 +197,7 @@ look_up_catalog(void)
 	(void) tfstate_extension_schema();
 	schema = get_namespace_oid(TFSTATE_INTERNAL, true);
 	tfstate_look_up_relations(schema, &catalog);
-	catalog.owner = relation_owner(catalog.durable);
+	catalog.owner = tfstate_relation_owner(catalog.durable);
 	read_installation();
 }
 

@@ -148,6 +148,7 @@ typedef struct TfstateCatalog
 
 extern const TfstateCatalog *tfstate_catalog(void);
 extern Oid	tfstate_extension_schema(void);
+extern Oid	tfstate_relation_owner(Oid relid);
 extern void tfstate_note_timeline(TimeLineID timeline);
 
 #endif							/* TFSTATE_CATALOG_H */

@@ -28,7 +28,6 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -41,7 +40,6 @@
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 #include "common/catalog.h"
 #include "lock/tag.h"
@@ -158,21 +156,6 @@ tfstate_is_terraforms(PG_FUNCTION_ARGS)
 				   is_terraforms_table((CreateStmt *) command->parsetree));
 }
 
-static Oid
-table_owner(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /*
  * tfstate_internal.insert_as_owner(rel regclass, state text) returns void
  *
@@ -186,7 +169,7 @@ tfstate_insert_as_owner(PG_FUNCTION_ARGS)
 	Oid			relid = PG_GETARG_OID(0);
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {PG_GETARG_DATUM(1)};
-	Oid			owner = table_owner(relid);
+	Oid			owner = tfstate_relation_owner(relid);
 	char	   *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 												   get_rel_name(relid));
 	Oid			user;
