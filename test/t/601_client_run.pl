@@ -6,6 +6,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use Client;
 use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -25,28 +26,6 @@ sub tfstate
 	my ($out, $err);
 	IPC::Run::run([ 'tfstate', @_ ], '<', \undef, '>', \$out, '2>', \$err);
 	return ($? >> 8, $out, $err);
-}
-
-# Starts tfstate and returns it as a hash.
-sub start
-{
-	my %program = (out => '', err => '');
-	$program{run} = IPC::Run::start([ 'tfstate', @_ ], '<', \undef, '>', \$program{out}, '2>', \$program{err});
-	return \%program;
-}
-
-# Waits for the end of what start() started and returns its exit status.
-sub end
-{
-	my ($program) = @_;
-	$program->{run}->finish;
-	return ($program->{run}->full_results)[0] >> 8;
-}
-
-sub pid
-{
-	my ($program) = @_;
-	return $program->{run}{KIDS}[0]{PID};
 }
 
 my @result;
@@ -107,13 +86,13 @@ is($who->(), 'c durable', 'then the other one is not kept');
 
 my $waiter = start('run', '--wait', 'forever', 'c', '--', 'echo', 'got it');
 wait_for('the waiter', sub { waiting_pids($node, 'c') ne '' });
-kill('TERM', pid($waiter));
+kill('TERM', $waiter->{pid});
 is(end($waiter), 128 + 15, 'a signal ends the wait');
 wait_for('the end of the wait', sub { waiting_pids($node, 'c') eq '' });
 
 $waiter = start('run', '--wait', 'forever', 'c', '--', 'echo', 'got it');
 wait_for('the waiter', sub { waiting_pids($node, 'c') ne '' });
-kill('TERM', pid($holder));
+kill('TERM', $holder->{pid});
 is(end($holder), 128 + 15, 'a signal is passed on to the command');
 is(end($waiter), 0, 'the waiter is next');
 is($waiter->{out}, "got it\n", 'its command runs');
@@ -131,7 +110,7 @@ foreach my $command ([ 'run', '--mode', 'durable', '--wait', 'forever', 'c', '--
 		wait_for('the waiter', sub { waiting_pids($node, 'c') ne '' });
 		my $session = IPC::Run::start([ 'tfstate', 'unlock', 'c', $id ], '<', \undef);
 		select(undef, undef, undef, 0.0005 * $n);
-		kill('TERM', pid($waiter));
+		kill('TERM', $waiter->{pid});
 		$session->finish;
 		end($waiter);
 		$printed = $command->[0] eq 'lock' ? $waiter->{out} =~ s/\n//r : '';
@@ -192,7 +171,7 @@ foreach my $mode ('lease', 'durable')
 $run = start('run', '--mode', 'session', 'f', '--', 'sh', '-c', 'echo $$; exec sleep 600');
 wait_for('the command', sub { $run->{run}->pump_nb; $run->{out} =~ /^\d+\n/ });
 my $command = $run->{out} + 0;
-kill('KILL', pid($run));
+kill('KILL', $run->{pid});
 end($run);
 wait_for('the end of the lock', sub { $who->() eq '' });
 wait_for('the end of the command', sub { !kill(0, $command) });

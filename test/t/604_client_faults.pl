@@ -7,6 +7,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use Client;
 use IO::Select;
 use IO::Socket::INET;
 use IPC::Run;
@@ -40,30 +41,6 @@ sub shell
 	my ($out, $err);
 	IPC::Run::run([ 'bash', '-c', @_ ], '<', \undef, '>', \$out, '2>', \$err);
 	return ($? >> 8, $out, $err);
-}
-
-# Starts tfstate and returns it as a hash.
-sub start
-{
-	my %program = (out => '', err => '');
-	$program{run} = IPC::Run::start([ 'tfstate', @_ ], '<', \undef, '>', \$program{out}, '2>', \$program{err});
-	$program{pid} = $program{run}{KIDS}[0]{PID};
-	return \%program;
-}
-
-# Waits for the end of what start() started and returns its exit status.
-sub end
-{
-	my ($program) = @_;
-	$program->{run}->finish;
-	return ($program->{run}->full_results)[0] >> 8;
-}
-
-# Waits for what a program prints
-sub printed
-{
-	my ($program, $pattern) = @_;
-	wait_for("output that matches $pattern", sub { $program->{run}->pump_nb; $program->{out} =~ $pattern });
 }
 
 # Starts a process that passes connections on to the server, and returns its port and its ID.

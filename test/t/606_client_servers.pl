@@ -6,8 +6,8 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use Client;
 use IO::Socket::INET;
-use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Socket;
@@ -19,32 +19,12 @@ my $primary = tfstate_node('client_primary', init => { allows_streaming => 1 }, 
 my $user = getpwuid($<);
 my $pooler = path_of('pgbouncer') ? start_pooler($primary, roles => [$user], pool_size => 3) : undef;
 
-# Starts tfstate in an environment and returns it as a hash; what is put into $run->{in} is
-# its standard input.
-sub start
+# Starts tfstate in an environment.
+sub start_with
 {
 	my ($environment, @arguments) = @_;
-	my %program = (in => '', out => '', err => '');
 	local %ENV = (%ENV, PGDATABASE => 'postgres', PGUSER => $user, %$environment);
-
-	$program{run} = IPC::Run::start([ 'tfstate', @arguments ], '<', \$program{in}, '>', \$program{out}, '2>', \$program{err});
-	$program{pid} = $program{run}{KIDS}[0]{PID};
-	return \%program;
-}
-
-# Waits for the end of what start() started and returns its exit status.
-sub end
-{
-	my ($program) = @_;
-	$program->{run}->finish;
-	return ($program->{run}->full_results)[0] >> 8;
-}
-
-# Waits for what a program prints
-sub printed
-{
-	my ($program, $pattern) = @_;
-	wait_for("output that matches $pattern", sub { $program->{run}->pump_nb; $program->{out} =~ $pattern });
+	return start(@arguments);
 }
 
 # A server that does not answer: its queue of connections is full, so that it drops packets
@@ -53,9 +33,9 @@ my $silent = IO::Socket::INET->new(Listen => 0, LocalAddr => '127.0.0.1') or die
 my @queue = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $silent->sockport, Blocking => 0) } 1 .. 4;
 my %hosts = (PGHOST => '127.0.0.1,' . $primary->host, PGPORT => $silent->sockport . ',' . $primary->port, PGCONNECT_TIMEOUT => 2);
 
-my $run = start(\%hosts, 'run', 'a', '--', 'sh', '-c', 'echo ready; read line; exit 4');
+my $run = start_with(\%hosts, 'run', 'a', '--', 'sh', '-c', 'echo ready; read line; exit 4');
 printed($run, qr/ready/);
-my $waiter = start(\%hosts, 'run', '--wait', 'forever', 'a', '--', 'true');
+my $waiter = start_with(\%hosts, 'run', '--wait', 'forever', 'a', '--', 'true');
 wait_for('the holder to be named', sub { $waiter->{run}->pump_nb; $waiter->{err} =~ /held by/ });
 sql("SELECT pg_terminate_backend(pid) FROM tfstate_holders");
 wait_for('another connection', sub { sql("SELECT session_alive FROM tfstate_holders") ne 't' });
@@ -63,13 +43,13 @@ $run->{in} = "go on\n";
 is(end($run), 4, 'a server that does not answer is left for the next one, each time');
 is(end($waiter), 0, 'by the waiter, too');
 
-$run = start({ %hosts, PGCONNECT_TIMEOUT => 60 }, 'run', 'a', '--', 'true');
+$run = start_with({ %hosts, PGCONNECT_TIMEOUT => 60 }, 'run', 'a', '--', 'true');
 select(undef, undef, undef, 0.5);
 my $sent = time;
 kill('TERM', $run->{pid});
 is(end($run), 128 + 15, 'a signal ends an attempt to connect');
 cmp_ok(time - $sent, '<', 30, 'before its time is over');
-$run = start({ PGHOST => '127.0.0.1,127.0.0.1', PGPORT => $silent->sockport . ',' . PostgreSQL::Test::Cluster::get_free_port(), PGCONNECT_TIMEOUT => 2 }, 'ls');
+$run = start_with({ PGHOST => '127.0.0.1,127.0.0.1', PGPORT => $silent->sockport . ',' . PostgreSQL::Test::Cluster::get_free_port(), PGCONNECT_TIMEOUT => 2 }, 'ls');
 is(end($run), 69, 'no server answers');
 like($run->{err}, qr/\Atfstate: connection to server at "127\.0\.0\.1", port \d+ failed: timeout expired [^\n]*Connection refused[^\n]*\n\z/, 'one line tells of each');
 
@@ -84,7 +64,7 @@ SKIP:
 	sql("SELECT tfstate_attach('net')");
 	foreach my $mode ('lease', 'durable')
 	{
-		$run = start(\%pooled, 'run', '--mode', $mode, 'net.states/prod', '--', 'sh', '-c',
+		$run = start_with(\%pooled, 'run', '--mode', $mode, 'net.states/prod', '--', 'sh', '-c',
 			qq(psql -XAtqc "\$1"; echo "status \$?; options \$PGOPTIONS; name \$PGAPPNAME; \$TFSTATE_RUN_ID"), 'sh', $write);
 		is(end($run), 0, "$mode, behind a pooler: the command runs");
 		like($run->{out}, qr/^status 0; options ; name tfstate-run:([-0-9a-f]{36}); \1$/m, "$mode, behind a pooler: what it writes is written under the lock") or diag($run->{err});
@@ -92,15 +72,15 @@ SKIP:
 	}
 	is(sql("SELECT count(*) FROM tfstate_versions('net.states/prod') v JOIN tfstate_history h ON h.id = v.lock_id AND h.fence = v.fence"), '2',
 		'behind a pooler: the versions tell under which locks');
-	my $holder = start(\%pooled, 'run', 'b', '--', 'sh', '-c', 'echo ready; read line');
+	my $holder = start_with(\%pooled, 'run', 'b', '--', 'sh', '-c', 'echo ready; read line');
 	printed($holder, qr/ready/);
-	$waiter = start(\%pooled, 'run', '--wait', 'forever', 'b', '--', 'true');
+	$waiter = start_with(\%pooled, 'run', '--wait', 'forever', 'b', '--', 'true');
 	wait_for('the holder to be named', sub { $waiter->{run}->pump_nb; $waiter->{err} =~ /position 1\), held by .*: sh since/ });
 	pass('behind a pooler: the holder is named during the wait');
 	$holder->{in} = "go on\n";
 	is(end($holder), 0, 'behind a pooler: the holder ends');
 	is(end($waiter), 0, 'behind a pooler: the waiter is next');
-	$run = start({ PGHOST => $primary->host, PGPORT => $primary->port, PGAPPNAME => '' }, 'run', 'c', '--', 'sh', '-c', 'echo "$PGOPTIONS; $PGAPPNAME"');
+	$run = start_with({ PGHOST => $primary->host, PGPORT => $primary->port, PGAPPNAME => '' }, 'run', 'c', '--', 'sh', '-c', 'echo "$PGOPTIONS; $PGAPPNAME"');
 	end($run);
 	like($run->{out}, qr/^-c tfstate\.run_id=\S+; $/, 'without a pooler it has PGOPTIONS');
 }
@@ -119,9 +99,9 @@ my %both = (
 	PGHOST => $primary->host . ',' . $standby->host,
 	PGPORT => $primary->port . ',' . $standby->port,
 	PGTARGETSESSIONATTRS => 'read-write');
-my %runs = map { $_ => start(\%both, 'run', '--mode', $_, '--ttl', '60s', $_, '--', 'sh', '-c', 'echo ready; read line; exit 4') } qw(lease durable session);
+my %runs = map { $_ => start_with(\%both, 'run', '--mode', $_, '--ttl', '60s', $_, '--', 'sh', '-c', 'echo ready; read line; exit 4') } qw(lease durable session);
 printed($_, qr/ready/) foreach values %runs;
-$waiter = start(\%both, 'run', '--wait', 'forever', 'durable', '--', 'true');
+$waiter = start_with(\%both, 'run', '--wait', 'forever', 'durable', '--', 'true');
 wait_for('the waiter', sub { waiting_pids($primary, 'durable') ne '' });
 my $holdings = sub { $_[0]->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', lockid, id, fence), ', ' ORDER BY lockid) FROM tfstate_holders WHERE mode <> 'session'") };
 my $before = $holdings->($primary);
