@@ -4,7 +4,8 @@
  *	  What a caller is told of a lock that it cannot have.
  *
  * Terraform's driver shows only the primary message of an error, so that one names
- * the holder; how the caller can get the lock stands in the hint.
+ * the holder.  How the caller can get the lock stands in the hint, and in the primary
+ * message, too, if it is for Terraform.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,7 +57,7 @@ static int
 way_out(const char *lockid, const Holding *holder)
 {
 	if (tfstate_allowed(tfstate_privileges("force"), lockid))
-		return errhint("Ask the holder, or release the lock with: %s",
+		return errhint("Ask the holder, or release the lock with: %s;",
 					   tfstate_force_unlock_call(lockid, holder));
 	if (holder->durable && tfstate_acts_for_holder(holder))
 		return errhint("Ask the holder or, if it is a lock of your own that was left, release it with: SELECT %s(%s, %s);",
@@ -69,11 +70,23 @@ way_out(const char *lockid, const Holding *holder)
 }
 
 /*
- * Raise the error for a request that was not granted: the lock is held with a row, by
- * a client without tfstate, or is being taken or released.
+ * Return the same as a clause of a primary message.
  */
-void
-tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
+char *
+tfstate_way_out_clause(const char *lockid, const Holding *holder)
+{
+	if (tfstate_allowed(tfstate_privileges("force"), lockid))
+		return psprintf("ask them, or release it with %s",
+						tfstate_force_unlock_call(lockid, holder));
+	if (holder->durable && tfstate_acts_for_holder(holder))
+		return psprintf("ask them or, if it is left of a run of your own, release it with SELECT %s(%s, %s)",
+						tfstate_callable("tfstate_unlock"), tfstate_shown_literal(lockid),
+						tfstate_shown_literal(HOLDING_TEXT(holder, id)));
+	return pstrdup("ask them, or a role with the privilege \"force\" to release it");
+}
+
+static void
+raise_conflict(const char *lockid, const LockConflict *conflict, bool advise)
 {
 	char	   *name = tfstate_lock_subject(lockid);
 	const Holding *holder = &conflict->holder;
@@ -84,8 +97,10 @@ tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("%s is held by %s", name,
-						tfstate_describe_holding(holder, tfstate_is_own(holder))),
+				 errmsg("%s is held by %s%s%s", name,
+						tfstate_describe_holding(holder, tfstate_is_own(holder)),
+						advise ? "; " : "",
+						advise ? tfstate_way_out_clause(lockid, holder) : ""),
 				 errdetail("Lock info: %s",
 						   tfstate_one_line(JsonbToCString(NULL, &info->root, VARSIZE(info)),
 											INT_MAX)),
@@ -104,6 +119,25 @@ tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
 			 errmsg("%s is being taken or released by %s", name,
 					tfstate_describe_tag_holder(&conflict->tag)),
 			 errhint("Try again when that transaction has ended.")));
+}
+
+/*
+ * Raise the error for a request that was not granted: the lock is held with a row, by
+ * a client without tfstate, or is being taken or released.
+ */
+void
+tfstate_raise_conflict(const char *lockid, const LockConflict *conflict)
+{
+	raise_conflict(lockid, conflict, false);
+}
+
+/*
+ * Raise the same error for a request that comes from Terraform.
+ */
+void
+tfstate_raise_shim_conflict(const char *lockid, const LockConflict *conflict)
+{
+	raise_conflict(lockid, conflict, true);
 }
 
 /*

@@ -26,6 +26,9 @@ typedef struct LockConflict
 extern char *tfstate_lock_subject(const char *lockid);
 extern void tfstate_raise_conflict(const char *lockid,
 								   const LockConflict *conflict);
+extern void tfstate_raise_shim_conflict(const char *lockid,
+										const LockConflict *conflict);
+extern char *tfstate_way_out_clause(const char *lockid, const Holding *holder);
 extern void tfstate_announce_wait(const char *lockid, const LockConflict *conflict,
 								  int position);
 extern Jsonb *tfstate_conflict_info(const LockConflict *conflict);

@@ -101,7 +101,7 @@ tfstate_callable(const char *function)
 char *
 tfstate_force_unlock_call(const char *lockid, const Holding *holder)
 {
-	return psprintf("SELECT %s(%s, %s%s);", tfstate_callable("tfstate_force_unlock"),
+	return psprintf("SELECT %s(%s, %s%s)", tfstate_callable("tfstate_force_unlock"),
 					tfstate_shown_literal(lockid),
 					tfstate_shown_literal(HOLDING_TEXT(holder, id)),
 					holder->durable ? "" : ", terminate => true");

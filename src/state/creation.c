@@ -75,7 +75,7 @@ tie_to_key(int64 key, const char *lockid, int64 id)
 	request.has_key = true;
 	request.key = id;
 	if (!tfstate_acquire(&request, &holding, &conflict))
-		tfstate_raise_conflict(lockid, &conflict);
+		tfstate_raise_shim_conflict(lockid, &conflict);
 	return true;
 }
 

@@ -145,9 +145,10 @@ tfstate_refuse_held(const char *lockid, const Holding *holder)
 	remember_refusal(lockid);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("cannot change the state of workspace \"%s\": its lock is held by %s; ask them, or release the lock with tfstate_force_unlock(), then run again" COMPARE_FIRST,
-					shown(lockid), tfstate_describe_holding(holder, false)),
-			 errhint("To release the lock: %s", tfstate_force_unlock_call(lockid, holder))));
+			 errmsg("cannot change the state of workspace \"%s\": its lock is held by %s; %s, then run again" COMPARE_FIRST,
+					shown(lockid), tfstate_describe_holding(holder, false),
+					tfstate_way_out_clause(lockid, holder)),
+			 errhint("To release the lock: %s;", tfstate_force_unlock_call(lockid, holder))));
 }
 
 /*
@@ -158,7 +159,7 @@ void
 tfstate_refuse_conflict(const char *lockid, const LockConflict *conflict)
 {
 	remember_refusal(lockid);
-	tfstate_raise_conflict(lockid, conflict);
+	tfstate_raise_shim_conflict(lockid, conflict);
 }
 
 /*

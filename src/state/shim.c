@@ -79,7 +79,15 @@ check_workspace_privilege(const char *lockid, int64 id)
 	if (tfstate_allowed(tfstate_privileges("lock"), lockid))
 		return;
 	if (OidIsValid(relid) && tfstate_may_read_states(relid))
-		tfstate_check_privilege(lockid, "lock");
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for state lock \"%s\"; an administrator can permit it with SELECT %s(%s, %s)",
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+						tfstate_callable("tfstate_grant"),
+						tfstate_shown_literal(GetUserNameFromId(GetUserId(), false)),
+						tfstate_shown_literal(lockid)),
+				 errdetail("Role \"%s\" has no grant of privilege \"lock\" that matches it.",
+						   GetUserNameFromId(GetUserId(), false))));
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for the state lock of the workspace with id %lld",
@@ -223,7 +231,7 @@ tfstate_shim_lock(const char *lockid, int64 key, int64 builtin)
 	else if (request.wait != 0)
 		tfstate_check_privilege(lockid, "lock");
 	if (!taken)
-		tfstate_raise_conflict(request.lockid, &conflict);
+		tfstate_raise_shim_conflict(request.lockid, &conflict);
 	if (inside)
 		check_outer(lockid, HOLDING_INT64(&outer, fence));
 	tfstate_remember_lock(key, builtin < 0, request.lockid, HOLDING_TEXT(&holding, id));

@@ -120,7 +120,7 @@ foreach my $mode ('session', 'durable')
 		my $tags = tags();
 		like(
 			lock_workspace($b, 'default'),
-			qr/^ERROR 55P03: state lock "\Q$lockid\E\/default" is held by alice: apply since .* \(ID $uuid\)$/,
+			qr/^ERROR 55P03: state lock "\Q$lockid\E\/default" is held by alice: apply since .* \(ID $uuid\); ask them/,
 			"$test: the refused lock of another client names the holder");
 		is(tags(), $tags, "$test: the refused lock leaves nothing in the lock manager");
 		is(unlock($b, $b->{key}), 't', "$test: unlocking the creation key after a refusal succeeds");

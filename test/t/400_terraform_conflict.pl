@@ -44,7 +44,8 @@ my $bob = project('bob@ci');
 	);
 	my ($id, $created) = split(/\|/, $holder);
 	my $refusal = qq{state lock "$lockid" is held by alice\@laptop: quarterly upgrade }
-	  . qq{since $created (ID $id, info "https://ci.example/job/4711")};
+	  . qq{since $created (ID $id, info "https://ci.example/job/4711")}
+	  . qq{; ask them, or a role with the privilege "force" to release it};
 
 	my $shown = quotemeta(Terraform::shown_sqlstate('55P03'));
 

@@ -92,6 +92,17 @@ my $bob = project('bob');
 	is(sql('SELECT id FROM tfstate_holders'),
 		$id, 'durable mode: the message has the ID of the lock');
 
+	# What the message says to call works, for the role that is told so.
+	my ($call) = $output =~ /; ask them or, if it is left of a run of your own, release it with (SELECT .*?'\))/;
+	is($call, "SELECT tfstate_unlock('$lockid', '$id')", 'durable mode: the message has the call that releases it');
+	my $session = session($node, user => 'terraform');
+	is($session->query("BEGIN; $call IS NOT NULL; ROLLBACK"), 't', 'durable mode: the role may make the call');
+	$session->quit;
+	sql("SELECT tfstate_grant('terraform', '*', 'force')");
+	$bob->apply_fails('durable mode: a run that may release all locks',
+		qr/; ask them, or release it with \QSELECT tfstate_force_unlock('$lockid', '$id')\E/);
+	sql("SELECT tfstate_revoke('terraform', '*', 'force')");
+
 	# Terraform's own command sends no statement for a lock.
 	$bob->run_ok('durable mode: terraform force-unlock says that it did it',
 		'force-unlock', '-force', $id);

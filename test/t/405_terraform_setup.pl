@@ -253,7 +253,7 @@ foreach my $role ('ungranted', 'viewer', 'neighbour')
 	my $p = project('fresh', role => $role, env => { TF_VAR_round => 99 });
 
 	$p->apply_fails("role $role",
-		qr/Error acquiring the state lock Error message: pq: permission denied for state lock "fresh\.states\/default"/
+		qr/Error acquiring the state lock Error message: pq: permission denied for state lock "fresh\.states\/default"; an administrator can permit it with SELECT tfstate_grant\('$role', 'fresh\.states\/default'\)/
 	);
 	$p->run_fails("role $role: workspace new",
 		qr/permission denied for the @{[creation('fresh')]}/,
