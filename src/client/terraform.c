@@ -154,9 +154,12 @@ read_invocation(Invocation *invocation, char **argv)
 		*c = *c == ' ' || *c == '-' ? '_' : *c;
 	if (invocation->operation == NULL)
 	{
-		invocation->operation = pg_strdup(invocation->name);
-		for (char *c = strchr(invocation->operation, ' '); c; c = NULL)
-			*c = '-';
+		char	   *operation = pg_strdup(invocation->name);
+		char	   *space = strchr(operation, ' ');
+
+		if (space != NULL)
+			*space = '-';
+		invocation->operation = operation;
 	}
 
 	invocation->locks = true;
