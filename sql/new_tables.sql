@@ -106,7 +106,8 @@ BEGIN ISOLATION LEVEL SERIALIZABLE;
 CREATE TABLE IF NOT EXISTS kinds.serializable :states;
 COMMIT;
 SET quote_all_identifiers = on;
-SET standard_conforming_strings = off;
+-- PostgreSQL 19 has no other strings than standard ones.
+DO $$ BEGIN IF current_setting('server_version_num') < '190000' THEN SET standard_conforming_strings = off; END IF; END $$;
 CREATE TABLE IF NOT EXISTS kinds.settings :states;
 RESET quote_all_identifiers;
 RESET standard_conforming_strings;
@@ -258,7 +259,7 @@ SELECT object, remedy FROM findings WHERE object = 'new.unused';
 -- Without the library every table can be created, and those of states are not attached.
 --
 CREATE TABLE library AS SELECT oid, probin FROM pg_proc WHERE pronamespace = 'tfstate_internal'::regnamespace AND probin IS NOT NULL;
-UPDATE pg_proc p SET probin = '$libdir/missing' FROM library l WHERE l.oid = p.oid;
+UPDATE pg_proc p SET probin = '/missing/library' FROM library l WHERE l.oid = p.oid;
 SET ROLE regress_tfstate_tf;
 CREATE TABLE public.other (a int);
 CREATE TABLE IF NOT EXISTS before.without_library :states;

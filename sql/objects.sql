@@ -247,7 +247,7 @@ SELECT count(*) FROM tfstate_internal.check_rights();
 GRANT USAGE ON SCHEMA tfstate_internal TO "regress_tfstate_Default role";
 GRANT EXECUTE ON FUNCTION tfstate_internal.check_rights, tfstate_internal.rights TO "regress_tfstate_Default role";
 SET ROLE "regress_tfstate_Default role";
-SELECT count(*) FROM tfstate_internal.check_rights();
+CALL fails('SELECT FROM tfstate_internal.check_rights()');
 RESET ROLE;
 DROP SCHEMA regress_states CASCADE;
 DROP EXTENSION tfstate CASCADE;
