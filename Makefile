@@ -10,14 +10,18 @@ PG_CPPFLAGS = -I$(srcdir)/src
 SHLIB_EXPORTS = src/exports.txt
 EXTRA_CLEAN = $(SHLIB_EXPORTS) src/client/tfstate src/client/*.o src/http/tfstate-http src/http/*.o
 
-# The install script is put together from its parts, in this order; see sql/install/README.md.
-SCRIPT = sql/tfstate--0.1.sql
+# The install script is put together from its parts, in this order, and the update of the last
+# release is told from both scripts; see sql/install/README.md.
+RELEASED = 0.1
+NEXT := $(shell sed -n "s,^default_version = '\(.*\)',\1,p" tfstate.control)
+SCRIPT = sql/tfstate--$(NEXT).sql
+UPDATE = sql/tfstate--$(RELEASED)--$(NEXT).sql
 PARTS = head installation role lock_tables privileges locks lock_views freeze shim \
 	state_tables administrators guard workspaces versions resources rights rename check_replication \
 	attach_obstacles attach_table attach_role members configuration attach detach \
 	database new_tables check_tables check_roles check default_privileges
-DATA_built = $(SCRIPT)
-DATA = $(filter-out $(SCRIPT),$(wildcard sql/tfstate--*.sql))
+DATA_built = $(SCRIPT) $(UPDATE)
+DATA = $(filter-out $(DATA_built),$(wildcard sql/tfstate--*.sql))
 
 SHLIB_LINK = -lzstd
 
@@ -42,11 +46,13 @@ $(SHLIB_EXPORTS): $(OBJS:.o=.c)
 $(SCRIPT): $(PARTS:%=sql/install/%.sql) Makefile
 	awk 'FNR == 1 && NR != 1 { print "" } { print }' $(filter %.sql,$^) >$@
 
+$(UPDATE): sql/install/update.pl sql/tfstate--$(RELEASED).sql $(SCRIPT) sql/install/update.sql
+	perl $^ >$@
+
 # The client program.  PGXS builds one thing only, so this is a rule of our own.  With
 # WITHOUT_CLIENT=1 it, and the server below, are built by their own targets only.
 CLIENT = src/client/tfstate
 CLIENT_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/client/*.c)))
-CLIENT_VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" tfstate.control)
 
 ifndef WITHOUT_CLIENT
 all: $(CLIENT)
@@ -55,7 +61,7 @@ uninstall: uninstall-client
 endif
 
 $(CLIENT_OBJS): $(wildcard src/client/*.h)
-$(CLIENT_OBJS): override CPPFLAGS := -DFRONTEND -DTFSTATE_VERSION='"$(CLIENT_VERSION)"' -I$(libpq_srcdir) $(CPPFLAGS)
+$(CLIENT_OBJS): override CPPFLAGS := -DFRONTEND -DTFSTATE_VERSION='"$(NEXT)"' -I$(libpq_srcdir) $(CPPFLAGS)
 
 $(CLIENT): $(CLIENT_OBJS)
 	$(CC) $(CFLAGS) $^ $(LDFLAGS) $(LDFLAGS_EX) -L$(pkglibdir) -L$(libdir) -lpgfeutils -lpgcommon -lpgport $(libpq) -lm -o $@
@@ -83,7 +89,7 @@ no-http:
 	@echo 'libmicrohttpd is not installed: "tfstate serve" and "tfstate run --http" are left out'
 
 $(HTTP_OBJS): $(wildcard src/http/*.h src/client/*.h) src/common/quoted_words.h
-$(HTTP_OBJS): override CPPFLAGS := -DFRONTEND -DTFSTATE_VERSION='"$(CLIENT_VERSION)"' -I$(srcdir)/src -I$(libpq_srcdir) $(CPPFLAGS)
+$(HTTP_OBJS): override CPPFLAGS := -DFRONTEND -DTFSTATE_VERSION='"$(NEXT)"' -I$(srcdir)/src -I$(libpq_srcdir) $(CPPFLAGS)
 
 $(HTTP): $(HTTP_OBJS) src/client/child.o src/client/event.o
 	$(CC) $(CFLAGS) $^ $(LDFLAGS) $(LDFLAGS_EX) -L$(pkglibdir) -L$(libdir) -lpgfeutils -lpgcommon -lpgport $(libpq) \

@@ -1,4 +1,4 @@
-/* sql/tfstate--0.1.sql */
+/* sql/tfstate--0.2.sql */
 
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION tfstate" to load this file. \quit

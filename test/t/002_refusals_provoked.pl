@@ -197,7 +197,7 @@ sub taps
 
 my @said = (
 	(map { said_in_c($_) } sort glob("$root/src/*/*.c")),
-	map { said_in_sql($_) } sort glob("$root/sql/tfstate--*.sql"));
+	map { said_in_sql($_) } sort glob("$root/sql/install/*.sql"));
 
 cmp_ok(scalar(@said), '>', 100, 'the sources have more than 100 messages');
 foreach my $said (@said)

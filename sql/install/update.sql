@@ -1,0 +1,75 @@
+/* sql/tfstate--0.1--0.2.sql */
+
+-- complain if script is sourced in psql, rather than via ALTER EXTENSION
+\echo Use "ALTER EXTENSION tfstate UPDATE TO '0.2'" to load this file. \quit
+
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
+-- New objects belong to the owner of the others, whoever updates.
+DO $$
+DECLARE
+	owner name;
+BEGIN
+	SELECT r.rolname INTO owner
+	  FROM pg_extension e JOIN pg_roles r ON r.oid = e.extowner
+	 WHERE e.extname = 'tfstate' AND r.rolsuper;
+	IF owner <> current_user THEN
+		EXECUTE format('SET LOCAL ROLE %I', owner);
+	END IF;
+END;
+$$;
+
+-- The objects that are there: what the end needs to know.
+SELECT set_config('tfstate_update.there', string_agg(format('%s/%s', d.classid, d.objid), ' '), true)
+  FROM pg_depend d JOIN pg_extension e ON (d.refclassid, d.refobjid, d.deptype) = ('pg_extension'::regclass, e.oid, 'e')
+ WHERE e.extname = 'tfstate';
+
+-- The library of a session that holds a lock in session mode or waits may be older than what
+-- this makes.  Nobody takes a lock from here on until the end: to take one, the tables are
+-- opened as for writing.
+DO $$
+DECLARE
+	sessions text;
+BEGIN
+	FOR pass IN 1..2 LOOP
+		SELECT string_agg(format('Process %s %s "%s".', s.pid, s.what, s.lockid), ' ' ORDER BY s.pid, s.lockid)
+		  INTO sessions
+		  FROM (SELECT h.pid, 'holds' AS what, h.lockid FROM @extschema@.tfstate_holders h WHERE h.mode = 'session'
+				UNION ALL
+				SELECT w.pid, 'waits for', w.lockid FROM @extschema@.tfstate_waiters w) s;
+		IF sessions IS NOT NULL THEN
+			RAISE EXCEPTION 'cannot update extension "tfstate" while sessions hold locks in session mode or wait for locks'
+				USING ERRCODE = 'object_in_use',
+					  DETAIL = sessions,
+					  HINT = 'Wait until they have released the locks, or end them with pg_terminate_backend().';
+		END IF;
+		LOCK TABLE tfstate_internal.durable_lock, tfstate_internal.session_lock IN SHARE ROW EXCLUSIVE MODE;
+	END LOOP;
+END;
+$$;
+
+-- Each change that cannot be told from the two scripts, such as ALTER TABLE
+
+
+-- Here follows what can be told from them.  The rest comes after that.
+
+-- As default_privileges.sql, for new objects: what an administrator has granted stays.
+DO $$
+DECLARE
+	command text;
+BEGIN
+	FOR command IN
+		SELECT DISTINCT format('REVOKE ALL ON %s FROM %I', r.object, pg_get_userbyid(r.grantee))
+		  FROM pg_extension e
+			   JOIN pg_depend d ON (d.refclassid, d.refobjid, d.deptype) = ('pg_extension'::regclass, e.oid, 'e'),
+			   LATERAL (SELECT * FROM tfstate_internal.rights(d.classid, d.objid)) r
+		 WHERE e.extname = 'tfstate' AND r.grantee <> 0
+		   AND format('%s/%s', d.classid, d.objid) <> ALL (string_to_array(current_setting('tfstate_update.there'), ' '))
+	LOOP
+		EXECUTE command;
+	END LOOP;
+END;
+$$;
+
+-- Sessions look up the tables and the protocol again.
+ALTER TABLE tfstate_internal.installation ALTER COLUMN key SET STATISTICS 0;
