@@ -239,6 +239,30 @@ ROLLBACK TO s;
 ALTER TABLE tf.states ADD CONSTRAINT c CHECK (data !~ '"serial" : 3') NOT VALID;
 CALL refused($$SELECT tfstate_rollback('tf.states/free', 1)$$);
 ROLLBACK;
+-- within a roll back to another lineage, a trigger rolls another workspace back, with and without an error
+BEGIN;
+CREATE FUNCTION rolls_back() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF new.name = 'free' THEN
+		PERFORM tfstate_rollback('tf.states/' || current_setting('test.other'), 1);
+	END IF;
+	RETURN new;
+EXCEPTION WHEN undefined_object THEN
+	RETURN new;
+END;
+$$;
+SET LOCAL tfstate.guard = off;
+INSERT INTO tf.states (name, data) VALUES ('inner', state(1));
+UPDATE tf.states SET data = state(9, 'b') WHERE name IN ('free', 'inner');
+RESET tfstate.guard;
+CREATE TRIGGER a BEFORE INSERT ON tf.states FOR EACH ROW EXECUTE FUNCTION rolls_back();
+SAVEPOINT s;
+SET test.other = 'inner';
+SELECT tfstate_rollback('tf.states/free', 1) > 0 AS rolled_back;
+ROLLBACK TO s;
+SET test.other = 'nothing';
+SELECT tfstate_rollback('tf.states/free', 1) > 0 AS rolled_back;
+ROLLBACK;
 
 -- Set-up
 BEGIN;

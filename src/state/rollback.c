@@ -199,6 +199,7 @@ write_state(const char *lockid, Oid relid, const char *name, text *state)
 												   get_rel_name(relid));
 	Oid			types[] = {TEXTOID, TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(name), PointerGetDatum(state)};
+	const char *outer = tfstate_rolling_back;	/* a trigger may call us */
 
 	SPI_connect();
 	check_foreign_code(relid, table);
@@ -217,7 +218,7 @@ write_state(const char *lockid, Oid relid, const char *name, text *state)
 	}
 	PG_FINALLY();
 	{
-		tfstate_rolling_back = NULL;
+		tfstate_rolling_back = outer;
 	}
 	PG_END_TRY();
 	SPI_finish();
