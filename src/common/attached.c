@@ -37,7 +37,7 @@ List *
 tfstate_attached_tables(void)
 {
 	List	   *tables = NIL;
-	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->attached, AccessShareLock);
 	TableScan	scan;
 	HeapTuple	tuple;
 
@@ -103,7 +103,7 @@ read_attached_table(HeapTuple tuple, TupleDesc desc, AttachedTable *table)
 bool
 tfstate_attached_table(Oid relid, AttachedTable *table)
 {
-	Relation	rel = table_open(tfstate_catalog()->attached, AccessShareLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->attached, AccessShareLock);
 	ScanKeyData key;
 	TableScan	scan;
 	HeapTuple	tuple;

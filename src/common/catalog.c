@@ -14,6 +14,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -23,6 +24,7 @@
 #include "catalog/pg_extension.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
@@ -64,14 +66,14 @@ forget_catalog(Datum arg, Oid relid)
 }
 
 /*
- * The schema of the objects that users call.  Error if the extension is not installed in
- * this database.
+ * The OID of the extension and, in *schema, the schema of the objects that users call.  Error if
+ * the extension is not installed in this database.
  */
-Oid
-tfstate_extension_schema(void)
+static Oid
+find_extension(Oid *schema)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	Oid			schema = InvalidOid;
+	Oid			extension = InvalidOid;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -81,16 +83,52 @@ tfstate_extension_schema(void)
 	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
-		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	{
+		extension = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
+		*schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 
-	if (!OidIsValid(schema))
+	if (!OidIsValid(extension))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"%s\" does not exist", "tfstate"),
 				 errhint("Run CREATE EXTENSION tfstate in this database.")));
+	return extension;
+}
+
+/*
+ * The schema of the objects that users call.  Error if the extension is not installed in
+ * this database.
+ */
+Oid
+tfstate_extension_schema(void)
+{
+	Oid			schema;
+
+	(void) find_extension(&schema);
 	return schema;
+}
+
+/*
+ * Keep others from dropping the extension, after waiting for those that do.  Returns the OID
+ * of the extension that is there then, to be unlocked.  Error if there is none.
+ */
+static Oid
+lock_extension(void)
+{
+	Oid			schema;
+
+	for (;;)
+	{
+		Oid			extension = find_extension(&schema);
+
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		if (find_extension(&schema) == extension)
+			return extension;
+		UnlockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	}
 }
 
 /*
@@ -158,7 +196,7 @@ read_installation(void)
 void
 tfstate_note_timeline(TimeLineID timeline)
 {
-	Relation	rel = table_open(tfstate_catalog()->installation, RowExclusiveLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->installation, RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Datum		values[Natts_installation] = {0};
 	bool		nulls[Natts_installation] = {0};
@@ -192,13 +230,13 @@ tfstate_note_timeline(TimeLineID timeline)
 static void
 look_up_catalog(void)
 {
-	Oid			schema;
+	Oid			extension = lock_extension();
+	Oid			schema = get_namespace_oid(TFSTATE_INTERNAL, true);
 
-	(void) tfstate_extension_schema();
-	schema = get_namespace_oid(TFSTATE_INTERNAL, true);
 	tfstate_look_up_relations(schema, &catalog);
 	catalog.owner = tfstate_relation_owner(catalog.durable);
 	read_installation();
+	UnlockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
 }
 
 /*
@@ -228,4 +266,28 @@ tfstate_catalog(void)
 	} while (catalog_changed);
 	catalog_valid = true;
 	return &catalog;
+}
+
+/*
+ * Open one of the extension's tables, or its sequence, in this mode.  relid points to its OID in
+ * what tfstate_catalog() returns.
+ *
+ * If the extension was dropped while we waited for the relation, it is looked up again: an error
+ * if the extension is not installed any more, the new relation if it was created again.
+ */
+Relation
+tfstate_open(const Oid *relid, LOCKMODE mode)
+{
+	Oid			locked;
+
+	for (;;)
+	{
+		(void) tfstate_catalog();
+		locked = *relid;
+		LockRelationOid(locked, mode);
+		(void) tfstate_catalog();	/* what the wait has changed is known now */
+		if (*relid == locked)
+			return relation_open(locked, NoLock);
+		UnlockRelationOid(locked, mode);
+	}
 }

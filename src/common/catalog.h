@@ -9,6 +9,8 @@
 #define TFSTATE_CATALOG_H
 
 #include "access/xlogdefs.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
 
 /* The secret key of the hash of lockids, in bytes. */
 #define TFSTATE_KEY_SIZE	16
@@ -147,6 +149,7 @@ typedef struct TfstateCatalog
 } TfstateCatalog;
 
 extern const TfstateCatalog *tfstate_catalog(void);
+extern Relation tfstate_open(const Oid *relid, LOCKMODE mode);
 extern Oid	tfstate_extension_schema(void);
 extern Oid	tfstate_relation_owner(Oid relid);
 extern void tfstate_note_timeline(TimeLineID timeline);

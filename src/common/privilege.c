@@ -170,7 +170,7 @@ tfstate_privileges(const char *privilege)
 	if (tfstate_is_owner())
 		return list_make1("*");
 
-	rel = table_open(tfstate_catalog()->privilege, AccessShareLock);
+	rel = tfstate_open(&tfstate_catalog()->privilege, AccessShareLock);
 	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
 	roles = my_roles();
 	foreach(lc, roles)

@@ -39,7 +39,6 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -202,17 +201,16 @@ is_wait_pointless(const LockConflict *conflict, const WaitLimit *limit)
 }
 
 /*
- * After a wait, error if the extension has been dropped since.  If it was created
- * again it has other tags, and ours excludes nobody from its locks.
+ * Error if the extension has been dropped since the lock tag was computed: while we
+ * waited, for the lock or for a table of the extension.  If it was created again it
+ * has other tags, and ours excludes nobody from its locks.
  */
 static void
 check_still_installed(const Attempt *attempt)
 {
 	const char *lockid = attempt->request->lockid;
-	LOCKTAG		now;
+	LOCKTAG		now = tfstate_lock_tag(lockid);
 
-	AcceptInvalidationMessages();
-	now = tfstate_lock_tag(lockid);
 	if (memcmp(&now, &attempt->lock_tag, sizeof(LOCKTAG)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -302,10 +300,7 @@ take_share(Attempt *attempt)
 	if (attempt->request->wait == 0)
 		return false;
 	announce_wait(attempt, 1);
-	if (!tfstate_wait_tag_as_first(&attempt->lock_tag, &builtin, &attempt->limit))
-		return false;
-	check_still_installed(attempt);
-	return true;
+	return tfstate_wait_tag_as_first(&attempt->lock_tag, &builtin, &attempt->limit);
 }
 
 /*
@@ -412,10 +407,7 @@ take_lock_tag(Attempt *attempt)
 	announce_wait(attempt,
 				  LockWaiterCount(lock_tag) + (conflict->known && conflict->holder.durable));
 	if (tfstate_wait_tag(lock_tag, &attempt->limit))
-	{
-		check_still_installed(attempt);
 		return true;
-	}
 	find_conflict(attempt);
 	return false;
 }
@@ -461,6 +453,8 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 		*holding = conflict->holder;
 	else
 		insert_holding(&attempt, holding);
+	/* from here on the row keeps the extension from being dropped */
+	check_still_installed(&attempt);
 	if (request->has_key && !request->tied)
 		tfstate_keep_share_at_commit(holding);
 	return true;

@@ -224,7 +224,7 @@ tfstate_newest_in_history(const char *lockid, int64 least)
 static int64
 newest_in_versions(const char *lockid)
 {
-	Relation	rel = table_open(tfstate_catalog()->version, AccessShareLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->version, AccessShareLock);
 	bool		isnull = true;
 	Datum		fence = Int64GetDatum(0);
 	ScanKeyData key;
@@ -267,7 +267,7 @@ tfstate_next_fence(const char *lockid, int64 newest)
 {
 	TimeLineID	timeline = GetWALInsertionTimeLine();
 	bool		jump = timeline != tfstate_catalog()->timeline;
-	Relation	sequence = relation_open(tfstate_catalog()->fence, RowExclusiveLock);
+	Relation	sequence = tfstate_open(&tfstate_catalog()->fence, RowExclusiveLock);
 	XLogRecPtr	lsn;
 	int64		fence = advance(sequence, newest, jump ? TIMELINE_JUMP : 0, &lsn);
 	uint64		hash = tfstate_private_hash(lockid);

@@ -123,9 +123,9 @@ current_freezes(void)
 		CacheRegisterRelcacheCallback(forget_none, (Datum) 0);
 		callback_registered = true;
 	}
-	known_table = tfstate_catalog()->freeze;
+	rel = tfstate_open(&tfstate_catalog()->freeze, AccessShareLock);
+	known_table = RelationGetRelid(rel);
 	known_none = true;			/* unless a change is reported meanwhile */
-	rel = table_open(known_table, AccessShareLock);
 	foreach(lc, tfstate_freezes(rel))
 	{
 		if (!tfstate_freeze_is_over(lfirst(lc)))

@@ -177,7 +177,7 @@ put_holding(ReturnSetInfo *result, const Holding *holding)
 static void
 list_holdings(ReturnSetInfo *result, const char *pattern, bool durable)
 {
-	Relation	rel = table_open(tfstate_lock_table(durable), AccessShareLock);
+	Relation	rel = tfstate_open(tfstate_lock_table(durable), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	SnapshotData dirty;
 	TableScanDesc scan;
@@ -281,7 +281,7 @@ open_freezes(void)
 
 	tfstate_start_wait(&limit, -1);
 	(void) tfstate_wait_tag(&tag, &limit);
-	rel = table_open(tfstate_catalog()->freeze, RowExclusiveLock);
+	rel = tfstate_open(&tfstate_catalog()->freeze, RowExclusiveLock);
 	CacheInvalidateRelcacheByRelid(RelationGetRelid(rel));
 	return rel;
 }

@@ -192,7 +192,7 @@ tfstate_record_release(const Holding *holding, const char *how, const char *reas
 	else
 		nulls[Anum_released_reason - 1] = true;
 
-	rel = table_open(tfstate_catalog()->released, RowExclusiveLock);
+	rel = tfstate_open(&tfstate_catalog()->released, RowExclusiveLock);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
 	CommandCounterIncrement();
@@ -209,7 +209,7 @@ bool
 tfstate_find_release(const char *lockid, const char *run_id, int64 *fence, char **how,
 					 TimestampTz *released_at)
 {
-	Relation	rel = table_open(tfstate_catalog()->released, AccessShareLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->released, AccessShareLock);
 	bool		found = false;
 	ScanKeyData key;
 	TableScan	scan;

@@ -53,11 +53,11 @@ static struct
 	ItemPointerData tid;		/* invalid if there is none */
 }			last_place;
 
-/* The OID of the table with the locks of a mode. */
-Oid
+/* The table with the locks of a mode, for tfstate_open(). */
+const Oid  *
 tfstate_lock_table(bool durable)
 {
-	return durable ? tfstate_catalog()->durable : tfstate_catalog()->session;
+	return durable ? &tfstate_catalog()->durable : &tfstate_catalog()->session;
 }
 
 /*
@@ -187,7 +187,7 @@ tfstate_holding_expired(const Holding *holding)
 void
 tfstate_insert_holding(Holding *holding)
 {
-	Relation	rel = table_open(tfstate_lock_table(holding->durable), RowExclusiveLock);
+	Relation	rel = tfstate_open(tfstate_lock_table(holding->durable), RowExclusiveLock);
 	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel),
 										holding->values, holding->nulls);
 
@@ -219,7 +219,7 @@ was_moved(const Holding *holding, Relation rel)
 TM_Result
 tfstate_delete_holding(const Holding *holding, bool wait)
 {
-	Relation	rel = table_open(tfstate_lock_table(holding->durable), RowExclusiveLock);
+	Relation	rel = tfstate_open(tfstate_lock_table(holding->durable), RowExclusiveLock);
 	ItemPointerData tid = holding->tid;
 	TM_Result	result = TM_Updated;
 
@@ -242,7 +242,7 @@ tfstate_delete_holding(const Holding *holding, bool wait)
 bool
 tfstate_update_holding(Holding *holding, bool wait)
 {
-	Relation	rel = table_open(tfstate_lock_table(holding->durable), RowExclusiveLock);
+	Relation	rel = tfstate_open(tfstate_lock_table(holding->durable), RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TM_FailureData failure;
 	TM_Result	result = TM_Updated;
@@ -274,7 +274,7 @@ tfstate_update_holding(Holding *holding, bool wait)
 static bool
 lock_row(const Holding *holding, LOCKMODE table_mode, LockTupleMode mode)
 {
-	Relation	rel = table_open(tfstate_lock_table(holding->durable), table_mode);
+	Relation	rel = tfstate_open(tfstate_lock_table(holding->durable), table_mode);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ItemPointerData tid = holding->tid;
 	TM_FailureData failure;

@@ -14,7 +14,7 @@
 #include "utils/relcache.h"
 
 extern void tfstate_read_holding(HeapTuple tuple, Relation rel, bool durable, Holding *holding);
-extern Oid	tfstate_lock_table(bool durable);
+extern const Oid *tfstate_lock_table(bool durable);
 extern void tfstate_note_place(const Holding *holding);
 extern bool tfstate_last_place(const char *lockid, bool *durable, ItemPointer tid);
 extern void tfstate_forget_place(void);

@@ -128,34 +128,9 @@ mode_argument(FunctionCallInfo fcinfo, int argument)
 }
 
 /*
- * Fill in a request from the arguments (lockid, info, mode, wait, ttl).  Error if one is
- * wrong, a setting is, or the role lacks the privilege "lock".
- */
-static void
-request_arguments(FunctionCallInfo fcinfo, LockRequest *request)
-{
-	memset(request, 0, sizeof(LockRequest));
-	request->lockid = lockid_argument(fcinfo);
-	check_not_null(fcinfo, 1, "info");
-	request->info = PG_GETARG_JSONB_P(1);
-	request->durable = mode_argument(fcinfo, 2);
-	request->wait = -1;
-	if (!PG_ARGISNULL(3))
-		request->wait = interval_usecs(PG_GETARG_INTERVAL_P(3), "wait");
-	request->ttl = ttl_argument(fcinfo, 4);
-	if (request->ttl && !request->durable)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a lock in session mode cannot have a ttl")));
-	tfstate_check_info(request->info);
-	tfstate_check_settings();
-	tfstate_check_privilege(request->lockid, "lock");
-	request->has_key = tfstate_workspace_id(request->lockid, &request->key);
-}
-
-/*
  * The row type that the function returns.  It is kept for the next call, because making it
- * takes longer than many a lock does.
+ * takes longer than many a lock does.  It must be made before a wait: the function may have
+ * been dropped after that.
  */
 static TupleDesc
 row_type(FunctionCallInfo fcinfo)
@@ -177,6 +152,33 @@ row_type(FunctionCallInfo fcinfo)
 	MemoryContextSwitchTo(old);
 	function = fcinfo->flinfo->fn_oid;
 	return desc;
+}
+
+/*
+ * Fill in a request from the arguments (lockid, info, mode, wait, ttl).  Error if one is
+ * wrong, a setting is, or the role lacks the privilege "lock".
+ */
+static void
+request_arguments(FunctionCallInfo fcinfo, LockRequest *request)
+{
+	(void) row_type(fcinfo);
+	memset(request, 0, sizeof(LockRequest));
+	request->lockid = lockid_argument(fcinfo);
+	check_not_null(fcinfo, 1, "info");
+	request->info = PG_GETARG_JSONB_P(1);
+	request->durable = mode_argument(fcinfo, 2);
+	request->wait = -1;
+	if (!PG_ARGISNULL(3))
+		request->wait = interval_usecs(PG_GETARG_INTERVAL_P(3), "wait");
+	request->ttl = ttl_argument(fcinfo, 4);
+	if (request->ttl && !request->durable)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a lock in session mode cannot have a ttl")));
+	tfstate_check_info(request->info);
+	tfstate_check_settings();
+	tfstate_check_privilege(request->lockid, "lock");
+	request->has_key = tfstate_workspace_id(request->lockid, &request->key);
 }
 
 /*

@@ -117,7 +117,7 @@ tfstate_session_locks(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	patterns = tfstate_privileges(PRIVILEGE_SEE);
-	rel = table_open(tfstate_catalog()->session, AccessShareLock);
+	rel = tfstate_open(&tfstate_catalog()->session, AccessShareLock);
 	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 0, NULL);
 	while ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
@@ -243,9 +243,9 @@ name_waiters(Waiter *waiters, int count, const char *lockid)
  * too, because a lock that an open transaction has taken can have waiters.
  */
 static void
-name_waiters_from(Oid relid, Waiter *waiters, int count)
+name_waiters_from(const Oid *relid, Waiter *waiters, int count)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
+	Relation	rel = tfstate_open(relid, AccessShareLock);
 	SnapshotData dirty;
 	TableScanDesc scan;
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -364,8 +364,8 @@ tfstate_waiters(PG_FUNCTION_ARGS)
 		name_waiters(waiters, count, pattern);
 	else if (count > 0)
 	{
-		name_waiters_from(tfstate_catalog()->durable, waiters, count);
-		name_waiters_from(tfstate_catalog()->session, waiters, count);
+		name_waiters_from(&tfstate_catalog()->durable, waiters, count);
+		name_waiters_from(&tfstate_catalog()->session, waiters, count);
 		name_waiters_by_key(waiters, count);
 	}
 	for (int i = 0; i < count; i++)

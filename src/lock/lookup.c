@@ -173,7 +173,7 @@ static bool
 find_in_table(const char *lockid, bool durable, Snapshot snapshot, Holding *holding,
 			  int64 *newest, LOCKMODE unlock)
 {
-	Relation	rel = table_open(tfstate_lock_table(durable), ROW_LOCK_MODE);
+	Relation	rel = tfstate_open(tfstate_lock_table(durable), ROW_LOCK_MODE);
 	bool		found;
 
 	found = RelationGetNumberOfBlocks(rel) > 0 &&
@@ -198,7 +198,7 @@ find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding,
 
 	if (!tfstate_last_place(lockid, &durable, &tid))
 		return false;
-	rel = table_open(tfstate_lock_table(durable), ROW_LOCK_MODE);
+	rel = tfstate_open(tfstate_lock_table(durable), ROW_LOCK_MODE);
 	slot = table_slot_create(rel, NULL);
 	if (ItemPointerGetBlockNumber(&tid) < RelationGetNumberOfBlocks(rel) &&
 		table_tuple_fetch_row_version(rel, &tid, SnapshotAny, slot) &&
@@ -259,7 +259,7 @@ tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *
 int64
 tfstate_newest_row_fence(const char *lockid, ItemPointer except, bool *live)
 {
-	Relation	rel = table_open(tfstate_catalog()->durable, AccessShareLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->durable, AccessShareLock);
 	int64		newest = 0;
 	ScanKeyData key;
 	TableScan	scan;
@@ -327,7 +327,7 @@ tfstate_current_holding_again(const char *lockid, Holding *holding)
 bool
 tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
 {
-	Relation	rel = table_open(tfstate_catalog()->durable, AccessShareLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->durable, AccessShareLock);
 	bool		found = false;
 	ScanKeyData keys[2];
 	TableScan	scan;
@@ -355,7 +355,7 @@ tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
 bool
 tfstate_find_tied(int64 creation_key, Holding *holding)
 {
-	Relation	rel = table_open(tfstate_catalog()->session, AccessShareLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->session, AccessShareLock);
 	bool		found = false;
 	ScanKeyData key;
 	TableScan	scan;
@@ -383,7 +383,7 @@ tfstate_find_tied(int64 creation_key, Holding *holding)
 List *
 tfstate_dead_holdings(int max_blocks, int max_rows)
 {
-	Relation	rel = table_open(tfstate_catalog()->session, RowExclusiveLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->session, RowExclusiveLock);
 	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
 	static BlockNumber next = InvalidBlockNumber;
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());

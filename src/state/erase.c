@@ -254,7 +254,7 @@ tfstate_erase(PG_FUNCTION_ARGS)
 
 	(void) tfstate_lock_versions(lockid, true);
 	/* keeps rows where they are until they are updated */
-	rel = table_open(tfstate_catalog()->version, RowExclusiveLock);
+	rel = tfstate_open(&tfstate_catalog()->version, RowExclusiveLock);
 	if (!tfstate_newest_version(lockid, &newest))
 		tfstate_raise_no_workspace(lockid);
 	if (!VERSION_NULL(&newest, size) && tfstate_workspace_id(lockid, &id))

@@ -146,7 +146,7 @@ delete_older(Relation rel, const char *lockid, Snapshot as_of, int64 count)
 static bool
 has_old_versions(const char *lockid, const AttachedTable *table)
 {
-	Relation	rel = table_open(tfstate_catalog()->version, AccessShareLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->version, AccessShareLock);
 	Version		newest;
 	Version		oldest;
 	bool		result;
@@ -165,7 +165,7 @@ has_old_versions(const char *lockid, const AttachedTable *table)
 static int64
 prune(const char *lockid, const AttachedTable *table)
 {
-	Relation	rel = table_open(tfstate_catalog()->version, RowExclusiveLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->version, RowExclusiveLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	int64		count = 0;
 	Version		newest;

@@ -150,7 +150,7 @@ start_version(Version *version, const char *lockid, int64 number, const char *op
 static void
 insert_version(Version *version)
 {
-	Relation	rel = table_open(tfstate_catalog()->version, RowExclusiveLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->version, RowExclusiveLock);
 	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel),
 										version->values, version->nulls);
 
@@ -260,7 +260,7 @@ tfstate_record_version(const char *lockid, const StateText *before,
 void
 tfstate_make_full(const Version *version, const StateText *text)
 {
-	Relation	rel = table_open(tfstate_catalog()->version, RowExclusiveLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->version, RowExclusiveLock);
 	Version		full = *version;
 
 	set_value(&full, Anum_version_chain, Int32GetDatum(0));

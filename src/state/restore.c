@@ -65,7 +65,7 @@ tfstate_open_versions(VersionReader *reader, const char *lockid, int64 first, Sn
 	Snapshot	snapshot = RegisterSnapshot(as_of ? as_of : tfstate_latest_snapshot());
 
 	memset(reader, 0, sizeof(VersionReader));
-	reader->rel = table_open(tfstate_catalog()->version, AccessShareLock);
+	reader->rel = tfstate_open(&tfstate_catalog()->version, AccessShareLock);
 	tfstate_scan_versions(&reader->scan, reader->rel, lockid,
 						  chain_start(reader->rel, lockid, first, snapshot),
 						  ForwardScanDirection, snapshot);

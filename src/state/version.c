@@ -93,7 +93,7 @@ tfstate_scan_versions(TableScan *scan, Relation rel, const char *lockid, int64 n
 static bool
 find_up_to(const char *lockid, int64 number, Snapshot as_of, Version *version)
 {
-	Relation	rel = table_open(tfstate_catalog()->version, AccessShareLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->version, AccessShareLock);
 	bool		found;
 	TableScan	scan;
 	HeapTuple	tuple;
