@@ -82,7 +82,7 @@ SELECT type, identity FROM members
  WHERE identity !~ '^(public\.tfstate_|tfstate_(pg|internal)(\.|$))'
    AND (type <> 'cast' OR identity !~ '\mtfstate_internal\.role\M');
 
--- Users see what the reference in the README lists, and nothing else.
+-- Users see what the reference (doc/reference/functions.md) lists, and nothing else.
 SELECT CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END AS kind, p.proname::text COLLATE "C" AS name
   FROM pg_proc p WHERE p.proname ~ '^tfstate' AND pg_function_is_visible(p.oid)
 UNION ALL

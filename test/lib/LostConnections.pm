@@ -1,7 +1,7 @@
 # test/lib/LostConnections.pm
 #
 # Runs of Terraform that lose their connection in the middle of an apply: the cells of the
-# first two tables in doc/lost-connections.md.  A cell is an event that ends the connection,
+# first two tables in doc/explanation/lost-connections.md.  A cell is an event that ends the connection,
 # the mode of the run, and what other runs do before the run goes on.
 #
 # begin_cell	starts the run of a cell, in a schema of its own

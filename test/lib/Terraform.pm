@@ -177,7 +177,7 @@ sub terraform_node
 	return $node;
 }
 
-# Attaches the states of a schema and makes the role ready, as the README says.  Returns the
+# Attaches the states of a schema and makes the role ready, as the manual says.  Returns the
 # text to be pasted.
 sub attach
 {

@@ -1,5 +1,5 @@
 # What happens to a run that loses its connection during an apply: cells of the tables in
-# doc/lost-connections.md (LostConnections.pm; failovers are in 414_terraform_failover.pl).
+# doc/explanation/lost-connections.md (LostConnections.pm; failovers are in 414_terraform_failover.pl).
 #
 # The connection is lost because its session is terminated; because the server is restarted;
 # because the server is down when Terraform wants to write a snapshot of its state (it does

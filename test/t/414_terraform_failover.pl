@@ -1,5 +1,5 @@
 # What happens to a run whose server fails over to a standby during an apply: cells of the
-# tables in doc/lost-connections.md (LostConnections.pm).
+# tables in doc/explanation/lost-connections.md (LostConnections.pm).
 #
 # The primary dies, and the standby is promoted and gets the primary's address.  Terraform
 # knows only one address.

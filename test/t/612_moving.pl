@@ -1,4 +1,4 @@
-# The commands on the page doc/moving.md, word for word: real Terraform has its states in other
+# The commands on the page doc/howto/move.md, word for word: real Terraform has its states in other
 # backends, moves as the page says, and then plans no changes; nobody else can write meanwhile.
 # S3 and DynamoDB are a directory and a file with what they would have.
 
@@ -21,7 +21,7 @@ terraform_or_skip();
 
 my $node = terraform_node('moving');
 my $tmp = PostgreSQL::Test::Utils::tempdir();
-my $page = slurp_file("$FindBin::RealBin/../../doc/moving.md");
+my $page = slurp_file("$FindBin::RealBin/../../doc/howto/move.md");
 my ($pg_backend) = $page =~ /^```hcl\n(.*?)^```$/ms or die 'the page has no backend';
 
 # The commands of each section, by its heading

@@ -1,6 +1,6 @@
 # Terraform's http backend, with real runs through tfstate serve and tfstate run --http: the
 # ordinary commands, who holds the lock, force-unlock, and exclusion of runs through the pg
-# backend.
+# backend, as doc/howto/http.md says.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# The scripts in the README section "Your own tools", word for word: they change a state under
-# its lock, are refused if they have lost it, and leave no lock.
+# The scripts in the section "Changing a state" of doc/howto/own-tools.md, word for word: they
+# change a state under its lock, are refused if they have lost it, and leave no lock.
 
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use Test::More;
 use TestServer;
 
 my ($section) =
-  slurp_file("$FindBin::RealBin/../../README.md") =~ /^### Your own tools\n(.*?)^##/ms;
+  slurp_file("$FindBin::RealBin/../../doc/howto/own-tools.md") =~ /^## Changing a state\n(.*)/ms;
 my $workspace = 'terraform_remote_state.states/prod';
 my $node = tfstate_node('tools');
 my $tmp = PostgreSQL::Test::Utils::tempdir();

@@ -1,0 +1,115 @@
+# test/lib/manual.sh
+#
+# What the commands of a page of the manual, and the hidden ones in its comments, can use when
+# test/lib/Manual.pm runs it.
+#
+# shellcheck shell=bash
+
+trap 'kill $(jobs -p) 2>/dev/null' EXIT
+viewer=viewer
+
+# What pages show as the ID of a lock is in commands the ID of the newest lock that is held.
+with_id() {
+	sed "s/20c0c4fe-cecc-4368-acbd-2514cee03c88/$(psql -XAtqc 'SELECT id FROM tfstate_holders ORDER BY created DESC LIMIT 1' 2>/dev/null)/g"
+}
+
+# Runs the statements or commands in standard input.
+run_psql() {
+	with_id | psql -X "$@"
+}
+
+run_shell() {
+	with_id >"$HOME/.commands"
+	. "$HOME/.commands"
+}
+
+# Runs statements as the superuser, without output.
+quietly() {
+	psql -Xq -o /dev/null -v ON_ERROR_STOP=1 -c "$@"
+}
+
+# Waits until a query returns t.
+wait_until() {
+	local i
+	for ((i = 0; i < 300; i++)); do
+		[[ $(psql -XAtq -c "$1") != t ]] || return 0
+		sleep 0.1
+	done
+	echo "this has not become true: $1"
+	return 1
+}
+
+# Lets a session in the background take a lock, or wait for it, in session mode, as somebody.
+hold() {
+	psql -Xq -c "SET tfstate.who = '$2'" -c "SELECT tfstate_lock('$1', '{\"Operation\":\"apply\"}', mode => 'session', wait => NULL)" \
+		-c 'SELECT pg_sleep(600)' >/dev/null 2>&1 &
+}
+
+# Writes a state, an expression in SQL, into schema.states as alice does, under its lock.
+write_state() {
+	psql -Xq -o /dev/null -v ON_ERROR_STOP=1 <<END
+SET tfstate.who = 'alice@laptop';
+SELECT tfstate_lock('$1.states/prod', '{"Operation":"apply"}');
+INSERT INTO $1.states (name, data) VALUES ('prod', $2) ON CONFLICT (name) DO UPDATE SET data = EXCLUDED.data;
+SELECT tfstate_unlock('$1.states/prod');
+END
+}
+
+# Prints a resource in JSON: instance MODE TYPE NAME REST_OF_INSTANCE
+instance() {
+	printf '{"mode":"%s","type":"%s","name":"%s","provider":"provider[\\"registry.terraform.io/hashicorp/aws\\"]","instances":[{%s}]}' "$@"
+}
+
+# Prints a state as a literal of SQL: state SERIAL RESOURCES OUTPUTS
+state() {
+	printf "'%s'" "{\"version\":4,\"terraform_version\":\"1.11.4\",\"serial\":$1,\"lineage\":\"5c3a\",\"outputs\":{$3},\"resources\":[$2]}"
+}
+
+# Prints an expression of SQL for a state of 5 MB, in which a number depends on the serial.
+big_state() {
+	cat <<END
+(SELECT format('{"version":4,"terraform_version":"1.11.4","serial":%s,"lineage":"5c3a","outputs":{},"resources":[%s]}', $1,
+	string_agg(format('{"mode":"managed","type":"aws_instance","name":"n%s","provider":"aws","instances":[{"attributes":{"id":"i-%s",'
+		'"changed":%s,"tags":"%s"}}]}', n, md5(n::text), CASE n WHEN 1000 THEN $1 ELSE 7 END,
+		(SELECT string_agg(md5(format('%s %s', n, greatest(m, 48))), '') FROM generate_series(1, 58) m)), ','))
+   FROM generate_series(1, 2334) n)
+END
+}
+
+# Makes a project of Terraform in the current directory, whose state is in a schema, and its
+# environment, with a role for it.
+new_project() {
+	quietly "DO \$\$ BEGIN CREATE ROLE terraform LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END \$\$" \
+		-c "SELECT tfstate_attach('$1', role => 'terraform')"
+	cat >main.tf <<END
+terraform {
+  backend "pg" {
+    schema_name          = "$1"
+    skip_schema_creation = true
+    skip_table_creation  = true
+    skip_index_creation  = true
+  }
+}
+variable "range" {
+  default = "10.0.0.0/16"
+}
+resource "terraform_data" "vpc" {
+  input = var.range
+}
+output "range" {
+  value = terraform_data.vpc.output
+}
+END
+	export PG_CONN_STR="postgres://terraform@127.0.0.1:$PGPORT/$PGDATABASE?sslmode=disable"
+	terraform init >/dev/null
+}
+
+# Starts an apply by somebody, which has the lock, and asks, and is answered by: echo yes >&7
+apply_by() {
+	local who=$1
+	shift
+	mkfifo answers
+	exec 7<>answers
+	env "$@" PGOPTIONS="-c tfstate.who=$who" terraform apply <answers >applied 2>&1 &
+	wait_until 'SELECT count(*) > 0 FROM tfstate_holders'
+}
