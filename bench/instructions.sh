@@ -57,8 +57,14 @@ mkdir -p "$output"
 # shellcheck disable=SC2119
 build
 start_server
-quietly "$bindir/psql" -X -v ON_ERROR_STOP=1 -d template1 \
-	-c 'CREATE EXTENSION tfstate' -f "$root/bench/peers.sql"
+"$bindir/psql" -qX -v ON_ERROR_STOP=1 -d template1 -o "$work/log" \
+	-c 'CREATE EXTENSION tfstate' -f "$root/bench/peers.sql" -f - <<-'END'
+	CREATE ROLE one_grant;
+	CREATE ROLE many_grants;
+	SELECT tfstate_grant('one_grant', 'bench/*');
+	SELECT count(tfstate_grant('many_grants', 'other' || i || '.states/*')) FROM generate_series(1, 20000) i;
+	SELECT tfstate_grant('many_grants', 'bench/*');
+END
 as_user "$bindir/pg_ctl" -D "$work/data" -s -m fast stop
 
 lock='PREPARE lock(text) AS SELECT id FROM tfstate_try_lock($1'
@@ -75,6 +81,8 @@ PREPARE unlock(text) AS SELECT own_unlock(\$1, (SELECT id FROM own_lock WHERE lo
 count session "$lock, mode => 'session') WHERE locked; $unlock" "${pair[@]}"
 count 'durable without history' "SET tfstate.history = none; $lock) WHERE locked; $unlock" "${pair[@]}"
 count durable "$lock) WHERE locked; $unlock" "${pair[@]}"
+count 'durable, one grant' "SET ROLE one_grant; $lock) WHERE locked; $unlock" "${pair[@]}"
+count 'durable, 20,000 grants' "SET ROLE many_grants; $lock) WHERE locked; $unlock" "${pair[@]}"
 
 heading 'Instructions for a try that fails'
 count 'nothing, tried' "PREPARE lock(text) AS SELECT '';" "${pair[0]}"

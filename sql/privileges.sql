@@ -404,6 +404,60 @@ SELECT pattern, string_agg(lockid, ' ' ORDER BY lockid COLLATE "C") FILTER (WHER
 SELECT tfstate_matches('', '*') AS star, tfstate_matches('', '') AS empty, tfstate_matches('a', '') AS no,
 	   tfstate_matches(repeat('a', 1024), repeat('*a', 20) || 'b') AS backtracking;
 
+-- Few of a role's grants are read for a lock, however many it has, and it loses each at once.
+VACUUM tfstate_internal.privilege;
+SELECT count(tfstate_grant('regress_tfstate_alice', 's' || i || '.states/*')) FROM generate_series(1, 1000) i;
+SET ROLE regress_tfstate_alice;
+BEGIN;
+SELECT pg_stat_get_xact_tuples_fetched('tfstate_internal.privilege_pkey'::regclass) AS fetched \gset before_
+SELECT count(tfstate_lock('s' || i || '.states/a', '{"ID": "g"}')) FROM generate_series(901, 1000, 11) i;
+SELECT pg_stat_get_xact_tuples_fetched('tfstate_internal.privilege_pkey'::regclass) - :before_fetched BETWEEN 10 AND 100 AS few;
+SELECT pg_stat_get_xact_tuples_fetched('tfstate_internal.privilege_pkey'::regclass) AS fetched \gset before_
+SELECT tfstate_unlock('s989.states/a', 'g') IS NOT NULL AS released;
+SELECT pg_stat_get_xact_tuples_fetched('tfstate_internal.privilege_pkey'::regclass) - :before_fetched <= 10 AS few;
+ROLLBACK;
+RESET ROLE;
+SELECT tfstate_revoke('regress_tfstate_alice', 's989.states/*');
+SET ROLE regress_tfstate_alice;
+CALL fails($$SELECT tfstate_lock('s989.states/a')$$);
+SELECT count(tfstate_unlock('s988.states/a')) FROM tfstate_lock('s988.states/a');
+SET ROLE regress_tfstate_noinherit;
+CALL fails($$SELECT tfstate_lock('s988.states/a')$$);
+RESET ROLE;
+SELECT count(tfstate_revoke(role::name, pattern, privilege)) FROM tfstate_grants;
+-- A role with any grants is refused what none of them matches, and nothing else: random grants
+-- of short patterns, and all short lockids.
+DO $$
+DECLARE
+	texts text[] := ARRAY(SELECT a || b || c FROM unnest(ARRAY['a', '*', '"']) a, unnest(ARRAY['', 'a', '*', '"']) b,
+							   unnest(ARRAY['', 'a', '*', '"']) c WHERE b <> '' OR c = '');
+	patterns text[];
+	granted boolean;
+	l text;
+BEGIN
+	PERFORM setseed(0.5);
+	FOR i IN 1..60 LOOP
+		SELECT array_agg(p) INTO patterns FROM unnest(texts) p WHERE random() < 0.1;
+		PERFORM tfstate_grant('regress_tfstate_alice', p, CASE WHEN random() < 0.2 THEN 'lock' ELSE 'force' END)
+		   FROM unnest(patterns) p;
+		FOREACH l IN ARRAY texts LOOP
+			SET LOCAL ROLE regress_tfstate_alice;
+			BEGIN
+				PERFORM tfstate_force_unlock(l);
+			EXCEPTION
+				WHEN insufficient_privilege THEN granted := false;
+				WHEN object_not_in_prerequisite_state THEN granted := true;
+			END;
+			RESET ROLE;
+			IF granted <> EXISTS (SELECT FROM tfstate_grants g WHERE g.privilege = 'force' AND tfstate_matches(l, g.pattern)) THEN
+				RAISE INFO '%: granted is % with %', l, granted, patterns;
+			END IF;
+		END LOOP;
+		PERFORM tfstate_revoke(g.role::name, g.pattern, g.privilege) FROM tfstate_grants g;
+	END LOOP;
+END;
+$$;
+
 SELECT tfstate_unlock('held', 'h')->>'ID' AS h, tfstate_unlock('session')->>'ID' AS s;
 SELECT count(*) FROM tfstate_holders;
 DROP EXTENSION tfstate CASCADE;

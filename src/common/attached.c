@@ -55,6 +55,23 @@ tfstate_attached_tables(void)
 	return tables;
 }
 
+/*
+ * Return true if any table is attached.
+ */
+bool
+tfstate_any_attached(void)
+{
+	Relation	rel = tfstate_open(&tfstate_catalog()->attached, AccessShareLock);
+	bool		any;
+	TableScan	scan;
+
+	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 0, NULL);
+	any = tfstate_next_row(&scan, ForwardScanDirection) != NULL;
+	tfstate_end_scan(&scan);
+	table_close(rel, AccessShareLock);
+	return any;
+}
+
 static int
 guard_of(const char *word)
 {
@@ -98,7 +115,8 @@ read_attached_table(HeapTuple tuple, TupleDesc desc, AttachedTable *table)
 }
 
 /*
- * Find what is set for an attached table.  Returns false if the table is not attached.
+ * Return true if a table is attached; then set *table, unless that is NULL, to what is set
+ * for it.
  */
 bool
 tfstate_attached_table(Oid relid, AttachedTable *table)
@@ -111,7 +129,7 @@ tfstate_attached_table(Oid relid, AttachedTable *table)
 	ScanKeyInit(&key, Anum_attached_relid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
 	tfstate_begin_scan(&scan, rel, tfstate_catalog()->attached_index, NULL, 1, &key);
 	tuple = tfstate_next_row(&scan, ForwardScanDirection);
-	if (HeapTupleIsValid(tuple))
+	if (HeapTupleIsValid(tuple) && table)
 		read_attached_table(tuple, RelationGetDescr(rel), table);
 	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);

@@ -39,6 +39,7 @@ typedef enum StateColumn
 #define NUM_STATE_COLUMNS	(STATE_DATA + 1)
 
 extern List *tfstate_attached_tables(void);
+extern bool tfstate_any_attached(void);
 extern bool tfstate_attached_table(Oid relid, AttachedTable *table);
 extern bool tfstate_state_columns(Relation rel, AttrNumber *columns);
 extern Oid	tfstate_index_on(Relation rel, AttrNumber column);

@@ -222,7 +222,7 @@ tfstate_caller_may(PG_FUNCTION_ARGS)
 {
 	char	   *privilege = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *pattern = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	List	   *patterns;
+	bool		may;
 	Oid			owner;
 	int			sec_context;
 
@@ -231,7 +231,7 @@ tfstate_caller_may(PG_FUNCTION_ARGS)
 	GetUserIdAndSecContext(&owner, &sec_context);
 	if (call)
 		SetUserIdAndSecContext(call->caller, call->sec_context);
-	patterns = tfstate_privileges(privilege);
+	may = tfstate_may(pattern, privilege);
 	SetUserIdAndSecContext(owner, sec_context);
-	PG_RETURN_BOOL(tfstate_allowed(patterns, pattern));
+	PG_RETURN_BOOL(may);
 }

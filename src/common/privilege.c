@@ -17,9 +17,11 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_auth_members.h"
 #include "catalog/pg_authid.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -126,13 +128,25 @@ gives(const char *granted, const char *privilege)
 }
 
 /*
+ * The pattern of a grant, palloc'd, if that gives a privilege; else NULL.
+ */
+static char *
+pattern_giving(HeapTuple tuple, TupleDesc desc, const char *privilege)
+{
+	bool		isnull;
+	Datum		word = heap_getattr(tuple, Anum_privilege_privilege, desc, &isnull);
+	Datum		pattern = heap_getattr(tuple, Anum_privilege_pattern, desc, &isnull);
+
+	return gives(TextDatumGetCString(word), privilege) ? TextDatumGetCString(pattern) : NULL;
+}
+
+/*
  * Add the patterns for which a privilege was granted to this very role.
  */
 static List *
 add_patterns(List *patterns, Relation rel, Snapshot snapshot, Oid role,
 			 const char *privilege)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
 	ScanKeyData key;
 	TableScan	scan;
 	HeapTuple	tuple;
@@ -142,12 +156,10 @@ add_patterns(List *patterns, Relation rel, Snapshot snapshot, Oid role,
 	tfstate_begin_scan(&scan, rel, tfstate_catalog()->privilege_index, snapshot, 1, &key);
 	while ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
-		bool		isnull;
-		Datum		word = heap_getattr(tuple, Anum_privilege_privilege, desc, &isnull);
-		Datum		pattern = heap_getattr(tuple, Anum_privilege_pattern, desc, &isnull);
+		char	   *pattern = pattern_giving(tuple, RelationGetDescr(rel), privilege);
 
-		if (gives(TextDatumGetCString(word), privilege))
-			patterns = lappend(patterns, TextDatumGetCString(pattern));
+		if (pattern)
+			patterns = lappend(patterns, pattern);
 	}
 	tfstate_end_scan(&scan);
 	return patterns;
@@ -216,13 +228,169 @@ tfstate_allowed_below(List *patterns, const char *prefix)
 	return false;
 }
 
+/* How many bytes both texts begin with. */
+static size_t
+common_bytes(const char *a, const char *b)
+{
+	size_t		n = 0;
+
+	while (a[n] != '\0' && a[n] == b[n])
+		n++;
+	return n;
+}
+
+/*
+ * In the order of the index, return the next text after this one from which on there can be
+ * a pattern that matches the lockid, palloc'd; NULL if there is none.
+ *
+ * Such a pattern is the lockid itself, or begins with its first n bytes and a star, for some
+ * n.  So there are few places to look at.
+ */
+static char *
+next_start(const char *lockid, const char *after)
+{
+	const unsigned char *l = (const unsigned char *) lockid;
+	const unsigned char *a = (const unsigned char *) after;
+	size_t		len = strlen(lockid);
+	size_t		common = common_bytes(lockid, after);
+	size_t		none = len + 2;
+	size_t		best = none;	/* an n; len + 1 stands for the lockid itself */
+	char	   *start;
+
+	for (size_t n = 0; n < none; n++)
+	{
+		if (n <= common ? '*' <= a[n] : l[common] <= a[common])
+			continue;			/* not after it */
+		/* where a star and a byte of the lockid differ, the lesser one comes first */
+		if (best == none || l[best] < '*')
+			best = n;
+	}
+	if (best == none)
+		return NULL;
+	start = palloc(len + 2);
+	strcpy(start, lockid);
+	if (best <= len)
+		strcpy(start + best, "*");
+	return start;
+}
+
+/* Where this session found a grant last: often that is the one that it needs next. */
+static ItemPointerData last_grant;
+
+/*
+ * Return true if this very role has a privilege on a lockid.
+ *
+ * Reads few of its grants, however many it has, by looking only where one that matches can
+ * be.
+ */
+static bool
+is_granted(Relation rel, Snapshot snapshot, Oid role, const char *lockid,
+		   const char *privilege)
+{
+	const char *start = "";
+
+	while ((start = next_start(lockid, start)) != NULL)
+	{
+		bool		isnull;
+		ScanKeyData keys[2];
+		TableScan	scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&keys[0], Anum_privilege_role, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(role));
+		ScanKeyInit(&keys[1], Anum_privilege_pattern, BTGreaterEqualStrategyNumber, F_TEXT_GE,
+					CStringGetTextDatum(start));
+		tfstate_begin_scan(&scan, rel, tfstate_catalog()->privilege_index, snapshot, 2, keys);
+		while ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
+		{
+			start = TextDatumGetCString(heap_getattr(tuple, Anum_privilege_pattern,
+													 RelationGetDescr(rel), &isnull));
+			if (tfstate_pattern_matches(lockid, start) &&
+				pattern_giving(tuple, RelationGetDescr(rel), privilege))
+			{
+				last_grant = tuple->t_self;
+				tfstate_end_scan(&scan);
+				return true;
+			}
+			if (strcspn(start, "*") > common_bytes(start, lockid))
+				break;			/* neither this pattern nor what follows it matches */
+		}
+		tfstate_end_scan(&scan);
+		if (tuple == NULL)
+			break;
+	}
+	return false;
+}
+
+/*
+ * Return true if the grant that this session found last gives the current role a privilege
+ * on a lockid.  What is in its place is looked at anew: it may have been revoked.
+ */
+static bool
+is_granted_again(Relation rel, Snapshot snapshot, const char *lockid, const char *privilege)
+{
+	bool		granted = false;
+	TupleTableSlot *slot;
+
+	if (!ItemPointerIsValid(&last_grant))
+		return false;
+	slot = table_slot_create(rel, NULL);
+	if (tfstate_fetch_row(rel, &last_grant, snapshot, slot))
+	{
+		HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+		bool		isnull;
+		Oid			role = DatumGetObjectId(heap_getattr(tuple, Anum_privilege_role,
+														 RelationGetDescr(rel), &isnull));
+		char	   *pattern = pattern_giving(tuple, RelationGetDescr(rel), privilege);
+
+		granted = pattern && tfstate_pattern_matches(lockid, pattern) &&
+			(role == ROLE_PUBLIC || has_privs_of_role(GetUserId(), role));
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	return granted;
+}
+
+/*
+ * Return true if the current role has a privilege on a lockid.
+ */
+bool
+tfstate_may(const char *lockid, const char *privilege)
+{
+	Relation	rel;
+	Snapshot	snapshot;
+	bool		granted;
+
+	if (tfstate_is_owner())
+		return true;
+
+	rel = tfstate_open(&tfstate_catalog()->privilege, AccessShareLock);
+	snapshot = RegisterSnapshot(tfstate_latest_snapshot());
+	granted = is_granted_again(rel, snapshot, lockid, privilege);
+	if (!granted)
+	{
+		List	   *roles = my_roles();
+		ListCell   *lc;
+
+		foreach(lc, roles)
+		{
+			granted = is_granted(rel, snapshot, lfirst_oid(lc), lockid, privilege);
+			if (granted)
+				break;
+		}
+		list_free(roles);
+	}
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return granted;
+}
+
 /*
  * Error unless the current role has a privilege on a lockid.
  */
 void
 tfstate_check_privilege(const char *lockid, const char *privilege)
 {
-	if (tfstate_is_owner() || tfstate_allowed(tfstate_privileges(privilege), lockid))
+	if (tfstate_may(lockid, privilege))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -21,6 +21,7 @@ extern List *tfstate_privileges(const char *privilege);
 extern List *tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege);
 extern bool tfstate_allowed(List *patterns, const char *lockid);
 extern bool tfstate_allowed_below(List *patterns, const char *prefix);
+extern bool tfstate_may(const char *lockid, const char *privilege);
 extern void tfstate_check_privilege(const char *lockid, const char *privilege);
 extern void tfstate_tell_if_blind(const char *privilege, List *patterns);
 extern bool tfstate_is_owner(void);

@@ -15,6 +15,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -91,4 +92,17 @@ tfstate_end_scan(TableScan *scan)
 		systable_endscan(scan->desc);
 	if (scan->snapshot != SnapshotAny)
 		UnregisterSnapshot(scan->snapshot);
+}
+
+/*
+ * Fetch the row at a place of an open table into a slot.  Returns false if there is none
+ * that the MVCC snapshot sees.  The place may be anything that was read before, even from
+ * a table that has been rewritten since: what the row is, the caller must look.
+ */
+bool
+tfstate_fetch_row(Relation rel, ItemPointer place, Snapshot snapshot, TupleTableSlot *slot)
+{
+	return ItemPointerGetBlockNumber(place) < RelationGetNumberOfBlocks(rel) &&
+		table_tuple_fetch_row_version(rel, place, SnapshotAny, slot) &&
+		table_tuple_satisfies_snapshot(rel, slot, snapshot);
 }

@@ -9,6 +9,7 @@
 #define TFSTATE_SCAN_H
 
 #include "access/genam.h"
+#include "executor/tuptable.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -24,5 +25,7 @@ extern void tfstate_begin_scan(TableScan *scan, Relation rel, Oid indexid, Snaps
 							   int nkeys, ScanKey keys);
 extern HeapTuple tfstate_next_row(TableScan *scan, ScanDirection direction);
 extern void tfstate_end_scan(TableScan *scan);
+extern bool tfstate_fetch_row(Relation rel, ItemPointer place, Snapshot snapshot,
+							  TupleTableSlot *slot);
 
 #endif							/* TFSTATE_SCAN_H */

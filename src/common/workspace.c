@@ -124,7 +124,7 @@ tfstate_lockid(PG_FUNCTION_ARGS)
 	Oid			relid = get_relname_relid(NameStr(*DatumGetName(table)), namespace);
 	char	   *lockid;
 
-	if (!list_member_oid(tfstate_attached_tables(), relid))
+	if (!tfstate_attached_table(relid, NULL))
 		PG_RETURN_NULL();
 	lockid = tfstate_workspace_lockid(relid, text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	if (lockid == NULL)
@@ -181,10 +181,10 @@ find_row(Oid relid, StateColumn column, Datum value, StateColumn wanted, Datum *
 }
 
 /*
- * Those of the tables that the client's current statement reads.
+ * The attached tables that the client's current statement reads.
  */
 static List *
-statement_tables(List *tables)
+statement_tables(void)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
@@ -193,7 +193,7 @@ statement_tables(List *tables)
 		return NIL;
 	foreach(lc, ActivePortal->queryDesc->plannedstmt->relationOids)
 	{
-		if (list_member_oid(tables, lfirst_oid(lc)))
+		if (tfstate_attached_table(lfirst_oid(lc), NULL))
 			result = list_append_unique_oid(result, lfirst_oid(lc));
 	}
 	return result;
@@ -206,8 +206,7 @@ statement_tables(List *tables)
 static void
 raise_two_workspaces(int64 id, const char *lockid, const char *other)
 {
-	List	   *patterns = tfstate_privileges(PRIVILEGE_SEE);
-	bool		named = tfstate_allowed(patterns, lockid) && tfstate_allowed(patterns, other);
+	bool		named = tfstate_may(lockid, PRIVILEGE_SEE) && tfstate_may(other, PRIVILEGE_SEE);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -243,8 +242,8 @@ workspace_in_tables(List *tables, int64 id)
 }
 
 /*
- * The lockid of the workspace that has this id in one of the tables, NULL if there is
- * none.  Error if there are two.
+ * The lockid of the workspace that has this id in an attached table, with InvalidOid in any;
+ * NULL if there is none.  Error if there are two.
  *
  * Terraform takes the id from the table that it reads in the same statement; then the
  * others are not opened.  Where the statement reads none of them, the tables that the
@@ -252,12 +251,18 @@ workspace_in_tables(List *tables, int64 id)
  * id, must not affect it.
  */
 char *
-tfstate_workspace_by_id(List *tables, int64 id)
+tfstate_workspace_by_id(Oid relid, int64 id)
 {
-	char	   *lockid = workspace_in_tables(statement_tables(tables), id);
+	List	   *tables;
+	char	   *lockid;
 
-	if (lockid == NULL)
-		lockid = workspace_in_tables(tfstate_readable_tables(tables, true), id);
+	if (OidIsValid(relid))
+		return workspace_in_tables(list_make1_oid(relid), id);
+	lockid = workspace_in_tables(statement_tables(), id);
+	if (lockid)
+		return lockid;
+	tables = tfstate_attached_tables();
+	lockid = workspace_in_tables(tfstate_readable_tables(tables, true), id);
 	if (lockid == NULL)
 		lockid = workspace_in_tables(tfstate_readable_tables(tables, false), id);
 	return lockid;
@@ -288,7 +293,7 @@ tfstate_lockid_table(const char *lockid, const char **name)
 		return InvalidOid;
 	relid = get_relname_relid(lsecond(names),
 							  get_namespace_oid(linitial(names), true));
-	if (!OidIsValid(relid) || !list_member_oid(tfstate_attached_tables(), relid))
+	if (!OidIsValid(relid) || !tfstate_attached_table(relid, NULL))
 		return InvalidOid;
 
 	/* A lockid that spells the table in another way is another lockid. */
@@ -340,19 +345,19 @@ tfstate_table_creation_key(Oid relid)
 }
 
 /*
- * The lockid of a creation key of these attached tables, NULL if the key is none.
- * Terraform, and OpenTofu before 1.10, use -1 for all tables.
+ * The lockid of a creation key of an attached table, with InvalidOid of any; NULL if the key
+ * is none.  Terraform, and OpenTofu before 1.10, use -1 for all tables.
  */
 char *
-tfstate_creation_lockid(List *tables, int64 key)
+tfstate_creation_lockid(Oid relid, int64 key)
 {
 	ListCell   *lc;
 
-	if (tables != NIL && key == -1)
+	if (key == -1 && (OidIsValid(relid) || tfstate_any_attached()))
 		return pstrdup(CREATION_ANYWHERE);
 	if (key >= -1)
 		return NULL;
-	foreach(lc, tables)
+	foreach(lc, OidIsValid(relid) ? list_make1_oid(relid) : tfstate_attached_tables())
 	{
 		if (tfstate_table_creation_key(lfirst_oid(lc)) == key)
 			return tfstate_workspace_lockid(lfirst_oid(lc), "");

@@ -14,11 +14,11 @@
 extern void tfstate_check_table_name(const AttachedTable *table);
 extern char *tfstate_workspace_lockid(Oid relid, const char *name);
 extern Oid	tfstate_lockid_table(const char *lockid, const char **name);
-extern char *tfstate_workspace_by_id(List *tables, int64 id);
+extern char *tfstate_workspace_by_id(Oid relid, int64 id);
 extern bool tfstate_workspace_id(const char *lockid, int64 *id);
 extern bool tfstate_workspace_text(Oid relid, const char *name, text **data);
 extern int64 tfstate_table_creation_key(Oid relid);
-extern char *tfstate_creation_lockid(List *tables, int64 key);
+extern char *tfstate_creation_lockid(Oid relid, int64 key);
 extern char *tfstate_describe_creation(const char *lockid);
 extern void tfstate_notice_no_workspace(const char *lockid);
 extern void tfstate_raise_no_workspace(const char *lockid);

@@ -56,7 +56,7 @@ tfstate_lock_subject(const char *lockid)
 static int
 way_out(const char *lockid, const Holding *holder)
 {
-	if (tfstate_allowed(tfstate_privileges("force"), lockid))
+	if (tfstate_may(lockid, "force"))
 		return errhint("Ask the holder, or release the lock with: %s;",
 					   tfstate_force_unlock_call(lockid, holder));
 	if (holder->durable && tfstate_acts_for_holder(holder))

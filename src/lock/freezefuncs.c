@@ -255,7 +255,7 @@ list_builtins(ReturnSetInfo *result, const char *pattern)
 			char	   *lockid;
 
 			CHECK_FOR_INTERRUPTS();
-			lockid = tfstate_workspace_by_id(list_make1_oid(lfirst_oid(lc)),
+			lockid = tfstate_workspace_by_id(lfirst_oid(lc),
 											 (int64) tfstate_tag_number(&lock->locktag));
 			if (lockid == NULL || !tfstate_pattern_matches(lockid, pattern))
 				continue;

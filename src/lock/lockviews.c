@@ -274,19 +274,15 @@ name_waiters_from(const Oid *relid, Waiter *waiters, int count)
 static void
 name_waiters_by_key(Waiter *waiters, int count)
 {
-	List	   *tables = NIL;
-
 	for (int i = 0; i < count; i++)
 	{
 		char	   *lockid;
 
 		if (waiters[i].lockid || !waiters[i].has_key)
 			continue;
-		if (tables == NIL)
-			tables = tfstate_attached_tables();
-		lockid = tfstate_creation_lockid(tables, waiters[i].key);
+		lockid = tfstate_creation_lockid(InvalidOid, waiters[i].key);
 		if (lockid == NULL)
-			lockid = tfstate_workspace_by_id(tables, waiters[i].key);
+			lockid = tfstate_workspace_by_id(InvalidOid, waiters[i].key);
 		if (lockid)
 			name_waiters(waiters, count, lockid);
 	}

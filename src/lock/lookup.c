@@ -200,9 +200,7 @@ find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding,
 		return false;
 	rel = tfstate_open(tfstate_lock_table(durable), ROW_LOCK_MODE);
 	slot = table_slot_create(rel, NULL);
-	if (ItemPointerGetBlockNumber(&tid) < RelationGetNumberOfBlocks(rel) &&
-		table_tuple_fetch_row_version(rel, &tid, SnapshotAny, slot) &&
-		table_tuple_satisfies_snapshot(rel, slot, snapshot))
+	if (tfstate_fetch_row(rel, &tid, snapshot, slot))
 	{
 		tfstate_read_holding(ExecFetchSlotHeapTuple(slot, false, NULL), rel, durable, holding);
 		found = strcmp(HOLDING_TEXT(holding, lockid), lockid) == 0;

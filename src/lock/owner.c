@@ -79,7 +79,7 @@ bool
 tfstate_acts_for_holder(const Holding *holding)
 {
 	return has_privs_of_role(GetUserId(), DatumGetObjectId(HOLDING_DATUM(holding, role))) ||
-		tfstate_allowed(tfstate_privileges("force"), HOLDING_TEXT(holding, lockid));
+		tfstate_may(HOLDING_TEXT(holding, lockid), "force");
 }
 
 /*

@@ -89,11 +89,11 @@ tfstate_exchange_creation_key(Oid relid, const char *lockid, int64 id)
 {
 	int64		keys[] = {-1, tfstate_table_creation_key(relid)};
 
-	if (!tfstate_allowed(tfstate_privileges("lock"), lockid))
+	if (!tfstate_may(lockid, "lock"))
 		return;
 	for (int i = 0; i < lengthof(keys); i++)
 	{
-		char	   *creation = tfstate_creation_lockid(list_make1_oid(relid), keys[i]);
+		char	   *creation = tfstate_creation_lockid(relid, keys[i]);
 
 		if ((creation && exchange_key(creation, lockid, id)) ||
 			tie_to_key(keys[i], lockid, id))

@@ -136,7 +136,7 @@ guard_level(const char *lockid, const AttachedTable *table)
 {
 	if (tfstate_guard_level != GUARD_OFF)
 		return Max(tfstate_guard_level, table->guard);
-	if (!tfstate_allowed(tfstate_privileges("override"), lockid))
+	if (!tfstate_may(lockid, "override"))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to change the state of workspace \"%s\" with tfstate.guard = off",

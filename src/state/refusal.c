@@ -108,7 +108,7 @@ tfstate_check_may_lock(const char *lockid)
 {
 	char	   *role;
 
-	if (tfstate_allowed(tfstate_privileges("lock"), lockid))
+	if (tfstate_may(lockid, "lock"))
 		return;
 	role = GetUserNameFromId(GetUserId(), false);
 	ereport(ERROR,

@@ -76,7 +76,7 @@ check_workspace_privilege(const char *lockid, int64 id)
 	const char *name;
 	Oid			relid = tfstate_lockid_table(lockid, &name);
 
-	if (tfstate_allowed(tfstate_privileges("lock"), lockid))
+	if (tfstate_may(lockid, "lock"))
 		return;
 	if (OidIsValid(relid) && tfstate_may_read_states(relid))
 		ereport(ERROR,
@@ -140,12 +140,12 @@ check_operation(const char *lockid)
  * creation key is for.  -1 does not say which table, so the role needs only one of them.
  */
 static void
-check_creation_privilege(List *tables, int64 key)
+check_creation_privilege(int64 key)
 {
 	List	   *patterns = tfstate_privileges("lock");
 	ListCell   *lc;
 
-	foreach(lc, tables)
+	foreach(lc, tfstate_attached_tables())
 	{
 		Oid			relid = lfirst_oid(lc);
 		char	   *prefix = tfstate_workspace_lockid(relid, "");
@@ -157,7 +157,7 @@ check_creation_privilege(List *tables, int64 key)
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for the %s",
-					tfstate_describe_creation(tfstate_creation_lockid(tables, key))),
+					tfstate_describe_creation(tfstate_creation_lockid(InvalidOid, key))),
 			 errdetail("Role \"%s\" has no grant of privilege \"lock\" that matches any workspace there.",
 					   GetUserNameFromId(GetUserId(), false)),
 			 errhint("An administrator can give it with tfstate_grant().")));
@@ -227,7 +227,7 @@ tfstate_shim_lock(const char *lockid, int64 key, int64 builtin)
 	taken = tfstate_shim_acquire(&request, patient, &holding, &conflict);
 	/* the privilege may have been taken back while we waited */
 	if (request.wait != 0 && creation)
-		check_creation_privilege(tfstate_attached_tables(), key);
+		check_creation_privilege(key);
 	else if (request.wait != 0)
 		tfstate_check_privilege(lockid, "lock");
 	if (!taken)
@@ -261,8 +261,7 @@ Datum
 tfstate_pg_try_advisory_lock(PG_FUNCTION_ARGS)
 {
 	int64		key = PG_GETARG_INT64(0);
-	List	   *tables = tfstate_attached_tables();
-	char	   *lockid = tfstate_creation_lockid(tables, key);
+	char	   *lockid = tfstate_creation_lockid(InvalidOid, key);
 
 	if (lockid)
 	{
@@ -273,13 +272,13 @@ tfstate_pg_try_advisory_lock(PG_FUNCTION_ARGS)
 		}
 		if (tfstate_last_key() == KEY_NONE)
 		{
-			check_creation_privilege(tables, key);
+			check_creation_privilege(key);
 			tfstate_shim_lock(lockid, key, key);
 			PG_RETURN_BOOL(true);
 		}
 		/* else: after the id of a table that is not attached */
 	}
-	else if ((lockid = tfstate_workspace_by_id(tables, key)) != NULL)
+	else if ((lockid = tfstate_workspace_by_id(InvalidOid, key)) != NULL)
 	{
 		check_workspace_privilege(lockid, key);
 		check_operation(lockid);
@@ -426,14 +425,14 @@ release_creation(const char *lockid, int64 key)
  * have the id, what the run holds tells which one it means.
  */
 static char *
-my_workspace_by_id(List *tables, int64 id)
+my_workspace_by_id(int64 id)
 {
 	char	   *result = NULL;
 	ListCell   *lc;
 
-	foreach(lc, tfstate_readable_tables(tables, true))
+	foreach(lc, tfstate_readable_tables(tfstate_attached_tables(), true))
 	{
-		char	   *lockid = tfstate_workspace_by_id(list_make1_oid(lfirst_oid(lc)), id);
+		char	   *lockid = tfstate_workspace_by_id(lfirst_oid(lc), id);
 		Holding		holding;
 
 		if (lockid == NULL || !tfstate_current_holding(lockid, &holding) ||
@@ -455,18 +454,16 @@ Datum
 tfstate_pg_advisory_unlock(PG_FUNCTION_ARGS)
 {
 	int64		key = PG_GETARG_INT64(0);
-	List	   *tables;
 	char	   *lockid;
 
 	if (return_grant(key) || (release_remembered(key) && key >= 0))
 		PG_RETURN_BOOL(true);
-	tables = tfstate_attached_tables();
-	lockid = tfstate_creation_lockid(tables, key);
+	lockid = tfstate_creation_lockid(InvalidOid, key);
 	if (lockid)
 		PG_RETURN_BOOL(release_creation(lockid, key));
-	lockid = my_workspace_by_id(tables, key);
+	lockid = my_workspace_by_id(key);
 	/* an error of the release tells who holds the lock */
-	if (lockid == NULL && (lockid = tfstate_workspace_by_id(tables, key)) != NULL)
+	if (lockid == NULL && (lockid = tfstate_workspace_by_id(InvalidOid, key)) != NULL)
 		check_workspace_privilege(lockid, key);
 	if (lockid && shim_release(lockid, NULL, false))
 		PG_RETURN_BOOL(true);
