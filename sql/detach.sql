@@ -62,7 +62,8 @@ CREATE TABLE one.more (LIKE one.states INCLUDING ALL);
 CREATE TABLE two.states (LIKE one.states INCLUDING ALL);
 CALL remember();
 SELECT count(*) > 0 AS attached FROM tfstate_attach('one');
-SELECT attcompression FROM pg_attribute WHERE attrelid = 'one.states'::regclass AND attname = 'data';
+SELECT attcompression = CASE WHEN 'lz4' = ANY (enumvals) THEN 'l' ELSE '' END AS as_the_server_can
+  FROM pg_attribute, pg_settings WHERE attrelid = 'one.states'::regclass AND attname = 'data' AND name = 'default_toast_compression';
 SELECT tfstate_detach('one');
 TABLE changed;
 -- A compression that was there stays.
