@@ -220,7 +220,29 @@ db_close(Db *db)
 	free(db->user);
 	free(db->schema);
 	free(db->table);
+	free(db->lock);
+	free(db->who);
 	free(db);
+}
+
+/* A lock was taken over this connection. */
+void
+db_note_lock(Db *db, const char *lockid, const char *id, const char *who)
+{
+	free(db->lock);
+	free(db->who);
+	db->lock = who ? psprintf("%s %s", id, lockid) : NULL;
+	db->who = who ? pg_strdup(who) : NULL;
+}
+
+/* Who has a lock, if it is the last one that was taken over this connection; else NULL. */
+const char *
+db_who(const Db *db, const char *lockid, const char *id)
+{
+	size_t		length = strlen(id);
+
+	return db->lock && strncmp(db->lock, id, length) == 0 && db->lock[length] == ' ' &&
+		strcmp(db->lock + length + 1, lockid) == 0 ? db->who : NULL;
 }
 
 /* A copy of a statement with the schema of the extension in place of each "@" before a dot. */

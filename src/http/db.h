@@ -35,6 +35,9 @@ typedef struct Db
 	char	   *schema;			/* of the extension, quoted */
 	char	   *table;			/* the last one that was found to be attached,
 								 * or NULL */
+	char	   *lock;			/* the last one that was taken: its lockid and
+								 * its ID; NULL for none */
+	char	   *who;			/* and who has it, as the client says */
 
 	/* for pool.c */
 	char	   *user;
@@ -49,6 +52,8 @@ extern DbStatus db_open(Db **db, const char *user, const char *password, char sq
 extern void db_close(Db *db);
 extern DbStatus db_query(Db *db, const Statement *statement, PGresult **result);
 extern DbStatus db_transaction(Db *db, const Statement *statements, int count, PGresult **result);
+extern void db_note_lock(Db *db, const char *lockid, const char *id, const char *who);
+extern const char *db_who(const Db *db, const char *lockid, const char *id);
 extern const char *db_value(const PGresult *result, int row, int column);
 extern bool db_is_true(const PGresult *result, int row, int column);
 extern const char *db_sqlstate(const PGresult *result);

@@ -39,26 +39,50 @@
 #define NO_TIME	"0001-01-01T00:00:00Z"
 
 /*
+ * What LOCK and UNLOCK work with, as the table i: the lock info, the ID in it, and whether
+ * nothing else is filled in; no row if there is no ID.  From here on the transaction works for
+ * the run of that lock.  OFFSET 0 has this done before what is joined with it.
+ */
+#define INFO(v) \
+	"(SELECT i.v, i.v ->> 'ID' AS id, " \
+	"pg_catalog.concat(i.v ->> 'Operation', i.v ->> 'Info', i.v ->> 'Who', i.v ->> 'Version') = '' AS only_id, " \
+	LOCK_SET_RUN("(i.v ->> 'ID')") \
+	" FROM (SELECT " v ") i(v) WHERE i.v ->> 'ID' <> '' OFFSET 0) i"
+#define INFO_OF_BODY	INFO("$1::pg_catalog.jsonb")
+#define INFO_OF_ID		INFO("pg_catalog.jsonb_build_object('ID', $1::text)")
+
+/* The ID of the lock is in the first column of a result. */
+static void
+set_id(Request *request, const PGresult *result)
+{
+	free(request->id);
+	request->id = pg_strdup(db_value(result, 0, 0));
+}
+
+static void
+reply_no_id(Request *request)
+{
+	reply_problem(request, 400, "the lock info has no ID");
+}
+
+/*
  * Read the info in the body: the ID goes into the request, and *only_id becomes true if
  * nothing else is filled in.  If there is no ID, the request is answered.
  */
 static DbStatus
 read_info(Request *request, Db *db, bool *only_id)
 {
-	Statement	statement = {"SELECT i.v ->> 'ID', (SELECT pg_catalog.bool_and(coalesce(i.v ->> k.key, '') = '') "
-		"FROM pg_catalog.unnest(ARRAY['Operation', 'Info', 'Who', 'Version']) k(key)) "
-	"FROM (SELECT $1::pg_catalog.jsonb) i(v)", 1, {request->body}};
+	Statement	statement = {"SELECT i.id, i.only_id FROM " INFO_OF_BODY, 1, {request->body}};
 	PGresult   *result;
 	DbStatus	status = db_query(db, &statement, &result);
 
 	if (status == DB_ERROR)
 		reply_error(request, result);
-	else if (status == DB_OK && (db_value(result, 0, 0) == NULL || *db_value(result, 0, 0) == '\0'))
-		reply_problem(request, 400, "the lock info has no ID");
+	else if (status == DB_OK && PQntuples(result) == 0)
+		reply_no_id(request);
 	else if (status == DB_OK)
 	{
-		free(request->id);
-		request->id = pg_strdup(db_value(result, 0, 0));
+		set_id(request, result);
 		*only_id = db_is_true(result, 0, 1);
 	}
 	PQclear(result);
@@ -168,46 +192,46 @@ DbStatus
 lock_take(Request *request, Db *db)
 {
 	int64_t		until = now_ms() + UNKNOWN_HOLDER_MS;
-	Statement	statements[] = {
-		{LOCK_SET_RUN, 1},
-		{"SELECT l.locked, l.id, l.holder FROM @.tfstate_try_lock($1::text, $2::pg_catalog.jsonb || "
-			"CASE WHEN coalesce($2::pg_catalog.jsonb ->> 'Path', '') = '' THEN pg_catalog.jsonb_build_object('Path', $1::text) ELSE '{}' END, "
-		"'durable', '0', $3::pg_catalog.interval) l", 3, {request->address.lockid, request->body, held_ttl()}}
-	};
+	Statement	statement = {"SELECT i.id, i.v ->> 'Who', l.locked, l.id, l.holder FROM " INFO_OF_BODY
+		", LATERAL @.tfstate_try_lock($2, i.v || CASE WHEN coalesce(i.v ->> 'Path', '') = '' "
+	"THEN pg_catalog.jsonb_build_object('Path', $2::text) ELSE '{}' END, 'durable', '0', $3::pg_catalog.interval) l", 3,
+	{request->body, request->address.lockid, held_ttl()}};
 	PGresult   *result = NULL;
 	DbStatus	status;
 	bool		found;
-	bool		only_id;
 	bool		locked = false;
 
 	status = state_find_table(request, db, &found);
 	if (!found)
 		return status;
-	status = read_info(request, db, &only_id);
-	if (status == DB_GONE || request->status != 0)
-		return status;
-	statements[0].values[0] = request->id;
 	for (;;)
 	{
 		PQclear(result);
-		status = db_transaction(db, statements, lengthof(statements), &result);
-		locked = status == DB_OK && db_is_true(result, 0, 0);
+		status = db_query(db, &statement, &result);
+		if (status != DB_OK || PQntuples(result) == 0)
+			break;
+		locked = db_is_true(result, 0, 2);
 
 		/*
 		 * another transaction is about to take or to release it, a copy of
 		 * this request say
 		 */
-		if (locked || status != DB_OK || db_value(result, 0, 1) || now_ms() >= until)
+		if (locked || db_value(result, 0, 3) || now_ms() >= until)
 			break;
 		pg_usleep(TRY_AGAIN_MS * 1000L);
 	}
+	if (status == DB_OK && PQntuples(result) > 0)
+		set_id(request, result);
 	if (locked)
 	{
 		held_note(request->address.lockid, request->id);
+		db_note_lock(db, request->address.lockid, request->id, db_value(result, 0, 1));
 		reply_done(request);
 	}
+	else if (status == DB_OK && PQntuples(result) == 0)
+		reply_no_id(request);
 	else if (status == DB_OK)
-		status = answer_held(request, db, db_value(result, 0, 1), db_value(result, 0, 2));
+		status = answer_held(request, db, db_value(result, 0, 3), db_value(result, 0, 4));
 	else if (status == DB_ERROR)
 		reply_error(request, result);
 	PQclear(result);
@@ -215,18 +239,30 @@ lock_take(Request *request, Db *db)
 }
 
 /*
- * The lock is not held under this ID.  Find out whether that is because it was released
- * before, as far as the role may know; if not, answer with the error.
+ * A lock could not be released.  If it is not held under this ID, find out whether that is
+ * because it was released before, as far as the role may know; if not, answer with the error.
  */
 static DbStatus
-answer_not_held(Request *request, Db *db, bool force, const PGresult *error)
+answer_not_released(Request *request, Db *db, const PGresult *error)
 {
 	Statement	statement = {"SELECT (SELECT h.how FROM @.tfstate_history($1) h WHERE h.lockid = $1 AND h.id = $2 "
 		"ORDER BY h.fence DESC LIMIT 1), EXISTS (SELECT FROM @.tfstate_holders($1) t WHERE t.lockid = $1), "
-	"@.tfstate_has_privilege($1, 'view')", 2, {request->address.lockid, request->id}};
+	"@.tfstate_has_privilege($1, 'view')", 2, {request->address.lockid}};
 	PGresult   *result;
-	DbStatus	status = db_query(db, &statement, &result);
+	DbStatus	status = DB_OK;
+	bool		force = true;
 
+	if (request->length > 0)
+		status = read_info(request, db, &force);
+	if (status == DB_GONE || request->status != 0)
+		return status;
+	if (strcmp(db_sqlstate(error), "55000") != 0)
+	{
+		reply_error(request, error);
+		return DB_OK;
+	}
+	statement.values[1] = request->id;
+	status = db_query(db, &statement, &result);
 	if (status == DB_OK)
 	{
 		const char *how = db_value(result, 0, 0);
@@ -266,40 +302,44 @@ find_named_id(Request *request, Db *db)
 DbStatus
 lock_release(Request *request, Db *db)
 {
-	Statement	statements[] = {
-		{LOCK_SET_RUN, 1},
-		{"SELECT CASE WHEN $3::boolean AND @.tfstate_has_privilege($1, 'force') "
-			"THEN @.tfstate_force_unlock($1, $2, 'force-unlock by HTTP') ELSE @.tfstate_unlock($1, $2) END",
-		3, {request->address.lockid}}
-	};
+#define RELEASE(i) \
+	"SELECT i.id, CASE WHEN i.only_id AND @.tfstate_has_privilege($2, 'force') " \
+	"THEN @.tfstate_force_unlock($2, i.id, 'force-unlock by HTTP') ELSE @.tfstate_unlock($2, i.id) END FROM " i
+	Statement	statement = {RELEASE(INFO_OF_BODY), 2, {request->body, request->address.lockid}};
 	PGresult   *result;
 	DbStatus	status = DB_OK;
 	bool		force = true;
 	bool		noted;
 
-	if (request->length > 0)
+	/* what is released must not be renewed any more */
+	if (request->length > 0 && options.own)
 		status = read_info(request, db, &force);
-	else if (request->id == NULL && options.own)
+	else if (request->length == 0 && request->id == NULL && options.own)
 		status = find_named_id(request, db);
 	if (status == DB_GONE || request->status != 0)
 		return status;
-	if (request->id == NULL)
+	if (request->length == 0 && request->id == NULL)
 	{
 		reply_problem(request, 400, "the request does not say which lock is to be released: for \"terraform force-unlock\", "
 					  "put its ID into the address, as in TF_HTTP_UNLOCK_ADDRESS=\"$TF_HTTP_ADDRESS?ID=...\"");
 		return DB_OK;
 	}
-	statements[0].values[0] = request->id;
-	statements[1].values[1] = request->id;
-	statements[1].values[2] = force ? "true" : "false";
-	noted = held_forget(request->address.lockid, request->id);
-	status = db_transaction(db, statements, lengthof(statements), &result);
-	if (status == DB_OK)
+	if (request->length == 0)
+	{
+		statement.sql = RELEASE(INFO_OF_ID);
+		statement.values[0] = request->id;
+	}
+	noted = request->id && held_forget(request->address.lockid, request->id);
+	status = db_query(db, &statement, &result);
+	if (status == DB_OK && PQntuples(result) == 0)
+		reply_no_id(request);
+	else if (status == DB_OK)
+	{
+		set_id(request, result);
 		reply_done(request);
-	else if (status == DB_ERROR && strcmp(db_sqlstate(result), "55000") == 0)
-		status = answer_not_held(request, db, force, result);
+	}
 	else if (status == DB_ERROR)
-		reply_error(request, result);
+		status = answer_not_released(request, db, result);
 	if (noted && request->status != 200)
 		held_note(request->address.lockid, request->id);
 	PQclear(result);

@@ -111,11 +111,13 @@ static DbStatus
 write_state(Request *request, Db *db, const char *format)
 {
 	const char *id = request->id ? request->id : "";
+	const char *who = db_who(db, request->address.lockid, id);
 	Statement	statements[] = {
-		{LOCK_SET_RUN, 1, {id}},
 		/* the version is by whom the lock says it is */
-		{"SELECT pg_catalog.set_config('tfstate.who', h.who, true) FROM @.tfstate_holders($1) h WHERE h.lockid = $1 AND h.id = $2",
-		2, {request->address.lockid, id}},
+		{who ? "SELECT " LOCK_SET_RUN("$1") ", pg_catalog.set_config('tfstate.who', $2, true)" :
+			"SELECT " LOCK_SET_RUN("$1") ", (SELECT pg_catalog.set_config('tfstate.who', h.who, true) "
+			"FROM @.tfstate_holders($2) h WHERE h.lockid = $2 AND h.id = $1)",
+		2, {id, who ? who : request->address.lockid}},
 		{NULL, request->body ? 2 : 1, {request->address.workspace, request->body}}
 	};
 	PGresult   *result;
@@ -127,7 +129,7 @@ write_state(Request *request, Db *db, const char *format)
 	if (!found)
 		return status;
 	sql = with_table(request, format);
-	statements[2].sql = sql;
+	statements[1].sql = sql;
 	status = db_transaction(db, statements, lengthof(statements), &result);
 	free(sql);
 	if (status == DB_OK)

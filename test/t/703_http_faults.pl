@@ -124,7 +124,7 @@ my $taking = session($node);
 $taking->query_safe("BEGIN; SELECT tfstate_lock('s.states/default', '{\"Who\":\"taking\"}')");
 $socket = $server->connect;
 syswrite($socket, $lock);
-wait_for('the request', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'alice' AND query LIKE '%COMMIT%' AND query_start > now() - interval '1 s'") });
+wait_for('the request', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'alice' AND query LIKE '%try_lock%' AND query_start > now() - interval '1 s'") });
 is($server->stop, 0, 'the server ends cleanly');
 like(answer($socket, qr/\}/), qr{HTTP/1.1 423 }, 'when it has answered the request that ran');
 $taking->query_safe('ROLLBACK');
