@@ -33,10 +33,10 @@ static const struct
 
 	/*
 	 * The body is: no state, no lock info, not in an encoding of the
-	 * database.
+	 * database, too large or too deeply nested.
 	 */
 	{"22", 400},
-	{"54000", 400},
+	{"54", 400},
 
 	/* The guard has refused it, or somebody else is faster. */
 	{"55", 409},
