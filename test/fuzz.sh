@@ -1,6 +1,7 @@
 #!/bin/bash
 # test/fuzz.sh [MINUTES [SEED]]
 # test/fuzz.sh parsers [MINUTES [SEED]]
+# test/fuzz.sh http [MINUTES [SEED]]
 #
 # Random and malicious calls of everything in tfstate (test/t/503_random_statements.pl), built
 # with the undefined behaviour sanitizer and our own assertions: for 10 minutes by default, of
@@ -11,6 +12,11 @@
 # The second form runs libFuzzer on the code that reads texts and versions (fuzz/parsers.c),
 # starting with fuzz/seeds, with the same sanitizer and assertions.  Prints a line for each
 # target, and the input if one fails.
+#
+# The third form sends random requests to tfstate serve (test/t/706_http_random.pl), whose program
+# is built with the address and the undefined behaviour sanitizer.  Prints the number of
+# requests and the statuses of the answers.  Fails if the program crashed, leaked, hung, or
+# answered with a status of 500 or more, or if a refused request has changed something.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
@@ -63,8 +69,21 @@ run_parsers() {
 	return $failed
 }
 
+run_http() {
+	prepare libmicrohttpd-dev
+	heading 'Building the server for the http backend'
+	copy_source
+	quietly as_user "${make[@]}" src/http/tfstate-http PG_LDFLAGS='-fsanitize=address,undefined' \
+		PG_CFLAGS='-O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined'
+	export TFSTATE_HTTP=$source/src/http/tfstate-http FUZZ_MINUTES=${1:-10} FUZZ_SEED=${2:-}
+	export ASAN_OPTIONS=detect_leaks=1:exitcode=99:detect_stack_use_after_return=1
+	bash "$root/test/all.sh" tap 706_http_random
+}
+
 if [[ ${1:-} == parsers ]]; then
 	run_parsers "${@:2}"
+elif [[ ${1:-} == http ]]; then
+	run_http "${@:2}"
 else
 	prepare sqlsmith
 	export FUZZ_SQLSMITH=1 FUZZ_MINUTES=${1:-10} FUZZ_SEED=${2:-}

@@ -77,7 +77,7 @@ sub new
 	my ($class, $node, %params) = @_;
 	my $self = bless { node => $node, log => '', user => 'alice' }, $class;
 	my @command = (
-		'tfstate', 'serve', '-h', '127.0.0.1', '-p', $node->port, '-d', 'postgres',
+		$ENV{TFSTATE_HTTP} || 'tfstate', 'serve', '-h', '127.0.0.1', '-p', $node->port, '-d', 'postgres',
 		'--listen', '127.0.0.1:' . ($params{port} || 0), @{ $params{options} || [] });
 
 	$self->{run} = IPC::Run::start(\@command, '<', \undef, '>&', \$self->{log},
@@ -89,6 +89,13 @@ sub new
 		return $self->{log} =~ /listening on (\S+)/ });
 	($self->{url}, $self->{port}) = $self->{log} =~ m{listening on (\S+:(\d+))};
 	return $self;
+}
+
+# Returns its process.
+sub pid
+{
+	my ($self) = @_;
+	return $self->{run}{KIDS}[0]{PID};
 }
 
 # Returns what the server has logged so far.
