@@ -91,7 +91,7 @@ no-http:
 $(HTTP_OBJS): $(wildcard src/http/*.h src/client/*.h) src/common/quoted_words.h
 $(HTTP_OBJS): override CPPFLAGS := -DFRONTEND -DTFSTATE_VERSION='"$(NEXT)"' -I$(srcdir)/src -I$(libpq_srcdir) $(CPPFLAGS)
 
-$(HTTP): $(HTTP_OBJS) src/client/child.o src/client/event.o
+$(HTTP): $(HTTP_OBJS) src/client/child.o src/client/duration.o src/client/event.o
 	$(CC) $(CFLAGS) $^ $(LDFLAGS) $(LDFLAGS_EX) -L$(pkglibdir) -L$(libdir) -lpgfeutils -lpgcommon -lpgport $(libpq) \
 		$(HTTP_LIBS) -lm -o $@
 

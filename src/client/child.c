@@ -221,3 +221,21 @@ child_return_terminal(Child *child)
 	if (child->tty >= 0 && tcgetpgrp(child->tty) == child->pid)
 		give_terminal(child->tty, getpgrp());
 }
+
+/*
+ * Returns true if this process is such a command, or was started by one, and the lock is one of
+ * those around it: a line of TFSTATE_LOCKID, which "tfstate run" sets.
+ */
+bool
+child_of_holder(const char *lockid)
+{
+	const char *lines = getenv("TFSTATE_LOCKID");
+	size_t		length = strlen(lockid);
+
+	for (; lines; lines = strchr(lines, '\n') ? strchr(lines, '\n') + 1 : NULL)
+	{
+		if (strncmp(lines, lockid, length) == 0 && (lines[length] == '\n' || lines[length] == '\0'))
+			return true;
+	}
+	return false;
+}

@@ -31,5 +31,6 @@ extern bool child_is_gone(Child *child);
 extern void child_stop_with(Child *child);
 extern void child_continue(Child *child);
 extern void child_return_terminal(Child *child);
+extern bool child_of_holder(const char *lockid);
 
 #endif							/* TFSTATE_CHILD_H */

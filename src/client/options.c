@@ -12,11 +12,9 @@
 #include <unistd.h>
 
 #include "client.h"
+#include "duration.h"
 #include "options.h"
 #include "print.h"
-
-/* The longest duration that is accepted, in milliseconds: a year, as the server has it. */
-#define MAX_DURATION_MS (INT64CONST(365) * 86400 * 1000)
 
 /*
  * Report a wrong command line, and exit.
@@ -35,39 +33,15 @@ usage_error(const Command *command, const char *format,...)
 	exit(EXIT_USAGE);
 }
 
-/*
- * Milliseconds of a duration: numbers with the units ms, s, m, h and d, as in "1h30m", or
- * a bare number of seconds.
- */
+/* Milliseconds of a duration; see read_duration(). */
 int64_t
 duration_argument(const Command *command, const char *option, const char *value)
 {
-	static const struct
-	{
-		const char *name;
-		double		ms;
-	}			units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
-	const char *p = value;
-	double		total = 0;
+	int64_t		ms;
 
-	do
-	{
-		char	   *end;
-		double		number = strtod(p, &end);
-		size_t		letters = strspn(end, "dhms");
-		double		factor = *end == '\0' && p == value ? 1000 : 0;
-
-		for (int i = 0; i < lengthof(units); i++)
-		{
-			if (strlen(units[i].name) == letters && strncmp(units[i].name, end, letters) == 0)
-				factor = units[i].ms;
-		}
-		if (end == p || !(number >= 0) || factor == 0 || number * factor > MAX_DURATION_MS)
-			usage_error(command, "invalid duration for %s: \"%s\" (use 90, 90s, 1m30s or 2h, for example)", option, value);
-		total += number * factor;
-		p = end + letters;
-	} while (*p);
-	return (int64_t) total;
+	if (!read_duration(value, &ms))
+		usage_error(command, "invalid duration for %s: \"%s\" (" DURATION_EXAMPLES ")", option, value);
+	return ms;
 }
 
 /* An exit status. */

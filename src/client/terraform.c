@@ -25,6 +25,7 @@
 #include "fe_utils/string_utils.h"
 
 #include "backend.h"
+#include "child.h"
 #include "client.h"
 #include "commands.h"
 #include "event.h"
@@ -286,21 +287,6 @@ become(char **argv)
 	return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
 }
 
-/* Is this one of the lines of TFSTATE_LOCKID, which an outer "tfstate run" has set? */
-static bool
-held_around_us(const char *lockid)
-{
-	const char *lines = getenv("TFSTATE_LOCKID");
-	size_t		length = strlen(lockid);
-
-	for (; lines; lines = strchr(lines, '\n') ? strchr(lines, '\n') + 1 : NULL)
-	{
-		if (strncmp(lines, lockid, length) == 0 && (lines[length] == '\n' || lines[length] == '\0'))
-			return true;
-	}
-	return false;
-}
-
 /*
  * With a connection as the program will have it: find out which lock to take.  Returns 0,
  * an exit status after a message, or ALREADY_HELD.
@@ -339,7 +325,7 @@ name_lock(Run *run)
 		fprintf(stderr, "%s: the name of this run does not reach the server: the connection string of the backend sets both options and application_name, of which one must be left to PGOPTIONS or PGAPPNAME, or a pooler changes application_name\n",
 				progname);
 	else
-		return held_around_us(run->hold.locks[0].lockid) ? ALREADY_HELD : 0;
+		return child_of_holder(run->hold.locks[0].lockid) ? ALREADY_HELD : 0;
 	return EXIT_FAILED;
 }
 

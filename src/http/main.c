@@ -14,16 +14,17 @@
 
 #include "common/logging.h"
 
+#include "client/duration.h"
 #include "http/http.h"
 #include "http/run.h"
 
 #define DEFAULT_LISTEN	"127.0.0.1:5480"
 #define DEFAULT_LOCKID	"terraform_remote_state.states/default"
 
-/* The lease of the locks of a command, and the time that it has to end, in seconds. */
-#define DEFAULT_TTL_S	60
-#define MIN_TTL_S		5
-#define DEFAULT_GRACE_S	60
+/* The lease of the locks of a command, and the time that it has to end, in milliseconds. */
+#define DEFAULT_TTL_MS		60000
+#define MIN_TTL_MS			5000
+#define DEFAULT_GRACE_MS	60000
 
 const char *progname = "tfstate";
 
@@ -100,25 +101,15 @@ number_argument(const char *command, const char *value, int64_t least, int64_t g
 	return number;
 }
 
-/* Seconds of a duration, as the client has them; see duration_argument() there. */
+/* Milliseconds of a duration. */
 static int64_t
-seconds_argument(const char *value)
+duration_argument(const char *option, const char *value)
 {
-	static const struct
-	{
-		char		unit;
-		int			seconds;
-	}			units[] = {{'\0', 1}, {'s', 1}, {'m', 60}, {'h', 3600}};
-	char	   *end;
-	int64_t		number = strtoll(value, &end, 10);
+	int64_t		ms;
 
-	for (int i = 0; i < lengthof(units); i++)
-	{
-		if (end != value && number >= 0 && number <= 86400 * 365 / units[i].seconds &&
-			*end == units[i].unit && (*end == '\0' || end[1] == '\0'))
-			return number * units[i].seconds;
-	}
-	wrong_arguments("run", "invalid duration: \"%s\" (use 90, 90s, 2m or 2h, for example)", value);
+	if (!read_duration(value, &ms))
+		wrong_arguments("run", psprintf("invalid duration for %s: \"%%s\" (" DURATION_EXAMPLES ")", option), value);
+	return ms;
 }
 
 /* One of the options of both.  Returns false if it is none of them. */
@@ -194,8 +185,8 @@ static int
 run_main(int argc, char **argv)
 {
 	const char *lockid = DEFAULT_LOCKID;
-	int64_t		ttl = DEFAULT_TTL_S;
-	int64_t		grace = DEFAULT_GRACE_S;
+	int64_t		ttl_ms = DEFAULT_TTL_MS;
+	int64_t		grace_ms = DEFAULT_GRACE_MS;
 	bool		ask = false;
 	int			end = argc;
 	int			c;
@@ -228,12 +219,12 @@ run_main(int argc, char **argv)
 				ask = true;
 				break;
 			case OPTION_TTL:
-				ttl = seconds_argument(optarg);
-				if (ttl < MIN_TTL_S)
+				ttl_ms = duration_argument("--ttl", optarg);
+				if (ttl_ms < MIN_TTL_MS)
 					wrong_arguments("run", "--ttl is too short: \"%s\"", optarg);
 				break;
 			case OPTION_GRACE:
-				grace = seconds_argument(optarg);
+				grace_ms = duration_argument("--grace", optarg);
 				break;
 			default:
 				if (!common_option(c, optarg))
@@ -248,7 +239,7 @@ run_main(int argc, char **argv)
 	options.listen = "127.0.0.1:0";
 	if (ask)
 		(void) ask_password();
-	return run_command_with_http(lockid, ttl * 1000, grace * 1000, argv + end + 1);
+	return run_command_with_http(lockid, ttl_ms, grace_ms, argv + end + 1);
 }
 
 int

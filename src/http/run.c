@@ -148,6 +148,12 @@ run_command_with_http(const char *lockid, int64_t ttl_ms, int64_t grace_ms, char
 		fprintf(stderr, "%s: \"%s\" is not the lockid of a workspace: SCHEMA.TABLE/WORKSPACE\n", progname, lockid);
 		return EXIT_USAGE;
 	}
+	if (child_of_holder(address.lockid))
+	{
+		fprintf(stderr, "%s: the command would wait for itself: it is run by a \"tfstate run\" that holds state lock \"%s\"; "
+				"leave that out, as Terraform takes the lock\n", progname, address.lockid);
+		return EXIT_USAGE;
+	}
 	catch_signals();
 	ignore_broken_pipes();
 	status = check_connection();

@@ -8,6 +8,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use HttpServer;
 use IO::Select;
+use IPC::Run;
 use JSON::PP;
 use MIME::Base64;
 use PostgreSQL::Test::Utils;
@@ -130,6 +131,30 @@ like(answer($socket, qr/\}/), qr{HTTP/1.1 423 }, 'when it has answered the reque
 $taking->query_safe('ROLLBACK');
 $taking->quit;
 $server = HttpServer->new($node, port => $port);
+
+# tfstate run --http under the lock that it would take
+{
+	local $ENV{PGHOST} = $node->host;
+	local $ENV{PGPORT} = $node->port;
+	local $ENV{PGDATABASE} = 'postgres';
+	my @inner = qw(tfstate run --http);
+
+	foreach my $case ([ 64, [ 's.states/default' ] ], [ 64, [ 'other', 's.states/default' ] ], [ 0, [ 's.states/w' ] ])
+	{
+		my ($status, $outer) = @$case;
+		my @command = ((map { ('tfstate', 'run', $_, '--') } @$outer), @inner, 's.states/default', '--', 'true');
+
+		IPC::Run::run(\@command, '<', \undef, '>', \my $out, '2>', \my $err);
+		is($? >> 8, $status, "run --http inside of tfstate run @$outer");
+		like($err, $status ? qr/holds state lock "s.states\/default"; leave that out, as Terraform takes the lock/ : qr/^$/, 'it says why not');
+	}
+	foreach my $ttl ('x', '4', '9000000000', '200d200d')
+	{
+		IPC::Run::run([ @inner, '--ttl', $ttl, 's.states/default', '--', 'true' ], '<', \undef, '>', \my $out, '2>', \my $err);
+		is($? >> 8, 64, "--ttl $ttl is refused");
+		like($err, $ttl eq '4' ? qr/--ttl is too short: "4"/ : qr/invalid duration for --ttl: "$ttl"/, 'it says why');
+	}
+}
 
 #
 # Real runs
