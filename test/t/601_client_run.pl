@@ -18,7 +18,12 @@ $ENV{PGPORT} = $node->port;
 $ENV{PGDATABASE} = 'postgres';
 $ENV{PGUSER} = getpwuid($<);
 
-my $who = sub { sql("SELECT string_agg(lockid || ' ' || mode, ', ' ORDER BY lockid) FROM tfstate_holders") };
+my $who = sub { sql("SELECT string_agg(lockid || ' ' || mode, ', ' ORDER BY lockid) FROM tfstate_holders WHERE lockid <> 'long'") };
+
+# A lease that is looked at before it is time to renew it; what becomes of it is tested below.
+my $long = start('run', '--ttl', '16s', 'long', '--', 'sh', '-c', 'read line');
+my $expiry = sub { sql("SELECT extract(epoch FROM expires_at) FROM tfstate_holders('long')") };
+my $first_expiry = wait_for('the long lease', $expiry);
 
 # Runs tfstate and returns its exit status, standard output and standard error.
 sub tfstate
@@ -56,6 +61,12 @@ is((tfstate('run', 'a', 'a', '--', 'true'))[0], 64, 'a lockid that is named twic
 is($result[0], 69, 'no extension');
 like($result[2], qr/extension "tfstate" is not installed in database "template1"; run there: CREATE EXTENSION tfstate/,
 	'it is told what to do for the extension');
+
+{
+	my ($out, $err);
+	IPC::Run::run([ 'sh', '-c', q(trap '' CHLD; exec tfstate run a -- sh -c 'exit 3') ], '<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout(60));
+	is($? >> 8, 3, 'started with SIGCHLD ignored, it is told of the end of the command');
+}
 
 # The environment of the command
 
@@ -96,6 +107,34 @@ kill('TERM', $holder->{pid});
 is(end($holder), 128 + 15, 'a signal is passed on to the command');
 is(end($waiter), 0, 'the waiter is next');
 is($waiter->{out}, "got it\n", 'its command runs');
+
+# Whoever waits is told of each holder that it waits for.
+my @queue;
+foreach my $operation ('first', 'second', 'third')
+{
+	push @queue, start('run', '--wait', 'forever', '--operation', $operation, 'q', '--', 'sh', '-c', 'echo ready; read line');
+	wait_for('the next in the queue', sub { split(/ /, waiting_pids($node, 'q')) == $#queue && $who->() eq 'q durable' });
+}
+foreach my $next (1, 2)
+{
+	my $holder = $queue[ $next - 1 ];
+
+	my $operation = $next == 1 ? 'first' : 'second';
+
+	wait_for('the holder to be named', sub { $queue[2]{run}->pump_nb; $queue[2]{err} =~ /held by .*: $operation since/ });
+	printed($holder, qr/ready/);
+	$holder->{in} = "go on\n";
+	is(end($holder), 0, "the $operation holder ends");
+}
+printed($queue[2], qr/ready/);
+$queue[2]{in} = "go on\n";
+is(end($queue[2]), 0, 'the last one ends');
+is(() = $queue[2]{err} =~ /^tfstate: waiting for state lock "q" .*, held by /mg, 2, 'a line for each holder that was waited for');
+
+# A look whether a lease is still held is no renewal.
+wait_for('the renewal of the long lease', sub { my $now = $expiry->(); $now eq '' || $now > $first_expiry + 3 });
+$long->{in} = "go on\n";
+is(end($long), 0, 'a long lease is renewed');
 
 # The signal and the lock can come in the same moment.
 foreach my $command ([ 'run', '--mode', 'durable', '--wait', 'forever', 'c', '--', 'true' ], [ 'lock', '--wait', 'forever', 'c' ])

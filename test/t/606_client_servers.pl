@@ -52,6 +52,10 @@ cmp_ok(time - $sent, '<', 30, 'before its time is over');
 $run = start_with({ PGHOST => '127.0.0.1,127.0.0.1', PGPORT => $silent->sockport . ',' . PostgreSQL::Test::Cluster::get_free_port(), PGCONNECT_TIMEOUT => 2 }, 'ls');
 is(end($run), 69, 'no server answers');
 like($run->{err}, qr/\Atfstate: connection to server at "127\.0\.0\.1", port \d+ failed: timeout expired [^\n]*Connection refused[^\n]*\n\z/, 'one line tells of each');
+my $free = PostgreSQL::Test::Cluster::get_free_port();
+$run = start_with({ PGHOST => '127.0.0.1,127.0.0.1', PGPORT => "$free," . $silent->sockport, PGCONNECT_TIMEOUT => 2 }, 'ls');
+is(end($run), 69, 'no server answers, the silent one last');
+like($run->{err}, qr/port ${\ $silent->sockport} failed: timeout expired .*port $free failed: Connection refused/, 'of two ports of one host the silent one is left out');
 
 # Behind PgBouncer, which refuses PGOPTIONS: the command is known by PGAPPNAME
 

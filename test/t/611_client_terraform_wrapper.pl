@@ -281,6 +281,9 @@ like((tfstate($alice, { PGPORT => 1, PG_CONN_STR => 'host=127.0.0.1' }, 'terrafo
 	"tfstate terraform plan @plain -out=p && tfstate terraform apply @plain p");
 is($status, 0, 'tfstate terraform inside of tfstate run') or diag("$out\n$err");
 
+is((tfstate($alice, { TFSTATE_LOCKID => "other\n$lockid-other" }, 'terraform', 'plan', @plain))[0], 0, 'inside of tfstate run with another lock');
+is(sql("SELECT mode FROM tfstate_history('$lockid') ORDER BY fence DESC LIMIT 1"), 'durable', 'its own one is taken, though the other one begins like it');
+
 # What is killed leaves nothing
 
 $run = start_apply($alice);

@@ -8,6 +8,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use Digest::MD5 qw(md5_base64);
 use HttpServer;
+use IPC::Run;
 use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -99,6 +100,33 @@ $server->answers('UNLOCK', 200, qr/^$/, 'UNLOCK', body => $info);
 $server->answers('DELETE without an ID', 409, qr/does not hold its lock/, 'DELETE');
 $server->answers('DELETE by the run that unlocked it last', 200, qr/^$/, 'DELETE', id => $id);
 $server->answers('POST to a workspace that is gone', 409, qr/cannot create workspace/, 'POST', body => state_text(1, 'z'), id => $id);
+
+$server->answers('LOCK', 200, qr/^$/, 'LOCK', body => $info);
+$server->answers('POST with the ID behind something else', 200, qr/^$/, 'POST', body => state_text(2, 'z'), path => "/s/states/default?a=b&ID=$id");
+$server->answers('DELETE in the same way', 200, qr/^$/, 'DELETE', path => "/s/states/default?x&y=&ID=$id&z");
+$server->answers('UNLOCK', 200, qr/^$/, 'UNLOCK', body => $info);
+
+#
+# tfstate run --http: all locks of the command are renewed
+#
+{
+	my ($in, $out) = ('', '');
+	my $lock = q(curl -s -u "$TF_HTTP_USERNAME:$TF_HTTP_PASSWORD" -X LOCK -d "$1" "${TF_HTTP_ADDRESS%/*}/$2");
+	my $run = IPC::Run::start(
+		[
+			'tfstate', 'run', '--http', '--ttl=5', '-d', $node->connstr('postgres') . ' user=alice', 's.states/default', '--',
+			'sh', '-c', "lock() { $lock; }; lock '$info' one; lock '$info2' two; echo locked; read line"
+		],
+		'<', \$in, '>', \$out);
+	my $expiry = 'SELECT extract(epoch FROM min(expires_at)) FROM tfstate_holders HAVING count(*) = 2';
+
+	wait_for('the locks', sub { $run->pump_nb; $out =~ /locked/ });
+	my $first = sql($expiry);
+	ok(wait_for('their renewal', sub { my $now = sql($expiry); $now eq '' || $now > $first + 2 }) && sql($expiry), 'run --http: both locks are renewed');
+	$in = "go on\n";
+	$run->finish;
+	is(sql('SELECT count(*) FROM tfstate_holders'), 0, 'run --http: both are released');
+}
 
 #
 # force-unlock
