@@ -308,7 +308,10 @@ ALTER ROLE regress_tfstate_tf IN DATABASE :"database" SET tfstate.mod = 'durable
 ALTER ROLE regress_tfstate_tf SET tfstate.mode = 'forever';
 ALTER DATABASE :"database" SET tfstate.wait = 'soon';
 ALTER DATABASE :"database" SET tfstate.who = 'anything';
+-- not those of other databases
+ALTER ROLE regress_tfstate_tf IN DATABASE template1 SET tfstate.mode = 'elsewhere';
 CALL remedied();
+ALTER ROLE regress_tfstate_tf IN DATABASE template1 RESET ALL;
 ALTER DATABASE :"database" RESET tfstate.who;
 
 -- The server log.

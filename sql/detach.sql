@@ -258,15 +258,17 @@ SELECT count(*) > 0 AS attached FROM tfstate_attach('one', 'more', role => 'regr
 SELECT count(*) > 0 AS attached FROM tfstate_attach('two', role => 'regress_tfstate_b');
 CREATE ROLE regress_tfstate_dropped;
 SELECT count(*) > 0 AS attached FROM tfstate_attach('one', role => 'regress_tfstate_dropped');
-SELECT tfstate_grant('regress_tfstate_dropped', 'more', 'force');
+SELECT tfstate_grant('regress_tfstate_dropped', 'more', 'force'), tfstate_grant('public', 'for/all', 'view');
 DROP OWNED BY regress_tfstate_dropped;
 DROP ROLE regress_tfstate_dropped;
 DROP TABLE one.states;
 DROP SCHEMA two CASCADE;
 SELECT object, problem, remedy FROM tfstate_check() WHERE remedy ~ 'cleanup' ORDER BY 1, 2;
--- What the table that is left needs stays.
+-- What the table that is left needs stays, and what public was granted.
 SELECT * FROM tfstate_cleanup();
 SELECT * FROM tfstate_cleanup();
+SELECT role, pattern, privilege FROM tfstate_grants WHERE role = 'public';
+SELECT tfstate_revoke('public', 'for/all', 'view');
 SELECT object, problem, remedy FROM tfstate_check() WHERE remedy ~ 'cleanup' ORDER BY 1, 2;
 SELECT has_schema_privilege('regress_tfstate_b', 'one', 'USAGE') AS schema, count(*) AS settings
   FROM pg_db_role_setting WHERE setrole = 'regress_tfstate_b'::regrole;

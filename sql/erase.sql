@@ -56,7 +56,7 @@ CALL fails($$SELECT tfstate_diff('tf.states/prod', 3, 5)$$);
 CALL fails($$SELECT tfstate_version('tf.states/prod', 1)$$);
 SELECT tfstate_rollback('tf.states/prod', 2);
 -- Once more, and nothing
-SELECT tfstate_erase('tf.states/prod', '{3}', 'again'), tfstate_erase('tf.states/prod', '{}', 'none');
+SELECT tfstate_erase('tf.states/prod', '{3}', 'again'), tfstate_erase('tf.states/prod', '{}', repeat('x', 1024));
 SELECT erase_reason FROM tfstate_versions('tf.states/prod') WHERE number = 3;
 
 -- The current state stays; it can be erased when another one was written.

@@ -66,6 +66,15 @@ SELECT fence FROM tfstate_lock('s.states/y', '{"ID":"1"}');
 SELECT tfstate_unlock('s.states/y', '1') IS NOT NULL AS unlocked;
 DELETE FROM tfstate_internal.stored_version;
 
+-- The same where only the history has it, of the lockid that this session locked last.
+SELECT fence > 0 AS taken FROM tfstate_lock('f/h', '{"ID":"1"}');
+SELECT tfstate_unlock('f/h', '1') IS NOT NULL AS unlocked;
+INSERT INTO tfstate_internal.released_lock
+SELECT (jsonb_populate_record(r, '{"fence": 70020}')).* FROM tfstate_internal.released_lock r WHERE r.lockid = 'f/h';
+SELECT setval('tfstate_internal.fence', 70019);
+SELECT fence FROM tfstate_lock('f/h', '{"ID":"2"}');
+SELECT tfstate_unlock('f/h', '2') IS NOT NULL AS unlocked;
+
 -- A release does not fail because of rows in the history.
 SELECT fence FROM tfstate_lock('f/e', '{"ID":"1"}');
 INSERT INTO tfstate_internal.released_lock
@@ -104,7 +113,9 @@ CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump');
 UPDATE dump SET fence = 1;
 CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump');
 SELECT tfstate_unlock('r/a', '1') IS NOT NULL AS unlocked;
--- A row from before the last holding is out of date.
+-- A row from before the last holding is out of date, and so is that of the last one.
+CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump');
+UPDATE dump SET fence = (SELECT max(fence) FROM tfstate_history('r/a'));
 CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump');
 UPDATE dump SET fence = 200000;
 CALL fails('INSERT INTO tfstate_internal.durable_lock SELECT d.* FROM dump d, generate_series(1, 2)');

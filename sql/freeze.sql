@@ -99,14 +99,34 @@ SELECT pg_advisory_lock(-1);
 CALL fails($$INSERT INTO net.states (name, data) VALUES ('created', state(1))$$);
 SELECT pg_advisory_unlock(-1);
 SELECT tfstate_unfreeze('net*');
+-- It counts for each workspace of that id.
+BEGIN;
+SET LOCAL tfstate.guard = off;
+INSERT INTO app.states (id, name, data) VALUES (:other_id, 'twin', state(1));
+SELECT lockid, mode FROM tfstate_freeze('*', 'both') WHERE mode = 'built-in' ORDER BY lockid;
+ROLLBACK;
 SELECT lockid, who IS NOT NULL AS who, mode, id, role = current_user AS own, pid = pg_backend_pid() AS pid
   FROM tfstate_freeze('net.states/*', 'again');
 UPDATE net.states SET data = state(2) WHERE name = 'other';
+-- Not if it was that of a session that has ended since, and whose number this one has got.
+BEGIN;
+UPDATE tfstate_internal.freeze SET since = since - interval '1 year';
+CALL fails($$UPDATE net.states SET data = state(3) WHERE name = 'other'$$);
+ROLLBACK;
 SELECT pg_advisory_unlock(:other_id);
 CALL fails($$UPDATE net.states SET data = state(3) WHERE name = 'other'$$);
 
 -- Whoever is exempt locks and writes as ever: members, with or without inheritance.
 SELECT tfstate_unfreeze('net.states/*');
+SELECT count(*) FROM tfstate_freeze('*', 'upgrade', exempt => '{regress_tfstate_user, regress_tfstate_admins}');
+SET ROLE regress_tfstate_dba;
+SELECT id FROM tfstate_lock('net.states/default', '{"ID":"7a"}');
+SELECT tfstate_unlock('net.states/default', '7a') ->> 'ID' AS unlocked;
+SET ROLE regress_tfstate_user;
+SELECT id FROM tfstate_lock('net.states/default', '{"ID":"7b"}');
+SELECT tfstate_unlock('net.states/default', '7b') ->> 'ID' AS unlocked;
+RESET ROLE;
+SELECT tfstate_unfreeze('*');
 SELECT count(*) FROM tfstate_freeze('*', 'upgrade', exempt => '{regress_tfstate_admins}');
 SET ROLE regress_tfstate_dba;
 SELECT id FROM tfstate_lock('net.states/default', '{"ID":"7"}');
@@ -127,6 +147,17 @@ SELECT exempt FROM tfstate_freezes;
 SET ROLE regress_tfstate_dba;
 CALL fails($$SELECT tfstate_lock('net.states/default')$$);
 RESET ROLE;
+
+-- A command inside a holding that goes on locks and writes.
+SELECT tfstate_unfreeze('*');
+SET tfstate.run_id = '11111111-2222-4333-8444-555555555555';
+SELECT id FROM tfstate_lock('net.states/default', '{"ID":"outer"}');
+SELECT lockid FROM tfstate_freeze('*', 'upgrade') WHERE id = 'outer';
+SELECT tfstate_pg.pg_try_advisory_lock(id) FROM net.states WHERE name = 'default';
+SELECT regexp_replace(lockid, '\d+', 'N') AS lockid FROM tfstate_holders WHERE lockid ~ 'inside';
+SELECT tfstate_pg.pg_advisory_unlock(id) FROM net.states WHERE name = 'default';
+SELECT tfstate_unlock('net.states/default', 'outer') ->> 'ID' AS unlocked;
+RESET tfstate.run_id;
 
 -- A lock can be released by force.
 SELECT tfstate_force_unlock('elsewhere', reason => 'freeze') ->> 'ID' AS released;
@@ -203,6 +234,9 @@ SELECT pattern, role FROM tfstate_freezes;
 SELECT tfstate_unfreeze('net.states/*');
 RESET ROLE;
 
+-- The longest pattern and reason
+SELECT count(*) FROM tfstate_freeze(repeat('x', 1024), repeat('y', 1024));
+SELECT tfstate_unfreeze(repeat('x', 1024));
 -- Wrong arguments
 CALL fails($$SELECT tfstate_freeze(NULL, 'x')$$);
 CALL fails($$SELECT tfstate_freeze('x', NULL)$$);

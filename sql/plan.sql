@@ -60,6 +60,11 @@ TABLE may;
 GRANT UPDATE (data) ON tf.states TO regress_tfstate_planner;
 SELECT severity, object, problem FROM tfstate_check() WHERE role = 'regress_tfstate_planner' AND problem NOT LIKE 'log_%';
 REVOKE UPDATE (data) ON tf.states FROM regress_tfstate_planner;
+-- Where another of its tables is only read, what it was given to write is taken back with the one that it writes.
+SELECT count(*) > 0 AS attached FROM tfstate_attach('tf', 'written', role => 'regress_tfstate_planner');
+TABLE may;
+SELECT tfstate_detach('tf', 'written');
+TABLE may;
 SELECT tfstate_detach('tf');
 SELECT count(*) FROM tfstate_internal.given;
 

@@ -40,6 +40,12 @@ SELECT lockid, mode, id, how FROM tfstate_history ORDER BY fence;
 SELECT fence > :f1 AS grows FROM tfstate_lock('s', '{"ID": "2"}', 'session');
 SELECT tfstate_force_unlock('s', '2', 'why not')->>'ID' AS released;
 SELECT * FROM tags;
+-- Nor does it when the session works for another run by then.
+SELECT fence > :f1 AS grows FROM tfstate_lock('s', '{"ID": "2b"}', 'session');
+SET tfstate.run_id = '11111111-2222-4333-8444-555555555555';
+SELECT tfstate_force_unlock('s', '2b')->>'ID' AS released;
+RESET tfstate.run_id;
+SELECT * FROM tags;
 
 -- pg_advisory_unlock_all(): the session loses the lock.
 SELECT id FROM tfstate_lock('s', '{"ID": "3"}', 'session');

@@ -489,6 +489,17 @@ CALL fails($$EXECUTE p('new2', '{"serial": 1, "lineage": "a"}')$$);
 EXECUTE p('dev2', '{"serial": 1, "lineage": "a"}');
 SELECT pg_advisory_unlock(-1);
 RESET ROLE;
+-- Under one key, a session has created a workspace for each of two roles: each unlocks its own.
+SELECT pg_try_advisory_lock(-1);
+EXECUTE p('theirs', '{"serial": 1, "lineage": "a"}');
+SET ROLE regress_tfstate_user;
+SELECT pg_try_advisory_lock(-1);
+EXECUTE p('dev3', '{"serial": 1, "lineage": "a"}');
+SELECT pg_advisory_unlock(-1);
+RESET ROLE;
+SELECT lockid, role = current_user AS own FROM tfstate_holders;
+SELECT pg_advisory_unlock(-1);
+SELECT lockid FROM tfstate_holders;
 -- Holders and history say what such a lock is for.
 SELECT lockid, operation, count(*) > 0 AS found FROM tfstate_history WHERE lockid ~ '^tfstate_pg|/$' GROUP BY 1, 2 ORDER BY 1;
 SELECT tfstate_grant('regress_tfstate_user', 'terraform_remote_state.states/*');

@@ -142,6 +142,21 @@ RESET tfstate.guard;
 SELECT tfstate_rollback('tf.states/enc', 2);
 SELECT tfstate_rollback('tf.states/enc', 5);
 SELECT name, data FROM tf.states WHERE name = 'enc';
+-- The serial is above the last one that is known, even behind several texts without one.
+INSERT INTO tf.states (name, data) VALUES ('texts', '{"serial": 1, "lineage": "a"}');
+UPDATE tf.states SET data = '{"serial": 7, "lineage": "a"}' WHERE name = 'texts';
+SET tfstate.guard = off;
+UPDATE tf.states SET data = 'garbage' WHERE name = 'texts';
+UPDATE tf.states SET data = 'more' WHERE name = 'texts';
+RESET tfstate.guard;
+SELECT tfstate_rollback('tf.states/texts', 1);
+SELECT data FROM tf.states WHERE name = 'texts';
+-- Under a lease of the caller's that has expired a new lock is taken.
+SELECT id FROM tfstate_lock('tf.states/texts', '{"ID": "lease"}', ttl => '1 us');
+SELECT tfstate_rollback('tf.states/texts', 1);
+SELECT lock_id <> 'lease' AS new_lock FROM tfstate_versions('tf.states/texts') ORDER BY number DESC LIMIT 1;
+SELECT count(*) FROM tfstate_holders('tf.states/texts');
+DELETE FROM tf.states WHERE name = 'texts';
 -- A version without a state cannot be rolled back to.
 CALL fails($$SELECT tfstate_rollback('tf.states/enc', 6)$$);
 -- Only the serial is changed, wherever it is in the text.

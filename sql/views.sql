@@ -114,6 +114,12 @@ SELECT count(*) FROM tfstate_history('prod/*');
 -- The limit is not exceeded by much in a long session, either.
 SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 100)) p;
 SELECT count(*) BETWEEN 3 AND 3 + 64 AS bounded FROM tfstate_history('many');
+-- Nor after a time without one, though each pruning deletes only some.
+SET tfstate.history_count = -1;
+SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 300)) p;
+SET tfstate.history_count = 3;
+SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 600)) p;
+SELECT count(*) BETWEEN 3 AND 3 + 64 AS bounded FROM tfstate_history('many');
 -- Pruning that is rolled back has no effect.
 \c -
 SELECT count(*) AS before FROM tfstate_history('many') \gset
