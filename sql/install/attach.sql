@@ -98,7 +98,15 @@ AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION
 @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) IS
-'put a table of Terraform states under tfstate, create it if it is missing, and make a role ready to use it';
+'put a table of Terraform states under tfstate, create it if it is missing, and make a role ready to use it
+Returns the lines of Terraform''s configuration and environment. "mode" and "wait" are those of Terraform''s locks
+in this table, up to 24 days, where a session has no tfstate.mode or tfstate.wait; "guard" is what tfstate.guard is
+at least for the table, initially "require"; "keep_versions" and "keep_age" say which versions are kept, -1 for all;
+"default_workspace" says whether the workspace "default" is made, which initially it is; "access" is "write",
+initially, or "plan", for a role that only reads and locks. NULL leaves a value as it is.
+Privilege: admin.
+Errors: 42809 not a table of states; 42939 in schema tfstate_pg; 55000 not safe; 42704 no such role; 22023; 25000
+not READ COMMITTED.';
 GRANT EXECUTE ON FUNCTION
 @extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) TO PUBLIC;
 

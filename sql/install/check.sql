@@ -164,7 +164,10 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_check() IS
-'check the set-up: report what is wrong with attached tables, roles of Terraform and the server, and what helps';
+'check the set-up: report what is wrong with attached tables, roles of Terraform and the server, and what helps
+"remedy" is SQL, where there is some. Who is no administrator sees what is about tables that it owns or has "admin"
+for.
+Privilege: admin.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_check() TO PUBLIC;
 
 CREATE FUNCTION tfstate_internal.tfstate_check(

@@ -176,5 +176,8 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) IS
-'what Terraform needs for an attached table: its environment, for a shell or a CI service, or the backend block';
+'what Terraform needs for an attached table: its environment, for a shell or a CI service, or the backend block
+"format" is "shell", "github", "gitlab" or "backend".
+Privilege: administrator.
+Errors: 42704 not attached; 22023.';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) FROM PUBLIC;

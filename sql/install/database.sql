@@ -201,7 +201,13 @@ END;
 $$;
 COMMENT ON FUNCTION
 @extschema@.tfstate_attach_database(name, boolean, text, interval, text, integer, interval, boolean, boolean) IS
-'make a role, or everybody, ready for all tables of states in the database, and say what holds for new tables';
+'make a role, or everybody, ready for all tables of states in the database, and say what holds for new tables
+The role is made ready for the tables that come later, too. "search_path", initially false, makes settings for
+everybody in the database; "new_tables", initially false, has tables attached that clients make themselves. The
+others are what new tables begin with. NULL leaves a value as it is.
+Privilege: administrator; superuser for "new_tables".
+Errors: 42501; 42704 no such role; 55000 the database has more than states, or others can create objects in the
+schema of tfstate; 22023.';
 REVOKE EXECUTE ON FUNCTION
 @extschema@.tfstate_attach_database(name, boolean, text, interval, text, integer, interval, boolean, boolean)
 FROM PUBLIC;
@@ -221,5 +227,6 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_detach_database() IS
-'undo tfstate_attach_database(); attached tables stay attached';
+'undo tfstate_attach_database(); attached tables stay attached
+Privilege: superuser.';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_detach_database() FROM PUBLIC;

@@ -196,7 +196,9 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_detach(text, text, name) IS
-'undo tfstate_attach(), for one role or altogether, but keep the table, its states and their versions';
+'undo tfstate_attach(), for one role or altogether, but keep the table, its states and their versions
+Privilege: admin.
+Errors: 42704 not attached.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_detach(text, text, name) TO PUBLIC;
 
 CREATE FUNCTION tfstate_internal.tfstate_detach(
@@ -271,5 +273,6 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_cleanup() IS
-'take back what tfstate_attach() gave for tables that were dropped, and remove grants of dropped roles; one row each';
+'take back what tfstate_attach() gave for tables that were dropped, and remove grants of dropped roles; one row each
+Privilege: administrator.';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_cleanup() FROM PUBLIC;

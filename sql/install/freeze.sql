@@ -55,7 +55,10 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tfstate_freeze'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_freeze(text, text, timestamptz, name[]) IS
-'refuse new locks and writes below a pattern, for maintenance, and return the holders that go on';
+'refuse new locks and writes below a pattern, for maintenance, and return the holders that go on
+"mode" is "built-in" for locks of a Terraform that does not use the shim.
+Privilege: override on all that the pattern matches.
+Errors: 42710 already frozen; 42704 no such role; 22023; 22004.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_freeze(text, text, timestamptz, name[]) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_unfreeze(pattern text)
@@ -63,7 +66,10 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'tfstate_unfreeze'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_unfreeze(text) IS
-'end the freeze of a pattern';
+'end the freeze of a pattern
+Of exactly this pattern.
+Privilege: override on all that the pattern matches.
+Errors: 42704 not frozen.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_unfreeze(text) TO PUBLIC;
 
 CREATE VIEW @extschema@.tfstate_freezes AS

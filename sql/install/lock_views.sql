@@ -101,7 +101,8 @@ BEGIN ATOMIC
 	 WHERE strpos(pattern, '*') > 0 AND @extschema@.tfstate_matches(h.lockid, pattern);
 END;
 COMMENT ON FUNCTION @extschema@.tfstate_holders(text) IS
-'the held locks whose lockid matches a pattern';
+'the held locks whose lockid matches a pattern
+Privilege: lock or view.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_holders(text) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_waiters(
@@ -117,7 +118,8 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tfstate_waiters'
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.tfstate_waiters(text) IS
-'the sessions that wait for a lock whose lockid matches a pattern';
+'the sessions that wait for a lock whose lockid matches a pattern
+Privilege: lock or view.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_waiters(text) TO PUBLIC;
 
 CREATE VIEW @extschema@.tfstate_waiters AS
@@ -197,5 +199,6 @@ BEGIN ATOMIC
 	ORDER BY released_at DESC, fence DESC;
 END;
 COMMENT ON FUNCTION @extschema@.tfstate_history(text, bigint) IS
-'the finished holdings whose lockid matches a pattern, the newest first: as many as asked for, or all';
+'the finished holdings whose lockid matches a pattern, the newest first: as many as asked for, or all
+Privilege: view.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_history(text, bigint) TO PUBLIC;

@@ -130,5 +130,6 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_attach_members() IS
-'give all members of attached roles the settings for Terraform, and take them back from former ones; one row a change';
+'give all members of attached roles the settings for Terraform, and take them back from former ones; one row a change
+Privilege: administrator.';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_attach_members() FROM PUBLIC;

@@ -82,7 +82,10 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_grant(name, text, text) IS
-'let a role lock, view, force, override or administer the lockids that a pattern matches';
+'let a role lock, view, force, override or administer the lockids that a pattern matches
+"public" is everybody.
+Privilege: admin.
+Errors: 42704 no such role; 22023; 22004.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_grant(name, text, text) TO PUBLIC;
 
 CREATE FUNCTION tfstate_internal.tfstate_grant(
@@ -126,7 +129,9 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_revoke(name, text, text) IS
-'take back what tfstate_grant() gave with the same arguments';
+'take back what tfstate_grant() gave with the same arguments
+Privilege: admin.
+Errors: 42704 no such grant; 22023; 22004.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_revoke(name, text, text) TO PUBLIC;
 
 CREATE FUNCTION tfstate_internal.tfstate_revoke(
@@ -163,7 +168,9 @@ RETURNS boolean
 AS 'MODULE_PATHNAME', 'tfstate_has_privilege'
 LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_has_privilege(text, text) IS
-'whether the current role may lock, view, force or override a lockid';
+'whether the current role may lock, view, force or override a lockid
+Privilege: none.
+Errors: 22023.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_has_privilege(text, text) TO PUBLIC;
 
 -- A view has this in a subquery, which runs once and before any row is read, so that it tells
@@ -181,7 +188,8 @@ RETURNS boolean
 AS 'MODULE_PATHNAME', 'tfstate_matches'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_matches(text, text) IS
-'whether a lockid matches a pattern, in which * stands for any text';
+'whether a lockid matches a pattern, in which * stands for any text
+Privilege: none.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_matches(text, text) TO PUBLIC;
 
 CREATE FUNCTION tfstate_internal.matches(lockid text, pattern text)

@@ -71,7 +71,8 @@ BEGIN ATOMIC
 	 WHERE strpos(pattern, '*') > 0 AND @extschema@.tfstate_matches(v.workspace, pattern);
 END;
 COMMENT ON FUNCTION @extschema@.tfstate_versions(text) IS
-'the recorded versions of the workspaces that match a pattern';
+'the recorded versions of the workspaces that match a pattern
+Privilege: view.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_versions(text) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_version(workspace text, number bigint)
@@ -79,7 +80,9 @@ RETURNS text
 AS 'MODULE_PATHNAME', 'tfstate_version'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.tfstate_version(text, bigint) IS
-'the text of a version, byte for byte';
+'the text of a version, byte for byte
+Privilege: view, and SELECT on the table.
+Errors: 42704 no such version; 55000 a deletion, or erased; XX001 damaged.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_version(text, bigint) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_rollback(workspace text, number bigint)
@@ -87,7 +90,11 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'tfstate_rollback'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_rollback(text, bigint) IS
-'write a version as the new state of its workspace, and return the number of the version that this records';
+'write a version as the new state of its workspace, and return the number of the version that this records
+Takes the lock for that. An encrypted state keeps its old serial.
+Privilege: lock and view, and the rights on the table.
+Errors: 42704 no such version; 55000 a deletion, erased, or code of the owner of the table would run as an
+administrator; 55P03 locked; 22032 not a state; XX001 damaged.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_rollback(text, bigint) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_undelete(workspace text)
@@ -95,7 +102,10 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'tfstate_undelete'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_undelete(text) IS
-'bring back a deleted workspace, and return the number of the version that this records';
+'bring back a deleted workspace, and return the number of the version that this records
+That is the last one before the deletion, by DELETE, TRUNCATE or a new table. Takes the lock for that.
+Privilege: lock and view, and the rights on the table.
+Errors: 55000 not deleted; 55P03 locked; 22032 not a state; XX001 damaged.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_undelete(text) TO PUBLIC;
 
 CREATE FUNCTION tfstate_internal.verify_workspace(
@@ -130,7 +140,8 @@ BEGIN ATOMIC
 	 ORDER BY w.workspace COLLATE "C", p.version;
 END;
 COMMENT ON FUNCTION @extschema@.tfstate_verify(text, boolean) IS
-'verify what is stored: report states that differ from their newest version and, if asked, damaged versions';
+'verify what is stored: report states that differ from their newest version and, if asked, damaged versions
+Privilege: view.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_verify(text, boolean) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_repair(workspace text)
@@ -138,7 +149,10 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'tfstate_repair'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_repair(text) IS
-'repair what tfstate_verify() has reported: record the state in the table as the newest version, and return its number';
+'repair what tfstate_verify() has reported: record the state in the table as the newest version, and return its number
+Does nothing if the state is what the newest version says.
+Privilege: override.
+Errors: 42704 no such workspace.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_repair(text) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_erase(workspace text, versions bigint[], reason text)
@@ -146,7 +160,11 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'tfstate_erase'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.tfstate_erase(text, bigint[], text) IS
-'erase the texts of versions for good, of all but the current one for NULL, and return how many there were';
+'erase the texts of versions for good, of all but the current one for NULL, and return how many there were
+Their rows stay, with the reason.
+Privilege: override.
+Errors: 42704 no such version; 55000 the current state; XX001 a version that stays depends on it and is damaged;
+22023; 22004.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_erase(text, bigint[], text) TO PUBLIC;
 
 CREATE FUNCTION tfstate_internal.prune_workspace(workspace text, keep_versions integer, keep_age interval)
@@ -172,7 +190,10 @@ BEGIN ATOMIC
 			 ORDER BY v.lockid) w;
 END;
 COMMENT ON FUNCTION @extschema@.tfstate_prune(text, integer, interval) IS
-'delete the versions that need not be kept, and return how many there were';
+'delete the versions that need not be kept, and return how many there were
+By default as the tables of the workspaces say.
+Privilege: administrator.
+Errors: 22023; 53400 too many workspaces.';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_prune(text, integer, interval) FROM PUBLIC;
 
 -- A procedure that commits cannot set search_path, so every name is qualified.
@@ -208,5 +229,8 @@ BEGIN
 END;
 $$;
 COMMENT ON PROCEDURE @extschema@.tfstate_prune_in_batches(text, integer, interval, bigint) IS
-'delete the versions that need not be kept of any number of workspaces, and commit after each hundred of these';
+'delete the versions that need not be kept of any number of workspaces, and commit after each hundred of these
+Cannot be called in a transaction block.
+Privilege: administrator.
+Errors: 22023; 2D000 in a transaction block.';
 REVOKE EXECUTE ON PROCEDURE @extschema@.tfstate_prune_in_batches(text, integer, interval, bigint) FROM PUBLIC;

@@ -16,7 +16,8 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tfstate_states'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.tfstate_states(text) IS
-'the workspaces of the attached tables whose lockid matches a pattern, with what their states say of themselves';
+'the workspaces of the attached tables whose lockid matches a pattern, with what their states say of themselves
+Privilege: view.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_states(text) TO PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_lockid(
@@ -27,7 +28,8 @@ RETURNS text
 AS 'MODULE_PATHNAME', 'tfstate_lockid'
 LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@.tfstate_lockid(text, text, text) IS
-'the lockid of a workspace, existing or not, of an attached table; NULL if the table is not attached';
+'the lockid of a workspace, existing or not, of an attached table; NULL if the table is not attached
+Privilege: none.';
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_lockid(text, text, text) TO PUBLIC;
 
 CREATE VIEW @extschema@.tfstate_workspaces WITH (security_barrier) AS
