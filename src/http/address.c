@@ -201,17 +201,58 @@ address_of_path(const char *path, Address *address)
 	return good;
 }
 
+/* The text with all but letters, digits and -._~ percent-encoded, which the caller frees. */
+char *
+percent_encode(const char *text)
+{
+	PQExpBufferData buf;
+
+	initPQExpBuffer(&buf);
+	for (; *text; text ++)
+	{
+		if (isalnum((unsigned char) *text) || strchr("-._~", *text))
+			appendPQExpBufferChar(&buf, *text);
+		else
+			appendPQExpBuffer(&buf, "%%%02X", (unsigned char) *text);
+	}
+	return buf.data;
+}
+
+/*
+ * A value in the query of a URI, which the caller frees; NULL if there is none, or it is
+ * empty or not encoded correctly.  A space can be a plus there.
+ */
+char *
+query_value(const char *uri, const char *name)
+{
+	size_t		length = strlen(name);
+
+	for (const char *p = strchr(uri, '?'); p; p = strchr(p, '&'))
+	{
+		size_t		size = strcspn(++p, "&");
+
+		if (size > length + 1 && strncmp(p, name, length) == 0 && p[length] == '=')
+		{
+			char	   *value = pnstrdup(p + length + 1, size - length - 1);
+			char	   *decoded;
+
+			for (char *plus = value; (plus = strchr(plus, '+')) != NULL;)
+				*plus = ' ';
+			decoded = percent_decode(value, strlen(value));
+			free(value);
+			return decoded;
+		}
+	}
+	return NULL;
+}
+
 static void
 append_encoded(PQExpBuffer buf, const char *segment)
 {
-	appendPQExpBufferChar(buf, '/');
-	for (; *segment; segment++)
-	{
-		if (isalnum((unsigned char) *segment) || strchr("-._~", *segment))
-			appendPQExpBufferChar(buf, *segment);
-		else
-			appendPQExpBuffer(buf, "%%%02X", (unsigned char) *segment);
-	}
+	char	   *encoded = percent_encode(segment);
+
+	appendPQExpBuffer(buf, "/%s", encoded);
+	free(encoded);
 }
 
 /* The path of an address, which the caller frees. */

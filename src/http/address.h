@@ -22,5 +22,7 @@ extern bool address_of_lockid(const char *lockid, Address *address);
 extern char *address_path(const Address *address);
 extern void address_free(Address *address);
 extern char *percent_decode(const char *text, size_t length);
+extern char *percent_encode(const char *text);
+extern char *query_value(const char *uri, const char *name);
 
 #endif							/* TFSTATE_HTTP_ADDRESS_H */

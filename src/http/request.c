@@ -102,23 +102,6 @@ header(struct MHD_Connection *connection, const char *name)
 	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
-/* The value of ID in the query of a URI, which the caller frees; NULL if there is none. */
-static char *
-find_id(const char *uri)
-{
-	const char *p = strchr(uri, '?');
-
-	while (p)
-	{
-		size_t		length = strcspn(++p, "&");
-
-		if (length > 3 && strncmp(p, "ID=", 3) == 0)
-			return percent_decode(p + 3, length - 3);
-		p = strchr(p, '&');
-	}
-	return NULL;
-}
-
 static bool
 find_address(Request *request)
 {
@@ -163,7 +146,7 @@ read_headers(Request *request, struct MHD_Connection *connection, const char *me
 		reply_problem(request, 503, "too many large states are being transferred");
 	else
 	{
-		request->id = find_id(request->uri);
+		request->id = query_value(request->uri, "ID");
 		auth_check(request);
 	}
 }

@@ -241,6 +241,10 @@ $server->answers('POST with ' . $_->[0], 400, $_->[2], 'POST', body => $_->[1], 
   [ 'a zero byte', state_text(9) =~ s/x/\0/r, qr/zero byte/ ], [ 'a byte that is not UTF-8', state_text(9) =~ s/"x"/"\xff"/r, qr/invalid byte/ ],
   [ 'a wrong digest', state_text(9), qr/damaged/, { 'Content-MD5' => md5('x') } ];
 $server->answers('UNLOCK', 200, qr/^$/, 'UNLOCK', body => $odd_id);
+my $space_id = lock_info(ID => 'a b+c');
+$server->answers('LOCK with an ID that has a space', 200, qr/^$/, 'LOCK', body => $space_id);
+$server->answers('POST under it, as Go encodes it', 200, qr/^$/, 'POST', body => state_text(2), id => 'a+b%2Bc');
+$server->answers('UNLOCK', 200, qr/^$/, 'UNLOCK', body => $space_id);
 $server->answers('a method that does not exist', 405, qr/no such method/, 'PATCH', body => 'x');
 like($server->{headers}{allow}, qr/UNLOCK/, 'it says which there are');
 
