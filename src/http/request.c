@@ -120,12 +120,14 @@ read_headers(Request *request, struct MHD_Connection *connection, const char *me
 {
 	const char *length = header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	const char *md5 = header(connection, "Content-MD5");
+	bool		reads;
 
 	for (int i = 0; i < lengthof(methods); i++)
 	{
 		if (strcmp(methods[i].name, method) == 0)
 			request->method = &methods[i];
 	}
+	reads = request->method && request->method->answer == state_get;
 	request->verb = request->method ? request->method->name : "?";
 	request->content_md5 = md5 ? pg_strdup(md5) : NULL;
 	if (strcmp(request->uri, "/healthz") == 0)
@@ -135,7 +137,10 @@ read_headers(Request *request, struct MHD_Connection *connection, const char *me
 	}
 	if (!auth_read(request, connection))
 		return;
-	if (!find_address(request))
+	/* a browser sends the password that it knows, whoever has made the page */
+	if (!reads && header(connection, MHD_HTTP_HEADER_ORIGIN))
+		reply_problem(request, 403, "web pages may change nothing here");
+	else if (!find_address(request))
 		reply_problem(request, 400, "the address is not that of a workspace: /SCHEMA/TABLE/WORKSPACE");
 	else if (request->method == NULL)
 		reply_problem(request, 405, "there is no such method");

@@ -245,6 +245,14 @@ my $space_id = lock_info(ID => 'a b+c');
 $server->answers('LOCK with an ID that has a space', 200, qr/^$/, 'LOCK', body => $space_id);
 $server->answers('POST under it, as Go encodes it', 200, qr/^$/, 'POST', body => state_text(2), id => 'a+b%2Bc');
 $server->answers('UNLOCK', 200, qr/^$/, 'UNLOCK', body => $space_id);
+# a page of another site, in a browser that knows the password
+foreach my $method (qw(POST PUT DELETE LOCK UNLOCK))
+{
+	$server->answers("$method from a web page", 403, qr/web pages may change nothing/, $method, body => lock_info(), headers => { Origin => $_ })
+	  foreach 'https://evil.example', 'null', $server->{url};
+}
+is(sql('SELECT count(*) FROM tfstate_holders'), 0, 'they have done nothing');
+$server->answers('GET from a web page', 200, qr/^\{/, 'GET', headers => { Origin => 'https://evil.example' });
 $server->answers('a method that does not exist', 405, qr/no such method/, 'PATCH', body => 'x');
 like($server->{headers}{allow}, qr/UNLOCK/, 'it says which there are');
 
