@@ -30,6 +30,7 @@
 #include "http/auth.h"
 #include "http/health.h"
 #include "http/lock.h"
+#include "http/page.h"
 #include "http/pool.h"
 #include "http/reply.h"
 #include "http/request.h"
@@ -112,6 +113,29 @@ find_address(Request *request)
 	return found;
 }
 
+/* Answers a request that its method is not there for. */
+static void
+check_method(Request *request, struct MHD_Connection *connection)
+{
+	bool		reads = request->method && request->method->answer == state_get;
+	const Method *page = page_method(request->uri);
+
+	/*
+	 * the browser would send along the password that it knows, whoever made
+	 * the page
+	 */
+	if (!reads && header(connection, MHD_HTTP_HEADER_ORIGIN))
+		reply_problem(request, 403, "web pages may change nothing here");
+	else if (page && reads)
+		request->method = page;
+	else if (page)
+		reply_problem(request, 405, "this page is only to be read; the address of a workspace is /SCHEMA/TABLE/WORKSPACE");
+	else if (!find_address(request))
+		reply_problem(request, 400, "the address is not that of a workspace: /SCHEMA/TABLE/WORKSPACE");
+	else if (request->method == NULL)
+		reply_problem(request, 405, "there is no such method");
+}
+
 /*
  * The headers have come.  Answers the request if that can be done without its body.
  */
@@ -120,14 +144,12 @@ read_headers(Request *request, struct MHD_Connection *connection, const char *me
 {
 	const char *length = header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	const char *md5 = header(connection, "Content-MD5");
-	bool		reads;
 
 	for (int i = 0; i < lengthof(methods); i++)
 	{
 		if (strcmp(methods[i].name, method) == 0)
 			request->method = &methods[i];
 	}
-	reads = request->method && request->method->answer == state_get;
 	request->verb = request->method ? request->method->name : "?";
 	request->content_md5 = md5 ? pg_strdup(md5) : NULL;
 	if (strcmp(request->uri, "/healthz") == 0)
@@ -137,14 +159,10 @@ read_headers(Request *request, struct MHD_Connection *connection, const char *me
 	}
 	if (!auth_read(request, connection))
 		return;
-	/* a browser sends the password that it knows, whoever has made the page */
-	if (!reads && header(connection, MHD_HTTP_HEADER_ORIGIN))
-		reply_problem(request, 403, "web pages may change nothing here");
-	else if (!find_address(request))
-		reply_problem(request, 400, "the address is not that of a workspace: /SCHEMA/TABLE/WORKSPACE");
-	else if (request->method == NULL)
-		reply_problem(request, 405, "there is no such method");
-	else if (request->method->has_state && length && strtoll(length, NULL, 10) > options.max_state)
+	check_method(request, connection);
+	if (request->status != 0)
+		return;
+	if (request->method->has_state && length && strtoll(length, NULL, 10) > options.max_state)
 		reply_problem(request, 413, "the state is too large: it has %s bytes, and %lld are allowed (--max-state)",
 					  length, (long long) options.max_state);
 	else if (memory_is_full())
@@ -246,6 +264,8 @@ answer(Request *request)
 		reply_refused(request, "08006", "the connection to the database was lost");
 	if (request->data)
 		(void) count_memory(request, PQgetlength(request->data, 0, 0));
+	else if (request->text)
+		(void) count_memory(request, strlen(request->text));
 }
 
 static void
@@ -280,7 +300,7 @@ make_response(Request *request)
 static enum MHD_Result
 send_answer(Request *request, struct MHD_Connection *connection)
 {
-	size_t		length = request->data ? PQgetlength(request->data, 0, 0) : 0;
+	size_t		length = request->data ? PQgetlength(request->data, 0, 0) : request->text ? strlen(request->text) : 0;
 	struct MHD_Response *response = make_response(request);
 	enum MHD_Result result;
 
@@ -289,10 +309,16 @@ send_answer(Request *request, struct MHD_Connection *connection)
 	if (request->content_type)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, request->content_type);
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+	/* what a browser might make of it */
+	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+	MHD_add_response_header(response, "Cross-Origin-Resource-Policy", "same-origin");
+	if (request->content_type && strcmp(request->content_type, PAGE_CONTENT_TYPE) == 0)
+		page_add_headers(response);
 	if (request->status == 401)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Basic realm=\"tfstate\", charset=\"UTF-8\"");
 	if (request->status == 405)
-		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD, POST, PUT, DELETE, LOCK, UNLOCK");
+		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, page_method(request->uri) ? "GET, HEAD" :
+								"GET, HEAD, POST, PUT, DELETE, LOCK, UNLOCK");
 	if (request->status == 503)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "2");
 	expect_bytes(request, now_ms(), length);

@@ -222,7 +222,7 @@ foreach my $method (qw(GET LOCK POST DELETE))
 {
 	$server->answers("$method $_->[0]", 400, $_->[1], $method, path => $_->[0], body => $method eq 'LOCK' ? $info : state_text(1), id => $id)
 	  foreach [ '/s/nothing/default', qr/there is no table s.nothing/ ], [ '/public/plain/a', qr/is not attached/ ],
-	  [ '/', qr/address/ ], [ '/s/states', qr/address/ ], [ '/s/states/', qr/address/ ], [ '/s//default', qr/address/ ],
+	  [ '/s/states', qr/address/ ], [ '/s/states/', qr/address/ ], [ '/s//default', qr/address/ ],
 	  [ '/s/states/a/b', qr/address/ ], [ '/s/states/%', qr/address/ ], [ '/s/states/%0', qr/address/ ],
 	  [ '/s/states/%zz', qr/address/ ], [ '/s/states/a%00b', qr/address/ ];
 }
