@@ -187,6 +187,31 @@ answer_held(Request *request, Db *db, const char *id, const char *info)
 	return status == DB_GONE ? DB_GONE : DB_OK;
 }
 
+/*
+ * LOCK was refused with an error.  Where that is a conflict, such as a freeze, Terraform
+ * expects the info of a holder, of which it shows the ID in any version.  So that is the
+ * reason.
+ */
+static void
+answer_refused(Request *request, const PGresult *error)
+{
+	const char *message = PQresultErrorField(error, PG_DIAG_MESSAGE_PRIMARY);
+	char	   *reason;
+	char	   *path;
+
+	if (message == NULL || reply_status(db_sqlstate(error)) != 409)
+	{
+		reply_error(request, error);
+		return;
+	}
+	reason = json_string(message);
+	path = json_string(request->address.lockid);
+	reply_json(request, 423, psprintf("{\"Created\" : \"%s\", \"ID\" : %s, \"Operation\" : \"\", \"Info\" : \"\", "
+									  "\"Who\" : \"\", \"Version\" : \"\", \"Path\" : %s}", NO_TIME, reason, path), message);
+	free(reason);
+	free(path);
+}
+
 /* LOCK */
 DbStatus
 lock_take(Request *request, Db *db)
@@ -233,7 +258,7 @@ lock_take(Request *request, Db *db)
 	else if (status == DB_OK)
 		status = answer_held(request, db, db_value(result, 0, 3), db_value(result, 0, 4));
 	else if (status == DB_ERROR)
-		reply_error(request, result);
+		answer_refused(request, result);
 	PQclear(result);
 	return status == DB_GONE ? DB_GONE : DB_OK;
 }

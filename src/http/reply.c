@@ -14,6 +14,8 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 
+#include "pqexpbuffer.h"
+
 #include "http/reply.h"
 
 /* Statuses by SQLSTATE, or by its beginning.  The first that fits counts. */
@@ -52,8 +54,9 @@ static const struct
 	{"58", 503},				/* disk */
 };
 
-static int
-status_of(const char *sqlstate)
+/* The status that answers a SQLSTATE. */
+int
+reply_status(const char *sqlstate)
 {
 	for (int i = 0; i < lengthof(statuses); i++)
 	{
@@ -116,7 +119,7 @@ reply_problem(Request *request, int status, const char *format,...)
 void
 reply_refused(Request *request, const char *sqlstate, const char *message)
 {
-	reply_problem(request, status_of(sqlstate), "%s", message);
+	reply_problem(request, reply_status(sqlstate), "%s", message);
 }
 
 /*
@@ -130,9 +133,30 @@ reply_error(Request *request, const PGresult *result)
 	const char *detail = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL) : NULL;
 
 	if (detail && strcmp(sqlstate, "42501") == 0)
-		reply_problem(request, status_of(sqlstate), "%s: %s", message, detail);
+		reply_problem(request, reply_status(sqlstate), "%s: %s", message, detail);
 	else
 		reply_refused(request, sqlstate, message ? message : "the server has not said what went wrong");
+}
+
+/* A text as a string of JSON, which the caller frees. */
+char *
+json_string(const char *text)
+{
+	PQExpBufferData buf;
+
+	initPQExpBuffer(&buf);
+	appendPQExpBufferChar(&buf, '"');
+	for (; *text; text++)
+	{
+		if ((unsigned char) *text < ' ')
+			appendPQExpBuffer(&buf, "\\u%04x", *text);
+		else if (*text == '"' || *text == '\\')
+			appendPQExpBuffer(&buf, "\\%c", *text);
+		else
+			appendPQExpBufferChar(&buf, *text);
+	}
+	appendPQExpBufferChar(&buf, '"');
+	return buf.data;
 }
 
 /*

@@ -16,6 +16,8 @@ extern void reply_state(Request *request, PGresult *result);
 extern void reply_problem(Request *request, int status, const char *format,...) pg_attribute_printf(3, 4);
 extern void reply_refused(Request *request, const char *sqlstate, const char *message);
 extern void reply_error(Request *request, const PGresult *result);
+extern int	reply_status(const char *sqlstate);
+extern char *json_string(const char *text);
 extern char *md5_of(const char *data, size_t length);
 
 #endif							/* TFSTATE_HTTP_REPLY_H */

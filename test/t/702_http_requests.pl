@@ -179,6 +179,14 @@ is($unknown->{ID}, 'unknown', 'nobody knows its ID');
 is($unknown->{Created}, '0001-01-01T00:00:00Z', 'or since when');
 $stock->quit;
 
+# what is frozen is locked, too, with the reason in what every Terraform shows
+sql(q(SELECT count(*) FROM tfstate_freeze('s.*', E'upgrade of "everything"\\n\\\\')));
+my $frozen = decode_json($server->answers('LOCK of what is frozen', 423, undef, 'LOCK', body => $info));
+is(join(' ', sort keys %$frozen), 'Created ID Info Operation Path Version Who', 'the answer is a lock info');
+like($frozen->{ID}, qr/^state lock "s.states\/default" is frozen by .*: upgrade of "everything".*\\$/, 'it tells the reason');
+$server->answers('POST to what is frozen', 409, qr/it is frozen by .*: upgrade of "everything"/, 'POST', body => state_text(99, 'z'), id => $id);
+sql("SELECT tfstate_unfreeze('s.*')");
+
 # while a transaction is about to take it, the request waits for what comes of that
 my $taking = session($node);
 $taking->query_safe("BEGIN; SELECT tfstate_lock('s.states/default', '{\"Who\":\"taking\"}')");
