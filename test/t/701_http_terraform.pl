@@ -62,6 +62,53 @@ $alice->run_ok('state mv', 'state', 'mv', 'terraform_data.network', 'terraform_d
 $alice->run_ok('state mv back', 'state', 'mv', 'terraform_data.other', 'terraform_data.network');
 $alice->run_ok('refresh', 'apply', '-refresh-only', '-auto-approve');
 $alice->run_ok('output', 'output', '-json');
+
+# the other commands, and how many times each takes the lock
+my $builtin = 'terraform.io/builtin/terraform';
+my $dir = $alice->{dir};
+
+sub run_locked
+{
+	my ($times, @command) = @_;
+	my $before = sql('SELECT coalesce(max(fence), 0) FROM tfstate_history');
+	my $output = $alice->run_ok("@command", @command);
+
+	is(sql("SELECT count(*) || coalesce(' ' || string_agg(DISTINCT lockid || ' ' || how, ','), '') FROM tfstate_history WHERE fence > $before"),
+		$times ? "$times $lockid unlock" : '0', "@command: locks");
+	return $output;
+}
+
+append_to_file("$dir/imported.tf", qq(resource "terraform_data" "imported" {\n}\n));
+run_locked(0, 'validate');
+run_locked(0, 'providers');
+run_locked(0, 'show');
+run_locked(0, 'state', 'show', 'terraform_data.network');
+run_locked(1, 'refresh');
+run_locked(1, 'plan', '-out=file');
+run_locked(1, 'import', 'terraform_data.imported', 'some-id');
+like(run_locked(0, 'state', 'list'), qr/terraform_data.imported/, 'import adds a resource');
+$alice->run_fails('apply of a plan that is stale', qr/stale/, 'apply', 'file');
+run_locked(1, 'plan', '-out=file2');
+run_locked(1, 'apply', 'file2');
+run_locked(1, 'state', 'rm', 'terraform_data.imported');
+unlike(run_locked(0, 'state', 'list'), qr/terraform_data.imported/, 'state rm removes it');
+foreach my $change ([ $builtin, 'example.com/x/y' ], [ 'example.com/x/y', $builtin ])
+{
+	run_locked(1, 'state', 'replace-provider', '-auto-approve', @$change);
+	is(sql("SELECT data::jsonb #>> '{resources,0,provider}' FROM s.states"), "provider[\"$change->[1]\"]", 'state replace-provider replaces it');
+}
+unlink("$dir/imported.tf");
+my $pulled = decode_json(run_locked(0, 'state', 'pull'));
+foreach my $push ([ 1, newer => $pulled->{serial} + 1 ], [ 0, older => $pulled->{serial} ])
+{
+	my ($works, $name, $serial) = @$push;
+
+	append_to_file("$dir/$name.tfstate", JSON::PP->new->canonical->encode({ %$pulled, serial => $serial + 0 }));
+	run_locked(1, 'state', 'push', "$name.tfstate") if $works;
+	$alice->run_fails('state push of an older state', qr/serial|newer|greater|older/, 'state', 'push', "$name.tfstate") unless $works;
+}
+cmp_ok((split(/\|/, state_of($node, 's', 'default')))[0], '>', $pulled->{serial}, 'state push has written the newer state');
+$alice->run_fails("workspace $_", qr/workspaces not supported/i, 'workspace', $_, $_ eq 'list' ? () : 'prod') foreach qw(new list);
 $alice->run_ok('state pull -lock=false, plan -lock=false', 'plan', '-lock=false');
 $alice->run_fails('apply without the lock', qr/HTTP error: 409/, 'apply', '-auto-approve', '-lock=false', '-var', 'round=7');
 like($server->logged(qr/"POST .*" 409/), qr/this session does not hold its lock.*last written by .*\@/,
@@ -96,6 +143,11 @@ like($server->logged(qr/"LOCK .*" 423.*carol/), qr/held by carol: apply/, 'the l
 $carol->open_gate;
 $apply->succeeds_ok('the apply through the pg backend succeeds');
 $bob->apply_ok('the one through http succeeds after it');
+
+# a freeze tells its reason
+sql("SELECT count(*) FROM tfstate_freeze('s.*', 'database upgrade')");
+$bob->apply_fails('an apply of what is frozen', qr/is frozen by .* database\s+upgrade/);
+sql("SELECT tfstate_unfreeze('s.*')");
 
 #
 # force-unlock
