@@ -76,7 +76,7 @@ run_http() {
 	quietly as_user "${make[@]}" src/http/tfstate-http PG_LDFLAGS='-fsanitize=address,undefined' \
 		PG_CFLAGS='-O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined'
 	export TFSTATE_HTTP=$source/src/http/tfstate-http FUZZ_MINUTES=${1:-10} FUZZ_SEED=${2:-}
-	export ASAN_OPTIONS=detect_leaks=1:exitcode=99:detect_stack_use_after_return=1
+	export ASAN_OPTIONS=detect_leaks=1:exitcode=99:detect_stack_use_after_return=1:quarantine_size_mb=16
 	bash "$root/test/all.sh" tap 706_http_random
 }
 

@@ -47,6 +47,7 @@ serve(void)
 	if (!server_start(fd))
 		return EXIT_FAILED;
 	fprintf(stderr, "%s: listening on %s\n", progname, url);
+	free(url);
 	while (!ends_the_server(number))
 	{
 		(void) wait_for_event(NULL, NULL, 0, NEVER);
