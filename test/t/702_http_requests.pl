@@ -239,7 +239,7 @@ $server->answers('LOCK with ' . $_->[0], 400, $_->[2], 'LOCK', body => $_->[1])
   foreach [ 'no body', '', qr/input syntax|no ID/ ], [ 'no JSON', '{', qr/invalid input syntax/ ], [ 'no object', '[1]', qr/no ID/ ],
   [ 'no ID', '{"Who":"x"}', qr/no ID/ ], [ 'an empty ID', '{"ID":""}', qr/no ID/ ], [ 'an ID that is too long', '{"ID":"' . 'x' x 257 . '"}', qr/too long/ ],
   [ 'a number as Who', '{"ID":"x","Who":1}', qr/must be a string/ ], [ 'a large info', '{"ID":"x","Info":"' . 'x' x 9000 . '"}', qr/too large/ ],
-  [ 'a zero', '{"ID":"x\u0000"}', qr/Unicode|zero/ ];
+  [ 'a zero', '{"ID":"x\u0000"}', qr/Unicode|zero/ ], [ 'too deep a nesting', '[' x 60_000, qr/stack depth limit exceeded/ ];
 is(sql('SELECT count(*) FROM tfstate_holders'), 0, 'none of them has locked anything');
 my $odd_id = lock_info(ID => "no UUID: \x{e9}");
 $server->answers('LOCK with an ID that is no UUID', 200, qr/^$/, 'LOCK', body => $odd_id);
