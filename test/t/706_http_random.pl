@@ -119,7 +119,8 @@ sub check_answer
 	my ($status, $body) = @$answer{qw(status body)};
 
 	$statuses{$status}++;
-	problem("status $status", $body, @requests) if $status >= 500 && !grep { $_ == $status } 501, 505;
+	problem("status $status", $body, @requests)
+	  if $status >= 500 && $status != 501 && $status != 505 && $body !~ /^too many large states/;
 	if ($status == 423)
 	{
 		my $info = eval { decode_json($body) };
@@ -242,7 +243,7 @@ my $memory = memory();
 run_until($begin + $seconds * 0.75, 1);
 $show->(sprintf('%d requests, %.0f per second; answers: %s', $requests, $requests / (time - $begin),
 		join(', ', map { "$_ $statuses{$_}" } sort keys %statuses)));
-cmp_ok($requests, '>', 50, 'there were requests');
+ok($statuses{200}, 'there were requests');
 
 # several clients at once, whose problems are the exit status
 my @children;
