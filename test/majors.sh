@@ -50,7 +50,7 @@ systems=${SYSTEMS:-$work/systems} system=$systems/majors table=()
 mkdir -p "$systems"
 heading 'Making a system with all majors (this takes some minutes)'
 make_majors "$system"
-if command -v "$terraform" >/dev/null; then
+if command -v "$terraform" >/dev/null && ! cmp -s "$(path_of "$terraform")" "$system/usr/local/bin/terraform"; then
 	install -m 755 "$(path_of "$terraform")" "$system/usr/local/bin/terraform"
 fi
 for major in "$@"; do

@@ -3,7 +3,8 @@
 #
 # Builds the Debian packages in a bare system as the README says, and has lintian look at them.
 # In another bare system it installs, uses, upgrades and removes them, and then that system must
-# be as before.  Without arguments: in bookworm and trixie.
+# be as before.  In trixie, it also runs the commands of Containerfile, without making images.
+# Without arguments: in bookworm and trixie.
 #
 # From the environment: SYSTEMS, a directory that keeps bare systems and packages for the next
 # run, as test/bare.sh does; MIRROR, another mirror of Debian.  Needs root and the network; takes
@@ -25,7 +26,56 @@ commands() {
 # run WHAT COMMAND: runs a command there, which has to succeed.
 run() {
 	heading "$trial: $1"
-	check "$1" 0 "$(in_system "$system" bash -euc "$2" >"$work/log" 2>&1 && echo 0 || tail -n 40 "$work/log")"
+	check "$1" 0 "$(in_system "$system" bash -euc "$2" >"$work/log" 2>&1 </dev/null && echo 0 || tail -n 40 "$work/log")"
+}
+
+# Prints the instructions of one kind of a target of Containerfile, without their name.
+instructions() {
+	awk -v target="$1" -v kind="$2" '
+		$1 == "FROM" { here = $NF == target }
+		here && $1 == kind { sub(/^[A-Z]+ /, ""); print }' "$root/Containerfile"
+}
+
+# Follows the instructions of a target of Containerfile in the system $system, which is as its
+# base, with what was built in the system $built.
+follow() {
+	local files file command
+	while read -r -a files; do
+		mkdir -p "$system${files[-1]}"
+		for file in "${files[@]:1:${#files[@]}-2}"; do
+			# shellcheck disable=SC2086
+			check "$1: $file can be copied" '' "$(cp -R $built${file/%\//\/.} "$system${files[-1]}" 2>&1)"
+		done
+	done < <(instructions "$1" COPY)
+	while IFS= read -r command; do
+		run "$1: $command" "$command"
+	done < <(instructions "$1" RUN)
+}
+
+# The targets of Containerfile, which all start from trixie.
+check_images() {
+	check 'Containerfile builds the packages as the README says' "$(commands | grep -v '[.][.]/')" \
+		"$(instructions build RUN | grep -v '^apt-get update$\|^dpkg-deb ')"
+	system=$built
+	run 'the library is unpacked' "cd /srv/tfstate && $(instructions build RUN | grep '^dpkg-deb ')"
+	system=$systems/$suite-image
+	rm -rf "$system"
+	cp -a --reflink=auto "$base" "$system"
+	follow client
+	run 'client: it starts' "su -s /bin/bash $(instructions client USER) -c '$(instructions client ENTRYPOINT | tr -d '[]",') --version'"
+	rm -rf "$system"
+	cp -a --reflink=auto "$base" "$system"
+	quietly in_system "$system" apt-get install --yes --no-install-recommends postgresql-17
+	follow server
+	run 'server: the extension can be created' "$in_use"'
+		as_postgres "psql -XAtqc \"SELECT tfstate_lock(\$\$a\$\$) IS NOT NULL\"" | grep t
+		pg_ctlcluster "$version" main stop'
+	rm -rf "$system"
+	mkdir "$system"
+	follow volume
+	check 'volume: it has the library and the scripts' 'extension lib share tfstate--0.1.sql tfstate.control tfstate.so' \
+		"$(cd "$system" && find . -mindepth 1 -printf '%f\n' | grep -v '^tfstate--0[.][^1]\|^tfstate--0.1--' | sort | paste -sd' ')"
+	rm -rf "$system"
 }
 
 # What an administrator does with the packages.  The last lines are what is compared.
@@ -114,6 +164,7 @@ run_trial() {
 	run 'the packages can be installed where they were built' 'cd /srv/tfstate && apt-get install --yes ../postgresql-*-tfstate_*.deb ../tfstate_*.deb ../tfstate-http_*.deb'
 	run 'debian/tests/installcheck' 'cd /srv/tfstate && chown -R nobody: . && su -s /bin/bash nobody -c debian/tests/installcheck'
 	run 'debian/tests/client' 'cd /srv/tfstate && su -s /bin/bash nobody -c debian/tests/client'
+	[[ $suite != trixie ]] || check_images
 	rm -rf "$built" "$systems/$suite-use"
 }
 

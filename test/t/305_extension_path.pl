@@ -27,7 +27,7 @@ foreach my $file (glob($node->config_data('--sharedir') . '/extension/tfstate*')
 copy($node->config_data('--pkglibdir') . '/tfstate.so', "$volume/lib") or die "tfstate.so: $!";
 chmod 0755, "$volume/lib/tfstate.so";
 $node->append_conf('postgresql.conf', qq(
-extension_control_path = '$volume/share'
+extension_control_path = '$volume/share:\$system'
 dynamic_library_path = '$volume/lib:\$libdir'
 ));
 $node->restart;
