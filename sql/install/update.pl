@@ -86,7 +86,7 @@ my (%existed, %remade, @dropped, @changes, @left);
 my %signatures;
 foreach (@old)
 {
-	push @{ $signatures{$1} }, $2 if /^COMMENT ON (?:FUNCTION|PROCEDURE) ([\w.@]+)(\(.*\)) IS/;
+	push @{ $signatures{$1} }, $2 if /^COMMENT ON (?:FUNCTION|PROCEDURE)\s+([\w.@]+)(\(.*?\))\s+IS\b/s;
 	$existed{ join ' ', object($_) } = $_ if /^CREATE/;
 }
 foreach (@by_hand)

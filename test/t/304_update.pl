@@ -39,7 +39,8 @@ sub create_database
 	return;
 }
 
-# The C functions of the extension: for each symbol what calls hand over
+# The C functions of the extension: for each symbol what calls hand over.  One passes on
+# whatever it is called with.
 sub c_functions
 {
 	my ($database) = @_;
@@ -48,7 +49,7 @@ sub c_functions
 		SELECT prosrc || ':' || string_agg(DISTINCT concat_ws(' ', p.proargtypes::regtype[], p.prorettype::regtype, p.proretset, p.proisstrict), '; ')
 		  FROM pg_proc p JOIN pg_depend d ON (d.classid, d.objid, d.deptype) = ('pg_proc'::regclass, p.oid, 'e')
 			   JOIN pg_extension e ON e.oid = d.refobjid
-		 WHERE e.extname = 'tfstate' AND p.probin IS NOT NULL GROUP BY prosrc));
+		 WHERE e.extname = 'tfstate' AND p.probin IS NOT NULL AND p.prosrc <> 'tfstate_for_administrators' GROUP BY prosrc));
 }
 
 # Lines that only one of two texts has
