@@ -81,6 +81,13 @@ END
 new_project() {
 	quietly "DO \$\$ BEGIN CREATE ROLE terraform LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END \$\$" \
 		-c "SELECT tfstate_attach('$1', role => 'terraform')"
+	write_project "$1"
+	export PG_CONN_STR="postgres://terraform@127.0.0.1:$PGPORT/$PGDATABASE?sslmode=disable"
+	terraform init >/dev/null
+}
+
+# Writes the configuration of such a project.
+write_project() {
 	cat >main.tf <<END
 terraform {
   backend "pg" {
@@ -100,8 +107,6 @@ output "range" {
   value = terraform_data.vpc.output
 }
 END
-	export PG_CONN_STR="postgres://terraform@127.0.0.1:$PGPORT/$PGDATABASE?sslmode=disable"
-	terraform init >/dev/null
 }
 
 # Starts an apply by somebody, which has the lock, and asks, and is answered by: echo yes >&7
@@ -112,4 +117,35 @@ apply_by() {
 	exec 7<>answers
 	env "$@" PGOPTIONS="-c tfstate.who=$who" terraform apply <answers >applied 2>&1 &
 	wait_until 'SELECT count(*) > 0 FROM tfstate_holders'
+}
+
+# Runs the commands in a file of YAML, the values of a key, one after the other.
+run_yaml() {
+	local command
+	while IFS= read -r command; do
+		eval "$command" || return
+	done < <(perl -MCPAN::Meta::YAML -e '
+		my ($file, $key) = @ARGV;
+		sub find { my ($in) = @_;
+			if (ref $in eq "ARRAY") { find($_) foreach @$in }
+			if (ref $in eq "HASH") { foreach (sort { $b cmp $a } keys %$in) {
+				$_ eq $key ? print map { "$_\n" } ref $in->{$_} ? @{ $in->{$_} } : $in->{$_} : find($in->{$_}) } } }
+		my $yaml = CPAN::Meta::YAML->read($file) or die CPAN::Meta::YAML->errstr;
+		find(@$yaml)' "$1" "$2")
+}
+
+# Starts PgBouncer with pgbouncer.ini, at another port, which is put into $pooler_port, and without
+# passwords.
+start_pgbouncer() {
+	pooler_port=$((PGPORT - 5000))
+	sed "s/port=5432/port=$PGPORT/; s/6432/$pooler_port/; s/scram-sha-256/trust/" pgbouncer.ini >pooler.ini
+	printf 'unix_socket_dir =\n' >>pooler.ini
+	printf '"terraform" ""\n' >users.txt
+	PATH=$PATH:/usr/sbin pgbouncer pooler.ini >pooler.log 2>&1 &
+	local i
+	for ((i = 0; i < 300; i++)); do
+		! grep -q 'process up' pooler.log || return 0
+		sleep 0.1
+	done
+	cat pooler.log
 }
