@@ -122,7 +122,7 @@ check_install() {
 	check 'the packages that the README names can be installed' 0 \
 		"$(run_there "$install --yes" >"$work/log" 2>&1 && echo 0 || tail -n 20 "$work/log")"
 	check 'tfstate can be built and installed with them' 0 \
-		"$(run_there 'cd tfstate && make && sudo make install' >"$work/log" 2>&1 && echo 0 || tail -n 20 "$work/log")"
+		"$(run_there 'cd tfstate && make && sudo make install CLIENT_PREFIX=/usr/local' >"$work/log" 2>&1 && echo 0 || tail -n 20 "$work/log")"
 	check 'tfstate can be used' 'fence 1' "$(run_there "cd / && sudo -u postgres psql -XAtq -c 'CREATE EXTENSION tfstate' \
 		-c \"SELECT 'fence', fence FROM tfstate_lock('prod/network')\" -F ' '" | grep ^fence)"
 }

@@ -14,6 +14,7 @@
 #	=> SELECT ...		the same as the role $viewer
 #	$ command			commands of the shell, and what they print (> goes on with a line)
 #	```sh, ```sql		commands without their output, which have to succeed
+#	```mermaid			a drawing
 #	any other			a file or a text, which the comment before it explains
 #
 # "..." as a line of an output stands for any lines.  Comments, which a reader does not see, say
@@ -217,6 +218,7 @@ sub run_page
 	{
 		my $name = "$page:$block->{line}";
 
+		next if ($block->{language} // '') eq 'mermaid';    # a drawing
 		if (my $by = $block->{'run by'})
 		{
 			ok(-f "$root/$by" && slurp_file("$root/$by") =~ /\Q$page\E/, "$name: $by names the page");
