@@ -176,7 +176,8 @@ write_locks(Page *page, const Search *search, const PGresult *result, int64_t nu
 		page_table_end(page);
 	}
 	else if (number == 1)
-		html(buf, "<p>None is held.</p>\n");
+		html(buf, "<p>None is held or waited for that role <bdi>%s</bdi> is shown.</p>\n",
+			 page->role);
 	page_links(page, "locks", search->query, number, LOCKS, count);
 }
 

@@ -284,7 +284,7 @@ sql("SELECT tfstate_unfreeze('d/*')");
 #
 # Who sees what
 #
-like(shown(page('/', 'a role without a grant', user => 'eve')), qr/None is held\..*Role eve is shown none here\. It takes the privilege view/s, 'it is shown nothing, and why');
+like(shown(page('/', 'a role without a grant', user => 'eve')), qr/None is held or waited for that role eve is shown\..*Role eve is shown none here\. It takes the privilege view/s, 'it is shown nothing, and why');
 $html = page('/', 'a role that may lock one workspace', user => 'bob');
 like($html, qr/1 held or waited for.*s\.states\/w1/s, 'it sees its lock');
 unlike($html, qr/d\/session|s\.states\/w3/, 'and no other');
