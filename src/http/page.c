@@ -288,6 +288,7 @@ page_answer(Request *request, Db *db)
 	PQclear(who);
 	if (page.gone)
 	{
+		request->status = 0;	/* what was not there may be, next time */
 		termPQExpBuffer(&page.html);
 		return DB_GONE;
 	}

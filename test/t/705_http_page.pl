@@ -337,6 +337,14 @@ unlike(page(workspace_path('s.states/large'), 'a large state'), qr/id-r1/, 'its 
 like(page(workspace_path('s.states/large') . '&resources=1', 'a large state, and its resources'), qr/90 in the state.*id-r1/s, 'but on request');
 page(workspace_path('s.states/no') . "&$_=2", "page 2 of the $_ of nothing", status => 404) foreach qw(history versions resources);
 
+# a connection that breaks while a page is made
+sql(q{ALTER EXTENSION tfstate DROP VIEW tfstate_freezes; ALTER VIEW tfstate_freezes RENAME TO kept;
+	CREATE VIEW tfstate_freezes AS SELECT * FROM kept WHERE pg_terminate_backend(pg_backend_pid());
+	INSERT INTO tfstate_internal.freeze (pattern, reason, who, role, since) VALUES ('*', '', '', 'alice', now());
+	GRANT SELECT ON tfstate_freezes TO PUBLIC});
+$server->answers("$_ over a broken connection", 503, qr/connection to the database was lost/, 'GET', path => $_) foreach '/', workspace_path('s.states/w1');
+sql('DROP VIEW tfstate_freezes; ALTER VIEW kept RENAME TO tfstate_freezes; ALTER EXTENSION tfstate ADD VIEW tfstate_freezes; DELETE FROM tfstate_internal.freeze');
+
 #
 # What a browser makes of it
 #
