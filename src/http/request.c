@@ -30,6 +30,7 @@
 #include "http/auth.h"
 #include "http/health.h"
 #include "http/lock.h"
+#include "http/metrics.h"
 #include "http/page.h"
 #include "http/pool.h"
 #include "http/reply.h"
@@ -113,12 +114,23 @@ find_address(Request *request)
 	return found;
 }
 
+/* The method that reads an address which is not that of a workspace; NULL if it is. */
+static const Method *
+reading_method(const char *uri)
+{
+	static const Method metrics = {"GET", metrics_answer, false};
+
+	if (strncmp(uri, "/metrics", 8) == 0 && (uri[8] == '\0' || uri[8] == '?'))
+		return &metrics;
+	return page_method(uri);
+}
+
 /* Answers a request that its method is not there for. */
 static void
 check_method(Request *request, struct MHD_Connection *connection)
 {
 	bool		reads = request->method && request->method->answer == state_get;
-	const Method *page = page_method(request->uri);
+	const Method *page = reading_method(request->uri);
 
 	/*
 	 * the browser would send along the password that it knows, whoever made
@@ -317,7 +329,7 @@ send_answer(Request *request, struct MHD_Connection *connection)
 	if (request->status == 401)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Basic realm=\"tfstate\", charset=\"UTF-8\"");
 	if (request->status == 405)
-		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, page_method(request->uri) ? "GET, HEAD" :
+		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, reading_method(request->uri) ? "GET, HEAD" :
 								"GET, HEAD, POST, PUT, DELETE, LOCK, UNLOCK");
 	if (request->status == 503)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "2");
