@@ -112,7 +112,7 @@ SET search_path = pg_catalog, public;
 -- As a superuser would call them, from a schema that is not the first:
 SELECT shared.tfstate_grant('regress_tfstate_alice'::name, '*'::text, 'lock'::text);
 SELECT count(*) > 0 AS attached FROM shared.tfstate_attach('planted'::text, 'states'::text, 'regress_tfstate_alice'::name, 'durable'::text, '1 s'::interval,
-							 'on'::text, 5::integer, '1 day'::interval, true, 'write'::text);
+							 'on'::text, 5::integer, '1 day'::interval, true, 'write'::text, false);
 INSERT INTO planted.states (name, data) VALUES ('w', '{"version": 4, "serial": 1, "lineage": "a"}');
 UPDATE planted.states SET data = '{"version": 4, "serial": 2, "lineage": "a"}';
 SELECT count(shared.tfstate_lock('l'::text, '{}'::jsonb, 'durable'::text, '0'::interval, '1 h'::interval)) AS locked;

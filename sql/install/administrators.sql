@@ -14,6 +14,40 @@ COMMENT ON FUNCTION tfstate_internal.as_caller(text) IS
 'run a command with the rights of the role that called a function for administrators';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.as_caller(text) FROM PUBLIC;
 
+CREATE FUNCTION tfstate_internal.note(step text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'tfstate_note'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION tfstate_internal.note(text) IS
+'note what a function for administrators does; false if it is a dry run, which may have to leave that out';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.note(text) FROM PUBLIC;
+
+CREATE FUNCTION tfstate_internal.dry_run()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'tfstate_dry_run'
+LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION tfstate_internal.dry_run() IS
+'whether a function for administrators was asked what it would do, and will be rolled back';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.dry_run() FROM PUBLIC;
+
+-- What waits for the sessions that use a table, or lets them wait, is left out of a dry run.
+CREATE FUNCTION tfstate_internal.alter_as_caller(command text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF tfstate_internal.dry_run() THEN
+		PERFORM tfstate_internal.note(command);
+	ELSE
+		PERFORM tfstate_internal.as_caller(command);
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION tfstate_internal.alter_as_caller(text) IS
+'run a command with the rights of the role that called a function for administrators, unless it is a dry run';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.alter_as_caller(text) FROM PUBLIC;
+
 CREATE FUNCTION tfstate_internal.caller()
 RETURNS name
 AS 'MODULE_PATHNAME', 'tfstate_calling_role'

@@ -92,23 +92,25 @@ CREATE FUNCTION @extschema@.tfstate_attach(
 	keep_versions integer DEFAULT NULL,
 	keep_age interval DEFAULT NULL,
 	default_workspace boolean DEFAULT NULL,
-	access text DEFAULT NULL)
+	access text DEFAULT NULL,
+	dry_run boolean DEFAULT false)
 RETURNS SETOF text
-AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
+AS 'MODULE_PATHNAME', 'tfstate_for_administrators_or_dry'
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
 COMMENT ON FUNCTION
-@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) IS
+@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text, boolean) IS
 'put a table of Terraform states under tfstate, create it if it is missing, and make a role ready to use it
 Returns the lines of Terraform''s configuration and environment. "mode" and "wait" are those of Terraform''s locks
 in this table, up to 24 days, where a session has no tfstate.mode or tfstate.wait; "guard" is what tfstate.guard is
 at least for the table, initially "require"; "keep_versions" and "keep_age" say which versions are kept, -1 for all;
 "default_workspace" says whether the workspace "default" is made, which initially it is; "access" is "write",
-initially, or "plan", for a role that only reads and locks. NULL leaves a value as it is.
+initially, or "plan", for a role that only reads and locks. NULL leaves a value as it is. With "dry_run", returns the
+steps instead, and does nothing.
 Privilege: admin.
 Errors: 42809 not a table of states; 42939 in schema tfstate_pg; 55000 not safe; 42704 no such role; 22023; 25000
 not READ COMMITTED.';
 GRANT EXECUTE ON FUNCTION
-@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text) TO PUBLIC;
+@extschema@.tfstate_attach(text, text, name, text, interval, text, integer, interval, boolean, text, boolean) TO PUBLIC;
 
 CREATE FUNCTION tfstate_internal.tfstate_attach(
 	schema text,

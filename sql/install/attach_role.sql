@@ -193,6 +193,8 @@ BEGIN
 						WHERE (p.role, p.pattern, p.privilege) = (roleid, lockids, 'lock'))
 	ON CONFLICT DO NOTHING;
 	IF FOUND THEN
+		PERFORM tfstate_internal.note(format('SELECT %s(%L, %L, ''lock'')', tfstate_internal.qualified('tfstate_grant'),
+											 role, lockids));
 		INSERT INTO tfstate_internal.given VALUES (rel, roleid, role, 'lock', 'lock', lockids)
 		ON CONFLICT DO NOTHING;
 	END IF;
@@ -210,6 +212,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
 	roleid oid := (SELECT r.oid FROM pg_roles r WHERE r.rolname = attach_role.role);
+	changed boolean;
 	missing text;
 BEGIN
 	IF tfstate_internal.table_name(rel) LIKE '%*%' THEN
@@ -220,10 +223,16 @@ BEGIN
 	INSERT INTO tfstate_internal.attached_role (relid, role, role_name)
 	SELECT rel, roleid, attach_role.role
 	 WHERE NOT EXISTS (SELECT FROM tfstate_internal.attached_role a WHERE a.relid = rel AND a.role = roleid);
+	changed := FOUND OR EXISTS (SELECT FROM tfstate_internal.attached_role a
+								 WHERE a.relid = rel AND a.role = roleid AND a.access <> attach_role.access);
 	UPDATE tfstate_internal.attached_role a
 	   SET access = coalesce(attach_role.access, a.access)
 	 WHERE a.relid = rel AND a.role = roleid
 	RETURNING a.access INTO access;
+	IF changed THEN
+		PERFORM tfstate_internal.note(format('attach role "%s" to table "%s" with access "%s"', attach_role.role, rel,
+											 access));
+	END IF;
 
 	PERFORM tfstate_internal.give_rights(rel, attach_role.role, roleid, access);
 	-- The members of a group have the settings since its first table.

@@ -49,7 +49,9 @@ BEGIN
 	EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', schema,
 				   (SELECT pg_get_userbyid(n.nspowner) FROM pg_namespace n WHERE n.nspname = schema));
 	IF EXISTS (SELECT FROM pg_class c WHERE c.oid = to_regclass(qualified) AND c.relkind = 'r') THEN
-		PERFORM tfstate_internal.as_caller(format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', qualified));
+		-- A dry run lets nobody wait, and leaves out what needs the lock.
+		PERFORM tfstate_internal.as_caller(format('LOCK TABLE %s IN %s MODE', qualified,
+			CASE WHEN tfstate_internal.dry_run() THEN 'ACCESS SHARE' ELSE 'SHARE ROW EXCLUSIVE' END));
 	END IF;
 	RETURN to_regclass(qualified);
 END;
@@ -68,29 +70,29 @@ DECLARE
 BEGIN
 	SELECT a.atttypid, a.attidentity INTO id FROM pg_attribute a WHERE a.attrelid = rel AND a.attname = 'id';
 	IF id.attidentity <> '' THEN
-		PERFORM tfstate_internal.as_caller(format('ALTER TABLE %s ALTER id DROP IDENTITY', rel));
+		PERFORM tfstate_internal.alter_as_caller(format('ALTER TABLE %s ALTER id DROP IDENTITY', rel));
 	END IF;
 	IF id.atttypid <> 'bigint'::regtype THEN
-		PERFORM tfstate_internal.as_caller(format('ALTER TABLE %s ALTER id DROP DEFAULT, ALTER id TYPE bigint', rel));
+		PERFORM tfstate_internal.alter_as_caller(format('ALTER TABLE %s ALTER id DROP DEFAULT, ALTER id TYPE bigint', rel));
 	END IF;
 	IF NOT tfstate_internal.takes_shared_ids(rel) THEN
-		PERFORM tfstate_internal.as_caller(format(
+		PERFORM tfstate_internal.alter_as_caller(format(
 			'ALTER TABLE %s ALTER id SET DEFAULT nextval(''public.global_states_id_seq'')', rel));
 	END IF;
 	-- Each write of a state compresses it, and lz4 is several times as fast as the default.
 	IF EXISTS (SELECT FROM pg_attribute a, pg_settings s
 				WHERE a.attrelid = rel AND a.attname = 'data' AND a.attcompression = ''
 				  AND s.name = 'default_toast_compression' AND 'lz4' = ANY (s.enumvals)) THEN
-		PERFORM tfstate_internal.as_caller(format('ALTER TABLE %s ALTER data SET COMPRESSION lz4', rel));
+		PERFORM tfstate_internal.alter_as_caller(format('ALTER TABLE %s ALTER data SET COMPRESSION lz4', rel));
 		UPDATE tfstate_internal.attached_table t SET compressed = true WHERE t.relid = rel;
 	END IF;
 	IF tfstate_internal.unique_index(rel, 'id') IS NULL THEN
-		PERFORM tfstate_internal.as_caller(format(
+		PERFORM tfstate_internal.alter_as_caller(format(
 			CASE WHEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = rel AND i.indisprimary)
 				 THEN 'CREATE UNIQUE INDEX ON %s (id)' ELSE 'ALTER TABLE %s ADD PRIMARY KEY (id)' END, rel));
 	END IF;
 	IF tfstate_internal.unique_index(rel, 'name') IS NULL THEN
-		PERFORM tfstate_internal.as_caller(format('CREATE UNIQUE INDEX %s ON %s (name)',
+		PERFORM tfstate_internal.alter_as_caller(format('CREATE UNIQUE INDEX %s ON %s (name)',
 			CASE (SELECT c.relname FROM pg_class c WHERE c.oid = rel) WHEN 'states' THEN 'states_by_name' ELSE '' END,
 			rel));
 	END IF;
@@ -112,10 +114,10 @@ DECLARE
 BEGIN
 	newest := tfstate_internal.as_caller(format('SELECT max(id) FROM %s', rel));
 	IF newest > coalesce(pg_sequence_last_value('public.global_states_id_seq'), 0) THEN
-		PERFORM tfstate_internal.as_caller('ALTER SEQUENCE public.global_states_id_seq NO CYCLE');
-		PERFORM tfstate_internal.as_caller(format('ALTER SEQUENCE public.global_states_id_seq RESTART WITH %s',
+		PERFORM tfstate_internal.alter_as_caller('ALTER SEQUENCE public.global_states_id_seq NO CYCLE');
+		PERFORM tfstate_internal.alter_as_caller(format('ALTER SEQUENCE public.global_states_id_seq RESTART WITH %s',
 			greatest(newest, pg_sequence_last_value('public.global_states_id_seq'))));
-		PERFORM tfstate_internal.as_caller('SELECT nextval(''public.global_states_id_seq'')');
+		PERFORM tfstate_internal.alter_as_caller('SELECT nextval(''public.global_states_id_seq'')');
 	END IF;
 END;
 $$;
@@ -154,7 +156,12 @@ BEGIN
 		CASE WHEN wanted THEN 'SELECT NOT EXISTS (SELECT FROM %s WHERE name = ''default'')'
 			 ELSE 'SELECT EXISTS (SELECT FROM %s WHERE name = ''default'' AND data LIKE %L)' END,
 		rel, tfstate_internal.empty_state(repeat('_', 36))));
-	IF NOT change THEN
+	IF NOT change OR tfstate_internal.dry_run() THEN
+		IF change THEN
+			PERFORM tfstate_internal.note(format(
+				CASE WHEN wanted THEN 'create workspace "default" in table "%s", with an empty state'
+					 ELSE 'delete workspace "default" of table "%s", which is empty' END, rel));
+		END IF;
 		RETURN;
 	END IF;
 	IF guarded THEN
@@ -193,7 +200,11 @@ LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+	before tfstate_internal.attached_table;
+	after tfstate_internal.attached_table;
 BEGIN
+	SELECT * INTO before FROM tfstate_internal.attached_table t WHERE t.relid = rel;
 	PERFORM tfstate_internal.follow_rename(rel);
 	-- A new table begins with what tfstate_attach_database() was told.
 	INSERT INTO tfstate_internal.attached_table (relid, attached_by, name, mode, wait, guard, keep_versions, keep_age,
@@ -209,7 +220,15 @@ BEGIN
 		   keep_versions = nullif(coalesce(record_table.keep_versions, t.keep_versions), -1),
 		   keep_age = nullif(coalesce(record_table.keep_age, t.keep_age), '-1'),
 		   default_workspace = coalesce(record_table.default_workspace, t.default_workspace)
-	 WHERE t.relid = rel;
+	 WHERE t.relid = rel
+	RETURNING * INTO after;
+	IF after IS DISTINCT FROM before THEN
+		PERFORM tfstate_internal.note(format(
+			'%s table "%s": mode %s, wait %s, guard %s, keep_versions %s, keep_age %s, default_workspace %s',
+			CASE WHEN before.relid IS NULL THEN 'attach' ELSE 'change attached' END, rel, coalesce(after.mode, 'not set'),
+			coalesce(after.wait::text, 'not set'), after.guard, coalesce(after.keep_versions, -1),
+			coalesce(after.keep_age, '-1 days'), after.default_workspace));
+	END IF;
 END;
 $$;
 COMMENT ON FUNCTION
@@ -255,13 +274,23 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	command text;
 BEGIN
 	-- The caller, who owns the table, cannot name the function.
-	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s '
-				   'FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard()', rel);
-	EXECUTE format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s '
-				   'FOR EACH STATEMENT EXECUTE FUNCTION tfstate_internal.guard()', rel);
-	PERFORM tfstate_internal.record_states(rel);
+	FOREACH command IN ARRAY ARRAY[
+		format('CREATE OR REPLACE TRIGGER tfstate_guard_row AFTER INSERT OR UPDATE OR DELETE ON %s '
+			   'FOR EACH ROW EXECUTE FUNCTION tfstate_internal.guard()', rel),
+		format('CREATE OR REPLACE TRIGGER tfstate_guard_truncate BEFORE TRUNCATE ON %s '
+			   'FOR EACH STATEMENT EXECUTE FUNCTION tfstate_internal.guard()', rel)]
+	LOOP
+		IF tfstate_internal.note(command) THEN
+			EXECUTE command;
+		END IF;
+	END LOOP;
+	IF tfstate_internal.note(format('record the states of table "%s" as versions', rel)) THEN
+		PERFORM tfstate_internal.record_states(rel);
+	END IF;
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.guard_table(regclass) IS

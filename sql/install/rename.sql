@@ -62,6 +62,7 @@ BEGIN
 	UPDATE tfstate_internal.freeze f SET pattern = new || substr(f.pattern, behind)
 	 WHERE starts_with(f.pattern, old || '/')
 	   AND NOT EXISTS (SELECT FROM tfstate_internal.freeze n WHERE n.pattern = new || substr(f.pattern, behind));
+	PERFORM tfstate_internal.note(format('move versions, history, grants and freezes of %s to %s', old, new));
 	RAISE NOTICE 'versions, history and grants of % are now those of %', old, new;
 END;
 $$;

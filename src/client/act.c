@@ -26,6 +26,7 @@ enum
 	OPTION_WHO,
 	OPTION_OPERATION,
 	OPTION_YES,
+	OPTION_DRY_RUN,
 	OPTION_TERMINATE,
 	OPTION_VERSIONS,
 	OPTION_ROLE,
@@ -63,6 +64,7 @@ typedef struct Options
 	bool		all;
 	bool		yes;
 	bool		terminate;
+	bool		dry_run;
 	bool		versions;
 	OutputFormat format;
 } Options;
@@ -83,6 +85,7 @@ static const struct option long_options[] = {
 	{"no-default-workspace", no_argument, NULL, OPTION_NO_DEFAULT_WORKSPACE},
 	{"operation", required_argument, NULL, OPTION_OPERATION},
 	{"role", required_argument, NULL, OPTION_ROLE},
+	{"dry-run", no_argument, NULL, OPTION_DRY_RUN},
 	{"terminate", no_argument, NULL, OPTION_TERMINATE},
 	{"ttl", required_argument, NULL, OPTION_TTL},
 	{"versions", no_argument, NULL, OPTION_VERSIONS},
@@ -184,6 +187,9 @@ read_command_line(const Command *command, int argc, char **argv, int least, int 
 				break;
 			case OPTION_TERMINATE:
 				options->terminate = true;
+				break;
+			case OPTION_DRY_RUN:
+				options->dry_run = true;
 				break;
 			case OPTION_TTL:
 				options->ttl = interval_argument(command, "--ttl", optarg, &options->ttl_ms);
@@ -484,7 +490,7 @@ static int
 attach_main(const Command *command, int argc, char **argv)
 {
 	Options		options;
-	const char *values[10];
+	const char *values[11];
 	PGresult   *result;
 
 	read_command_line(command, argc, argv, 0, 2, &options);
@@ -497,10 +503,11 @@ attach_main(const Command *command, int argc, char **argv)
 	values[7] = options.keep_age;
 	values[8] = options.default_workspace;
 	values[9] = options.access;
+	values[10] = options.dry_run ? "true" : "false";
 	result = simple_query(simple_connect(),
 						  "SELECT * FROM @.tfstate_attach($1, $2, $3::name, $4, $5::interval, $6, $7::integer, $8::interval, $9::boolean, "
-						  "access => $10)",
-						  10, values);
+						  "access => $10, dry_run => $11::boolean)",
+						  11, values);
 	for (int row = 0; row < PQntuples(result); row++)
 		printf("%s\n", PQgetvalue(result, row, 0));
 	return EXIT_SUCCESS_STATUS;
@@ -582,7 +589,8 @@ const Command act_commands[] = {
 		"      --guard=LEVEL      require, on or off\n"
 		"      --keep-versions=N  how many versions of a state are kept\n"
 		"      --keep-age=DURATION\n                         for how long versions are kept\n"
-	"      --no-default-workspace\n                         do not make the workspace \"default\"\n"},
+		"      --no-default-workspace\n                         do not make the workspace \"default\"\n"
+	"      --dry-run          print the steps, and do nothing\n"},
 	{"detach", detach_main, "[OPTION]... [SCHEMA [TABLE]]", "leave a table of states to itself, or take it from a role",
 	"      --role=ROLE        only take back what this role was given\n"},
 	{"grant", grant_main, "ROLE [PATTERN [PRIVILEGE]]", "let a role lock, view, force, override or admin", NULL},

@@ -32,7 +32,7 @@
 #define HOST_MS		10000
 
 /* The most parameters that a statement has. */
-#define MAX_PARAMETERS	10
+#define MAX_PARAMETERS	11
 
 /* The oldest extension that has what we call. */
 #define OLDEST_MAJOR	0

@@ -15,6 +15,12 @@
  * within as_caller() only.  What it calls notes its own caller, so that a function that runs
  * with the rights of its owner is not taken for the role that logged in.
  *
+ * Some have a last argument more, dry_run, which asks what the call would do.  Then the same
+ * body runs in a subtransaction that is rolled back, and what as_caller() ran and note() was
+ * told is the result.  note() also tells the body what to leave out meanwhile: what others
+ * would have to wait for, and what no rollback takes back, such as the next value of a
+ * sequence.
+ *
  * A superuser, or a role with the rights of the extension's owner, stays what it is.  An
  * error brings the user back at the end of the subtransaction, as it does for functions with
  * SECURITY DEFINER.
@@ -24,24 +30,30 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 
 #include "common/catalog.h"
 #include "common/privilege.h"
 
 PG_FUNCTION_INFO_V1(tfstate_for_administrators);
+PG_FUNCTION_INFO_V1(tfstate_for_administrators_or_dry);
 PG_FUNCTION_INFO_V1(tfstate_as_caller);
 PG_FUNCTION_INFO_V1(tfstate_calling_role);
 PG_FUNCTION_INFO_V1(tfstate_caller_is_owner);
 PG_FUNCTION_INFO_V1(tfstate_caller_may);
+PG_FUNCTION_INFO_V1(tfstate_note);
+PG_FUNCTION_INFO_V1(tfstate_dry_run);
 
 /* A call of one of these functions, and the one that it was made in. */
 typedef struct Call
@@ -49,14 +61,15 @@ typedef struct Call
 	Oid			caller;
 	int			sec_context;
 	bool		as_owner;		/* the caller is not the user meanwhile */
+	ReturnSetInfo *steps;		/* of a dry run: its result so far; else NULL */
 	struct Call *outer;
 } Call;
 
 static Call *call = NULL;
 
-/* The function in tfstate_internal that has the body of this one. */
+/* The function in tfstate_internal that has the body of this one, with its first nargs arguments. */
 static Oid
-body_of(Oid function)
+body_of(Oid function, int nargs)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc proc;
@@ -67,7 +80,7 @@ body_of(Oid function)
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	body = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
 						   NameGetDatum(&proc->proname),
-						   PointerGetDatum(&proc->proargtypes),
+						   PointerGetDatum(buildoidvector(proc->proargtypes.values, nargs)),
 						   ObjectIdGetDatum(get_namespace_oid(TFSTATE_INTERNAL, false)));
 	if (!OidIsValid(body))
 		elog(ERROR, "function %s.%s is missing", TFSTATE_INTERNAL, NameStr(proc->proname));
@@ -75,17 +88,71 @@ body_of(Oid function)
 	return body;
 }
 
-/*
- * Any function for administrators: calls the one of the same name and arguments in
- * tfstate_internal, with the rights of the extension's owner.
- */
-Datum
-tfstate_for_administrators(PG_FUNCTION_ARGS)
+/* Call the body with the first nargs arguments. */
+static Datum
+call_body(FunctionCallInfo fcinfo, int nargs, fmNodePtr resultinfo)
 {
 	LOCAL_FCINFO(inner, FUNC_MAX_ARGS);
 	FmgrInfo	flinfo;
-	Call		this;
 	Datum		result;
+
+	fmgr_info_cxt(body_of(fcinfo->flinfo->fn_oid, nargs), &flinfo, fcinfo->flinfo->fn_mcxt);
+	InitFunctionCallInfoData(*inner, &flinfo, nargs, fcinfo->fncollation, fcinfo->context,
+							 resultinfo);
+	memcpy(inner->args, fcinfo->args, nargs * sizeof(NullableDatum));
+	result = FunctionCallInvoke(inner);
+	fcinfo->isnull = inner->isnull;
+	return result;
+}
+
+/*
+ * Call the body in a subtransaction, and roll that back.  The notes that it takes become the
+ * rows of this call.
+ */
+static void
+call_body_dry(FunctionCallInfo fcinfo, int nargs)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ReturnSetInfo *steps = (ReturnSetInfo *) fcinfo->resultinfo;
+	ReturnSetInfo lines;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	lines = *steps;
+	lines.setResult = NULL;
+	lines.setDesc = NULL;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		call->steps = steps;
+		(void) call_body(fcinfo, nargs, (fmNodePtr) &lines);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	fcinfo->isnull = true;
+}
+
+/* What all functions for administrators do.  dry_run counts only if they have that argument. */
+static Datum
+for_administrators(FunctionCallInfo fcinfo, int nargs, bool dry_run)
+{
+	Call		this = {0};
+	Datum		result = (Datum) 0;
 
 	GetUserIdAndSecContext(&this.caller, &this.sec_context);
 	this.as_owner = !tfstate_is_owner();
@@ -96,12 +163,10 @@ tfstate_for_administrators(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		call = &this;
-		fmgr_info_cxt(body_of(fcinfo->flinfo->fn_oid), &flinfo, fcinfo->flinfo->fn_mcxt);
-		InitFunctionCallInfoData(*inner, &flinfo, fcinfo->nargs, fcinfo->fncollation,
-								 fcinfo->context, fcinfo->resultinfo);
-		memcpy(inner->args, fcinfo->args, fcinfo->nargs * sizeof(NullableDatum));
-		result = FunctionCallInvoke(inner);
-		fcinfo->isnull = inner->isnull;
+		if (dry_run)
+			call_body_dry(fcinfo, nargs);
+		else
+			result = call_body(fcinfo, nargs, fcinfo->resultinfo);
 	}
 	PG_FINALLY();
 	{
@@ -111,6 +176,60 @@ tfstate_for_administrators(PG_FUNCTION_ARGS)
 	if (this.as_owner)
 		SetUserIdAndSecContext(this.caller, this.sec_context);
 	return result;
+}
+
+/*
+ * Any function for administrators: calls the one of the same name and arguments in
+ * tfstate_internal, with the rights of the extension's owner.
+ */
+Datum
+tfstate_for_administrators(PG_FUNCTION_ARGS)
+{
+	return for_administrators(fcinfo, PG_NARGS(), false);
+}
+
+/*
+ * The same for a function that returns a set of text and whose last argument is dry_run,
+ * which the one in tfstate_internal does not have.
+ */
+Datum
+tfstate_for_administrators_or_dry(PG_FUNCTION_ARGS)
+{
+	int			nargs = PG_NARGS() - 1;
+
+	return for_administrators(fcinfo, nargs, !PG_ARGISNULL(nargs) && PG_GETARG_BOOL(nargs));
+}
+
+/* Note a step, if this is a dry run. */
+static void
+note(const char *step)
+{
+	Datum		value;
+	bool		null = false;
+
+	if (!call || !call->steps)
+		return;
+	value = CStringGetTextDatum(step);
+	tuplestore_putvalues(call->steps->setResult, call->steps->setDesc, &value, &null);
+}
+
+/*
+ * tfstate_internal.note(step text) returns boolean
+ */
+Datum
+tfstate_note(PG_FUNCTION_ARGS)
+{
+	note(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_BOOL(!call || !call->steps);
+}
+
+/*
+ * tfstate_internal.dry_run() returns boolean
+ */
+Datum
+tfstate_dry_run(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(call && call->steps);
 }
 
 /*
@@ -178,6 +297,10 @@ tfstate_as_caller(PG_FUNCTION_ARGS)
 	char	   *result = call && call->as_owner ?
 		execute_as_caller(command, CurrentMemoryContext) : execute(command, CurrentMemoryContext);
 
+	/* what only reads is no step */
+	command += strspn(command, " \t\n");
+	if (strncmp(command, "SELECT", 6) != 0 && strncmp(command, "LOCK", 4) != 0)
+		note(command);
 	if (result == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(result));

@@ -42,6 +42,39 @@ sub in_db
 	return $node->safe_psql('infra', $statements);
 }
 
+# Everything, with the values of sequences
+sub dump_data
+{
+	my ($dump) = run_command([ 'pg_dump', '-d', $node->connstr('infra') ]);
+	return dump_all() . join("\n", grep { !/^\\(un)?restrict / } split(/\n/, $dump));
+}
+
+# Attaches, and returns what differs afterwards that the steps of a dry run before did not name.
+# A dry run that changes something is in the result, too.
+sub not_named
+{
+	my ($call) = @_;
+	my $data = dump_data();
+	my $before = dump_all();
+	my @steps = split(/\n/, in_db($call =~ s/\)$/, dry_run => true)/r));
+	my @missing = $data eq dump_data() ? () : 'the dry run changes something';
+
+	in_db($call);
+	foreach my $line (split(/\n/, differences($before, dump_all())))
+	{
+		next if $line =~ /^[-+](--|$)/;
+		my $named =
+			$line =~ /^.(ALTER ROLE \S+ IN DATABASE infra) SET (\S+)/ ? qr/^\Q$1 SET $2\E / :
+			$line =~ /^.(?:GRANT|REVOKE) (.*) ON (\S+) (.+) (?:TO|FROM) ([^\s;]+)/ ? qr/^(GRANT|REVOKE) .* ON \Q$2 $3\E (TO|FROM) \Q$4\E$/ :
+			$line =~ /^.CREATE TRIGGER (\S+) .* ON (\S+) / ? qr/ TRIGGER \Q$1\E .* ON \Q$2\E / :
+			$line =~ /^.ALTER TABLE ONLY (\S+) ALTER COLUMN data SET COMPRESSION/ ? qr/^ALTER TABLE \Q$1\E ALTER data SET COMPRESSION/ :
+			$line =~ /^.(CREATE SCHEMA|CREATE TABLE|CREATE UNIQUE INDEX states_by_name) (\S+?);?( |$)/ ? qr/^\Q$1\E/ :
+			$line =~ /^.(    |ALTER TABLE|\);|ALTER SCHEMA \"brand new\" OWNER)/ ? qr/^CREATE TABLE/ : qr/^no rule for this line/;
+		push @missing, $line if !grep { $_ =~ $named } @steps;
+	}
+	return join("\n", @missing);
+}
+
 # What there is before: tables as Terraform makes them, and roles with some rights and settings.
 $node->safe_psql('postgres', 'CREATE DATABASE infra');
 in_db('CREATE SEQUENCE public.global_states_id_seq AS bigint; CREATE SCHEMA net; CREATE SCHEMA app');
@@ -70,6 +103,28 @@ like($bare, qr/ALTER ROLE two IN DATABASE infra SET search_path/, 'the dump has 
 in_db('CREATE EXTENSION tfstate');
 my $installed = dump_all();
 isnt($installed, $bare, 'the dump has the extension');
+
+# A dry run names what a call changes, and changes nothing.
+is(not_named("SELECT tfstate_attach('net', 'states', 'two')"), '', 'dry run: a table and a role with settings');
+is(not_named("SELECT tfstate_attach('net', 'states', 'one', access => 'plan')"), '', 'dry run: a role that plans');
+is(not_named("SELECT tfstate_attach('net', 'states', 'two', access => 'plan')"), '', 'dry run: a role that plans from now on');
+is(not_named("SELECT tfstate_attach('net', 'more', 'Three', mode => 'durable')"), '', 'dry run: another table');
+is(not_named("SELECT tfstate_attach('brand new', 'states', 'one')"), '', 'dry run: a table that is missing');
+is(in_db("SELECT tfstate_attach('net', 'states', 'two', dry_run => true)"), '', 'dry run: nothing to be done');
+in_db("SELECT tfstate_detach(schema, \"table\") FROM tfstate_tables; DROP SCHEMA \"brand new\" CASCADE");
+is(differences($installed, dump_all()), '', 'dry run: afterwards everything is as it was');
+
+# It waits for no writer, and changes no existing table.
+{
+	my $writer = session($node, dbname => 'infra');
+	$writer->query("BEGIN; INSERT INTO net.states (name, data) VALUES ('w', '{}'); SELECT count(*) FROM net.more");
+	like(in_db("SET lock_timeout = 100; SELECT tfstate_attach('net', dry_run => true)"),
+		qr/^attach table "net.states": .* guard require/, 'dry run: beside a writer');
+	is($node->safe_psql('infra', "SELECT string_agg(mode, ' ') FROM pg_locks WHERE relation = 'net.states'::regclass"),
+		'RowExclusiveLock', 'dry run: no lock of it stays');
+	$writer->query('ROLLBACK');
+	$writer->quit;
+}
 
 # All tables for all roles, some with another access later, in any order
 foreach my $round (1 .. 3)

@@ -182,6 +182,9 @@ is((tfstate('force-unlock', '--yes', 'b', $id))[0], 0, 'force-unlock of this ID'
 # Tables of states
 
 sql("CREATE ROLE terraform LOGIN");
+like(done('attach', '--dry-run', '--role', 'terraform', 'net'), qr/^CREATE SCHEMA net\n.*^GRANT SELECT ON TABLE net.states TO terraform$/ms,
+	'attach --dry-run prints the steps');
+is(sql("SELECT to_regnamespace('net')"), '', 'attach --dry-run does nothing');
 like(done('attach', '--role', 'terraform', '--mode', 'durable', '--wait', '90s', '--guard', 'on', '--keep-versions', '5',
 		'--keep-age', '1d', 'net'), qr/schema_name +=/, 'attach prints the configuration');
 is(sql("SELECT relname FROM pg_class WHERE oid = 'net.states'::regclass"), 'states', 'attach makes the table');
