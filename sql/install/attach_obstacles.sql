@@ -1,6 +1,9 @@
 --
 -- Why a table cannot be attached.
 --
+-- What tfstate_check() calls for each table is in plpgsql, which keeps its plans; a function in
+-- SQL that is called by another one would be planned for each table anew.
+--
 
 CREATE FUNCTION tfstate_internal.table_name(rel regclass)
 RETURNS text
@@ -12,15 +15,17 @@ REVOKE EXECUTE ON FUNCTION tfstate_internal.table_name(regclass) FROM PUBLIC;
 
 CREATE FUNCTION tfstate_internal.unique_index(rel regclass, "column" text)
 RETURNS regclass
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT i.indexrelid::regclass
-  FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
- WHERE i.indrelid = rel AND a.attname = "column" AND i.indnkeyatts = 1
-   AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
- ORDER BY EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid), i.indexrelid
- LIMIT 1
+BEGIN
+	RETURN (SELECT i.indexrelid::regclass
+	  FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+	 WHERE i.indrelid = rel AND a.attname = "column" AND i.indnkeyatts = 1
+	   AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+	 ORDER BY EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid), i.indexrelid
+	 LIMIT 1);
+END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.unique_index(regclass, text) IS
 'an index that makes the values of a column unique, preferably not that of a constraint';
@@ -28,12 +33,14 @@ REVOKE EXECUTE ON FUNCTION tfstate_internal.unique_index(regclass, text) FROM PU
 
 CREATE FUNCTION tfstate_internal.takes_shared_ids(rel regclass)
 RETURNS boolean
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
-				WHERE a.attrelid = rel AND a.attname = 'id'
-				  AND pg_get_expr(d.adbin, d.adrelid) = 'nextval(''public.global_states_id_seq''::regclass)')
+BEGIN
+	RETURN EXISTS (SELECT FROM pg_attribute a JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+					WHERE a.attrelid = rel AND a.attname = 'id'
+					  AND pg_get_expr(d.adbin, d.adrelid) = 'nextval(''public.global_states_id_seq''::regclass)');
+END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.takes_shared_ids(regclass) IS
 'whether the ids of a table come from the sequence that all tables of states share';
@@ -75,43 +82,47 @@ CREATE FUNCTION tfstate_internal.attach_obstacles(
 	OUT problem text,
 	OUT remedy text)
 RETURNS SETOF record
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT o.sqlstate, o.problem, o.remedy
-  FROM pg_class c JOIN pg_roles owner ON owner.oid = c.relowner,
-	   LATERAL (SELECT CASE WHEN NOT owner.rolsuper AND owner.rolname <> tfstate_internal.caller() THEN
-							(SELECT string_agg(f, ', ' ORDER BY f) FROM tfstate_internal.foreign_code(rel) f)
-					   END) foreign_code(names),
-	   LATERAL (VALUES
-		(c.relkind <> 'r', '42809', format('"%s" is not an ordinary table', rel), NULL),
-		(c.relpersistence = 't', '42809', format('table "%s" is temporary', rel), NULL),
-		(c.relpersistence = 'u', '55000', format('table "%s" is unlogged: a crash empties it', rel),
-		 format('ALTER TABLE %s SET LOGGED', rel)),
-		(EXISTS (SELECT FROM pg_inherits i WHERE rel IN (i.inhrelid, i.inhparent)), '42809',
-		 format('table "%s" is a partition, or inherits from another or the other way round', rel), NULL),
-		(EXISTS (SELECT FROM pg_depend d
-				  WHERE (d.classid, d.objid, d.deptype) = ('pg_class'::regclass, rel, 'e')), '42809',
-		 format('table "%s" belongs to an extension', rel), NULL),
-		(c.relhasrules AND EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4')),
-		 '55000',
-		 format('table "%s" has a rule, which keeps Terraform from writing', rel),
-		 CASE WHEN c.relhasrules THEN
-			(SELECT string_agg(format('DROP RULE %I ON %s', r.rulename, rel), '; ' ORDER BY r.rulename)
-			   FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4'))
-		 END),
-		(c.relrowsecurity, '55000', format('table "%s" has row-level security, which hides states', rel),
-		 format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', rel)),
-		(3 <> (SELECT count(*) FROM pg_attribute a
-				WHERE a.attrelid = rel AND NOT a.attisdropped AND a.attgenerated = ''
-				  AND (a.attname, a.atttypid) IN (('id', 'bigint'::regtype), ('id', 'integer'::regtype),
-												  ('name', 'text'::regtype), ('data', 'text'::regtype))), '42809',
-		 format('table "%s" does not have the columns id bigint, name text and data text', rel), NULL),
-		(foreign_code.names IS NOT NULL, '55000',
-		 format('table "%s" has code of role "%s", which would run as "%s": %s', rel, owner.rolname,
-				tfstate_internal.caller(), foreign_code.names), NULL)
-	   ) o(applies, sqlstate, problem, remedy)
- WHERE c.oid = rel AND o.applies
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+	SELECT o.sqlstate, o.problem, o.remedy
+	  FROM pg_class c JOIN pg_roles owner ON owner.oid = c.relowner,
+		   LATERAL (SELECT CASE WHEN NOT owner.rolsuper AND owner.rolname <> tfstate_internal.caller() THEN
+								(SELECT string_agg(f, ', ' ORDER BY f) FROM tfstate_internal.foreign_code(rel) f)
+						   END) foreign_code(names),
+		   LATERAL (VALUES
+			(c.relkind <> 'r', '42809', format('"%s" is not an ordinary table', rel), NULL),
+			(c.relpersistence = 't', '42809', format('table "%s" is temporary', rel), NULL),
+			(c.relpersistence = 'u', '55000', format('table "%s" is unlogged: a crash empties it', rel),
+			 format('ALTER TABLE %s SET LOGGED', rel)),
+			(EXISTS (SELECT FROM pg_inherits i WHERE rel IN (i.inhrelid, i.inhparent)), '42809',
+			 format('table "%s" is a partition, or inherits from another or the other way round', rel), NULL),
+			(EXISTS (SELECT FROM pg_depend d
+					  WHERE (d.classid, d.objid, d.deptype) = ('pg_class'::regclass, rel, 'e')), '42809',
+			 format('table "%s" belongs to an extension', rel), NULL),
+			(c.relhasrules AND EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4')),
+			 '55000',
+			 format('table "%s" has a rule, which keeps Terraform from writing', rel),
+			 CASE WHEN c.relhasrules THEN
+				(SELECT string_agg(format('DROP RULE %I ON %s', r.rulename, rel), '; ' ORDER BY r.rulename)
+				   FROM pg_rewrite r WHERE r.ev_class = rel AND r.ev_type IN ('2', '3', '4'))
+			 END),
+			(c.relrowsecurity, '55000', format('table "%s" has row-level security, which hides states', rel),
+			 format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', rel)),
+			(3 <> (SELECT count(*) FROM pg_attribute a
+					WHERE a.attrelid = rel AND NOT a.attisdropped AND a.attgenerated = ''
+					  AND (a.attname, a.atttypid) IN (('id', 'bigint'::regtype), ('id', 'integer'::regtype),
+													  ('name', 'text'::regtype), ('data', 'text'::regtype))), '42809',
+			 format('table "%s" does not have the columns id bigint, name text and data text', rel), NULL),
+			(foreign_code.names IS NOT NULL, '55000',
+			 format('table "%s" has code of role "%s", which would run as "%s": %s', rel, owner.rolname,
+					tfstate_internal.caller(), foreign_code.names), NULL)
+		   ) o(applies, sqlstate, problem, remedy)
+	 WHERE c.oid = rel AND o.applies;
+END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.attach_obstacles(regclass) IS
 'why tfstate cannot attach a table, and what to do about it';

@@ -240,13 +240,15 @@ tfstate_internal.record_table(regclass, text, interval, text, integer, interval,
 -- It has no WHEN and no columns, and is not deferrable.  The type has a bit for each event.
 CREATE FUNCTION tfstate_internal.has_trigger(rel regclass, name text, type integer)
 RETURNS boolean
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT EXISTS (SELECT FROM pg_trigger g
-				WHERE g.tgrelid = rel AND g.tgname = has_trigger.name AND g.tgtype = type
-				  AND g.tgfoid = 'tfstate_internal.guard()'::regprocedure AND g.tgenabled IN ('O', 'A')
-				  AND g.tgqual IS NULL AND g.tgattr = '' AND NOT g.tgdeferrable)
+BEGIN
+	RETURN EXISTS (SELECT FROM pg_trigger g
+					WHERE g.tgrelid = rel AND g.tgname = has_trigger.name AND g.tgtype = type
+					  AND g.tgfoid = 'tfstate_internal.guard()'::regprocedure AND g.tgenabled IN ('O', 'A')
+					  AND g.tgqual IS NULL AND g.tgattr = '' AND NOT g.tgdeferrable);
+END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.has_trigger(regclass, text, integer) IS
 'whether a table has a trigger as tfstate_attach() creates it';

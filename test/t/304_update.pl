@@ -76,8 +76,10 @@ foreach my $old (sort keys %released)
 	unlike(slurp_file("$scripts/tfstate--$old--$version.sql"), qr/^-- by hand:/m, "the update from $old lacks nothing");
 
 	# The old objects with the new library: as CREATE FUNCTION looks for each symbol, all are there.
+	# One serves functions of any arguments.
 	create_database($name, "CREATE EXTENSION tfstate VERSION '$old'");
 	my %then = c_functions($name);
+	delete $then{tfstate_for_administrators};
 	is(join("\n", map { "$_: $then{$_}; now $now{$_}" } grep { exists $now{$_} && $now{$_} ne $then{$_} } sort keys %then),
 		'', "$old: a function whose arguments or result have changed has another symbol");
 	$node->safe_psql($name, q(
