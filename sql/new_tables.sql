@@ -54,6 +54,7 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA regress_tfstate, tfstate_internal TO re
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA tfstate_internal TO regress_tfstate_admin;
 SET ROLE regress_tfstate_admin;
 CALL fails('SELECT regress_tfstate.tfstate_attach_database(new_tables => true)');
+CALL fails('SELECT regress_tfstate.tfstate_attach_database(login => true)');
 SET ROLE regress_tfstate_tf;
 CALL fails('SELECT tfstate_attach_database(new_tables => true)');
 RESET ROLE;

@@ -403,10 +403,13 @@ SELECT p.severity, r.rolname::text, NULL, p.problem,
 										   r.rolname, current_database(), n.setting), '; ' ORDER BY n.n)
 					FROM unnest(p.settings) WITH ORDINALITY n(setting, n)) END
   FROM roles, LATERAL tfstate_internal.check_settings(roles.ids) p JOIN r ON r.roleid = p.roleid
+ WHERE NOT (p.attach AND r.roleid IN (SELECT s.roleid FROM s)
+			AND tfstate_internal.set_at_login(r.roleid, ARRAY(SELECT split_part(n, ' ', 1) FROM unnest(p.settings) n)))
 UNION ALL
 SELECT 'warning', r.rolname::text, NULL, format('%s lets states that the role writes into the server log', l.setting),
 	   format('ALTER ROLE %I IN DATABASE %I SET %s = %s', r.rolname, current_database(), l.setting, l.safe)
   FROM roles, LATERAL tfstate_internal.check_log(roles.ids) l JOIN r ON r.roleid = l.roleid
+ WHERE NOT (r.roleid IN (SELECT s.roleid FROM s) AND tfstate_internal.set_at_login(r.roleid, ARRAY[l.setting]))
 UNION ALL
 SELECT 'warning', r.rolname::text, a.relid::text, 'the role was attached with access => ''plan'', but may write states', NULL
   FROM tfstate_internal.attached_role a JOIN tfstate_internal.covered_tables() c ON c = a.relid

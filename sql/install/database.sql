@@ -155,7 +155,8 @@ CREATE FUNCTION @extschema@.tfstate_attach_database(
 	keep_versions integer DEFAULT NULL,
 	keep_age interval DEFAULT NULL,
 	default_workspace boolean DEFAULT NULL,
-	new_tables boolean DEFAULT NULL)
+	new_tables boolean DEFAULT NULL,
+	login boolean DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -197,19 +198,25 @@ BEGIN
 	ELSIF NOT new_tables THEN
 		PERFORM tfstate_internal.drop_event_triggers();
 	END IF;
+	IF login THEN
+		PERFORM tfstate_internal.create_login_trigger();
+	ELSIF NOT login THEN
+		PERFORM tfstate_internal.drop_login_trigger();
+	END IF;
 END;
 $$;
-COMMENT ON FUNCTION
-@extschema@.tfstate_attach_database(name, boolean, text, interval, text, integer, interval, boolean, boolean) IS
+COMMENT ON FUNCTION @extschema@.tfstate_attach_database(
+	name, boolean, text, interval, text, integer, interval, boolean, boolean, boolean) IS
 'make a role, or everybody, ready for all tables of states in the database, and say what holds for new tables
 The role is made ready for the tables that come later, too. "search_path", initially false, makes settings for
-everybody in the database; "new_tables", initially false, has tables attached that clients make themselves. The
+everybody in the database; "new_tables", initially false, has tables attached that clients make themselves; "login",
+initially false and from PostgreSQL 17 on, gives members of attached roles their settings when they log in. The
 others are what new tables begin with. NULL leaves a value as it is.
-Privilege: administrator; superuser for "new_tables".
-Errors: 42501; 42704 no such role; 55000 the database has more than states, or others can create objects in the
-schema of tfstate; 22023.';
+Privilege: administrator; superuser for "new_tables" and "login".
+Errors: 42501; 42704 no such role; 0A000 "login" before PostgreSQL 17; 55000 the database has more than states, or
+others can create objects in the schema of tfstate; 22023.';
 REVOKE EXECUTE ON FUNCTION
-@extschema@.tfstate_attach_database(name, boolean, text, interval, text, integer, interval, boolean, boolean)
+@extschema@.tfstate_attach_database(name, boolean, text, interval, text, integer, interval, boolean, boolean, boolean)
 FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.tfstate_detach_database()
@@ -221,6 +228,7 @@ AS $$
 BEGIN
 	LOCK TABLE tfstate_internal.attached_table IN SHARE ROW EXCLUSIVE MODE;
 	PERFORM tfstate_internal.drop_event_triggers();
+	PERFORM tfstate_internal.drop_login_trigger();
 	DELETE FROM tfstate_internal.attached_database;
 	PERFORM tfstate_internal.detach_database_role();
 	PERFORM tfstate_internal.give_and_take_settings(false);

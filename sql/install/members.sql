@@ -112,6 +112,121 @@ COMMENT ON FUNCTION tfstate_internal.take_settings() IS
 'take back the settings of roles that act for no attached role any more; returns what that was';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.take_settings() FROM PUBLIC;
 
+-- From PostgreSQL 17 on, where the administrator asks for that, members get the settings when
+-- they log in, by an event trigger.  What a role or its client has set for itself stays.  The
+-- trigger keeps nobody from logging in: superusers are let pass at once, errors become
+-- warnings, and on a standby there is nothing to be written.
+CREATE FUNCTION tfstate_internal.needs_login_settings()
+RETURNS boolean
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = session_user)
+		   AND EXISTS (SELECT FROM (SELECT a.role::oid FROM tfstate_internal.attached_role a
+									UNION
+									SELECT d.role::oid FROM tfstate_internal.attached_database d) g(role)
+						WHERE pg_has_role(session_user, g.role, 'USAGE') OR pg_has_role(session_user, g.role, 'SET'));
+END;
+$$;
+COMMENT ON FUNCTION tfstate_internal.needs_login_settings() IS
+'part of on_login(): whether the role that logs in acts for an attached role';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.needs_login_settings() FROM PUBLIC;
+
+-- What makes the settings has a search_path of its own, so it is told whose the session's is.
+CREATE FUNCTION tfstate_internal.make_login_settings(search_path_source text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM set_config(n.name, n.value, false)
+	   FROM pg_roles r, tfstate_internal.needed_settings(r.oid) n JOIN pg_settings s ON s.name = n.name
+	  WHERE r.rolname = session_user
+		AND CASE n.name WHEN 'search_path' THEN search_path_source ELSE s.source END
+			NOT IN ('user', 'database user', 'client', 'session');
+END;
+$$;
+COMMENT ON FUNCTION tfstate_internal.make_login_settings(text) IS
+'part of on_login(): make the settings that Terraform needs, unless the role or its client has made them';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.make_login_settings(text) FROM PUBLIC;
+
+CREATE FUNCTION tfstate_internal.on_login()
+RETURNS event_trigger
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SECURITY DEFINER
+AS $$
+BEGIN
+	IF tfstate_internal.needs_login_settings() THEN
+		PERFORM tfstate_internal.make_login_settings(
+			(SELECT s.source FROM pg_catalog.pg_settings s WHERE s.name OPERATOR(pg_catalog.=) 'search_path'));
+	END IF;
+EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
+	RAISE WARNING 'the settings for Terraform could not be made: %', sqlerrm;
+END;
+$$;
+COMMENT ON FUNCTION tfstate_internal.on_login() IS
+'event trigger: a role that acts for an attached role gets the settings that Terraform needs';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.on_login() FROM PUBLIC;
+
+CREATE FUNCTION tfstate_internal.create_login_trigger()
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) THEN
+		RAISE EXCEPTION 'permission denied to make settings at login'
+			USING ERRCODE = 'insufficient_privilege',
+				  HINT = 'Only superusers can create event triggers.';
+	END IF;
+	IF current_setting('server_version_num')::integer < 170000 THEN
+		RAISE EXCEPTION 'settings at login need PostgreSQL 17 or later'
+			USING ERRCODE = 'feature_not_supported',
+				  HINT = format('When there are new members of attached roles: SELECT %s();',
+								tfstate_internal.qualified('tfstate_attach_members'));
+	END IF;
+	PERFORM tfstate_internal.drop_login_trigger();
+	CREATE EVENT TRIGGER tfstate_login ON login EXECUTE FUNCTION tfstate_internal.on_login();
+	COMMENT ON EVENT TRIGGER tfstate_login IS 'gives members of roles attached to tfstate the settings for Terraform';
+END;
+$$;
+COMMENT ON FUNCTION tfstate_internal.create_login_trigger() IS
+'let members of attached roles get their settings when they log in';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.create_login_trigger() FROM PUBLIC;
+
+CREATE FUNCTION tfstate_internal.drop_login_trigger()
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_event_trigger e WHERE e.evtname = 'tfstate_login') THEN
+		DROP EVENT TRIGGER tfstate_login;
+	END IF;
+END;
+$$;
+COMMENT ON FUNCTION tfstate_internal.drop_login_trigger() IS
+'let logins be as they are without tfstate';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.drop_login_trigger() FROM PUBLIC;
+
+CREATE FUNCTION tfstate_internal.set_at_login(roleid oid, names text[])
+RETURNS boolean
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN EXISTS (SELECT FROM pg_event_trigger e
+					WHERE e.evtname = 'tfstate_login' AND e.evtenabled IN ('O', 'A')
+					  AND e.evtfoid = 'tfstate_internal.on_login()'::regprocedure)
+		   AND NOT EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) c
+							WHERE s.setrole = roleid AND lower(split_part(c, '=', 1)) = ANY (names));
+END;
+$$;
+COMMENT ON FUNCTION tfstate_internal.set_at_login(oid, text[]) IS
+'part of tfstate_check(): whether a role that acts for an attached one gets these settings when it logs in';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.set_at_login(oid, text[]) FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_attach_members()
 RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
