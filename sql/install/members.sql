@@ -151,6 +151,7 @@ COMMENT ON FUNCTION tfstate_internal.make_login_settings(text) IS
 'part of on_login(): make the settings that Terraform needs, unless the role or its client has made them';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.make_login_settings(text) FROM PUBLIC;
 
+-- It has no SET search_path, which would hide the session's own, so that all names are qualified.
 CREATE FUNCTION tfstate_internal.on_login()
 RETURNS event_trigger
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE

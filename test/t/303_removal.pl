@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use List::Util qw(shuffle);
 use lib "$FindBin::RealBin/../lib";
+use Dump;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use TestServer;
@@ -15,26 +16,6 @@ srand(16);
 my $node = tfstate_node('removal');
 my @roles = qw(one two "Three");
 my @tables = (['net', 'states'], ['net', 'more'], ['app', 'states']);
-
-# Dumps roles, their settings, all objects and all rights of the cluster.
-sub dump_all
-{
-	my ($dump) = run_command([ 'pg_dumpall', '-s', '-d', $node->connstr('postgres') ]);
-
-	# newer ones have a random word there
-	return join("\n", grep { !/^\\(un)?restrict / } split(/\n/, $dump)) . "\n";
-}
-
-# The lines that only one of two dumps has; the order of rights on an object is not kept
-sub differences
-{
-	my ($before, $after) = @_;
-	my %count;
-
-	$count{$_}-- foreach split(/\n/, $before);
-	$count{$_}++ foreach split(/\n/, $after);
-	return join("\n", map { ($count{$_} < 0 ? '-' : '+') . $_ } grep { $count{$_} } sort keys %count);
-}
 
 sub in_db
 {
@@ -46,7 +27,7 @@ sub in_db
 sub dump_data
 {
 	my ($dump) = run_command([ 'pg_dump', '-d', $node->connstr('infra') ]);
-	return dump_all() . join("\n", grep { !/^\\(un)?restrict / } split(/\n/, $dump));
+	return dump_all($node) . join("\n", grep { !/^\\(un)?restrict / } split(/\n/, $dump));
 }
 
 # Attaches, and returns what differs afterwards that the steps of a dry run before did not name.
@@ -55,12 +36,12 @@ sub not_named
 {
 	my ($call) = @_;
 	my $data = dump_data();
-	my $before = dump_all();
+	my $before = dump_all($node);
 	my @steps = split(/\n/, in_db($call =~ s/\)$/, dry_run => true)/r));
 	my @missing = $data eq dump_data() ? () : 'the dry run changes something';
 
 	in_db($call);
-	foreach my $line (split(/\n/, differences($before, dump_all())))
+	foreach my $line (split(/\n/, differences($before, dump_all($node))))
 	{
 		next if $line =~ /^[-+](--|$)/;
 		my $named =
@@ -97,11 +78,11 @@ in_db(q(
 	ALTER ROLE two IN DATABASE infra SET work_mem = '8MB';
 	ALTER ROLE "Three" IN DATABASE infra SET tcp_keepalives_idle = 5;
 ));
-my $bare = dump_all();
+my $bare = dump_all($node);
 like($bare, qr/ALTER ROLE two IN DATABASE infra SET search_path/, 'the dump has the settings of roles');
 
 in_db('CREATE EXTENSION tfstate');
-my $installed = dump_all();
+my $installed = dump_all($node);
 isnt($installed, $bare, 'the dump has the extension');
 
 # A dry run names what a call changes, and changes nothing.
@@ -112,7 +93,7 @@ is(not_named("SELECT tfstate_attach('net', 'more', 'Three', mode => 'durable')")
 is(not_named("SELECT tfstate_attach('brand new', 'states', 'one')"), '', 'dry run: a table that is missing');
 is(in_db("SELECT tfstate_attach('net', 'states', 'two', dry_run => true)"), '', 'dry run: nothing to be done');
 in_db("SELECT tfstate_detach(schema, \"table\") FROM tfstate_tables; DROP SCHEMA \"brand new\" CASCADE");
-is(differences($installed, dump_all()), '', 'dry run: afterwards everything is as it was');
+is(differences($installed, dump_all($node)), '', 'dry run: afterwards everything is as it was');
 
 # It waits for no writer, and changes no existing table.
 {
@@ -138,7 +119,7 @@ foreach my $round (1 .. 3)
 			in_db("SELECT tfstate_attach('$table->[0]', '$table->[1]', '$name', access => $access)");
 		}
 	}
-	isnt(dump_all(), $installed, "round $round: attaching changes something");
+	isnt(dump_all($node), $installed, "round $round: attaching changes something");
 	foreach my $table (shuffle(@tables))
 	{
 		foreach my $role (shuffle(@roles))
@@ -148,7 +129,7 @@ foreach my $round (1 .. 3)
 		}
 	}
 	in_db("SELECT tfstate_detach('$_->[0]', '$_->[1]')") foreach shuffle(@tables);
-	is(differences($installed, dump_all()), '', "round $round: after detaching everything is as it was");
+	is(differences($installed, dump_all($node)), '', "round $round: after detaching everything is as it was");
 }
 
 # Removing it
@@ -157,7 +138,7 @@ $node->psql('infra', 'DROP EXTENSION tfstate', stderr => \my $error);
 like($error, qr/other objects depend on it/, 'DROP EXTENSION is refused while a table is attached');
 is(in_db("SELECT tfstate_detach('net'); SELECT lockid FROM tfstate_holders"), "\nheld", 'a lock is held');
 in_db('DROP EXTENSION tfstate');
-is(differences($bare, dump_all()), '', 'after DROP EXTENSION the cluster is as it was before CREATE EXTENSION');
+is(differences($bare, dump_all($node)), '', 'after DROP EXTENSION the cluster is as it was before CREATE EXTENSION');
 
 # CASCADE: the triggers are gone, states, rights and settings stay.
 in_db("CREATE EXTENSION tfstate; SELECT tfstate_attach('net', role => 'two')");
@@ -165,7 +146,7 @@ in_db('SET client_min_messages = warning; DROP EXTENSION tfstate CASCADE');
 is(in_db("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'tfstate%'"), '0', 'CASCADE removes the triggers');
 is(in_db("SELECT count(*) > 0, has_table_privilege('two', 'net.states', 'DELETE') FROM net.states"), 't|t',
 	'CASCADE leaves states and rights');
-like(dump_all(), qr/ALTER ROLE two IN DATABASE infra SET search_path TO 'tfstate_pg', 'pg_catalog'/,
+like(dump_all($node), qr/ALTER ROLE two IN DATABASE infra SET search_path TO 'tfstate_pg', 'pg_catalog'/,
 	'CASCADE leaves the settings of roles');
 
 done_testing();

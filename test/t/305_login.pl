@@ -48,6 +48,8 @@ $node->safe_psql('postgres', q(
 	ALTER ROLE own IN DATABASE postgres SET idle_session_timeout = '1h';
 ));
 
+is($node->safe_psql('postgres', q(SELECT obj_description(oid) FROM pg_event_trigger)),
+	'gives members of roles attached to tfstate the settings for Terraform', 'there is an event trigger');
 foreach my $role (qw(vault_1 vault_2))
 {
 	is(as_role($role, q(SHOW search_path; SHOW idle_session_timeout; SHOW log_parameter_max_length; SHOW tcp_keepalives_idle)),

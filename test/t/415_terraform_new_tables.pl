@@ -1,13 +1,15 @@
 # Terraform makes its schemas and tables itself, and each is attached as it is made: many
 # projects that begin at the same time get in nobody's way, from the first command on.
 #
-# UNITS is the number of projects, for a longer run by hand.
+# UNITS is the number of projects, SCHEMAS that of projects of roles in groups, for a longer run
+# by hand.
 
 use strict;
 use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use Dump;
 use PostgreSQL::Test::Utils;
 use Terraform;
 use Test::More;
@@ -38,7 +40,7 @@ sub states
 
 sub project
 {
-	my ($schema, $who) = @_;
+	my ($schema, $who, %params) = @_;
 	return Terraform->new(
 		$node,
 		schema => $schema,
@@ -46,11 +48,12 @@ sub project
 		role => 'terraform',
 		database => 'states',
 		init => 0,
-		config => Terraform::backend('pg') . Terraform::network());
+		config => Terraform::backend('pg') . Terraform::network(),
+		%params);
 }
 
-# Runs init and apply in each project, eight projects at a time, and returns the output of the
-# commands that failed.
+# Runs init and apply in each project, but only init where it has init_only, eight projects at a
+# time, and returns the output of the commands that failed.
 sub failures
 {
 	my @waiting = @_;
@@ -61,7 +64,7 @@ sub failures
 		while (@running < 8 && @waiting)
 		{
 			my $project = shift @waiting;
-			push @running, { project => $project, run => $project->start('init'), next => 'apply' };
+			push @running, { project => $project, run => $project->start('init'), next => !$project->{init_only} };
 		}
 		usleep(20_000);
 		foreach my $unit (splice @running)
@@ -131,6 +134,54 @@ is( states(q(SELECT string_agg(problem, '; ') FROM tfstate.tfstate_check() WHERE
 		q(CREATE TABLE IF NOT EXISTS "shared 0".more (id bigint NOT NULL DEFAULT nextval('public.global_states_id_seq') PRIMARY KEY, name text UNIQUE, data text)));
 	is( $node->safe_psql('restored', q(SELECT count(*) FROM tfstate_internal.attached_table WHERE name ~ 'more')),
 		1, 'a new table is attached there');
+}
+
+# Roles in groups, some of them made when everything is set up, whose schemas Terraform makes.
+# What attach has done is taken apart again with its own calls: object by object and setting by
+# setting, all is as it was.
+{
+	my $schemas = $ENV{SCHEMAS} || 6;
+	my $in_db = sub { return $node->safe_psql('companies', $_[0]) };
+
+	$node->safe_psql('postgres', 'CREATE DATABASE companies');
+	$in_db->(q(
+		CREATE SCHEMA tfstate;
+		CREATE EXTENSION tfstate SCHEMA tfstate;
+		CREATE TABLE public.orders (id integer);
+		CREATE ROLE network;
+		CREATE ROLE platform ROLE network;
+		GRANT CREATE ON DATABASE companies TO platform;
+		GRANT CREATE ON SCHEMA public TO platform;
+		CREATE ROLE nina LOGIN IN ROLE network;
+		CREATE ROLE paul LOGIN IN ROLE platform;
+		ALTER ROLE paul SET search_path = "$user", public;
+		ALTER ROLE paul IN DATABASE companies SET idle_session_timeout = '1h';
+	));
+	my $before = dump_all($node);
+	$in_db->(q(SET client_min_messages = warning; SELECT tfstate.tfstate_attach_database('platform', new_tables => true)));
+	$in_db->("CREATE ROLE $_ LOGIN IN ROLE platform") foreach qw(vault_1 vault_2);
+	is($in_db->('SELECT count(*) FROM tfstate.tfstate_attach_members()'), '2', 'groups: new members get their settings');
+
+	my @roles = qw(nina paul vault_1 vault_2);
+	my @projects = map { project("company-$_", "job_$_", role => $roles[$_ % @roles], database => 'companies', bare => 1) } 1 .. $schemas;
+	$_->{init_only} = 1 foreach @projects[ 6 .. $#projects ];
+	is_deeply([ failures(@projects) ], [], "groups: none of $schemas projects fails");
+	is($in_db->('SELECT count(*) FROM tfstate.tfstate_tables'), $schemas, 'groups: each table is attached');
+	is($in_db->(q(SELECT string_agg(DISTINCT operation || ' ' || role, ', ') FROM tfstate.tfstate_versions WHERE number = 2)),
+		'write nina, write paul, write vault_1, write vault_2', 'groups: they have written under their locks');
+	like(differences($before, dump_all($node)), qr/^\+ALTER ROLE vault_1 IN DATABASE companies SET search_path/m,
+		'groups: attaching changes something');
+
+	$in_db->('SET client_min_messages = warning; SELECT tfstate.tfstate_detach(schema, "table") FROM tfstate.tfstate_tables');
+	$in_db->('SELECT tfstate.tfstate_detach_database()');
+	is($in_db->('SELECT tfstate.tfstate_cleanup()'), '', 'groups: nothing is left to be cleaned up');
+	is($in_db->('SELECT count(*) FROM tfstate.tfstate_grants') . $in_db->('SELECT count(*) FROM tfstate_internal.given'),
+		'00', 'groups: no grant is left');
+	is(join("\n", grep { /^[-+].*(GRANT|REVOKE|TRIGGER|ALTER (ROLE|DATABASE) .* SET|COMPRESSION)/ && !/^\+GRANT platform TO vault_/ }
+				split(/\n/, differences($before, dump_all($node)))),
+		'', 'groups: no right, setting or trigger is left');
+	$in_db->(join(';', map { qq(DROP SCHEMA "company-$_" CASCADE) } 1 .. $schemas) . '; DROP SEQUENCE public.global_states_id_seq; DROP ROLE vault_1, vault_2');
+	is(differences($before, dump_all($node)), '', 'groups: without the schemas and the new roles, all is as before');
 }
 
 # Without the library every table can be created.  In this database it is looked for where it
