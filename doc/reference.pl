@@ -126,6 +126,7 @@ foreach my $row (query("SELECT name, CASE WHEN unit IS NULL THEN boot_val ELSE b
 # SQLSTATEs: their names are PL/pgSQL's
 
 my %condition = (
+	'0A000' => 'feature_not_supported',
 	'22004' => 'null_value_not_allowed', '22023' => 'invalid_parameter_value', '22032' => 'invalid_json_text',
 	'25000' => 'invalid_transaction_state', '2D000' => 'invalid_transaction_termination', '42501' => 'insufficient_privilege',
 	'42704' => 'undefined_object', '42710' => 'duplicate_object', '42809' => 'wrong_object_type', '42939' => 'reserved_name',
