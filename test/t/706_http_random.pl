@@ -87,7 +87,7 @@ sub read_answers
 	for (;;)
 	{
 		# libmicrohttpd 0.9.75 may send the head of an answer of its own twice
-		$text =~ s/(HTTP\/1\.1 4\d\d [^\n]*\n(?:[^\r\n][^\n]*\n)*\r\n)(?=\1)//;
+		$text =~ s/(HTTP\/1\.1 4\d\d [^\n]*\n(?:[^\r\n][^\n]*\n)*?Connection: close\r\n(?:[^\r\n][^\n]*\n)*\r\n)(?=\1)//;
 		while ($text =~ /^HTTP\/1\.[01] (\d{3}) [^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n/)
 		{
 			my ($status, $headers, $begin) = ($1, $2, $+[0]);
