@@ -17,8 +17,8 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_opclass.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -308,11 +308,31 @@ check_any_index(Relation rel, Oid indexid)
 	index_close(index, AccessShareLock);
 }
 
+/*
+ * The operator class of a column in our indexes, the default one of its type.  (To look that
+ * up, GetDefaultOpClass() reads all operator classes each time.)
+ */
+static Oid
+opclass_of(Form_pg_attribute column)
+{
+	switch (column->atttypid)
+	{
+		case TEXTOID:
+			return TEXT_BTREE_OPS_OID;
+		case INT8OID:
+			return INT8_BTREE_OPS_OID;
+		case TIMESTAMPTZOID:
+			return TIMESTAMPTZ_BTREE_OPS_OID;
+		default:				/* role and regclass, which are OIDs */
+			return OID_BTREE_OPS_OID;
+	}
+}
+
 /* Return true if the i-th key of an index is this column of its table, ascending. */
 static bool
 is_key(Relation index, int i, Form_pg_attribute column)
 {
-	Oid			opclass = GetDefaultOpClass(column->atttypid, BTREE_AM_OID);
+	Oid			opclass = opclass_of(column);
 
 	return index->rd_index->indkey.values[i] == column->attnum &&
 		index->rd_indoption[i] == 0 &&
