@@ -27,7 +27,6 @@
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/fmgroids.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -41,8 +40,6 @@
 
 PG_FUNCTION_INFO_V1(tfstate_role_in);
 PG_FUNCTION_INFO_V1(tfstate_role_out);
-PG_FUNCTION_INFO_V1(tfstate_has_privilege);
-PG_FUNCTION_INFO_V1(tfstate_tell_if_blind_sql);
 
 /* Stand for all roles, and for none; the OIDs of roles begin at 10. */
 #define ROLE_PUBLIC		((Oid) 0)
@@ -261,7 +258,7 @@ next_start(const char *lockid, const char *after)
 	{
 		if (n <= common ? '*' <= a[n] : l[common] <= a[common])
 			continue;			/* not after it */
-		/* where a star and a byte of the lockid differ, the lesser one comes first */
+		/* of a star and the lockid's byte, the lesser one comes first */
 		if (best == none || l[best] < '*')
 			best = n;
 	}
@@ -313,7 +310,7 @@ is_granted(Relation rel, Snapshot snapshot, Oid role, const char *lockid,
 				return true;
 			}
 			if (strcspn(start, "*") > common_bytes(start, lockid))
-				break;			/* neither this pattern nor what follows it matches */
+				break;			/* nor does what follows it */
 		}
 		tfstate_end_scan(&scan);
 		if (tuple == NULL)
@@ -399,124 +396,6 @@ tfstate_check_privilege(const char *lockid, const char *privilege)
 			 errdetail("Role \"%s\" has no grant of privilege \"%s\" that matches it.",
 					   GetUserNameFromId(GetUserId(), false), privilege),
 			 errhint("An administrator can give it with tfstate_grant().")));
-}
-
-/*
- * The patterns of a role, kept as long as they cannot have changed.  (A snapshot also
- * counts commits, but not in a copy.)
- */
-typedef struct StatementPrivileges
-{
-	Oid			role;
-	TimestampTz statement;
-	CommandId	command;		/* changes if this transaction has written */
-	TransactionId xmax;			/* one of these three changes if another */
-	uint32		xcnt;			/* transaction has committed */
-	int32		subxcnt;
-	char	   *privilege;
-	List	   *patterns;
-	MemoryContext context;		/* of the last two; NULL if nothing is kept */
-} StatementPrivileges;
-
-/* Error unless there is a privilege of this name. */
-static void
-check_privilege_name(const char *privilege)
-{
-	if (strcmp(privilege, "lock") != 0 && strcmp(privilege, "view") != 0 &&
-		strcmp(privilege, "force") != 0 && strcmp(privilege, "override") != 0 &&
-		strcmp(privilege, "admin") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unrecognized privilege: \"%s\"", tfstate_one_line(privilege, NAMEDATALEN)),
-				 errhint("Valid privileges are \"lock\", \"view\", \"force\", \"override\" and \"admin\".")));
-}
-
-/*
- * What tfstate_privileges() returns, for a function that a query calls for each row.  It is
- * looked up again only if the role, the privilege or the snapshot is another one than in the
- * call before; that can happen within a statement.  Takes the fn_extra of flinfo.
- */
-List *
-tfstate_statement_privileges(FmgrInfo *flinfo, const char *privilege)
-{
-	StatementPrivileges *cache = flinfo->fn_extra;
-	Snapshot	snapshot = GetActiveSnapshot();
-	MemoryContext old;
-
-	if (cache && cache->context && cache->role == GetUserId() &&
-		cache->statement == GetCurrentStatementStartTimestamp() &&
-		cache->command == snapshot->curcid &&
-		cache->xmax == snapshot->xmax && cache->xcnt == snapshot->xcnt &&
-		cache->subxcnt == snapshot->subxcnt &&
-		strcmp(cache->privilege, privilege) == 0)
-		return cache->patterns;
-
-	if (cache == NULL)
-		flinfo->fn_extra = cache = MemoryContextAllocZero(flinfo->fn_mcxt,
-														  sizeof(StatementPrivileges));
-	if (cache->context)
-		MemoryContextDelete(cache->context);
-	cache->context = NULL;
-	old = MemoryContextSwitchTo(AllocSetContextCreate(flinfo->fn_mcxt, "tfstate privileges",
-													  ALLOCSET_SMALL_SIZES));
-	cache->role = GetUserId();
-	cache->statement = GetCurrentStatementStartTimestamp();
-	cache->command = snapshot->curcid;
-	cache->xmax = snapshot->xmax;
-	cache->xcnt = snapshot->xcnt;
-	cache->subxcnt = snapshot->subxcnt;
-	cache->privilege = pstrdup(privilege);
-	cache->patterns = tfstate_privileges(privilege);
-	cache->context = MemoryContextSwitchTo(old);
-	return cache->patterns;
-}
-
-/*
- * tfstate_has_privilege(lockid text, privilege text) returns boolean
- */
-Datum
-tfstate_has_privilege(PG_FUNCTION_ARGS)
-{
-	char	   *lockid = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *privilege = text_to_cstring(PG_GETARG_TEXT_PP(1));
-
-	check_privilege_name(privilege);
-	PG_RETURN_BOOL(tfstate_allowed(tfstate_statement_privileges(fcinfo->flinfo, privilege),
-								   lockid));
-}
-
-/*
- * Send a notice, once a statement, if the current role will be shown nothing because it has
- * this privilege for none of the patterns: an empty list would look as if there was nothing.
- */
-void
-tfstate_tell_if_blind(const char *privilege, List *patterns)
-{
-	static TimestampTz told = 0;
-	bool		see = strcmp(privilege, PRIVILEGE_SEE) == 0;
-
-	if (patterns != NIL || told == GetCurrentStatementStartTimestamp())
-		return;
-	told = GetCurrentStatementStartTimestamp();
-	ereport(NOTICE,
-			(errcode(ERRCODE_WARNING_PRIVILEGE_NOT_GRANTED),
-			 see ? errmsg("role \"%s\" is shown nothing here: it has no grant of privilege \"lock\" or \"view\"",
-						  GetUserNameFromId(GetUserId(), false)) :
-			 errmsg("role \"%s\" is shown nothing here: it has no grant of privilege \"%s\"",
-					GetUserNameFromId(GetUserId(), false), privilege),
-			 errhint("An administrator can give it with tfstate_grant().")));
-}
-
-/*
- * tfstate_internal.tell_if_blind(privilege text) returns boolean
- */
-Datum
-tfstate_tell_if_blind_sql(PG_FUNCTION_ARGS)
-{
-	char	   *privilege = text_to_cstring(PG_GETARG_TEXT_PP(0));
-
-	tfstate_tell_if_blind(privilege, tfstate_privileges(privilege));
-	PG_RETURN_BOOL(true);
 }
 
 /*
