@@ -292,6 +292,7 @@ CALL altered('ALTER TABLE tfstate_internal.stored_version ADD UNIQUE (fence) DEF
 CALL altered('ALTER EXTENSION tfstate DROP TABLE tfstate_internal.durable_lock; ALTER TABLE tfstate_internal.durable_lock DROP CONSTRAINT durable_lock_pkey');
 CALL altered('DROP INDEX tfstate_internal.released_lock_lockid_fence_idx; CREATE INDEX released_lock_lockid_fence_idx ON tfstate_internal.released_lock (lockid, fence DESC)');
 CALL altered('DROP INDEX tfstate_internal.released_lock_lockid_fence_idx; CREATE INDEX released_lock_lockid_fence_idx ON tfstate_internal.released_lock USING hash (lockid)');
+CALL altered('DROP INDEX tfstate_internal.released_lock_lockid_fence_idx; CREATE INDEX released_lock_lockid_fence_idx ON tfstate_internal.released_lock (lockid text_pattern_ops, fence)');
 CALL altered('DROP INDEX tfstate_internal.released_lock_lockid_fence_idx; CREATE INDEX released_lock_lockid_fence_idx ON tfstate_internal.released_lock (lockid, fence) INCLUDE (id)');
 CALL altered('DROP INDEX tfstate_internal.released_lock_lockid_fence_idx; CREATE INDEX released_lock_lockid_fence_idx ON tfstate_internal.released_lock (lockid COLLATE "POSIX", fence)');
 CALL altered('ALTER TABLE tfstate_internal.durable_lock RENAME TO gone; CREATE VIEW tfstate_internal.durable_lock AS TABLE tfstate_internal.gone');
