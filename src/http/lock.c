@@ -219,7 +219,7 @@ lock_take(Request *request, Db *db)
 	int64_t		until = now_ms() + UNKNOWN_HOLDER_MS;
 	Statement	statement = {"SELECT i.id, i.v ->> 'Who', l.locked, l.id, l.holder FROM " INFO_OF_BODY
 		", LATERAL @.tfstate_try_lock($2, i.v || CASE WHEN coalesce(i.v ->> 'Path', '') = '' "
-	"THEN pg_catalog.jsonb_build_object('Path', $2::text) ELSE '{}' END, 'durable', '0', $3::pg_catalog.interval) l", 3,
+		"THEN pg_catalog.jsonb_build_object('Path', $2::text) ELSE '{}' END, 'durable', '0', $3::pg_catalog.interval) l", 3,
 	{request->body, request->address.lockid, held_ttl()}};
 	PGresult   *result = NULL;
 	DbStatus	status;

@@ -146,14 +146,14 @@ json_string(const char *text)
 
 	initPQExpBuffer(&buf);
 	appendPQExpBufferChar(&buf, '"');
-	for (; *text; text++)
+	for (const char *p = text; *p; p++)
 	{
-		if ((unsigned char) *text < ' ')
-			appendPQExpBuffer(&buf, "\\u%04x", *text);
-		else if (*text == '"' || *text == '\\')
-			appendPQExpBuffer(&buf, "\\%c", *text);
+		if ((unsigned char) *p < ' ')
+			appendPQExpBuffer(&buf, "\\u%04x", *p);
+		else if (*p == '"' || *p == '\\')
+			appendPQExpBuffer(&buf, "\\%c", *p);
 		else
-			appendPQExpBufferChar(&buf, *text);
+			appendPQExpBufferChar(&buf, *p);
 	}
 	appendPQExpBufferChar(&buf, '"');
 	return buf.data;
