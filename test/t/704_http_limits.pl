@@ -1,5 +1,6 @@
 # The limits of tfstate serve: who is slow, large or many harms nobody else.  And how it
-# listens: TLS, certificates of clients, a socket from systemd.
+# listens: TLS, certificates of clients, a socket from systemd.  TLS is that of
+# doc/howto/http.md.
 
 use strict;
 use warnings;
