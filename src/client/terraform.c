@@ -366,7 +366,8 @@ run_locked(Run *run, Wrapped *wrapped)
 	status = run_under_locks(run);
 	if (run->refused)
 		(void) show_holder(&run->hold.conn, run->hold.locks[0].lockid);
-	if (run->hold.conn.pg && strstr(PQerrorMessage(run->hold.conn.pg), "unsupported startup parameter: options"))
+	/* "... parameter: options", or "... parameter in options: tfstate.info" */
+	if (run->hold.conn.pg && strstr(PQerrorMessage(run->hold.conn.pg), "unsupported startup parameter"))
 		fprintf(stderr, "%s: hint: Behind a pooler in transaction mode, add binary_parameters=yes to the connection string, and let the table's mode be durable.\n",
 				progname);
 	db_disconnect(&run->hold.conn);
