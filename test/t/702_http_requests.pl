@@ -231,8 +231,9 @@ foreach my $method (qw(GET LOCK POST DELETE))
 	$server->answers("$method $_->[0]", 400, $_->[1], $method, path => $_->[0], body => $method eq 'LOCK' ? $info : state_text(1), id => $id)
 	  foreach [ '/s/nothing/default', qr/there is no table s.nothing/ ], [ '/public/plain/a', qr/is not attached/ ],
 	  [ '/s/states', qr/address/ ], [ '/s/states/', qr/address/ ], [ '/s//default', qr/address/ ],
-	  [ '/s/states/a/b', qr/address/ ], [ '/s/states/%', qr/address/ ], [ '/s/states/%0', qr/address/ ],
-	  [ '/s/states/%zz', qr/address/ ], [ '/s/states/a%00b', qr/address/ ];
+	  [ '/s/states/a/b', qr/address/ ],
+	  # libmicrohttpd 1 refuses these itself
+	  map { [ "/s/states/$_", qr/address|The request path contains invalid characters/ ] } '%', '%0', '%zz', 'a%00b';
 }
 $server->answers('GET of a name that is not UTF-8', 400, qr/invalid byte sequence/, 'GET', path => '/s/states/%ff');
 $server->answers('LOCK with ' . $_->[0], 400, $_->[2], 'LOCK', body => $_->[1])
