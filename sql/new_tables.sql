@@ -310,7 +310,7 @@ DROP EXTENSION tfstate;
 CREATE EXTENSION tfstate SCHEMA public;
 CALL fails('SELECT public.tfstate_attach_database(new_tables => true)');
 BEGIN;
-SELECT tfstate_attach('before') <> '' AS attached;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('before');
 ALTER SCHEMA public RENAME TO regress_tfstate_moved;
 CREATE SCHEMA public;
 ALTER SEQUENCE regress_tfstate_moved.global_states_id_seq SET SCHEMA public;

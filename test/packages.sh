@@ -162,8 +162,8 @@ run_trial() {
 	# The packages' own tests
 	system=$built
 	run 'the packages can be installed where they were built' 'cd /srv/tfstate && apt-get install --yes ../postgresql-*-tfstate_*.deb ../tfstate_*.deb ../tfstate-http_*.deb'
-	run 'debian/tests/installcheck' 'cd /srv/tfstate && chown -R nobody: . && su -s /bin/bash nobody -c debian/tests/installcheck'
-	run 'debian/tests/client' 'cd /srv/tfstate && su -s /bin/bash nobody -c debian/tests/client'
+	run 'debian/tests/installcheck' 'cd /srv/tfstate && chown -R postgres: . && su -s /bin/bash postgres -c debian/tests/installcheck'
+	run 'debian/tests/client' 'cd /srv/tfstate && su -s /bin/bash postgres -c debian/tests/client'
 	[[ $suite != trixie ]] || check_images
 	rm -rf "$built" "$systems/$suite-use"
 }
