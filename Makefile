@@ -19,7 +19,7 @@ UPDATE = sql/tfstate--$(RELEASED)--$(NEXT).sql
 PARTS = head installation role lock_tables privileges locks lock_views freeze shim \
 	state_tables administrators guard workspaces versions resources rights rename check_replication \
 	attach_obstacles attach_table attach_role members configuration attach detach \
-	database new_tables check_tables check_roles check default_privileges
+	database new_tables check_tables check_roles check metrics default_privileges
 DATA_built = $(SCRIPT) $(UPDATE)
 DATA = $(filter-out $(DATA_built),$(wildcard sql/tfstate--*.sql))
 

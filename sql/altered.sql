@@ -182,6 +182,8 @@ INSERT INTO command (text) VALUES
 	($$SELECT our.tfstate_waiters('*')$$),
 	($$SELECT our.tfstate_freeze('x*', 'reason')$$),
 	($$TABLE our.tfstate_freezes$$),
+	($$TABLE our.tfstate_metrics$$),
+	($$TABLE our.tfstate_slow_metrics$$),
 	($$SELECT our.tfstate_unfreeze('x*')$$),
 	($$SELECT our.tfstate_unlock('a')$$),
 	($$SELECT our.tfstate_force_unlock('b')$$),

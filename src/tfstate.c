@@ -13,6 +13,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "common/counters.h"
 #include "common/settings.h"
 #include "lock/commit.h"
 
@@ -32,6 +33,7 @@ _PG_init(void)
 {
 	HOLD_INTERRUPTS();
 	tfstate_define_settings();
+	tfstate_init_counters();
 	tfstate_init_commit();
 	RESUME_INTERRUPTS();
 }

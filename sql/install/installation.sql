@@ -49,3 +49,9 @@ CREATE TRIGGER keep_own_row BEFORE INSERT OR UPDATE OR DELETE ON tfstate_interna
 ALTER TABLE tfstate_internal.installation ENABLE ALWAYS TRIGGER keep_own_row;
 COMMENT ON TRIGGER keep_own_row ON tfstate_internal.installation IS
 'logical replication changes nothing here';
+
+-- Unlogged, because a crash of the server ends the shared memory, too.
+CREATE UNLOGGED SEQUENCE tfstate_internal.shared_memory AS bigint MINVALUE 0;
+COMMENT ON SEQUENCE tfstate_internal.shared_memory IS
+'the handle of the shared memory with the counters of this database';
+REVOKE ALL ON SEQUENCE tfstate_internal.shared_memory FROM PUBLIC;

@@ -142,6 +142,7 @@ typedef struct TfstateCatalog
 	Oid			version;		/* stored_version */
 	Oid			version_index;	/* its key (lockid, number) */
 	Oid			fence;			/* the sequence of fences */
+	Oid			shared_memory;	/* the sequence of that name, or none */
 	Oid			installation;	/* installation */
 	Oid			owner;			/* the owner of all of them */
 	uint8		key[TFSTATE_KEY_SIZE];	/* of the hash in lock tags */

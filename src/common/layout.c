@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * layout.c
- *	  What the extension's own tables, indexes and sequence have to look like.
+ *	  What the extension's own tables, indexes and sequences have to look like.
  *
  * The C code reads and writes the tables by the numbers of their columns and without the
  * executor, so a table of another layout would crash the server.  Therefore the layout that
@@ -192,7 +192,7 @@ oid_at(TfstateCatalog *catalog, size_t offset)
 }
 
 /*
- * Return true if the catalog has this OID: a table, an index or the sequence.
+ * Return true if the catalog has this OID: a table, an index or a sequence.
  */
 bool
 tfstate_is_in_catalog(const TfstateCatalog *catalog, Oid relid)
@@ -209,7 +209,7 @@ tfstate_is_in_catalog(const TfstateCatalog *catalog, Oid relid)
 				return true;
 		}
 	}
-	return relid == catalog->fence;
+	return relid == catalog->fence || relid == catalog->shared_memory;
 }
 
 /*
@@ -410,7 +410,7 @@ look_up_fence(Oid schema, TfstateCatalog *catalog)
 }
 
 /*
- * Look up the tables, indexes and sequence of the extension in its schema for internal
+ * Look up the tables, indexes and sequences of the extension in its schema for internal
  * objects, and set their OIDs in the catalog.  Error if one is missing, or is not as the
  * library expects it.
  */
@@ -420,4 +420,6 @@ tfstate_look_up_relations(Oid schema, TfstateCatalog *catalog)
 	for (int i = 0; i < lengthof(layouts); i++)
 		look_up_table(schema, &layouts[i], catalog);
 	look_up_fence(schema, catalog);
+	/* locks work without it */
+	catalog->shared_memory = get_relname_relid("shared_memory", schema);
 }

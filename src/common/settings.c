@@ -47,6 +47,7 @@ int			tfstate_history;
 int			tfstate_history_count;
 int			tfstate_history_age;
 int			tfstate_max_session_locks;
+bool		tfstate_log_events;
 
 static const struct config_enum_entry mode_options[] = {
 	{"session", false, false},
@@ -88,6 +89,7 @@ static struct
 	{"tfstate.history_count"},
 	{"tfstate.history_age"},
 	{"tfstate.max_session_locks"},
+	{"tfstate.log_events"},
 };
 
 /* The name of a parameter tfstate.* that was set and does not exist, or NULL. */
@@ -247,6 +249,10 @@ define_administrator_settings(void)
 							"Counts the locks in session mode and those of the current transaction.",
 							&tfstate_max_session_locks, 1000, 1, INT_MAX,
 							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("tfstate.log_events",
+							 "Logs locks that end otherwise than by an unlock, and writes that are refused or made without the guard.",
+							 NULL, &tfstate_log_events, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
 /*

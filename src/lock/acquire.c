@@ -45,6 +45,7 @@
 
 #include "common/catalog.h"
 #include "common/compat.h"
+#include "common/counters.h"
 #include "common/limits.h"
 #include "common/text.h"
 #include "lock/acquire.h"
@@ -61,6 +62,7 @@
 #include "lock/lookup.h"
 #include "lock/new_holding.h"
 #include "lock/owner.h"
+#include "lock/report.h"
 #include "lock/session.h"
 #include "lock/share.h"
 #include "lock/tag.h"
@@ -334,6 +336,7 @@ insert_holding(const Attempt *attempt, Holding *holding)
 	tfstate_insert_holding(holding);
 	PopActiveSnapshot();
 	tfstate_check_frozen(request->lockid, true);
+	tfstate_report_lock(holding);
 	if (request->durable)
 		tfstate_sync_at_commit();
 	else if (!request->tied)
@@ -440,11 +443,15 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 		tfstate_check_frozen(request->lockid, false);
 	tfstate_start_wait(&attempt.limit, request->wait);
 	if (is_unchanged(&attempt) || !take_lock_tag(&attempt))
+	{
+		tfstate_count_at_once(COUNT_CONFLICTS);
 		return false;
+	}
 	status = wait_until_free(&attempt);
 	if (status == LOCK_HELD)
 	{
 		tfstate_release_tag(&attempt.lock_tag);
+		tfstate_count_at_once(COUNT_CONFLICTS);
 		return false;
 	}
 	if (!attempt.had_tag)

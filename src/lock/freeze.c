@@ -48,6 +48,7 @@
 #include "lock/freeze.h"
 #include "lock/freeze_internal.h"
 #include "lock/inner.h"
+#include "lock/report.h"
 #include "lock/tag.h"
 
 /* The most bytes of a text that a message shows. */
@@ -270,11 +271,13 @@ tfstate_check_write_frozen(const char *lockid, bool builtin)
 	if (is_nothing_frozen())
 		return;
 	freeze = find_freeze(lockid, builtin);
-	if (freeze)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("cannot change the state of workspace \"%s\": it is %s",
-						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
-						tfstate_describe_freeze(freeze)),
-				 freeze_hint(freeze)));
+	if (freeze == NULL)
+		return;
+	tfstate_report_refusal(lockid, COUNT_REFUSED_FROZEN, "it is frozen");
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("cannot change the state of workspace \"%s\": it is %s",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+					tfstate_describe_freeze(freeze)),
+			 freeze_hint(freeze)));
 }

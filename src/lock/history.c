@@ -30,6 +30,7 @@
 #include "lock/history.h"
 #include "lock/holding.h"
 #include "lock/info.h"
+#include "lock/report.h"
 #include "lock/tag.h"
 
 /* How many releases of a session lie between two prunings. */
@@ -165,8 +166,8 @@ is_recorded(const Holding *holding, const char *how)
 }
 
 /*
- * Record that a holding has ended, unless tfstate.history leaves it out.  how is one of the
- * words HOW_..., reason what the administrator gave, or NULL.  The caller has deleted the
+ * Report that a holding has ended, and record it, unless tfstate.history leaves it out.  how is
+ * one of the words HOW_..., reason what the administrator gave, or NULL.  The caller has deleted the
  * row of the lock.
  */
 void
@@ -177,6 +178,7 @@ tfstate_record_release(const Holding *holding, const char *how, const char *reas
 	Relation	rel;
 	HeapTuple	tuple;
 
+	tfstate_report_release(holding, how, reason);
 	if (!is_recorded(holding, how))
 		return;
 

@@ -40,6 +40,7 @@
 #include "common/workspace.h"
 #include "lock/backend.h"
 #include "lock/holding.h"
+#include "lock/lockviews.h"
 #include "lock/session.h"
 #include "lock/tag.h"
 
@@ -331,6 +332,55 @@ put_waiter(ReturnSetInfo *result, const Waiter *waiter, int position)
 }
 
 /*
+ * The waiters for lockids that match a pattern, in the order of compare_waiters(), as an array
+ * in the current memory context.  All are in it; those of other lockids may have none.
+ */
+static Waiter *
+find_waiters(const char *pattern, int *count)
+{
+	Waiter	   *waiters = collect_waiters(count);
+
+	qsort(waiters, *count, sizeof(Waiter), compare_waiters);
+	if (strchr(pattern, '*') == NULL)
+		name_waiters(waiters, *count, pattern);
+	else if (*count > 0)
+	{
+		name_waiters_from(&tfstate_catalog()->durable, waiters, *count);
+		name_waiters_from(&tfstate_catalog()->session, waiters, *count);
+		name_waiters_by_key(waiters, *count);
+	}
+	return waiters;
+}
+
+/*
+ * Count the waiters for lockids that one of the patterns allows, and set since when the first
+ * of them has been waiting; 0 if there is none.  Not for a standby.
+ */
+int
+tfstate_count_waiters(List *patterns, TimestampTz *since)
+{
+	int			result = 0;
+	int			count;
+	Waiter	   *waiters = find_waiters("*", &count);
+
+	*since = 0;
+	for (int i = 0; i < count; i++)
+	{
+		BackendDetails details;
+		TimestampTz start = waiters[i].since;
+
+		if (!tfstate_allowed(patterns, waiters[i].lockid ? waiters[i].lockid : ""))
+			continue;
+		result++;
+		if (start == 0 && tfstate_backend_details(waiters[i].pid, &details))
+			start = details.statement_start;
+		if (start != 0 && (*since == 0 || start < *since))
+			*since = start;
+	}
+	return result;
+}
+
+/*
  * tfstate_waiters(pattern text)
  * returns setof (lockid, position, pid, role, application_name, client_addr,
  *				  since)
@@ -354,16 +404,7 @@ tfstate_waiters(PG_FUNCTION_ARGS)
 	if (RecoveryInProgress())
 		PG_RETURN_NULL();
 
-	waiters = collect_waiters(&count);
-	qsort(waiters, count, sizeof(Waiter), compare_waiters);
-	if (strchr(pattern, '*') == NULL)
-		name_waiters(waiters, count, pattern);
-	else if (count > 0)
-	{
-		name_waiters_from(&tfstate_catalog()->durable, waiters, count);
-		name_waiters_from(&tfstate_catalog()->session, waiters, count);
-		name_waiters_by_key(waiters, count);
-	}
+	waiters = find_waiters(pattern, &count);
 	for (int i = 0; i < count; i++)
 	{
 		const char *lockid = waiters[i].lockid ? waiters[i].lockid : "";

@@ -45,6 +45,7 @@
 #include "lock/holding.h"
 #include "lock/lookup.h"
 #include "lock/owner.h"
+#include "lock/report.h"
 #include "state/creation.h"
 #include "state/facts.h"
 #include "state/guard.h"
@@ -71,17 +72,19 @@ const char *tfstate_rolling_back = NULL;
 static void
 check_text(const char *lockid, const StateFacts *facts)
 {
+	if (facts->valid && facts->has_serial && facts->lineage)
+		return;
+	tfstate_report_refusal(lockid, COUNT_REFUSED_TEXT, "the new text is not a state");
 	if (!facts->valid)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_JSON_TEXT),
 				 errmsg("cannot change the state of workspace \"%s\": the new state is not a JSON object",
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
-	if (!facts->has_serial || facts->lineage == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_JSON_TEXT),
-				 errmsg("cannot change the state of workspace \"%s\": the new state has no serial or no lineage",
-						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
-				 errdetail("A state has a number under the key \"serial\" and a string under \"lineage\".")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_JSON_TEXT),
+			 errmsg("cannot change the state of workspace \"%s\": the new state has no serial or no lineage",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
+			 errdetail("A state has a number under the key \"serial\" and a string under \"lineage\".")));
 }
 
 /*
@@ -136,14 +139,17 @@ guard_level(const char *lockid, const AttachedTable *table)
 {
 	if (tfstate_guard_level != GUARD_OFF)
 		return Max(tfstate_guard_level, table->guard);
-	if (!tfstate_may(lockid, "override"))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to change the state of workspace \"%s\" with tfstate.guard = off",
-						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
-				 errdetail("Role \"%s\" has no grant of privilege \"override\" that matches it.",
-						   GetUserNameFromId(GetUserId(), false)),
-				 errhint("An administrator can give it with tfstate_grant().")));
+	if (tfstate_may(lockid, "override"))
+		return GUARD_OFF;
+	tfstate_report_refusal(lockid, COUNT_REFUSED_PRIVILEGE,
+						   "tfstate.guard is off, and the role may not override");
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to change the state of workspace \"%s\" with tfstate.guard = off",
+					tfstate_one_line(lockid, TFSTATE_MAX_LOCKID)),
+			 errdetail("Role \"%s\" has no grant of privilege \"override\" that matches it.",
+					   GetUserNameFromId(GetUserId(), false)),
+			 errhint("An administrator can give it with tfstate_grant().")));
 	return GUARD_OFF;
 }
 
@@ -151,6 +157,23 @@ static bool
 is_same_text(const StateText *a, const StateText *b)
 {
 	return a->data && b->data && a->len == b->len && memcmp(a->data, b->data, a->len) == 0;
+}
+
+/*
+ * Let a write pass without the guard, except where the workspace is frozen.  Returns true if
+ * its lock is ours; *holding then is that.
+ */
+static bool
+override(const char *lockid, Holding *holding)
+{
+	bool		found = tfstate_current_holding(lockid, holding);
+	bool		ours = found && tfstate_may_write_under(holding);
+
+	if (!ours)
+		tfstate_check_write_frozen(lockid, false);
+	tfstate_report_override(lockid, found && !ours && !tfstate_holding_expired(holding) ?
+							holding : NULL);
+	return ours;
 }
 
 /*
@@ -171,18 +194,15 @@ guard_change(const AttachedTable *table, const StateRow *before, const StateRow 
 	bool		ours;
 
 	if (after && new_text->data == NULL)
+	{
+		tfstate_report_refusal(lockid, COUNT_REFUSED_TEXT, "the new text is null");
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("cannot change the state of workspace \"%s\": the new state is null",
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID))));
-	if (level == GUARD_OFF)
-	{
-		ours = tfstate_current_holding(lockid, &holding) && tfstate_may_write_under(&holding);
-		if (!ours)
-			tfstate_check_write_frozen(lockid, false);
 	}
-	else
-		ours = tfstate_check_writer(before, after, level, &holding) == LOCK_OURS;
+	ours = level == GUARD_OFF ? override(lockid, &holding) :
+		tfstate_check_writer(before, after, level, &holding) == LOCK_OURS;
 	if (is_same_text(old_text, new_text))
 		return;
 	tfstate_read_facts(known_text->data, (int) known_text->len, &facts);

@@ -30,6 +30,7 @@
 #include "common/text.h"
 #include "lock/conflict.h"
 #include "lock/describe.h"
+#include "lock/report.h"
 #include "lock/session.h"
 #include "state/refusal.h"
 #include "state/version.h"
@@ -111,6 +112,8 @@ tfstate_check_may_lock(const char *lockid)
 	if (tfstate_may(lockid, "lock"))
 		return;
 	role = GetUserNameFromId(GetUserId(), false);
+	tfstate_report_refusal(lockid, COUNT_REFUSED_PRIVILEGE,
+						   "the role may not lock it, and does not hold its lock");
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied to change the state of workspace \"%s\": role \"%s\" may not lock it; an administrator can give it that privilege with tfstate_grant()",
@@ -127,12 +130,15 @@ tfstate_check_may_lock(const char *lockid)
 void
 tfstate_check_not_refused(const char *lockid)
 {
-	if (find_refusal(lockid))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot change the state of workspace \"%s\": this session was refused a write before and has not locked the workspace since" COMPARE_FIRST,
-						shown(lockid)),
-				 errhint(UNLOCKED_HINT)));
+	if (find_refusal(lockid) == NULL)
+		return;
+	tfstate_report_refusal(lockid, COUNT_REFUSED_UNLOCKED,
+						   "the session was refused a write before, and has not locked it since");
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot change the state of workspace \"%s\": this session was refused a write before and has not locked the workspace since" COMPARE_FIRST,
+					shown(lockid)),
+			 errhint(UNLOCKED_HINT)));
 }
 
 /*
@@ -143,6 +149,8 @@ tfstate_refuse_held(const char *lockid, const Holding *holder)
 {
 	tfstate_check_may_lock(lockid);
 	remember_refusal(lockid);
+	tfstate_report_refusal(lockid, COUNT_REFUSED_HELD,
+						   psprintf("its lock is held by %s", tfstate_describe_holder(holder)));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("cannot change the state of workspace \"%s\": its lock is held by %s; %s, then run again" COMPARE_FIRST,
@@ -159,6 +167,9 @@ void
 tfstate_refuse_conflict(const char *lockid, const LockConflict *conflict)
 {
 	remember_refusal(lockid);
+	tfstate_report_refusal(lockid, COUNT_REFUSED_HELD,
+						   psprintf("its lock is held or taken by %s",
+									tfstate_describe_tag_holder(&conflict->tag)));
 	tfstate_raise_shim_conflict(lockid, conflict);
 }
 
@@ -171,6 +182,9 @@ tfstate_refuse_fence(const char *lockid, const Holding *holder)
 {
 	tfstate_check_may_lock(lockid);
 	remember_refusal(lockid);
+	tfstate_report_refusal(lockid, COUNT_REFUSED_FENCE,
+						   psprintf("its lock is not held under fence %lld",
+									(long long) tfstate_fence));
 	if (holder)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -211,6 +225,7 @@ describe_last_writer(const char *lockid)
 void
 tfstate_refuse_unlocked(const char *lockid, WriteKind kind)
 {
+	tfstate_report_refusal(lockid, COUNT_REFUSED_UNLOCKED, "the session does not hold its lock");
 	if (kind == WRITE_DELETION)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -237,6 +252,8 @@ tfstate_refuse_unlocked(const char *lockid, WriteKind kind)
 void
 tfstate_refuse_ousted(const char *lockid, const char *how)
 {
+	tfstate_report_refusal(lockid, COUNT_REFUSED_LOST,
+						   psprintf("the run has lost its lock (%s)", how));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot change the state of workspace \"%s\": this run has lost its lock (%s), and the state was last written by %s" COMPARE_FIRST,
@@ -251,6 +268,8 @@ tfstate_refuse_ousted(const char *lockid, const char *how)
 void
 tfstate_refuse_written(const char *lockid, const Version *newest)
 {
+	tfstate_report_refusal(lockid, COUNT_REFUSED_WRITTEN,
+						   "it was written after the run had unlocked it");
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot delete workspace \"%s\": its state was written by %s, after this run had unlocked it; look at it, then run again",
@@ -267,6 +286,9 @@ tfstate_refuse_serial(const char *lockid, int64 before, int64 after)
 	bool		found = tfstate_newest_version(lockid, &newest);
 
 	remember_refusal(lockid);
+	tfstate_report_refusal(lockid, COUNT_REFUSED_SERIAL,
+						   psprintf("the new state has serial %lld, the old one %lld",
+									(long long) after, (long long) before));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot change the state of workspace \"%s\": the new state has serial %lld, but serial %lld was written by %s; read the state again" COMPARE_FIRST,
@@ -284,6 +306,7 @@ tfstate_refuse_serial(const char *lockid, int64 before, int64 after)
 void
 tfstate_refuse_lineage(const char *lockid, const char *before, const char *after)
 {
+	tfstate_report_refusal(lockid, COUNT_REFUSED_LINEAGE, "the new state has another lineage");
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot change the state of workspace \"%s\": it belongs to another project: the new state has lineage \"%s\", but the workspace has lineage \"%s\"; check which schema and workspace the backend is configured for; to replace the state on purpose, run with tfstate.guard=off",
