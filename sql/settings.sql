@@ -23,6 +23,7 @@ SHOW tfstate.history_count;
 SHOW tfstate.history_age;
 SHOW tfstate.max_session_locks;
 SHOW tfstate.log_events;
+SHOW tfstate.notify;
 SELECT name, vartype AS type, unit, context, boot_val AS "default", min_val AS min, enumvals AS values
   FROM pg_settings WHERE name LIKE 'tfstate.%' ORDER BY name COLLATE "C";
 SELECT name FROM pg_settings WHERE name LIKE 'tfstate.%' AND coalesce(short_desc, '') = '';
@@ -156,6 +157,7 @@ CALL fails($$SET tfstate.history_count = 0$$);
 CALL fails($$SET tfstate.history_age = 0$$);
 CALL fails($$SET tfstate.max_session_locks = 100000$$);
 CALL fails($$SET tfstate.log_events = off$$);
+CALL fails($$SET tfstate.notify = on$$);
 CALL fails($$SELECT set_config('tfstate.history', 'none', false)$$);
 SET tfstate.who = 'user';
 SET tfstate.operation = 'plan';

@@ -48,6 +48,7 @@ int			tfstate_history_count;
 int			tfstate_history_age;
 int			tfstate_max_session_locks;
 bool		tfstate_log_events;
+bool		tfstate_notify;
 
 static const struct config_enum_entry mode_options[] = {
 	{"session", false, false},
@@ -90,6 +91,7 @@ static struct
 	{"tfstate.history_age"},
 	{"tfstate.max_session_locks"},
 	{"tfstate.log_events"},
+	{"tfstate.notify"},
 };
 
 /* The name of a parameter tfstate.* that was set and does not exist, or NULL. */
@@ -252,6 +254,11 @@ define_administrator_settings(void)
 	DefineCustomBoolVariable("tfstate.log_events",
 							 "Logs locks that end otherwise than by an unlock, and writes that are refused or made without the guard.",
 							 NULL, &tfstate_log_events, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("tfstate.notify",
+							 "Sends a notification for each lock that is taken or ends.",
+							 "Commits that send notifications wait for each other.",
+							 &tfstate_notify, false,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
 }
 

@@ -36,6 +36,7 @@ extern int	tfstate_history_count;
 extern int	tfstate_history_age;	/* seconds */
 extern int	tfstate_max_session_locks;
 extern bool tfstate_log_events;
+extern bool tfstate_notify;
 
 extern void tfstate_define_settings(void);
 extern void tfstate_check_settings(void);

@@ -8,12 +8,17 @@
  * write that was refused, and one that was made without the guard.  The lines have lockids,
  * IDs, names and reasons, but nothing of a state, and not the info of a lock.
  *
+ * With tfstate.notify, each lock that is taken or ends is also sent as a notification.  LISTEN
+ * takes no privilege, so a notification has no lockid, no name and no ID: it has the fence,
+ * by which whoever may see the lock finds it in the views.
+ *
  * What a transaction does is reported when it commits, a refusal at once.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "commands/async.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
@@ -57,6 +62,19 @@ tfstate_describe_holder(const Holding *holding)
 					tfstate_format_time(DatumGetTimestampTz(HOLDING_DATUM(holding, created))));
 }
 
+/* Send a notification, if they are on.  how is NULL for a lock that was taken. */
+static void
+notify(const Holding *holding, const char *how)
+{
+	long long	fence = HOLDING_INT64(holding, fence);
+
+	if (!tfstate_notify)
+		return;
+	Async_Notify("tfstate", how ?
+				 psprintf("{\"event\": \"unlock\", \"how\": \"%s\", \"fence\": %lld}", how, fence) :
+				 psprintf("{\"event\": \"lock\", \"fence\": %lld}", fence));
+}
+
 /*
  * Report that a lock was taken.
  */
@@ -64,6 +82,7 @@ void
 tfstate_report_lock(const Holding *holding)
 {
 	tfstate_count(holding->durable ? COUNT_DURABLE : COUNT_SESSION);
+	notify(holding, NULL);
 }
 
 /* The line for a lock that was not unlocked by its holder. */
@@ -96,6 +115,7 @@ tfstate_report_release(const Holding *holding, const char *how, const char *reas
 		strcmp(how, HOW_EXPIRED) == 0 ? COUNT_EXPIRED : COUNT_RECLAIMED;
 
 	tfstate_count(counter);
+	notify(holding, how);
 	if (tfstate_log_events && counter != COUNT_UNLOCKED)
 		tfstate_log_at_commit(release_line(holding, counter, reason));
 }

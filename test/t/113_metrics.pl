@@ -133,6 +133,26 @@ $node->psql('postgres', $events, on_error_stop => 0);
 is(logged(), '', 'with tfstate.log_events = off it does not');
 
 #
+# Notifications
+#
+
+is($node->safe_psql('postgres', q(LISTEN tfstate; SELECT 1 FROM tfstate_lock('n'))), '1', 'by default there are no notifications');
+$node->safe_psql('postgres', q(SELECT tfstate_unlock('n', id) FROM tfstate_holders WHERE lockid = 'n'));
+my $fence = $node->safe_psql('postgres', 'SELECT last_value FROM tfstate_internal.fence');
+my $notified = $node->safe_psql('postgres', q(
+	SET tfstate.notify = on;
+	LISTEN tfstate;
+	BEGIN;
+	SELECT FROM tfstate_lock('undone');
+	ROLLBACK;
+	SELECT FROM tfstate_lock('n');
+	SELECT FROM tfstate_force_unlock('n');
+));
+my $now = $fence + 2;
+like($notified, qr/\A\n*Asynchronous notification "tfstate" with payload "{"event": "lock", "fence": $now}" received .*\n+Asynchronous notification "tfstate" with payload "{"event": "unlock", "how": "force", "fence": $now}" received .*\n*\z/,
+	'they have the fence, and nothing else that tells of the lock');
+
+#
 # The server restarts
 #
 
