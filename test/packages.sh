@@ -68,7 +68,7 @@ check_images() {
 	quietly in_system "$system" apt-get install --yes --no-install-recommends postgresql-17
 	follow server
 	run 'server: the extension can be created' "$in_use"'
-		as_postgres "psql -XAtqc \"SELECT tfstate_lock(\$\$a\$\$) IS NOT NULL\"" | grep t
+		as_postgres "psql -XAtqc \"SELECT tfstate_lock(chr(97)) IS NOT NULL\"" | grep t
 		pg_ctlcluster "$version" main stop'
 	rm -rf "$system"
 	mkdir "$system"
