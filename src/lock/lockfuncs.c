@@ -22,6 +22,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "common/catalog.h"
 #include "common/limits.h"
 #include "common/lockid.h"
 #include "common/privilege.h"
@@ -161,7 +162,6 @@ row_type(FunctionCallInfo fcinfo)
 static void
 request_arguments(FunctionCallInfo fcinfo, LockRequest *request)
 {
-	(void) row_type(fcinfo);
 	memset(request, 0, sizeof(LockRequest));
 	request->lockid = lockid_argument(fcinfo);
 	check_not_null(fcinfo, 1, "info");
@@ -179,6 +179,9 @@ request_arguments(FunctionCallInfo fcinfo, LockRequest *request)
 	tfstate_check_settings();
 	tfstate_check_privilege(request->lockid, "lock");
 	request->has_key = tfstate_workspace_id(request->lockid, &request->key);
+	/* without the extension the error is of that */
+	(void) tfstate_catalog();
+	(void) row_type(fcinfo);
 }
 
 /*
