@@ -125,7 +125,8 @@ is($lines, join("\n",
 is(join('', grep { index("$lines\n", $_) < 0 } split(/(?<=\n)/, events(slurp_file("$FindBin::RealBin/../../doc/howto/monitoring.md") =~ s/^    //mgr) . "\n")),
 	'', 'doc/howto/monitoring.md shows such lines');
 unlike($lines, qr/\Q$secret\E/, 'but not what is in states or in the info of locks');
-unlike($stderr, qr/^LOG: +(state lock|write of|workspace)/m, 'no client sees that');
+unlike($stderr, qr/LOG: +(state lock|write of|workspace)/, 'no client sees that');
+unlike(slurp_file($node->logfile), qr/^LOG:  (?:state lock|write of|workspace) .*\n(?:STATEMENT|CONTEXT)/m, 'and no statement is logged with it');
 $node->append_conf('postgresql.conf', 'tfstate.log_events = off');
 $node->reload;
 $offset = -s $node->logfile;
