@@ -329,9 +329,9 @@ report_lost(Hold *hold, const HeldLock *lock, const char *session_end)
 
 /* The lock is lost; hold_tell_lost() tells how. */
 static void
-note_lost(Hold *hold, const HeldLock *lock, const char *why)
+note_lost(Hold *hold, HeldLock *lock, const char *why)
 {
-	hold->lost = true;
+	hold->lost = lock->lost = true;
 	hold->lost_lock = lock;
 	hold->lost_why = why ? pg_strdup(why) : NULL;
 }
@@ -436,14 +436,14 @@ hold_keep(Hold *hold)
 }
 
 /*
- * Release the locks.  Returns true if they were held until then.  What cannot be released
- * is said, with what is to be done.
+ * Release the locks, those beside one that was lost, too.  Returns true if all were held until
+ * then.  What cannot be released is said, with what is to be done.
  */
 bool
 hold_release(Hold *hold)
 {
 	int64_t		until = now_ms() + RELEASE_MS;
-	bool		held = true;
+	bool		held = !hold->lost;
 
 	for (int i = 0; i < hold->count; i++)
 	{
@@ -452,6 +452,8 @@ hold_release(Hold *hold)
 		DbStatus	status;
 		bool		again = false;
 
+		if (lock->lost)
+			continue;
 		while ((status = unlock_one(hold, lock, until, &result)) == DB_GONE &&
 			   outlives_session(hold) && now_ms() < until && reconnect(hold, until) == DB_OK)
 		{

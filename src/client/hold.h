@@ -22,6 +22,7 @@ typedef struct HeldLock
 	const char *lockid;
 	char	   *id;
 	char	   *fence;
+	bool		lost;			/* it is known to be */
 } HeldLock;
 
 typedef struct Hold

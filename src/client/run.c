@@ -360,7 +360,7 @@ run_under_locks(Run *run)
 		status = run->child.exit_status;
 	}
 	run->releasing = true;
-	if (run->hold.lost || !hold_release(&run->hold))
+	if (!hold_release(&run->hold))
 		status = run->statuses.lost;
 	return status;
 }

@@ -64,7 +64,8 @@ like($result[2], qr/extension "tfstate" is not installed in database "template1"
 
 {
 	my ($out, $err);
-	IPC::Run::run([ 'sh', '-c', q(trap '' CHLD; exec tfstate run a -- sh -c 'exit 3') ], '<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout(60));
+	my @ignoring = ($^X, '-e', '$SIG{CHLD} = "IGNORE"; exec @ARGV');
+	IPC::Run::run([ 'timeout', '-k', 1, 60, @ignoring, 'tfstate', 'run', 'a', '--', 'sh', '-c', 'exit 3' ], '<', \undef, '>', \$out, '2>', \$err);
 	is($? >> 8, 3, 'started with SIGCHLD ignored, it is told of the end of the command');
 }
 
@@ -133,8 +134,9 @@ is(() = $queue[2]{err} =~ /^tfstate: waiting for state lock "q" .*, held by /mg,
 
 # A look whether a lease is still held is no renewal.
 wait_for('the renewal of the long lease', sub { my $now = $expiry->(); $now eq '' || $now > $first_expiry + 3 });
+isnt($expiry->(), '', 'a long lease is renewed');
 $long->{in} = "go on\n";
-is(end($long), 0, 'a long lease is renewed');
+is(end($long), 0, 'and held to the end');
 
 # The signal and the lock can come in the same moment.
 foreach my $command ([ 'run', '--mode', 'durable', '--wait', 'forever', 'c', '--', 'true' ], [ 'lock', '--wait', 'forever', 'c' ])
@@ -171,6 +173,18 @@ foreach my $mode ('lease', 'durable')
 	like($run->{err}, qr/state lock "d" was lost: it was released by force, by .*: a test/, "$mode: it is told who did that");
 	is($run->{out}, "told\ngoes on\n", "$mode: the command gets SIGTERM, and SIGKILL when it does not end");
 }
+my $both = start('run', '--mode', 'durable', 'd', 'e', '--', 'sleep', '60');
+wait_for('the locks', sub { $who->() eq 'd durable, e durable' });
+sql("SELECT tfstate_force_unlock('e')");
+is(end($both), 70, 'the second of two locks that is released by force ends the command');
+like($both->{err}, qr/state lock "e" was lost/, 'it is told which');
+is($who->(), '', 'the other one is released');
+$both = start('run', '--mode', 'durable', 'd', 'e', '--', 'sh', '-c', 'read line');
+wait_for('the locks', sub { $who->() eq 'd durable, e durable' });
+sql("SELECT tfstate_force_unlock('d')");
+$both->{in} = "go on\n";
+is(end($both), 70, 'the first of two locks is lost when the command ends');
+is($who->(), '', 'the second one is released');
 my $run = start('run', '--mode', 'session', '--lost-exit-code', '9', 'd', '--', 'sleep', '600');
 wait_for('the lock', sub { $who->() eq 'd session' });
 sql("SELECT pg_terminate_backend(pid) FROM tfstate_holders");
