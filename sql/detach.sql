@@ -285,6 +285,17 @@ SELECT tfstate_detach('one');
 SELECT count(*) FROM tfstate_internal.given;
 SELECT * FROM changed WHERE line !~ '^(one|two)|compression';
 
+-- Of a setting that was changed more than once, the last value comes back.
+SELECT current_database() AS database \gset
+ALTER ROLE regress_tfstate_b IN DATABASE :"database" SET tcp_keepalives_idle = 100;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('one', role => 'regress_tfstate_b');
+ALTER ROLE regress_tfstate_b IN DATABASE :"database" SET tcp_keepalives_idle = 200;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('one', role => 'regress_tfstate_b');
+SELECT value FROM tfstate_internal.role_config('regress_tfstate_b'::regrole) WHERE name = 'tcp_keepalives_idle';
+SELECT tfstate_detach('one');
+SELECT value FROM tfstate_internal.role_config('regress_tfstate_b'::regrole) WHERE name = 'tcp_keepalives_idle';
+ALTER ROLE regress_tfstate_b IN DATABASE :"database" RESET ALL;
+
 DROP VIEW changed, everything, settings;
 DROP EXTENSION tfstate CASCADE;
 DROP TABLE before;

@@ -292,6 +292,7 @@ CALL fails($$SELECT tfstate_grant('public', NULL)$$);
 CALL fails($$SELECT tfstate_grant('public', 'a', NULL)$$);
 CALL fails($$SELECT tfstate_grant('public', '')$$);
 CALL fails($$SELECT tfstate_grant('public', repeat('x', 1025))$$);
+SELECT tfstate_grant('public', repeat('x', 1024)), tfstate_revoke('public', repeat('x', 1024));
 CALL fails($$SELECT tfstate_has_privilege('a', E'a\n' || repeat('m', 1000000))$$);
 CALL fails($$SELECT tfstate_grant('public', 'a', 'LOCK')$$);
 CALL fails($$SELECT tfstate_grant('regress_tfstate_nobody')$$);

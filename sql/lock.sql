@@ -215,6 +215,13 @@ VACUUM FULL tfstate_internal.durable_lock;
 SELECT tfstate_unlock('place', 'p3')->>'ID' AS released;
 SELECT count(*) FROM tfstate_holders;
 
+-- A durable lock is flushed, whatever synchronous_commit says, which stays as it is.
+SET synchronous_commit = off;
+SELECT id FROM tfstate_lock('flushed', '{"ID": "f1"}');
+SELECT tfstate_unlock('flushed', 'f1')->>'ID' AS released;
+SHOW synchronous_commit;
+RESET synchronous_commit;
+
 -- Generated IDs are random UUIDs, all different.
 SELECT count(DISTINCT (l).id) AS ids,
 	   bool_and((l).id ~ '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$') AS version_4

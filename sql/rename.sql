@@ -81,6 +81,9 @@ SELECT name FROM tfstate_internal.attached_table ORDER BY name COLLATE "C";
 CREATE SCHEMA other;
 SELECT FROM tfstate_attach('other', 'kept') \g /dev/null
 CALL write('other.kept/prod', 7);
+CALL write('other.kept/prod', 8);
+CALL write('other.kept/prod', 9);
+SELECT tfstate_prune('other.kept/prod', 1);
 SELECT tfstate_detach('other', 'kept');
 DROP TABLE other.kept;
 ALTER TABLE new.states SET SCHEMA other;
@@ -88,7 +91,7 @@ ALTER TABLE other.states RENAME TO kept;
 SELECT FROM tfstate_attach('other', 'kept') \g /dev/null
 TABLE versions;
 SELECT count(*) FROM tfstate_verify('other.kept/*', true);
-SELECT tfstate_version('other.kept/prod', 3) = state(2) AS second;
+SELECT tfstate_version('other.kept/prod', 5) = state(2) AS second;
 
 -- Two tables that change their names, and a new table under the name of a renamed one
 ALTER TABLE other.kept RENAME TO a;

@@ -106,6 +106,10 @@ $server->answers('POST with the ID behind something else', 200, qr/^$/, 'POST', 
 $server->answers('DELETE in the same way', 200, qr/^$/, 'DELETE', path => "/s/states/default?x&y=&ID=$id&z");
 $server->answers('UNLOCK', 200, qr/^$/, 'UNLOCK', body => $info);
 
+sql("SET tfstate.guard = off; INSERT INTO s.states (name, data) VALUES ('void', '')");
+$server->answers('GET of a workspace with an empty text', 204, qr/^$/, 'GET', path => '/s/states/void');
+sql("SET tfstate.guard = off; DELETE FROM s.states WHERE name = 'void'");
+
 #
 # tfstate run --http: all locks of the command are renewed
 #
