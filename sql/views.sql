@@ -20,6 +20,8 @@ SELECT count(tfstate_lock('session', '{"ID": "s", "Who": "alice"}', 'session'));
 SELECT lockid, who, operation, age < '1 min' AS age, mode, waiters, id, fence > 0 AS fence, session_alive AS alive,
 	   expires_at > now() AS lease, role = current_user AS role, pid = pg_backend_pid() AS pid
   FROM tfstate_holders ORDER BY lockid;
+-- Times are shown to the second.
+SELECT bool_and(age = date_trunc('second', age) AND created = date_trunc('second', created)) AS seconds FROM tfstate_holders;
 
 -- The functions take a pattern; a text without a star is the lockid itself.
 SELECT lockid FROM tfstate_holders('*') ORDER BY lockid;
