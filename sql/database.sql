@@ -80,7 +80,36 @@ CREATE TABLE lost (id integer);		-- as a superuser
 CREATE TABLE public.orders (id serial);
 CREATE FUNCTION public.f() RETURNS integer LANGUAGE sql RETURN 1;
 SELECT object, problem, remedy FROM tfstate_check() WHERE severity = 'warning' AND role IS NULL AND problem NOT LIKE 'the encoding of%';
-ALTER TABLE tfstate_pg.lost SET SCHEMA public;
+-- The remedies bring all of them back.
+CREATE FUNCTION astray(integer, VARIADIC text[]) RETURNS integer LANGUAGE sql RETURN 1;
+CREATE PROCEDURE "Astray"() LANGUAGE sql AS 'SELECT 1';
+CREATE AGGREGATE strays(*) (SFUNC = int8inc, STYPE = int8, INITCOND = '0');
+CREATE OPERATOR <=> (LEFTARG = integer, RIGHTARG = integer, FUNCTION = int4eq);
+CREATE TYPE stray AS ENUM ('a');
+CREATE DOMAIN stray_domain AS stray;
+CREATE VIEW strays AS SELECT id FROM lost;
+CREATE SEQUENCE stray_seq;
+CREATE OPERATOR FAMILY stray_family USING hash;
+CREATE OPERATOR CLASS stray_ops FOR TYPE stray USING hash FAMILY stray_family AS OPERATOR 1 =(anyenum, anyenum), FUNCTION 1 hashenum(anyenum);
+CREATE COLLATION stray_collation FROM "C";
+CREATE TEXT SEARCH CONFIGURATION stray_search (COPY = simple);
+CREATE STATISTICS lost_statistics ON id, (id + 1) FROM lost;
+ALTER TABLE lost ADD UNIQUE (id), ADD own serial;
+SELECT remedy FROM tfstate_check() WHERE problem ~ 'CREATE without' \gexec
+SELECT object FROM tfstate_check() WHERE problem ~ 'CREATE without';
+ALTER TABLE public.lost DROP own;
+SET search_path = public, pg_catalog;
+DROP AGGREGATE strays(*);
+DROP VIEW strays;
+DROP FUNCTION astray;
+DROP PROCEDURE "Astray";
+DROP OPERATOR <=> (integer, integer);
+DROP OPERATOR FAMILY stray_family USING hash CASCADE;
+DROP TYPE stray CASCADE;
+DROP SEQUENCE stray_seq;
+DROP COLLATION stray_collation;
+DROP TEXT SEARCH CONFIGURATION stray_search;
+RESET search_path;
 SELECT tfstate_attach_database(search_path => false);
 SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database() AND s.setrole = 0 AND s.setconfig <> ARRAY['search_path=three, public'];
 -- Then its members have the settings.

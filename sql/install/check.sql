@@ -79,13 +79,18 @@ SELECT 'warning', NULL, 'database',
  WHERE d.search_path
 HAVING count(*) > 0
 UNION ALL
-SELECT 'warning', NULL, c.oid::regclass::text,
+-- A sequence of a column goes with its table.
+SELECT 'warning', NULL, i.identity,
 	   'a CREATE without a schema has put it into tfstate_pg, with which search_path begins',
-	   format('ALTER TABLE %s SET SCHEMA public', c.oid::regclass)
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname = 'tfstate_pg' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-   AND NOT EXISTS (SELECT FROM pg_depend d
-					WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i'))
+	   format('ALTER %s %s SET SCHEMA public',
+			  CASE WHEN i.type IN ('function', 'procedure', 'aggregate') THEN 'ROUTINE'
+				   WHEN i.type = 'statistics object' THEN 'STATISTICS'
+				   ELSE upper(i.type) END, i.identity)
+  FROM pg_depend d, LATERAL pg_identify_object(d.classid, d.objid, 0) i
+ WHERE (d.refclassid, d.refobjid, d.deptype) = ('pg_namespace'::regclass, to_regnamespace('tfstate_pg'), 'n')
+   AND NOT EXISTS (SELECT FROM pg_depend o
+					WHERE (o.classid, o.objid) = (d.classid, d.objid)
+					  AND (o.deptype IN ('i', 'e') OR o.deptype = 'a' AND o.classid = 'pg_class'::regclass))
 UNION ALL
 SELECT 'error', NULL, g.tgrelid::regclass::text,
 	   'the table has triggers of tfstate, but is not attached: nobody can write to it',
