@@ -53,6 +53,19 @@ CALL fails($$SELECT tfstate_attach('elsewhere')$$);
 RESET ROLE;
 SELECT tfstate_revoke('regress_tfstate_admin', '*', 'admin');
 
+-- The configuration for a table: who owns it, or administers it
+SET ROLE regress_tfstate_admin;
+SELECT * FROM tfstate_configuration('team', format => 'backend');
+CALL fails($$SELECT tfstate_configuration('owned')$$);
+SET ROLE regress_tfstate_owner;
+SELECT count(*) FROM tfstate_configuration('owned', role => 'regress_tfstate_owner');
+CALL fails($$SELECT tfstate_configuration('team')$$);
+CALL fails($$SELECT tfstate_configuration('owned', 'other')$$);
+SET ROLE regress_tfstate_mallory;
+CALL fails($$SELECT tfstate_configuration('team')$$);
+CALL fails($$SELECT tfstate_internal.tfstate_configuration('team', 'states', NULL, 'shell')$$);
+RESET ROLE;
+
 -- Roles: it gives what it may give, and the error says what it may not.
 CREATE PROCEDURE lacks(statement text) LANGUAGE plpgsql AS $$	-- the messages depend on the version
 DECLARE

@@ -147,5 +147,5 @@ SELECT t.relid
 	OR tfstate_internal.caller_may('admin', tfstate_internal.table_name(t.relid) || '/*')
 $$;
 COMMENT ON FUNCTION tfstate_internal.covered_tables() IS
-'part of tfstate_check(): the attached tables that the role which called it administers or owns';
+'the attached tables that the role which called a function for administrators administers or owns';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.covered_tables() FROM PUBLIC;

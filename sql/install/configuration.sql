@@ -155,8 +155,24 @@ CREATE FUNCTION @extschema@.tfstate_configuration(
 	role name DEFAULT NULL,
 	format text DEFAULT 'shell')
 RETURNS SETOF text
-LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'tfstate_for_administrators'
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) IS
+'what Terraform needs for an attached table: its environment, for a shell or a CI service, or the backend block
+"format" is "shell", "github", "gitlab" or "backend". The owner of the table may call it, too.
+Privilege: admin.
+Errors: 42704 not attached; 22023.';
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) TO PUBLIC;
+
+CREATE FUNCTION tfstate_internal.tfstate_configuration(
+	schema text,
+	"table" text,
+	role name,
+	format text)
+RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off SET standard_conforming_strings = on SET IntervalStyle = postgres
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -165,6 +181,12 @@ BEGIN
 	IF NOT EXISTS (SELECT FROM tfstate_internal.attached_table t WHERE t.relid = rel) THEN
 		RAISE EXCEPTION 'table "%" is not attached', quote_ident(schema) || '.' || quote_ident("table")
 			USING ERRCODE = 'undefined_object';
+	END IF;
+	IF rel NOT IN (SELECT tfstate_internal.covered_tables()) THEN
+		RAISE EXCEPTION 'permission denied to show the configuration for table "%"', rel
+			USING ERRCODE = 'insufficient_privilege',
+				  DETAIL = 'Role "' || tfstate_internal.caller() ||
+						   '" does not own the table, and has no grant of privilege "admin" that covers it.';
 	END IF;
 	IF format NOT IN ('shell', 'github', 'gitlab', 'backend') IS NOT FALSE THEN
 		RAISE EXCEPTION 'unrecognized format: "%"', format
@@ -175,9 +197,6 @@ BEGIN
 											ELSE tfstate_internal.environment(rel, role, format) END, E'\n');
 END;
 $$;
-COMMENT ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) IS
-'what Terraform needs for an attached table: its environment, for a shell or a CI service, or the backend block
-"format" is "shell", "github", "gitlab" or "backend".
-Privilege: administrator.
-Errors: 42704 not attached; 22023.';
-REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) FROM PUBLIC;
+COMMENT ON FUNCTION tfstate_internal.tfstate_configuration(text, text, name, text) IS
+'the body of tfstate_configuration()';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.tfstate_configuration(text, text, name, text) FROM PUBLIC;

@@ -50,6 +50,8 @@ $$;
 
 -- Each change that cannot be told from the two scripts, such as ALTER TABLE
 
+-- It decides itself who may call it.
+GRANT EXECUTE ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) TO PUBLIC;
 
 -- Here follows what can be told from them.  The rest comes after that.
 
