@@ -262,17 +262,35 @@ RESET ROLE;
 SELECT has_schema_privilege('regress_tfstate_mine', 'team', 'USAGE') AS usage, has_table_privilege('regress_tfstate_mine', 'team.states', 'SELECT') AS "select",
 	   (SELECT count(*) FROM pg_db_role_setting WHERE setrole = 'regress_tfstate_mine'::regrole) AS settings,
 	   (SELECT count(*) FROM tfstate_grants WHERE role = 'regress_tfstate_mine') AS grants;
--- What a superuser gave, in a schema of others, it cannot take back, and the record stays.
+-- What a superuser gave, in a schema of others, it cannot take back; the rest it can, and the record of that stays.
 ALTER SCHEMA team OWNER TO CURRENT_USER;
 GRANT ALL ON SCHEMA team TO regress_tfstate_admin;
 SELECT count(*) > 0 AS attached FROM tfstate_attach('team', role => 'regress_tfstate_mine');
 SET ROLE regress_tfstate_admin;
-SET client_min_messages = error;
-CALL fails($$SELECT tfstate_detach('team')$$);
+SET client_min_messages = notice;
+SELECT tfstate_detach('team', 'states', 'regress_tfstate_mine');
 RESET ROLE;
-SET client_min_messages = warning;
-SELECT kind FROM tfstate_internal.given WHERE kind = 'schema';
+SELECT has_schema_privilege('regress_tfstate_mine', 'team', 'USAGE') AS usage, has_table_privilege('regress_tfstate_mine', 'team.states', 'SELECT') AS "select",
+	   (SELECT count(*) FROM pg_db_role_setting WHERE setrole = 'regress_tfstate_mine'::regrole) AS settings;
+SELECT kind, object FROM tfstate_internal.given;
+-- Attached again and detached by a superuser
+SELECT count(*) > 0 AS attached FROM tfstate_attach('team', role => 'regress_tfstate_mine');
+SELECT tfstate_detach('team', 'states', 'regress_tfstate_mine');
+SELECT has_schema_privilege('regress_tfstate_mine', 'team', 'USAGE') AS usage;
+SELECT count(*) FROM tfstate_internal.given;
+-- The whole table, by who has no right at all on the schema but to use it
+SELECT count(*) > 0 AS attached FROM tfstate_attach('team', role => 'regress_tfstate_mine');
+REVOKE ALL ON SCHEMA team FROM regress_tfstate_admin;
+GRANT USAGE ON SCHEMA team TO public;
+SET ROLE regress_tfstate_admin;
 SELECT tfstate_detach('team');
+RESET ROLE;
+REVOKE USAGE ON SCHEMA team FROM public;
+SET client_min_messages = warning;
+SELECT role, problem, remedy FROM tfstate_check() WHERE remedy ~ 'cleanup';
+SELECT * FROM tfstate_cleanup();
+SELECT role, problem, remedy FROM tfstate_check() WHERE remedy ~ 'cleanup';
+SELECT has_schema_privilege('regress_tfstate_mine', 'team', 'USAGE') AS usage;
 SELECT count(*) FROM tfstate_internal.given;
 -- Settings of a role that it may not change stay, too, and do not prevent the rest.
 ALTER SCHEMA team OWNER TO regress_tfstate_admin;

@@ -219,6 +219,13 @@ BEGIN
 			 WHERE complete AND p.role <> 0 AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = p.role)
 			HAVING count(*) > 0
 			UNION ALL
+			SELECT 'warning', g.role_name, NULL,
+				   'it keeps rights that the role which called tfstate_detach() could not revoke',
+				   format('SELECT %s()', tfstate_internal.qualified('tfstate_cleanup'))
+			  FROM tfstate_internal.left_rights() g
+			 WHERE complete
+			 GROUP BY g.role_name
+			UNION ALL
 			SELECT c.severity, NULL, t.rel::text, c.problem, c.remedy
 			  FROM unnest(covered) t(rel), tfstate_internal.check_table(t.rel) c
 			UNION ALL

@@ -29,26 +29,31 @@ BEGIN
 		  FROM pg_attribute a, aclexplode(a.attacl) x
 		 WHERE a.attrelid = rel AND x.grantee = roleid AND x.privilege_type = 'SELECT' AND NOT a.attisdropped;
 	END IF;
-	PERFORM tfstate_internal.as_caller(format('REVOKE %s FROM %I', held.target, role));
-	IF columns IS NOT NULL THEN
-		PERFORM tfstate_internal.as_caller(columns);
-	END IF;
+	BEGIN
+		PERFORM tfstate_internal.as_caller(format('REVOKE %s FROM %I', held.target, role));
+		IF columns IS NOT NULL THEN
+			PERFORM tfstate_internal.as_caller(columns);
+		END IF;
+	EXCEPTION WHEN insufficient_privilege THEN
+		NULL;	-- what the caller has no right to grant was granted by others
+	END;
 	IF EXISTS (SELECT FROM tfstate_internal.role_rights(rel, schema, roleid) r
 				WHERE (r.kind, r.privilege) = (revoke_right.kind, revoke_right.privilege) AND r.given) THEN
-		IF NOT tfstate_internal.caller_is_owner() THEN
-			RAISE EXCEPTION 'cannot revoke % from role "%"', held.target, role
-				USING ERRCODE = 'insufficient_privilege',
-					  HINT = format('It was granted by %s, so let that role or a superuser call tfstate_detach().',
-									held.grantors);
+		IF tfstate_internal.caller_is_owner() THEN
+			RAISE NOTICE 'role "%" keeps %, which was granted by %', role, held.target, held.grantors;
+		ELSE
+			RAISE NOTICE 'role "%" keeps %, which was granted by %, until a superuser calls tfstate_cleanup()',
+				role, held.target, held.grantors;
+			INSERT INTO tfstate_internal.given VALUES (rel, roleid, role, kind, privilege, schema)
+			ON CONFLICT DO NOTHING;
 		END IF;
-		RAISE NOTICE 'role "%" keeps %, which was granted by %', role, held.target, held.grantors;
 		RETURN NULL;
 	END IF;
 	RETURN format('REVOKE %s FROM %I', held.target, role);
 END;
 $$;
 COMMENT ON FUNCTION tfstate_internal.revoke_right(regclass, text, oid, text, text) IS
-'part of tfstate_detach(): revoke a right that tfstate_attach() has granted; returns the command, or NULL if it is gone';
+'part of tfstate_detach(): revoke a right that tfstate_attach() has granted; returns the command, or NULL if it stays';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.revoke_right(regclass, text, oid, text, text) FROM PUBLIC;
 
 -- What another attached table of the role needs as well passes on to that one.
@@ -241,6 +246,20 @@ COMMENT ON FUNCTION tfstate_internal.tfstate_detach(text, text, name) IS
 'the body of tfstate_detach()';
 REVOKE EXECUTE ON FUNCTION tfstate_internal.tfstate_detach(text, text, name) FROM PUBLIC;
 
+CREATE FUNCTION tfstate_internal.left_rights()
+RETURNS SETOF tfstate_internal.given
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT g.* FROM tfstate_internal.given g
+ WHERE g.kind <> 'setting'
+   AND NOT EXISTS (SELECT FROM tfstate_internal.attached_role a
+					WHERE a.relid = g.relid AND a.role::oid = g.role::oid)
+$$;
+COMMENT ON FUNCTION tfstate_internal.left_rights() IS
+'the rights that roles have kept because who detached them could not revoke these';
+REVOKE EXECUTE ON FUNCTION tfstate_internal.left_rights() FROM PUBLIC;
+
 CREATE FUNCTION @extschema@.tfstate_cleanup()
 RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
@@ -256,6 +275,11 @@ BEGIN
 	 WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = a.relid)
 		OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = a.role)
 	 ORDER BY a.role_name, a.relid, l.n;
+	RETURN QUERY	-- what a detach could not take back
+	SELECT t.line
+	  FROM (SELECT tfstate_internal.take_back(g) AS line FROM tfstate_internal.left_rights() g
+			 ORDER BY g.role_name, g.relid, g.kind, g.object) t
+	 WHERE t.line IS NOT NULL;
 	RETURN QUERY SELECT * FROM tfstate_internal.take_settings();
 	RETURN QUERY
 	WITH gone AS (
@@ -274,5 +298,6 @@ END;
 $$;
 COMMENT ON FUNCTION @extschema@.tfstate_cleanup() IS
 'take back what tfstate_attach() gave for tables that were dropped, and remove grants of dropped roles; one row each
+It also takes back what the role that called tfstate_detach() could not revoke.
 Privilege: administrator.';
 REVOKE EXECUTE ON FUNCTION @extschema@.tfstate_cleanup() FROM PUBLIC;
