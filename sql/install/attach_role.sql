@@ -180,6 +180,7 @@ BEGIN
 	FOR needed IN
 		SELECT * FROM tfstate_internal.role_rights(rel, schema, roleid) r
 		 WHERE NOT r.held AND (access = 'write' OR NOT r.writes)
+		 ORDER BY r.target COLLATE "C"
 	LOOP
 		PERFORM tfstate_internal.as_caller(format('GRANT %s TO %I', needed.target, role));
 		INSERT INTO tfstate_internal.given
@@ -244,7 +245,8 @@ BEGIN
 	IF access = 'plan' THEN		-- it could write before
 		PERFORM tfstate_internal.take_back(g)
 		   FROM tfstate_internal.given g, tfstate_internal.role_rights(rel, NULL::text, roleid) r
-		  WHERE g.relid = rel AND g.role = roleid AND (r.kind, r.privilege) = (g.kind, g.object) AND r.writes;
+		  WHERE g.relid = rel AND g.role = roleid AND (r.kind, r.privilege) = (g.kind, g.object) AND r.writes
+		  ORDER BY r.target COLLATE "C";
 	END IF;
 
 	SELECT m.missing INTO missing
