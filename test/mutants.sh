@@ -7,7 +7,8 @@
 #
 #	Caught by: regress lock
 #
-# (or isolation, or tap, with a name for test/all.sh).  The first form builds a copy of the
+# (or isolation, or tap, with a name for test/all.sh), which can end with "from PostgreSQL 17",
+# say; on an earlier one the bug is left out.  The first form builds a copy of the
 # sources with each bug in turn, or with the named ones, and runs that test, which has to fail.
 # Before that it runs each of these tests without a bug, which has to pass.  The exit status is
 # 0 only if all bugs were caught.
@@ -52,7 +53,14 @@ apply() {
 }
 
 caught_by() {
-	sed -n 's/^Caught by: //p' "$source/test/mutants/$1.patch"
+	sed -En 's/^Caught by: (\S+ \S+).*/\1/p' "$source/test/mutants/$1.patch"
+}
+
+# Returns 0 if the test that catches a bug shows it on the PostgreSQL in use.
+can_be_caught() {
+	local since
+	since=$(sed -n 's/^Caught by: .* from PostgreSQL //p' "$source/test/mutants/$1.patch")
+	((${since:-0} <= major))
 }
 
 check_without_bugs() {
@@ -101,7 +109,7 @@ if [[ ${1:-} == find ]]; then
 	command=find_tests
 	shift
 fi
-prepare pgbouncer jq patch
+prepare tap jq patch
 heading 'Building tfstate'
 copy_source
 rebuild
@@ -111,7 +119,15 @@ start_server
 as_user "$bindir/pg_ctl" -D "$work/data" -s -m fast stop
 cp -a "$work/data" "$work/pristine"
 heading 'Deliberate bugs'
-[[ $command == find_tests ]] || check_without_bugs
+if [[ $command == try_bug ]]; then
+	major=$("$PG_CONFIG" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
+	for i in "${!bugs[@]}"; do
+		can_be_caught "${bugs[i]}" && continue
+		printf 'left out    %s: it shows on a later PostgreSQL than %s\n' "${bugs[i]}" "$major"
+		unset "bugs[i]"
+	done
+	check_without_bugs
+fi
 for bug in "${bugs[@]}"; do
 	"$command" "$bug"
 done

@@ -21,7 +21,7 @@ foreach my $patch (@patches)
 	my ($name) = $patch =~ m,([^/]*)\.patch$,;
 	my ($head, $diff) = split(/\n\n/, slurp_file($patch), 2);
 	my ($file) = $diff =~ /^\+\+\+ b\/(\S+)\n/m;
-	my ($kind, $test) = $head =~ /\A\S.*\.\nCaught by: (\w+) ([\w-]+)\z/s;
+	my ($kind, $test) = $head =~ /\A\S.*\.\nCaught by: (\w+) ([\w-]+)(?: from PostgreSQL \d+)?\z/s;
 	my $source = slurp_file("$root/$file");
 	my (undef, @hunks) = split(/^@@ .* @@.*\n/m, $diff);
 
