@@ -278,6 +278,14 @@ SELECT count(*) > 0 AS attached FROM tfstate_attach('team', role => 'regress_tfs
 SELECT tfstate_detach('team', 'states', 'regress_tfstate_mine');
 SELECT has_schema_privilege('regress_tfstate_mine', 'team', 'USAGE') AS usage;
 SELECT count(*) FROM tfstate_internal.given;
+-- What another one has granted, too, stays with a superuser as well.
+GRANT USAGE ON SCHEMA team TO regress_tfstate_foreign WITH GRANT OPTION;
+SELECT count(*) > 0 AS attached FROM tfstate_attach('team', role => 'regress_tfstate_mine');
+SET ROLE regress_tfstate_foreign;
+GRANT USAGE ON SCHEMA team TO regress_tfstate_mine;
+RESET ROLE;
+SELECT tfstate_detach('team', 'states', 'regress_tfstate_mine');
+REVOKE ALL ON SCHEMA team FROM regress_tfstate_foreign CASCADE;
 -- The whole table, by who has no right at all on the schema but to use it
 SELECT count(*) > 0 AS attached FROM tfstate_attach('team', role => 'regress_tfstate_mine');
 REVOKE ALL ON SCHEMA team FROM regress_tfstate_admin;

@@ -37,8 +37,10 @@ BEGIN
 	EXCEPTION WHEN insufficient_privilege THEN
 		NULL;	-- what the caller has no right to grant was granted by others
 	END;
-	IF EXISTS (SELECT FROM tfstate_internal.role_rights(rel, schema, roleid) r
-				WHERE (r.kind, r.privilege) = (revoke_right.kind, revoke_right.privilege) AND r.given) THEN
+	SELECT r.given, r.grantors INTO held.given, held.grantors
+	  FROM tfstate_internal.role_rights(rel, schema, roleid) r
+	 WHERE (r.kind, r.privilege) = (revoke_right.kind, revoke_right.privilege);
+	IF held.given THEN
 		IF tfstate_internal.caller_is_owner() THEN
 			RAISE NOTICE 'role "%" keeps %, which was granted by %', role, held.target, held.grantors;
 		ELSE
