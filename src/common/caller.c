@@ -42,6 +42,7 @@
 #include "utils/guc.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
+#include "utils/tuplestore.h"
 
 #include "common/catalog.h"
 #include "common/privilege.h"
@@ -90,7 +91,7 @@ body_of(Oid function, int nargs)
 
 /* Call the body with the first nargs arguments. */
 static Datum
-call_body(FunctionCallInfo fcinfo, int nargs, fmNodePtr resultinfo)
+call_body(FunctionCallInfo fcinfo, int nargs, Node *resultinfo)
 {
 	LOCAL_FCINFO(inner, FUNC_MAX_ARGS);
 	FmgrInfo	flinfo;
@@ -126,7 +127,7 @@ call_body_dry(FunctionCallInfo fcinfo, int nargs)
 	PG_TRY();
 	{
 		call->steps = steps;
-		(void) call_body(fcinfo, nargs, (fmNodePtr) &lines);
+		(void) call_body(fcinfo, nargs, (Node *) &lines);
 	}
 	PG_CATCH();
 	{
