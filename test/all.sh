@@ -119,7 +119,8 @@ run_tap() {
 	as_user mkdir "$work/tap"
 	export PERL_TEST_HARNESS_DUMP_TAP=$work/tap
 	tests=("${tests[@]/#/test/t/}")
-	installcheck REGRESS= ISOLATION= PROVE_TESTS="${tests[*]/%/.pl}" || status=$?
+	# two at a time: each has a server of its own, and most of them wait for most of their time
+	installcheck REGRESS= ISOLATION= PROVE_FLAGS=-j2 PROVE_TESTS="${tests[*]/%/.pl}" || status=$?
 	count_tap
 	((status == 0)) || count_tap_failures
 }
