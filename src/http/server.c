@@ -14,6 +14,7 @@
  */
 #include "postgres_fe.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <microhttpd.h>
 #include <netdb.h>
@@ -275,13 +276,26 @@ read_file(const char *path)
 
 static void log_of_mhd(void *arg, const char *format, va_list arguments) pg_attribute_printf(2, 0);
 
+/*
+ * Log what libmicrohttpd has to say, in one line: some of its messages end with newlines, and
+ * some have what a client has sent.
+ */
 static void
 log_of_mhd(void *arg, const char *format, va_list arguments)
 {
 	char		line[1024];
+	size_t		len;
 
 	(void) vsnprintf(line, sizeof(line), format, arguments);
-	fprintf(stderr, "%s: %s%s", progname, line, strchr(line, '\n') ? "" : "\n");
+	for (char *c = line; *c; c++)
+	{
+		if (iscntrl((unsigned char) *c))
+			*c = ' ';
+	}
+	len = strlen(line);
+	while (len > 0 && line[len - 1] == ' ')
+		line[--len] = '\0';
+	fprintf(stderr, "%s: %s\n", progname, line);
 }
 
 /* Allow as many open files as there can be connections. */
