@@ -60,6 +60,5 @@ foreach my $phase (keys %{ $meta->{prereqs} })
 	}
 }
 is(join(' ', grep { !/\S/ || length > 255 } @{ $meta->{tags} }), '', 'the tags');
-is(ref $meta->{resources}{bugtracker}, 'HASH', 'META.json says where to report bugs');
 
 done_testing();
