@@ -438,6 +438,8 @@ hold_keep(Hold *hold)
 /*
  * Release the locks, those beside one that was lost, too.  Returns true if all were held until
  * then.  What cannot be released is said, with what is to be done.
+ *
+ * The idle function is not asked any more: a signal that comes now must not leave the locks.
  */
 bool
 hold_release(Hold *hold)
@@ -445,6 +447,7 @@ hold_release(Hold *hold)
 	int64_t		until = now_ms() + RELEASE_MS;
 	bool		held = !hold->lost;
 
+	hold->conn.idle = NULL;
 	for (int i = 0; i < hold->count; i++)
 	{
 		HeldLock   *lock = &hold->locks[i];

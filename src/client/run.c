@@ -359,7 +359,6 @@ run_under_locks(Run *run)
 		keep_locks(run);
 		status = run->child.exit_status;
 	}
-	run->releasing = true;
 	if (!hold_release(&run->hold))
 		status = run->statuses.lost;
 	return status;

@@ -161,6 +161,23 @@ foreach my $command ([ 'run', '--mode', 'durable', '--wait', 'forever', 'c', '--
 	is($who->(), '', "$command->[0]: a signal leaves no lock that was granted in the same moment");
 }
 
+# A signal that comes while the lock is released does not keep it.
+{
+	my $run = start('run', '--mode', 'durable', 'c', '--', 'sh', '-c', 'read line');
+	wait_for('the lock', sub { $who->() eq 'c durable' });
+	my $blocker = session($node);
+	$blocker->query_safe('BEGIN; LOCK TABLE tfstate_internal.durable_lock IN SHARE MODE');
+	$run->{in} = "go on\n";
+	$run->{run}->pump_nb;
+	wait_for('the release to wait', sub { $run->{run}->pump_nb; sql("SELECT count(*) FROM pg_locks WHERE relation = 'tfstate_internal.durable_lock'::regclass AND NOT granted") > 0 });
+	kill('TERM', $run->{pid});
+	select(undef, undef, undef, 0.2);
+	$blocker->query_safe('COMMIT');
+	$blocker->quit;
+	is(end($run), 0, 'a signal during the release: the exit status is that of the command');
+	is($who->(), '', 'a signal during the release leaves no lock');
+}
+
 # A lost lock
 
 foreach my $mode ('lease', 'durable')
