@@ -84,7 +84,7 @@ idle(void *arg)
 	Run		   *run = arg;
 	int			number;
 
-	if (!run->waiting && !run->releasing)
+	if (!run->waiting && !run->asking)
 	{
 		pass_signals_on(run);
 		return !run->child.running && !run->telling;
@@ -348,7 +348,7 @@ run_under_locks(Run *run)
 	status = take_locks(run);
 	if (status != 0)
 	{
-		run->releasing = true;	/* for what the caller goes on to ask; there
+		run->asking = true;	/* for what the caller goes on to ask; there
 								 * is no child */
 		return status;
 	}

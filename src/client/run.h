@@ -60,7 +60,7 @@ struct Run
 	Child		child;
 	Progress	progress;
 	bool		waiting;		/* for the locks */
-	bool		releasing;
+	bool		asking;			/* what the caller wants to know of a refusal */
 	bool		telling;		/* how a lock was lost */
 	bool		refused;		/* somebody else holds a lock */
 	int			signal;			/* that ended the wait, or 0 */
