@@ -30,7 +30,6 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "executor/spi.h"
@@ -40,12 +39,12 @@
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
 #include "common/catalog.h"
 #include "common/privilege.h"
+#include "common/subtransaction.h"
 
 PG_FUNCTION_INFO_V1(tfstate_for_administrators);
 PG_FUNCTION_INFO_V1(tfstate_for_administrators_or_dry);
@@ -106,6 +105,24 @@ call_body(FunctionCallInfo fcinfo, int nargs, Node *resultinfo)
 	return result;
 }
 
+/* A call of a body whose effects are to be rolled back. */
+typedef struct DryCall
+{
+	FunctionCallInfo fcinfo;
+	int			nargs;
+	ReturnSetInfo *steps;		/* the result of the call */
+	ReturnSetInfo lines;		/* that of the body, which nobody reads */
+} DryCall;
+
+static void
+make_dry_call(void *arg)
+{
+	DryCall    *dry = arg;
+
+	call->steps = dry->steps;
+	(void) call_body(dry->fcinfo, dry->nargs, (Node *) &dry->lines);
+}
+
 /*
  * Call the body in a subtransaction, and roll that back.  The notes that it takes become the
  * rows of this call.
@@ -113,38 +130,17 @@ call_body(FunctionCallInfo fcinfo, int nargs, Node *resultinfo)
 static void
 call_body_dry(FunctionCallInfo fcinfo, int nargs)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ReturnSetInfo *steps = (ReturnSetInfo *) fcinfo->resultinfo;
-	ReturnSetInfo lines;
+	DryCall		dry = {.fcinfo = fcinfo, .nargs = nargs};
+	ErrorData  *error;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	lines = *steps;
-	lines.setResult = NULL;
-	lines.setDesc = NULL;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		call->steps = steps;
-		(void) call_body(fcinfo, nargs, (Node *) &lines);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+	dry.steps = (ReturnSetInfo *) fcinfo->resultinfo;
+	dry.lines = *dry.steps;
+	dry.lines.setResult = NULL;
+	dry.lines.setDesc = NULL;
+	error = tfstate_in_subtransaction(make_dry_call, &dry, false);
+	if (error)
 		ReThrowError(error);
-	}
-	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	fcinfo->isnull = true;
 }
 

@@ -35,22 +35,20 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/dsm.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "common/catalog.h"
 #include "common/compat.h"
 #include "common/layout.h"
 #include "common/shared.h"
+#include "common/subtransaction.h"
 
 /* "tfstate" */
 #define SHARED_MAGIC	UINT64CONST(0x7466737461746500)
@@ -171,6 +169,16 @@ find_or_make(Relation sequence)
 	}
 }
 
+/* Set the segment, for tfstate_in_subtransaction(). */
+static void
+set_segment(void *sequence)
+{
+	dsm_segment *found = find_or_make(sequence);
+
+	dsm_pin_mapping(found);
+	segment = found;
+}
+
 /*
  * Set the segment.  It stays NULL, with a message in the log, if that fails; only a cancel is
  * raised as an error.
@@ -178,40 +186,17 @@ find_or_make(Relation sequence)
 static void
 look_up_segment(Relation sequence)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *error = tfstate_in_subtransaction(set_segment, sequence, true);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		dsm_segment *found = find_or_make(sequence);
-
-		dsm_pin_mapping(found);
-		segment = found;
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		ereport(LOG,
-				(errcode(error->sqlerrcode),
-				 errmsg("this session counts nothing for \"%s\": %s", "tfstate_metrics", error->message),
-				 errhidestmt(true)));
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
+	if (error == NULL)
+		return;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("this session counts nothing for \"%s\": %s", "tfstate_metrics", error->message),
+			 errhidestmt(true)));
+	FreeErrorData(error);
 }
 
 /* Leave the segment of an installation that is gone; the last session to do so ends it. */

@@ -27,7 +27,6 @@
 
 #include "access/subtrans.h"
 #include "access/transam.h"
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
@@ -41,6 +40,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "common/subtransaction.h"
 #include "lock/tag.h"
 #include "lock/wait.h"
 
@@ -221,46 +221,41 @@ wait_tag(const LOCKTAG *tag, int timeout)
 	PG_END_TRY();
 }
 
+/* A wait for a tag in a subtransaction. */
+typedef struct TagWait
+{
+	const LOCKTAG *tag;
+	int			timeout;		/* as above */
+} TagWait;
+
+static void
+wait_tag_and_check(void *arg)
+{
+	const TagWait *wait = arg;
+
+	wait_tag(wait->tag, wait->timeout);
+	CHECK_FOR_INTERRUPTS();
+}
+
 /*
  * The same, but return false if the time is over.
  *
  * The time can be over in the very moment in which the lock is granted.  The server
- * may then report it only at the next check for interrupts, so there is one here; the
- * abort of the subtransaction releases what was granted.
+ * may then report it only at the next check for interrupts, so there is one in
+ * wait_tag_and_check(); the abort of the subtransaction releases what was granted.
  */
 static bool
 wait_tag_timeout(const LOCKTAG *tag, int timeout)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool granted = false;
+	TagWait		wait = {tag, timeout};
+	ErrorData  *error = tfstate_in_subtransaction(wait_tag_and_check, &wait, true);
 
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		wait_tag(tag, timeout);
-		CHECK_FOR_INTERRUPTS();
-		ReleaseCurrentSubTransaction();
-		granted = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ReThrowError(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return granted;
+	if (error == NULL)
+		return true;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
 }
 
 /*

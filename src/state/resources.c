@@ -10,18 +10,17 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "funcapi.h"
 #include "nodes/execnodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/tuplestore.h"
 
 #include "common/attached.h"
 #include "common/compat.h"
 #include "common/slice.h"
+#include "common/subtransaction.h"
 #include "state/instance.h"
 #include "state/listing.h"
 
@@ -160,6 +159,22 @@ is_data_error(int code)
 		ERRCODE_TO_CATEGORY(code) == ERRCODE_FEATURE_NOT_SUPPORTED;
 }
 
+/* A value that is converted in a subtransaction. */
+typedef struct Conversion
+{
+	Slice		value;
+	Datum		jsonb;
+} Conversion;
+
+static void
+convert(void *arg)
+{
+	Conversion *conversion = arg;
+
+	conversion->jsonb = DirectFunctionCall1(jsonb_in,
+											CStringGetDatum(tfstate_slice_json(conversion->value)));
+}
+
 /*
  * Convert a value to jsonb.  Returns false for an empty slice, and if jsonb cannot hold the
  * value: it has the character 0, a number that is too large, or a character that is not in
@@ -168,32 +183,16 @@ is_data_error(int code)
 static bool
 convert_to_jsonb(Slice value, Datum *jsonb)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool converted = true;
+	Conversion	conversion = {.value = value};
+	ErrorData  *error;
 
 	if (value.start == NULL)
 		return false;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		*jsonb = DirectFunctionCall1(jsonb_in, CStringGetDatum(tfstate_slice_json(value)));
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		if (!is_data_error(geterrcode()))
-			PG_RE_THROW();
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		converted = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return converted;
+	error = tfstate_in_subtransaction(convert, &conversion, true);
+	if (error && !is_data_error(error->sqlerrcode))
+		ReThrowError(error);
+	*jsonb = conversion.jsonb;
+	return error == NULL;
 }
 
 static void
