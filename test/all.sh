@@ -11,7 +11,8 @@
 #
 # From the environment: TERRAFORM, the terraform or tofu to run, by default terraform in the
 # PATH (test/clients.sh runs several); SETTINGS, further lines for the throwaway server's
-# postgresql.conf.
+# postgresql.conf; RELEASED_SOURCE, a directory with the source of the last release, which is
+# otherwise taken from the history of the checkout.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
@@ -115,6 +116,7 @@ count_tap_failures() {
 run_tap() {
 	local status=0 before=$((passed + skipped))
 	find_tests test/t .pl || return 0
+	find_released
 	heading 'TAP tests'
 	as_user mkdir "$work/tap"
 	export PERL_TEST_HARNESS_DUMP_TAP=$work/tap

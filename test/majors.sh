@@ -7,8 +7,9 @@
 #
 # From the environment: TESTS, the arguments of test/all.sh if not all tests are to be run;
 # SYSTEMS, a directory that keeps the system for the next run (otherwise it is removed); MIRROR,
-# another mirror of Debian; TERRAFORM, the program to run, by default terraform in the PATH.
-# Needs root and the network; each major takes about 25 minutes.
+# another mirror of Debian; TERRAFORM, the program to run, by default terraform in the PATH;
+# RELEASED_SOURCE, as for test/all.sh.  Needs root and the network; each major takes about 25
+# minutes.
 #
 # The last lines are a table of the majors, and the count of all tests.  The exit status is 0
 # only if no test failed.
@@ -25,9 +26,12 @@ run_major() {
 	version=$(in_system "$system" "$(pg_config_of "$1")" --version)
 	heading "$version, from ${majors[$1]}"
 	there=$(mktemp -d "$system/srv/tfstate.XXXXXX")
-	copy_checkout "$there"
+	chmod 755 "$there"
+	copy_checkout "$there/tfstate"
+	[[ -z ${RELEASED_SOURCE:-} ]] || cp -R "$RELEASED_SOURCE" "$there/released"
 	# shellcheck disable=SC2086
-	in_system "$system" env PG_CONFIG="$(pg_config_of "$1")" bash "${there#"$system"}/test/all.sh" ${TESTS:-} 2>&1 | tee "$log" || true
+	in_system "$system" env PG_CONFIG="$(pg_config_of "$1")" ${RELEASED_SOURCE:+RELEASED_SOURCE="${there#"$system"}/released"} \
+		bash "${there#"$system"}/tfstate/test/all.sh" ${TESTS:-} 2>&1 | tee "$log" || true
 	rm -rf "$there"
 	count=$(tail -n 1 "$log")
 	if [[ $count =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed ]]; then
@@ -46,6 +50,7 @@ for major in "$@"; do
 	[[ -n ${majors[$major]:-} ]] || die "not a major that is tested: $major"
 done
 make_work_directory
+find_released
 systems=${SYSTEMS:-$work/systems} system=$systems/majors table=()
 mkdir -p "$systems"
 heading 'Making a system with all majors (this takes some minutes)'

@@ -110,6 +110,7 @@ if [[ ${1:-} == find ]]; then
 	shift
 fi
 prepare tap jq patch
+find_released
 heading 'Building tfstate'
 copy_source
 rebuild

@@ -5,6 +5,21 @@
 
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
+-- The session may have loaded the library before it was replaced.  One function of the new one
+-- stands for all.
+DO $$
+BEGIN
+	CREATE FUNCTION tfstate_internal.is_there() RETURNS void
+	AS 'MODULE_PATHNAME', 'tfstate_metrics'
+	LANGUAGE C;
+	DROP FUNCTION tfstate_internal.is_there();
+EXCEPTION WHEN undefined_function THEN
+	RAISE EXCEPTION 'cannot update extension "tfstate" in a session that has the library of an older version'
+		USING ERRCODE = 'object_not_in_prerequisite_state',
+			  HINT = 'Install the new library if it is not there, and connect again.';
+END;
+$$;
+
 -- New objects belong to the owner of the others, whoever updates.
 DO $$
 DECLARE

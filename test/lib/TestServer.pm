@@ -46,11 +46,11 @@ sub path_of
 
 # Returns a running server with the extension in database postgres.
 #
-# conf: lines for postgresql.conf; init: arguments of init().
+# conf: lines for postgresql.conf; init: arguments of init(); new: arguments of new().
 sub tfstate_node
 {
 	my ($name, %params) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, %{ $params{new} || {} });
 
 	# the encoding does not depend on the caller's locale
 	$node->init(extra => [ '-E', 'UTF8', '--locale=C' ], %{ $params{init} || {} });

@@ -9,6 +9,7 @@
 # copy_source	copies the checkout to $source
 # rebuild		compiles $source with "${make[@]}" and installs it
 # build			copies, compiles and installs
+# find_released	sets RELEASED_SOURCE to the source of the last release
 # start_server	starts a server below $work, with the given settings, and points libpq's
 #				variables at it
 # with_sanitizer	runs a test command whose builds have the undefined behaviour sanitizer
@@ -461,6 +462,26 @@ rebuild() {
 build() {
 	copy_source
 	rebuild "$@"
+}
+
+# Runs git on the checkout, which may belong to somebody else.
+git_here() {
+	git -c safe.directory="$root" -C "$root" "$@" 2>/dev/null
+}
+
+# Sets RELEASED_SOURCE, unless the caller has, to a directory with the source of the last
+# release: the commit before the one that froze its script.  Leaves it empty where the checkout
+# has no history, or too short a one.
+find_released() {
+	local last commit
+	[[ -z ${RELEASED_SOURCE:-} ]] || return 0
+	last=$(sed -n 's/^RELEASED = //p' "$root/Makefile")
+	commit=$(git_here log -1 --format=%H --diff-filter=A -- "sql/tfstate--$last.sql") || true
+	if [[ -n $commit ]] && git_here cat-file -e "$commit^"; then
+		export RELEASED_SOURCE=$work/released
+		mkdir "$RELEASED_SOURCE"
+		git_here archive "$commit^" | tar -C "$RELEASED_SOURCE" -xf -
+	fi
 }
 
 with_sanitizer() {
