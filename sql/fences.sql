@@ -298,12 +298,19 @@ CALL altered('DROP INDEX tfstate_internal.released_lock_lockid_fence_idx; CREATE
 CALL altered('ALTER TABLE tfstate_internal.durable_lock RENAME TO gone; CREATE VIEW tfstate_internal.durable_lock AS TABLE tfstate_internal.gone');
 CALL altered('ALTER TABLE tfstate_internal.installation ADD extra integer');
 CALL altered('ALTER SEQUENCE tfstate_internal.fence RENAME TO gone; CREATE TABLE tfstate_internal.fence (n bigint)');
--- Plain indexes made by others, and defaults of other columns, do no harm.
+-- Plain indexes made by others, and defaults of other columns, do no harm; all indexes have
+-- the new rows.
 BEGIN;
 CREATE INDEX ON tfstate_internal.durable_lock USING gin (info);
+CREATE INDEX ON tfstate_internal.released_lock USING brin (fence) WITH (pages_per_range = 1);
 CREATE INDEX ON tfstate_internal.released_lock (id);
-SELECT fence > 0 AS locked FROM tfstate_lock('altered', '{"ID":"1"}');
-SELECT tfstate_unlock('altered', '1') IS NOT NULL AS unlocked;
+SET LOCAL enable_seqscan = off;
+SELECT fence > 0 AS locked FROM tfstate_lock('altered', '{"ID":"by index"}');
+SELECT lockid FROM tfstate_internal.durable_lock WHERE info @> '{"ID":"by index"}';
+SELECT lockid FROM tfstate_internal.durable_lock WHERE lockid = 'altered';
+SELECT tfstate_unlock('altered', 'by index') IS NOT NULL AS unlocked;
+SELECT lockid FROM tfstate_internal.released_lock WHERE id = 'by index';
+SELECT id FROM tfstate_internal.released_lock WHERE lockid = 'altered' AND fence > 0 ORDER BY fence DESC LIMIT 1;
 ROLLBACK;
 SELECT fence > 0 AS locked FROM tfstate_lock('altered', '{"ID":"1"}');
 SELECT tfstate_unlock('altered', '1') IS NOT NULL AS unlocked;

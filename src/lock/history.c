@@ -16,7 +16,6 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -27,6 +26,7 @@
 #include "common/compat.h"
 #include "common/scan.h"
 #include "common/settings.h"
+#include "common/write.h"
 #include "lock/history.h"
 #include "lock/holding.h"
 #include "lock/info.h"
@@ -175,8 +175,8 @@ tfstate_record_release(const Holding *holding, const char *how, const char *reas
 {
 	Datum		values[Natts_released];
 	bool		nulls[Natts_released];
+	ItemPointerData place;
 	Relation	rel;
-	HeapTuple	tuple;
 
 	tfstate_report_release(holding, how, reason);
 	if (!is_recorded(holding, how))
@@ -195,8 +195,7 @@ tfstate_record_release(const Holding *holding, const char *how, const char *reas
 		nulls[Anum_released_reason - 1] = true;
 
 	rel = tfstate_open(&tfstate_catalog()->released, RowExclusiveLock);
-	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	CatalogTupleInsert(rel, tuple);
+	tfstate_insert_row(rel, values, nulls, &place);
 	CommandCounterIncrement();
 	prune(rel, HOLDING_DATUM(holding, lockid));
 	table_close(rel, NoLock);

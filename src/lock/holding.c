@@ -35,6 +35,7 @@
 
 #include "common/catalog.h"
 #include "common/compat.h"
+#include "common/write.h"
 #include "lock/backend.h"
 #include "lock/holding.h"
 #include "lock/holding_internal.h"
@@ -188,15 +189,11 @@ void
 tfstate_insert_holding(Holding *holding)
 {
 	Relation	rel = tfstate_open(tfstate_lock_table(holding->durable), RowExclusiveLock);
-	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel),
-										holding->values, holding->nulls);
 
-	CatalogTupleInsert(rel, tuple);
+	tfstate_insert_row(rel, holding->values, holding->nulls, &holding->tid);
 	holding->relfilenode = rel->rd_rel->relfilenode;
-	holding->tid = tuple->t_self;
 	tfstate_note_place(holding);
 	holding->changing = InvalidTransactionId;
-	heap_freetuple(tuple);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }
