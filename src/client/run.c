@@ -348,8 +348,8 @@ run_under_locks(Run *run)
 	status = take_locks(run);
 	if (status != 0)
 	{
-		run->asking = true;	/* for what the caller goes on to ask; there
-								 * is no child */
+		/* for what the caller goes on to ask; there is no child */
+		run->asking = true;
 		return status;
 	}
 	set_environment(run);

@@ -130,7 +130,7 @@ make_dry_call(void *arg)
 static void
 call_body_dry(FunctionCallInfo fcinfo, int nargs)
 {
-	DryCall		dry = {.fcinfo = fcinfo, .nargs = nargs};
+	DryCall		dry = {fcinfo, nargs};
 	ErrorData  *error;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);

@@ -183,7 +183,7 @@ convert(void *arg)
 static bool
 convert_to_jsonb(Slice value, Datum *jsonb)
 {
-	Conversion	conversion = {.value = value};
+	Conversion	conversion = {value};
 	ErrorData  *error;
 
 	if (value.start == NULL)
