@@ -132,7 +132,17 @@ take_locks(Run *run)
 		hold_give_up(&run->hold);
 		return 128 + run->signal;
 	}
-	return status == EXIT_HELD ? run->statuses.held : status == EXIT_CONNECT ? run->statuses.connect : status;
+	switch (status)
+	{
+		case EXIT_HELD:
+			return run->statuses.held;
+		case EXIT_CONNECT:
+			return run->statuses.connect;
+		case EXIT_LOST:
+			return run->statuses.lost;
+		default:
+			return status;
+	}
 }
 
 /* Names joined by a space, which no fence and no ID has in it. */
@@ -348,6 +358,9 @@ run_under_locks(Run *run)
 	status = take_locks(run);
 	if (status != 0)
 	{
+		/* the first renewal can find that one of several locks is lost */
+		if (run->hold.lost)
+			(void) hold_release(&run->hold);
 		/* for what the caller goes on to ask; there is no child */
 		run->asking = true;
 		return status;

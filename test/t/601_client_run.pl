@@ -202,6 +202,16 @@ sql("SELECT tfstate_force_unlock('d')");
 $both->{in} = "go on\n";
 is(end($both), 70, 'the first of two locks is lost when the command ends');
 is($who->(), '', 'the second one is released');
+sql('ALTER FUNCTION tfstate_renew RENAME TO really_renew');
+sql("CREATE FUNCTION tfstate_renew(lockid text, id text) RETURNS timestamptz LANGUAGE plpgsql AS \$\$ BEGIN
+	IF lockid = 'd' THEN RAISE 'state lock \"d\" is not held' USING ERRCODE = '55000'; END IF;
+	RETURN really_renew(lockid, id); END; \$\$");
+@result = tfstate('run', '--lost-exit-code', '9', 'd', 'e', '--', 'echo', 'started');
+is_deeply([ @result[0, 1] ], [ 9, '' ], 'the first of two leases is lost in the first renewal: the command does not start');
+is($who->(), 'd durable', 'the second one is released');
+sql('DROP FUNCTION tfstate_renew(text, text)');
+sql('ALTER FUNCTION really_renew RENAME TO tfstate_renew');
+sql("SELECT tfstate_force_unlock('d')");
 my $run = start('run', '--mode', 'session', '--lost-exit-code', '9', 'd', '--', 'sleep', '600');
 wait_for('the lock', sub { $who->() eq 'd session' });
 sql("SELECT pg_terminate_backend(pid) FROM tfstate_holders");
