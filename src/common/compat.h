@@ -118,14 +118,16 @@ compat_backend_status(int i)
 	return local ? &local->backendStatus : NULL;
 }
 
-/* Begin a scan that reads only an index, and not its table. */
+/* Begin a scan of a table by an index. */
 static inline IndexScanDesc
-compat_index_beginscan(Relation index, Snapshot snapshot, int nkeys)
+compat_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
 {
-#if PG_VERSION_NUM >= 180000
-	return index_beginscan_bitmap(index, snapshot, NULL, nkeys);
+#if PG_VERSION_NUM >= 190000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0, SO_NONE);
+#elif PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
 #else
-	return index_beginscan_bitmap(index, snapshot, nkeys);
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
 #endif
 }
 

@@ -36,14 +36,15 @@
 #include "common/settings.h"
 #include "common/text.h"
 
+/* A choice among words begins as its default, which builds with assertions check. */
 char	   *tfstate_who;
 char	   *tfstate_operation;
 char	   *tfstate_info;
 int64		tfstate_fence;
-int			tfstate_guard_level;
-int			tfstate_mode;
+int			tfstate_guard_level = GUARD_ON;
+int			tfstate_mode = false;
 int			tfstate_wait;
-int			tfstate_history;
+int			tfstate_history = HISTORY_DURABLE;
 int			tfstate_history_count;
 int			tfstate_history_age;
 int			tfstate_max_session_locks;

@@ -198,8 +198,9 @@ advance(Relation sequence, int64 newest, int64 jump, XLogRecPtr *lsn)
 int64
 tfstate_newest_in_history(const char *lockid, int64 least)
 {
+	Relation	rel = tfstate_open(&tfstate_catalog()->released, AccessShareLock);
 	Relation	index = index_open(tfstate_catalog()->released_index, AccessShareLock);
-	IndexScanDesc scan = compat_index_beginscan(index, SnapshotAny, 2);
+	IndexScanDesc scan = compat_index_beginscan(rel, index, SnapshotAny, 2);
 	int64		fence = 0;
 	ScanKeyData keys[2];
 
@@ -215,6 +216,7 @@ tfstate_newest_in_history(const char *lockid, int64 least)
 	}
 	index_endscan(scan);
 	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
 	return fence;
 }
 
