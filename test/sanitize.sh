@@ -4,15 +4,16 @@
 # Runs tests on builds that detect internal errors: all four, or the named ones.
 #
 # undefined	tfstate with the undefined behaviour sanitizer and its own assertions, all tests
-# assert	a PostgreSQL 15 with assertions, all tests
+# assert	a PostgreSQL with assertions, all tests
 # cache		the same, with every cache emptied as often as possible, the regression tests
 #			named in $CACHE_TESTS
 # valgrind	the same under valgrind, the regression and isolation tests
 #
-# For the last three PostgreSQL is built from Debian's source, in a few minutes: SERVER, a
-# directory, keeps it for the next run.  TESTS are the arguments of test/all.sh, if not all
-# tests are to be run.  valgrind takes half an hour.  Needs the network and, for packages,
-# root or sudo.  The exit status is 0 only if no test failed.
+# For the last three PostgreSQL is built from Debian's source, in a few minutes: of the major
+# that MAJOR names, by default 15.  SERVER, a directory, keeps it for the next run.  TESTS are
+# the arguments of test/all.sh, if not all tests are to be run.  valgrind takes half an hour.
+# Needs the network and, for packages, root or sudo.  The exit status is 0 only if no test
+# failed.
 
 set -euo pipefail
 # shellcheck source=test/lib/setup.sh
@@ -36,10 +37,10 @@ build_server() {
 	[[ ! -x $server/bin/pg_config ]] || return 0
 	heading 'Building PostgreSQL with assertions (this takes some minutes)'
 	mkdir -p "$server"
-	fetch_postgresql 15 bookworm "$server/source"
+	fetch_postgresql "$major" "${majors[$major]}" "$server/source"
 	cd "$server/source"
 	quietly ./configure --prefix="$server" --enable-cassert --enable-debug --enable-tap-tests --with-lz4 \
-		--without-readline CFLAGS='-O1 -DUSE_VALGRIND -Wno-format-truncation -Wno-stringop-truncation'
+		--without-readline --without-icu CFLAGS='-O1 -DUSE_VALGRIND -Wno-format-truncation -Wno-stringop-truncation'
 	quietly make "-j$(nproc)"
 	quietly make install
 	quietly make -C src/test/isolation install
@@ -107,6 +108,8 @@ test_valgrind() {
 	rm -rf /tmp/tfstate-valgrind
 }
 
+major=${MAJOR:-$oldest_major}
+[[ ${majors[$major]:-PyPI} != PyPI ]] || die "Debian has no source of PostgreSQL $major"
 prepare
 server=${SERVER:-$work/server}
 for kind in "${kinds[@]}"; do
