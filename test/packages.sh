@@ -29,6 +29,26 @@ run() {
 	check "$1" 0 "$(in_system "$system" bash -euc "$2" >"$work/log" 2>&1 </dev/null && echo 0 || tail -n 40 "$work/log")"
 }
 
+# Prints the relative links on the installed pages of the manual that lead to no installed file.
+dead_links() {
+	# shellcheck disable=SC2016
+	find "$system"/usr/share/doc/*tfstate* -name '*.md*' -print0 | xargs -0 perl -MFile::Basename -e '
+		my $links = 0;
+		foreach my $page (@ARGV)
+		{
+			open(my $file, "-|", "zcat", "-f", $page) or die "$page: $!";
+			my $text = do { local $/; <$file> };
+			$text =~ s/^```.*?^```$//msg;
+			$text =~ s/`[^`\n]*`//g;
+			foreach my $link (grep { !/^https?:/ } $text =~ /\]\(([^)#\s]+)/g)
+			{
+				$links++;
+				print $page =~ s{.*/usr/share/doc/}{}r . ": $link\n" if !-e dirname($page) . "/$link";
+			}
+		}
+		print "the pages have only $links links\n" if $links < 100;'
+}
+
 # Prints the instructions of one kind of a target of Containerfile, without their name.
 instructions() {
 	awk -v target="$1" -v kind="$2" '
@@ -128,6 +148,10 @@ run_trial() {
 			rm -r unpacked
 		done'
 	run 'the packages can be installed' "cd /root/x 2>/dev/null || mkdir /root/x && cd /root/x && $(commands | grep '[.][.]/')"
+	check 'links on the installed pages of the manual lead to installed files' '' "$(dead_links)"
+	check 'each of the packages that has the manual has all of it' '' "$(for directory in "$system"/usr/share/doc/{tfstate,postgresql-*-tfstate}; do
+		diff <(cd "$root" && ls README.md SECURITY.md monitoring/* doc/*/* doc/*.md) <(cd "$directory" && ls -- *.md monitoring/* doc/*/* doc/*.md) || true
+	done)"
 	run 'a lock is taken, by the program in its package' "$in_use"'
 		as_postgres "tfstate lock prod/network" >/root/id
 		as_postgres "tfstate run other -- tfstate ls" | grep other'
