@@ -54,6 +54,32 @@ static struct
 	const char *const *values;
 }			options;
 
+/*
+ * Returns a copy of a URI without binary_parameters, which libpq does not know, but
+ * Terraform's driver does, so that PG_CONN_STR can be given as it is.
+ */
+static char *
+without_binary_parameters(const char *uri)
+{
+	static const char parameter[] = "binary_parameters=";
+	char	   *result = pg_strdup(uri);
+	char	   *separator = result + strcspn(result, "?");
+
+	while (*separator)
+	{
+		char	   *name = separator + 1;
+		char	   *end = name + strcspn(name, "&");
+
+		if (strncmp(name, parameter, strlen(parameter)) != 0)
+			separator = end;
+		else if (*end)
+			memmove(name, end + 1, strlen(end + 1) + 1);
+		else
+			*separator = '\0';
+	}
+	return result;
+}
+
 /* Take one of the CONNECTION_OPTSTRING options.  Returns false if it is none of them. */
 bool
 connection_option(int c, const char *value)
@@ -61,7 +87,7 @@ connection_option(int c, const char *value)
 	switch (c)
 	{
 		case 'd':
-			options.dbname = value;
+			options.dbname = without_binary_parameters(value);
 			return true;
 		case 'h':
 			options.host = value;

@@ -172,7 +172,7 @@ tfstate_force_release(const char *lockid, const char *id, const char *reason,
 					 errmsg("state lock \"%s\" is held by a live session: %s",
 							tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
 							tfstate_describe_holding(&holding, false)),
-					 errhint("To end that session and its lock, add terminate => true.")));
+					 errhint("To end that session and its lock, add terminate => true, or --terminate to tfstate force-unlock.")));
 	} while (!tfstate_release(&holding, HOW_FORCE, reason));
 	if (live)
 		terminate_session(&holding);

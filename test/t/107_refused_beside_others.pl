@@ -73,7 +73,7 @@ HINT:  Only that session can release it, or tfstate_force_unlock() with terminat
 END
 refused($other, "SELECT tfstate_force_unlock('s')", '55006', <<END, 'a live session');
 state lock "s" is held by a live session: me since TIME (ID i)
-HINT:  To end that session and its lock, add terminate => true.
+HINT:  To end that session and its lock, add terminate => true, or --terminate to tfstate force-unlock.
 END
 
 # A bounded wait, beside a longer lock_timeout

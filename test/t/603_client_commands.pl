@@ -57,6 +57,12 @@ sub refused
 	is($result[1], '', "tfstate @arguments prints nothing else");
 }
 
+# A connection string as Terraform's driver has it behind a pooler
+foreach my $query ('binary_parameters=yes', 'binary_parameters=yes&application_name=a', 'application_name=a&binary_parameters=yes')
+{
+	done('ls', '-d', "postgres:///postgres?$query");
+}
+
 # The rows of CSV
 sub rows
 {
@@ -175,6 +181,7 @@ is((tfstate('force-unlock', '--yes', 'b', $id))[0], 0, 'force-unlock of this ID'
 	$session->query_safe("SELECT tfstate_lock('b', mode => 'session')");
 	@result = tfstate('force-unlock', '--yes', 'b');
 	is($result[0], 1, 'force-unlock of a live session lock');
+	like($result[2], qr/--terminate/, 'force-unlock of a live session lock names the option');
 	is((tfstate('force-unlock', '--yes', '--terminate', 'b'))[0], 0, 'force-unlock --terminate');
 	wait_for('the end of the lock', sub { sql("SELECT count(*) FROM tfstate_holders") == 0 });
 }
