@@ -134,13 +134,11 @@ run_yaml() {
 		find(@$yaml)' "$1" "$2")
 }
 
-# Starts PgBouncer with pgbouncer.ini, at another port, which is put into $pooler_port, and without
-# passwords.
+# Starts PgBouncer with pgbouncer.ini, at another port, which is put into $pooler_port.
 start_pgbouncer() {
 	pooler_port=$((PGPORT - 5000))
-	sed "s/port=5432/port=$PGPORT/; s/6432/$pooler_port/; s/scram-sha-256/trust/" pgbouncer.ini >pooler.ini
+	sed "s/port=5432/port=$PGPORT/; s/6432/$pooler_port/" pgbouncer.ini >pooler.ini
 	printf 'unix_socket_dir =\n' >>pooler.ini
-	printf '"terraform" ""\n' >users.txt
 	PATH=$PATH:/usr/sbin pgbouncer pooler.ini >pooler.log 2>&1 &
 	local i
 	for ((i = 0; i < 300; i++)); do
