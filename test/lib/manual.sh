@@ -5,7 +5,7 @@
 #
 # shellcheck shell=bash
 
-trap 'kill $(jobs -p) 2>/dev/null' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; for server in db[12]; do [[ ! -d $server ]] || stop_server $server; done' EXIT
 viewer=viewer
 
 # What pages show as the ID of a lock is in commands the ID of the newest lock that is held.
@@ -146,4 +146,33 @@ start_pgbouncer() {
 		sleep 0.1
 	done
 	cat pooler.log
+}
+
+# Starts db1, a server with the database states, and its standby db2, on ports of their own,
+# $port1 and $port2.  From then on PGHOST and PGPORT name db1.
+start_pair() {
+	port1=$((PGPORT - 6000)) port2=$((PGPORT - 7000))
+	initdb -A trust -N -E UTF8 --locale=C -U "$PGUSER" -D db1 >/dev/null
+	cat >>db1/postgresql.conf <<-END
+		port = $port1
+		listen_addresses = '127.0.0.1'
+		unix_socket_directories = ''
+		fsync = off
+	END
+	start_server db1
+	export PGHOST=127.0.0.1 PGPORT=$port1
+	createdb states
+	quietly 'CREATE EXTENSION tfstate'
+	pg_basebackup --checkpoint=fast --write-recovery-conf -D db2
+	printf "port = %s\ncluster_name = 'db2'\n" "$port2" >>db2/postgresql.conf
+	start_server db2
+}
+
+# Start one of them, and stop it as a crash does.
+start_server() {
+	pg_ctl --silent --wait --log="$1.log" -D "$1" start
+}
+
+stop_server() {
+	pg_ctl --silent --wait --mode=immediate -D "$1" stop
 }
