@@ -576,7 +576,8 @@ db_message(const Conn *conn, const PGresult *result)
 
 /*
  * Tell the user what went wrong, with the hint where the server has one, and with the
- * detail of a missing privilege, which names it.
+ * detail of a missing privilege, which names it.  The program only calls functions of the
+ * extension, so one that does not exist is one of another version.
  */
 void
 db_report(const Conn *conn, const PGresult *result)
@@ -588,7 +589,11 @@ db_report(const Conn *conn, const PGresult *result)
 	fprintf(stderr, "%s: %s\n", progname, line);
 	if (detail && db_exit_status(DB_ERROR, result) == EXIT_NOPERM)
 		fprintf(stderr, "%s: detail: %s\n", progname, detail);
-	if (hint)
+	if (strcmp(db_sqlstate(result), "42883") == 0 && conn->version &&
+		strcmp(conn->version, TFSTATE_VERSION) != 0)
+		fprintf(stderr, "%s: hint: The extension in this database has version %s, and this program %s: run there ALTER EXTENSION tfstate UPDATE, or use a program of that version.\n",
+				progname, conn->version, TFSTATE_VERSION);
+	else if (hint)
 		fprintf(stderr, "%s: hint: %s\n", progname, hint);
 	free(line);
 }

@@ -233,8 +233,8 @@ SELECT tfstate_unlock('pool/many', ':id');
 		),
 		'0|t',
 		'each holding has a row in the history');
-	is( sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-		),
+	# the pooler connects by TCP; a session of the test may still be at its end
+	is(sql('SELECT count(*) FROM pg_stat_activity WHERE client_addr IS NOT NULL'),
 		$pool_size,
 		'the pool had no more sessions than it was given');
 	is(sql('SELECT count(*) FROM tfstate_holders'),

@@ -15,9 +15,13 @@ use TestServer;
 my $released = $ENV{RELEASED_SOURCE};
 plan skip_all => 'the source of the last release is not there: the checkout has no history' unless $released;
 
+my ($bindir, $sharedir, $pkglibdir, $includedir) = map { `pg_config --$_` =~ s/\n//r } qw(bindir sharedir pkglibdir includedir-server);
+my $config = slurp_file("$includedir/pg_config.h");
+plan skip_all => 'from PostgreSQL 16 on, assertions want what 0.1 does not do'
+  if $config =~ /^#define USE_ASSERT_CHECKING 1/m && $config !~ /^#define PG_VERSION_NUM 15/m;
+
 # A copy of the server, whose files of the extension can be replaced
 my $copy = PostgreSQL::Test::Utils::tempdir();
-my ($bindir, $sharedir, $pkglibdir) = map { `pg_config --$_` =~ s/\n//r } qw(bindir sharedir pkglibdir);
 system_or_bail("tar -C / --exclude=bitcode -cf - $bindir $sharedir $pkglibdir 2>/dev/null | tar -C $copy -xf -");
 my $scripts = "$copy$sharedir/extension";
 my $installed;
@@ -138,6 +142,15 @@ sub check_both
 	return;
 }
 
+# What the program of this version says to the old objects
+sub tfstate
+{
+	local @ENV{qw(PGHOST PGPORT PGDATABASE PGUSER)} = ($node->host, $node->port, 'postgres', sql('SELECT current_user'));
+	my $ok = IPC::Run::run([ "$bindir/tfstate", @_ ], '<', \undef, '>', \my $out, '2>', \my $err);
+
+	return $ok ? $out : $err;
+}
+
 # Replaced while sessions live
 my ($first, $second, $holder, $waiter) = map { session($node) } 1 .. 4;
 is(write_state($first), "t\nwrite 1", 'a session writes a state');
@@ -165,6 +178,10 @@ $holder->kill9;
 wait_for('the end of a session', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $holder->{pid}") eq '0' });
 is($late[0]->query_safe(q(SELECT locked FROM tfstate_try_lock('mine', mode => 'session'))), 't', 'the lock of an old session that has died is free');
 $late[0]->query_safe(q(SELECT tfstate_unlock('mine')));
+
+is(tfstate('run', 'program', '--', 'echo', 'done'), "done\n", 'the new program works with the old objects');
+like(tfstate('attach', 'other'), qr/^tfstate: function .*tfstate_attach\(.* does not exist\ntfstate: hint: The extension in this database has version \Q$old_version\E, and this program \Q$new_version\E: run there ALTER EXTENSION tfstate UPDATE, or use a program of that version\.\n\z/,
+	'or says what is missing');
 
 # The update
 my $update = 'ALTER EXTENSION tfstate UPDATE';
@@ -198,6 +215,7 @@ check_both('after the update', $first, $second);
 is(library($first), 'old', 'the old library is still in use');
 $first->query('SELECT * FROM tfstate_metrics');
 like($first->{err}, qr/ERROR:  42883: could not find function "tfstate_\w+" in file/, 'what is new cannot be called there');
+unlike(tfstate('attach', 'other'), qr/^tfstate:/, 'the program can do all');
 cmp_ok($late[0]->query_safe('SELECT count(*) FROM tfstate_metrics'), '>', '10', 'but in a new session');
 is(sql(q(SELECT problem FROM tfstate_check() WHERE severity = 'error' AND problem !~ '^fsync')), '', 'tfstate_check() finds no error');
 
