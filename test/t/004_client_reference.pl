@@ -1,5 +1,5 @@
 # The commands and options of tfstate are the same in its help, in its manual page and in
-# bash's completion.
+# bash's completion, and its exit statuses in its source, its manual page and the reference.
 
 use strict;
 use warnings;
@@ -72,6 +72,19 @@ foreach my $name (sort keys %help)
 	is_deeply($name =~ /^(terraform|tofu)$/ ? [] : [ sort @connection ], $help{$name}{connection}, "the connection options of $name in the manual page");
 	is($help{$name}{usage} =~ /\[OPTION\]/ ? 1 : 0, $has_options ? 1 : 0, "the usage of $name says whether it has options");
 }
+
+# The exit statuses, and in the reference also the commands, are those of the program.
+my $statuses = join(' ', sort { $a <=> $b } slurp_file("$root/src/client/client.h") =~ /^#define EXIT_\w+\s+(\d+)/mg);
+my ($of_manual) = slurp_file("$root/doc/tfstate.1") =~ /^\.SH EXIT STATUS\n(.*?)^\.SH /ms;
+my $reference = slurp_file("$root/doc/reference/client.md");
+my ($of_reference, $others) = $reference =~ /^\| exit status of [^\n]*\n(.*?)\n\n(The other commands exit with [^\n]*)/ms;
+my ($commands) = $reference =~ /^\| commands \|[^\n]*\n(.*?)\n\n/ms;
+
+is(join(' ', $of_manual =~ /^\.B (\d+)$/mg), $statuses, 'the manual page has all exit statuses and no others');
+is(join(' ', sort { $a <=> $b } "$others\n" =~ /\b(\d+)\b/g, map { /\b(\d+)\b(?! \+)/g } $of_reference =~ /^\| ([^|]*) \|/mg),
+	$statuses, 'the reference has all exit statuses and no others');
+is(join(' ', sort map { /`([a-z-]+)`/g } $commands =~ /^\| ([^|]*) \|/mg), join(' ', grep { !/^(run|terraform|tofu)$/ } sort keys %help),
+	'the table of commands in the reference has all others than run and terraform');
 
 # What bash completes at the end of a line, without a server
 sub completions

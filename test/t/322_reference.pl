@@ -1,6 +1,6 @@
 # The reference is what doc/reference.sh generates from the comments of this version
 # (doc/reference/functions.md, views.md, settings.md and sqlstates.md) and from the help of the
-# client (doc/reference/client.md), and names each SQLSTATE that the library raises.
+# client (doc/reference/client.md), and names each SQLSTATE that the library raises as PL/pgSQL does.
 
 use strict;
 use warnings;
@@ -45,5 +45,11 @@ foreach my $name (sort grep { !/WARNING|INTERNAL_ERROR/ } keys %raised)
 	my $sqlstate = join('', $code{$name} =~ /'(.)'/g);
 	ok($page =~ /\b$sqlstate\b/, "$sqlstate ($name) is in the reference");
 }
+
+# Names of SQLSTATEs are PL/pgSQL's.
+my %named = $page =~ /^\| (\w{5}) \| `(\w+)` \|/mg;
+cmp_ok(scalar(keys %named), '>', 20, 'SQLSTATEs have names');
+is($node->safe_psql('postgres', "DO \$\$ BEGIN RAISE $named{$_}; EXCEPTION WHEN SQLSTATE '$_' THEN SET tfstate.operation = '$_'; END \$\$; SHOW tfstate.operation"),
+	$_, "$_ is $named{$_}") foreach sort keys %named;
 
 done_testing();
