@@ -7,7 +7,9 @@
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -67,11 +69,15 @@ char *
 tfstate_caller(void)
 {
 	const char *addr = tfstate_client_addr();
+	StringInfoData who;
 
 	if (tfstate_who && *tfstate_who)
 		return tfstate_valid_text(tfstate_who);
-	return psprintf("%s@%s", tfstate_valid_text(GetUserNameFromId(GetUserId(), false)),
-					addr ? addr : "[local]");
+	initStringInfo(&who);		/* psprintf() takes three times as long */
+	appendStringInfoString(&who, tfstate_valid_text(GetUserNameFromId(GetUserId(), false)));
+	appendStringInfoChar(&who, '@');
+	appendStringInfoString(&who, addr ? addr : "[local]");
+	return who.data;
 }
 
 /*
@@ -103,7 +109,7 @@ format_rfc3339(TimestampTz time)
 }
 
 /*
- * A new ID: a random UUID (version 4 of RFC 9562).
+ * A new ID: a random UUID (version 4 of RFC 9562), palloc'd.
  *
  * The random bytes of several are drawn at once, because a draw from OpenSSL takes about
  * as long as an index lookup, however few bytes it is for.
@@ -111,9 +117,14 @@ format_rfc3339(TimestampTz time)
 static char *
 new_id(void)
 {
-	static pg_uuid_t drawn[16];
+	static const int groups[] = {8, 4, 4, 4, 12};
+	static uint8 drawn[64][UUID_LEN];
 	static int	left = 0;
-	pg_uuid_t  *uuid;
+	char		digits[2 * UUID_LEN];
+	char	   *id = palloc(sizeof(digits) + lengthof(groups));
+	uint8	   *uuid;
+	char	   *from = digits;
+	char	   *to = id;
 
 	if (left == 0)
 	{
@@ -123,10 +134,18 @@ new_id(void)
 					 errmsg("could not generate random values")));
 		left = lengthof(drawn);
 	}
-	uuid = &drawn[--left];
-	uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;	/* the version */
-	uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;	/* the variant */
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(uuid)));
+	uuid = drawn[--left];
+	uuid[6] = (uuid[6] & 0x0f) | 0x40;	/* the version */
+	uuid[8] = (uuid[8] & 0x3f) | 0x80;	/* the variant */
+	(void) hex_encode((char *) uuid, UUID_LEN, digits);
+	for (int i = 0; i < lengthof(groups); i++)
+	{
+		memcpy(to, from, groups[i]);
+		from += groups[i];
+		to += groups[i];
+		*to++ = (i < lengthof(groups) - 1) ? '-' : '\0';
+	}
+	return id;
 }
 
 /*
@@ -148,30 +167,132 @@ default_value(const char *key, const char *lockid, TimestampTz created)
 	return NULL;
 }
 
+/* An object that is put together, with its pairs in the order of jsonb. */
+typedef struct Pairs
+{
+	JsonbPair  *pairs;
+	int			count;
+	int			size;			/* of the array */
+} Pairs;
+
+/* Compare two keys as jsonb sorts them: shorter ones first. */
+static int
+compare_keys(const JsonbValue *a, const JsonbValue *b)
+{
+	if (a->val.string.len != b->val.string.len)
+		return a->val.string.len < b->val.string.len ? -1 : 1;
+	return memcmp(a->val.string.val, b->val.string.val, a->val.string.len);
+}
+
+/*
+ * Add a pair.  It replaces one with the same key.  Pairs mostly come in their order, so the
+ * place is sought from the end.
+ */
 static void
-push_string(JsonbInState *state, JsonbIteratorToken token, const char *text)
+put(Pairs *object, const JsonbValue *key, const JsonbValue *value)
+{
+	int			i = object->count;
+	int			difference = 1;
+
+	while (i > 0 && (difference = compare_keys(key, &object->pairs[i - 1].key)) < 0)
+		i--;
+	if (i > 0 && difference == 0)
+	{
+		object->pairs[i - 1].value = *value;
+		return;
+	}
+	if (object->count == object->size)
+	{
+		object->size *= 2;
+		object->pairs = repalloc(object->pairs, object->size * sizeof(JsonbPair));
+	}
+	memmove(&object->pairs[i + 1], &object->pairs[i],
+			(object->count - i) * sizeof(JsonbPair));
+	object->pairs[i].key = *key;
+	object->pairs[i].value = *value;
+	object->pairs[i].order = 0;
+	object->count++;
+}
+
+static JsonbValue
+string_value(const char *text)
 {
 	JsonbValue	value;
 
 	value.type = jbvString;
 	value.val.string.val = unconstify(char *, text);
 	value.val.string.len = strlen(text);
-	compat_push_jsonb(state, token, &value);
+	return value;
+}
+
+static void
+put_string(Pairs *object, const char *key, const char *text)
+{
+	JsonbValue	key_value = string_value(key);
+	JsonbValue	value = string_value(text);
+
+	put(object, &key_value, &value);
 }
 
 /*
- * Add the pairs of an object.  They replace pairs with the same keys that were added before.
+ * An array or object within a jsonb, as it was before it was written: only so can it be
+ * written into another one.
  */
-static void
-push_object(JsonbInState *state, Jsonb *object)
+static JsonbValue
+unpack(JsonbContainer *container)
 {
-	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+	JsonbIterator *iterator = JsonbIteratorInit(container);
+	JsonbInState state = {0};
 	JsonbIteratorToken token;
 	JsonbValue	value;
 
+	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+		compat_push_jsonb(&state, token,
+						  token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM ? &value : NULL);
+	return *state.result;
+}
+
+/*
+ * Add the pairs of an object.
+ */
+static void
+put_object(Pairs *pairs, Jsonb *object)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+	JsonbValue	key;
+	JsonbValue	value;
+
 	(void) JsonbIteratorNext(&iterator, &value, true);	/* the opening brace */
-	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_END_OBJECT)
-		compat_push_jsonb(state, token, &value);
+	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		if (value.type == jbvBinary)
+			value = unpack(value.val.binary.data);
+		put(pairs, &key, &value);
+	}
+}
+
+static Pairs
+no_pairs(void)
+{
+	Pairs		object;
+
+	object.count = 0;
+	object.size = 8;			/* most have the known keys only */
+	object.pairs = palloc(object.size * sizeof(JsonbPair));
+	return object;
+}
+
+/* The object as jsonb, palloc'd. */
+static Jsonb *
+write_pairs(const Pairs *object)
+{
+	JsonbValue	value;
+
+	value.type = jbvObject;
+	value.val.object.pairs = object->pairs;
+	value.val.object.nPairs = object->count;
+	return JsonbValueToJsonb(&value);
 }
 
 /*
@@ -242,13 +363,10 @@ tfstate_check_info(Jsonb *given)
 Jsonb *
 tfstate_who_info(const char *who)
 {
-	JsonbInState state = {0};
+	Pairs		info = no_pairs();
 
-	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
-	push_string(&state, WJB_KEY, "Who");
-	push_string(&state, WJB_VALUE, who);
-	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
-	return JsonbValueToJsonb(state.result);
+	put_string(&info, "Who", who);
+	return write_pairs(&info);
 }
 
 /*
@@ -257,13 +375,10 @@ tfstate_who_info(const char *who)
 Jsonb *
 tfstate_operation_info(const char *operation)
 {
-	JsonbInState state = {0};
+	Pairs		info = no_pairs();
 
-	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
-	push_string(&state, WJB_KEY, "Operation");
-	push_string(&state, WJB_VALUE, operation);
-	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
-	return JsonbValueToJsonb(state.result);
+	put_string(&info, "Operation", operation);
+	return write_pairs(&info);
 }
 
 /*
@@ -276,7 +391,7 @@ Jsonb *
 tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
 {
 	Jsonb	   *setting = setting_info();
-	JsonbInState state = {0};
+	Pairs		info = no_pairs();
 
 	if (setting)
 		tfstate_check_info(setting);
@@ -285,11 +400,10 @@ tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("lock info and tfstate.info are too large together: they have %zu bytes, and %d are allowed",
 						(size_t) (VARSIZE(setting) + VARSIZE(given)), TFSTATE_MAX_INFO)));
-	compat_push_jsonb(&state, WJB_BEGIN_OBJECT, NULL);
 	if (setting)
-		push_object(&state, setting);
+		put_object(&info, setting);
 	if (given)
-		push_object(&state, given);
+		put_object(&info, given);
 	for (int i = 0; i < lengthof(known_keys); i++)
 	{
 		char	   *value;
@@ -300,11 +414,8 @@ tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
 			value = tfstate_info_get(setting, known_keys[i]);
 		else
 			value = default_value(known_keys[i], lockid, created);
-		if (value == NULL)
-			continue;
-		push_string(&state, WJB_KEY, known_keys[i]);
-		push_string(&state, WJB_VALUE, value);
+		if (value)
+			put_string(&info, known_keys[i], value);
 	}
-	compat_push_jsonb(&state, WJB_END_OBJECT, NULL);
-	return JsonbValueToJsonb(state.result);
+	return write_pairs(&info);
 }

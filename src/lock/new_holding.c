@@ -46,14 +46,17 @@ static void
 set_session(Holding *holding)
 {
 	const char *addr = tfstate_client_addr();
+	Oid			role = GetUserId();
+	Oid			login_role = GetSessionUserId();
+	char	   *name = tfstate_valid_text(GetUserNameFromId(role, false));
 
 	set_value(holding, Anum_lock_session, Int64GetDatum(tfstate_session_open()));
 	set_value(holding, Anum_lock_pid, Int32GetDatum(MyProcPid));
-	set_value(holding, Anum_lock_role, ObjectIdGetDatum(GetUserId()));
-	set_text(holding, Anum_lock_role_name,
-			 tfstate_valid_text(GetUserNameFromId(GetUserId(), false)));
-	set_text(holding, Anum_lock_login_role,
-			 tfstate_valid_text(GetUserNameFromId(GetSessionUserId(), false)));
+	set_value(holding, Anum_lock_role, ObjectIdGetDatum(role));
+	set_text(holding, Anum_lock_role_name, name);
+	if (login_role != role)
+		name = tfstate_valid_text(GetUserNameFromId(login_role, false));
+	set_text(holding, Anum_lock_login_role, name);
 	set_text(holding, Anum_lock_application_name, application_name);
 	holding->nulls[Anum_lock_client_addr - 1] = (addr == NULL);
 	if (addr)

@@ -167,7 +167,6 @@ tfstate_check_held_under(const char *lockid, const char *id, const Holding *hold
 void
 tfstate_check_may_unlock(const char *lockid, const char *id, const Holding *holding)
 {
-	char	   *name = tfstate_one_line(lockid, TFSTATE_MAX_LOCKID);
 	bool		own = tfstate_is_own(holding);
 
 	if (id)
@@ -180,13 +179,15 @@ tfstate_check_may_unlock(const char *lockid, const char *id, const Holding *hold
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state lock \"%s\" was not taken by this session but by %s",
-						name, tfstate_describe_holding(holding, false)),
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+						tfstate_describe_holding(holding, false)),
 				 errhint("Specify the ID of the lock to release it from another session.")));
 	if (!holding->durable && !tfstate_session_is_mine(HOLDING_INT64(holding, session)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state lock \"%s\" is held in session mode by another session: %s",
-						name, tfstate_describe_holding(holding, own)),
+						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
+						tfstate_describe_holding(holding, own)),
 				 errhint("Only that session can release it, or tfstate_force_unlock() with terminate => true.")));
 	check_role(lockid, holding);
 }
