@@ -257,7 +257,7 @@ CALL cycle('c/early', 20);
 \c
 SET client_min_messages = warning;
 SET tfstate.history_count = 5;
-CALL cycle('c/late', 128);
+CALL cycle('c/late', 512);
 CALL cycle('c/early', 1);
 SELECT lockid, count(*) FROM tfstate_history('c/*') GROUP BY lockid HAVING lockid = 'c/early';
 DROP PROCEDURE cycle;

@@ -53,8 +53,12 @@ BEGIN;
 SET LOCAL enable_seqscan = off;
 SELECT uses_index($$SELECT * FROM tfstate_holders WHERE lockid = 'prod/1'$$) AS holders,
 	   uses_index($$SELECT * FROM tfstate_history WHERE lockid = 'prod/1'$$) AS history,
-	   uses_index($$SELECT * FROM tfstate_history LIMIT 5$$) AS newest,
-	   uses_index($$SELECT * FROM tfstate_history('prod/1', 5)$$) AS newest_of_one,
+	   uses_index($$SELECT * FROM tfstate_history('prod/1', 5)$$) AS newest_of_one;
+-- Nor does one for the newest of all, if the administrator makes an index for that.
+CREATE INDEX released_lock_time_idx ON tfstate_internal.released_lock (released_at);
+SET LOCAL enable_sort = off;
+SELECT uses_index($$SELECT * FROM tfstate_history LIMIT 5$$) AS newest,
+	   uses_index($$SELECT * FROM tfstate_history('*', 5)$$) AS newest_of_all,
 	   uses_index($$SELECT * FROM tfstate_history('prod/*', 5)$$) AS newest_of_some;
 ROLLBACK;
 DROP FUNCTION uses_index;
@@ -106,6 +110,10 @@ SELECT lockid, id, mode, how, expires_at IS NULL AS no_lease FROM tfstate_histor
 -- the later ones.
 SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 10)) p;
 SELECT count(*) FROM tfstate_history('many');
+-- What was rolled back does not count.
+BEGIN;
+SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 5)) p;
+ROLLBACK;
 \c -
 SET tfstate.history_count = 3;
 SELECT fence AS newest FROM tfstate_lock('many') \gset
@@ -114,14 +122,14 @@ SELECT count(*), max(fence) = :newest AS newest FROM tfstate_history('many');
 -- Other lockids keep theirs.
 SELECT count(*) FROM tfstate_history('prod/*');
 -- The limit is not exceeded by much in a long session, either.
-SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 100)) p;
-SELECT count(*) BETWEEN 3 AND 3 + 64 AS bounded FROM tfstate_history('many');
+SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 600)) p;
+SELECT count(*) BETWEEN 3 AND 3 + 256 AS bounded FROM tfstate_history('many');
 -- Nor after a time without one, though each pruning deletes only some.
 SET tfstate.history_count = -1;
-SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 300)) p;
+SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 1000)) p;
 SET tfstate.history_count = 3;
-SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 600)) p;
-SELECT count(*) BETWEEN 3 AND 3 + 64 AS bounded FROM tfstate_history('many');
+SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 1200)) p;
+SELECT count(*) BETWEEN 3 AND 3 + 256 AS bounded FROM tfstate_history('many');
 -- Pruning that is rolled back has no effect.
 \c -
 SELECT count(*) AS before FROM tfstate_history('many') \gset
@@ -138,20 +146,21 @@ SET tfstate.history_count = -1;
 SELECT count(tfstate_unlock('many')) FROM tfstate_lock('many', '{"ID": "y"}');
 SELECT count(*) = :before + 1 AS kept FROM tfstate_history('many');
 
--- The age of holdings that are kept, for all lockids
+-- The age of holdings that are kept, for all lockids; on few pages, which each pruning reads
+VACUUM FULL tfstate_internal.released_lock;
 \c -
 SET tfstate.history_age = '1h';
 SELECT count(tfstate_unlock('new')) FROM tfstate_lock('new', '{"ID": "y"}');
 SELECT count(*) > 1 AS all_kept FROM tfstate_history;
-UPDATE tfstate_internal.released_lock SET released_at = released_at - interval '59 min' WHERE lockid = 'prod/1';
-UPDATE tfstate_internal.released_lock SET released_at = released_at - interval '61 min' WHERE lockid = 'prod/2';
+UPDATE tfstate_internal.released_lock SET (created, released_at) = (created - interval '2h', released_at - interval '59 min') WHERE lockid = 'prod/1';
+UPDATE tfstate_internal.released_lock SET (created, released_at) = (created - interval '2h', released_at - interval '61 min') WHERE lockid = 'prod/2';
 \c -
 SET tfstate.history_age = '1h';
 SELECT count(tfstate_unlock('new')) FROM tfstate_lock('new', '{"ID": "z"}');
 SELECT lockid FROM tfstate_history('prod/*') ORDER BY lockid;
 \c -
 SET tfstate.history_age = -1;
-UPDATE tfstate_internal.released_lock SET released_at = released_at - interval '10 years' WHERE lockid = 'prod/1';
+UPDATE tfstate_internal.released_lock SET (created, released_at) = (created - interval '10 years', released_at - interval '10 years') WHERE lockid = 'prod/1';
 SELECT count(tfstate_unlock('new')) FROM tfstate_lock('new', '{"ID": "z"}');
 SELECT lockid FROM tfstate_history('prod/*') ORDER BY lockid;
 -- By default 90 days.
@@ -164,6 +173,16 @@ SET tfstate.history_age = 0;
 SELECT pg_sleep(0.001);
 SELECT count(tfstate_unlock('new')) FROM tfstate_lock('new', '{"ID": "last"}');
 SELECT count(*) FROM tfstate_history WHERE id <> 'last';
+-- On many pages it takes several prunings.
+INSERT INTO tfstate_internal.released_lock (lockid, fence, id, created, session, pid, role, role_name, login_role, info, mode,
+	released_at, how, released_by)
+SELECT 'old', i, i, now() - interval '2h', 1, 1, 'none', 'x', 'x', '{}', 'durable', now() - interval '2h', 'unlock', 'x'
+  FROM generate_series(1, 10000) i;
+SET tfstate.history_age = '1h';
+SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 300)) p;
+SELECT count(*) BETWEEN 5000 AND 9999 AS some_left FROM tfstate_history('old');
+SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 2000)) p;
+SELECT count(*) FROM tfstate_history('old');
 
 SET client_min_messages = warning;
 DROP EXTENSION tfstate CASCADE;

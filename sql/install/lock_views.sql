@@ -137,7 +137,8 @@ COMMENT ON COLUMN @extschema@.tfstate_waiters.since IS 'when it began to wait';
 REVOKE ALL ON @extschema@.tfstate_waiters FROM PUBLIC;
 GRANT SELECT ON @extschema@.tfstate_waiters TO PUBLIC;
 
--- The order is that of an index, so that the newest rows are found without reading all.
+-- The rows are sorted before the columns are computed.  The order is that of an index that an
+-- administrator may make.
 CREATE VIEW @extschema@.tfstate_history WITH (security_barrier) AS
 SELECT r.lockid,
 	   r.info OPERATOR(pg_catalog.->>) 'Who' AS who,
@@ -157,10 +158,11 @@ SELECT r.lockid,
 	   r.pid,
 	   r.info,
 	   r.login_role
-  FROM tfstate_internal.released_lock r
- WHERE (SELECT tfstate_internal.tell_if_blind('view'))
-   AND @extschema@.tfstate_has_privilege(r.lockid, 'view')
- ORDER BY r.released_at DESC;
+  FROM (SELECT *
+		  FROM tfstate_internal.released_lock l
+		 WHERE @extschema@.tfstate_has_privilege(l.lockid, 'view')
+		 ORDER BY l.released_at DESC) r
+ WHERE (SELECT tfstate_internal.tell_if_blind('view'));
 COMMENT ON VIEW @extschema@.tfstate_history IS
 'the finished holdings that are kept, one row each, the newest first';
 COMMENT ON COLUMN @extschema@.tfstate_history.lockid IS 'what was locked';
@@ -194,7 +196,11 @@ BEGIN ATOMIC
 	  LIMIT tfstate_history.newest)
 	UNION ALL
 	(SELECT h.* FROM @extschema@.tfstate_history h
-	  WHERE strpos(pattern, '*') > 0 AND @extschema@.tfstate_matches(h.lockid, pattern)
+	  WHERE pattern = '*'
+	  LIMIT tfstate_history.newest)
+	UNION ALL
+	(SELECT h.* FROM @extschema@.tfstate_history h
+	  WHERE strpos(pattern, '*') > 0 AND pattern <> '*' AND @extschema@.tfstate_matches(h.lockid, pattern)
 	  LIMIT tfstate_history.newest)
 	ORDER BY released_at DESC, fence DESC;
 END;

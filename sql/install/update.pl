@@ -57,6 +57,7 @@ sub object
 		(?:IF\ EXISTS\ )?((?:[\w.@]+|\((?:[\w\s\[\].]+)\ AS\ .*?\)))/x;
 	my ($kind, $name) = ($1 // 'TABLE', $2);
 	$name =~ s/\.\w+$// if $kind eq 'COLUMN';
+	$name =~ s/^.*\.// if $kind eq 'INDEX';	# CREATE INDEX has no schema
 	$kind = 'TABLE' if $kind =~ /^(VIEW|COLUMN)$/;
 	$kind = 'FUNCTION' if $kind eq 'PROCEDURE';
 	return ($kind, $name);

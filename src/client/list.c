@@ -46,7 +46,7 @@ static const ListQuery queries[] = {
 	"SELECT * FROM @.tfstate_waiters($1)",
 	"lockid, position, role, application_name, client_addr, pid, pg_catalog.date_trunc('second', since) AS since"},
 	{"history", 0, 2, {"*", "100"},
-	"SELECT * FROM @.tfstate_history($1) ORDER BY released_at DESC LIMIT $2::bigint",
+	"SELECT * FROM @.tfstate_history($1, $2::bigint)",
 	"lockid, who, operation, pg_catalog.date_trunc('second', created) AS since, "
 	"pg_catalog.date_trunc('second', released_at) AS until, how, released_by, reason"},
 	{"freezes", 0, 0, {NULL},

@@ -63,7 +63,7 @@ static const char *const query =
 "SELECT 3, r.id, r.lockid, r.who, r.operation, pg_catalog.date_trunc('second', r.released_at)::text, r.how, r.released_by, "
 "pg_catalog.jsonb_build_object('event', 'released') OPERATOR(pg_catalog.||) pg_catalog.to_jsonb(r), NULL, "
 "pg_catalog.row_number() OVER (ORDER BY r.released_at DESC) "
-"FROM (SELECT * FROM @.tfstate_history($1) r ORDER BY r.released_at DESC LIMIT " RELEASES ") r "
+"FROM @.tfstate_history($1, " RELEASES ") r "
 "ORDER BY 1, 11";
 
 /* Columns of the query. */

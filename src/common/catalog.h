@@ -132,7 +132,6 @@ typedef struct TfstateCatalog
 	Oid			session_index;	/* its key (lockid, fence) */
 	Oid			released;		/* released_lock */
 	Oid			released_index; /* its key (lockid, fence) */
-	Oid			released_at_index;	/* its index on released_at */
 	Oid			privilege;		/* privilege */
 	Oid			privilege_index;	/* its key (role, pattern, privilege) */
 	Oid			attached;		/* attached_table */

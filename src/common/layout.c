@@ -57,7 +57,7 @@ typedef struct TableLayout
 	const ColumnLayout *columns;
 	int			num_columns;
 	size_t		oid_offset;		/* where its OID goes in TfstateCatalog */
-	IndexLayout indexes[3];		/* the last has no name */
+	IndexLayout indexes[2];		/* the last has no name */
 } TableLayout;
 
 /* The columns of released_lock, and the first of them of the lock tables. */
@@ -167,9 +167,7 @@ static const TableLayout layouts[] = {
 	{{"session_lock_pkey", true, {1, 2}, OFFSET(session_index)}}},
 	{"released_lock", RELPERSISTENCE_PERMANENT,
 		lock_columns, Natts_released, OFFSET(released),
-		{{"released_lock_lockid_fence_idx", false, {1, 2}, OFFSET(released_index)},
-		{"released_lock_released_at_idx", false, {Anum_released_released_at},
-	OFFSET(released_at_index)}}},
+	{{"released_lock_lockid_fence_idx", false, {1, 2}, OFFSET(released_index)}}},
 	{"privilege", RELPERSISTENCE_PERMANENT,
 		privilege_columns, lengthof(privilege_columns), OFFSET(privilege),
 	{{"privilege_pkey", true, {1, 2, 3, 6}, OFFSET(privilege_index)}}},
@@ -321,8 +319,6 @@ opclass_of(Form_pg_attribute column)
 			return TEXT_BTREE_OPS_OID;
 		case INT8OID:
 			return INT8_BTREE_OPS_OID;
-		case TIMESTAMPTZOID:
-			return TIMESTAMPTZ_BTREE_OPS_OID;
 		default:				/* role and regclass, which are OIDs */
 			return OID_BTREE_OPS_OID;
 	}
