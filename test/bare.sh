@@ -143,11 +143,10 @@ run_trial() {
 	run_command again 'bash test/demo.sh' '^demo finished: '
 	check 'the second demo installs nothing' '' "$(grep 'Installing' "$work/$trial.again" || true)"
 	if [[ -e $work/$trial.all ]]; then
-		# what Debian does not have, needs a user or a major that is not here, or is too large or a service
+		# what Debian does not have, or needs a user or a major that is not here
 		check 'the test command skips only what it has to' '' "$(reasons | grep -Ev \
 			-e '^(terraform is not installed|needs root, .*|extension_control_path is new in PostgreSQL 18)$' \
-			-e '^the source of the last release is not there: the checkout has no history$' \
-			-e '^(no chromium-headless-shell or chromium|promtool is not installed|prometheus-postgres-exporter or curl is not installed)$' || true)"
+			-e '^the source of the last release is not there: the checkout has no history$' || true)"
 	fi
 
 	heading "$trial: what is left"

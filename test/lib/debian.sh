@@ -135,8 +135,8 @@ check() {
 # checkout, and the data of the neighbour's running cluster.
 ordinary='^/(home/tester|root)/(tfstate(/.*)?|[.]cache)$|^/var/(cache|log|backups)(/|$)|^/var/lib/(apt|dpkg|sudo)(/|$)|^/run/(sudo|postgresql)(/|$)|^/tmp$|^/var/lib/postgresql/[0-9]+/main(/|$)'
 # What the scripts of packages change: links to alternatives, compiled Python, indices, default files.
-ordinary+='|^/etc/(alternatives|ld[.]so[.]cache|inputrc|networks|python3)(/|$)|/__pycache__(/|$)'
-ordinary+='|^/etc/(ssl/certs|ca-certificates[^/]*)(/|$)|^/usr/local/(lib/python3[^/]*|share/ca-certificates)(/|$)|^/var/lib/python(/|$)'
+ordinary+='|^/etc/(alternatives|fonts/conf[.]d|ld[.]so[.]cache|inputrc|networks|python3)(/|$)|/__pycache__(/|$)'
+ordinary+='|^/etc/(ssl/certs|ca-certificates[^/]*)(/|$)|^/usr/local/(lib/python3[^/]*|share/(ca-certificates|fonts))(/|$)|^/var/lib/python(/|$)'
 
 # Print the packages of the system; and each file with its type, mode and owner, and its
 # target or its digest.

@@ -33,7 +33,8 @@ declare -A needs=(
 	[build]='gcc libc6-dev make libpq-dev libzstd-dev postgresql'
 	[regress]=''
 	[isolation]=''
-	[tap]='perl libmicrohttpd-dev curl openssl libipc-run-perl libio-pty-perl libfaketime jq pgbouncer postgresql-pgaudit'
+	[tap]='perl libmicrohttpd-dev curl openssl libipc-run-perl libio-pty-perl libfaketime jq pgbouncer postgresql-pgaudit
+		prometheus promtool prometheus-postgres-exporter chromium-headless-shell chromium-common'
 	[robustness]='python3 python3-psycopg2 python3-etcd patroni etcd-server pgbouncer libfaketime patch'
 	[model]='gcc libc6-dev spin'
 	[demo]=''
@@ -144,19 +145,23 @@ make_work_directory() {
 #
 # A package with a service, which the system would start at each boot from then on, is only
 # unpacked, below $tree, and its dependencies are installed.  So is PostgreSQL, whose servers
-# are needed by these scripts only, without its compiler for queries (LLVM).
+# are needed by these scripts only, without its compiler for queries (LLVM), and Chromium, whose
+# dependencies for a desktop have a service.
 #
 
-unpacked='etcd-server patroni pgbouncer redis-server redis-tools libpq-dev postgresql-*'
+unpacked='etcd-server patroni pgbouncer redis-server redis-tools libpq-dev postgresql-* prometheus prometheus-* promtool'
+unpacked+=' chromium-*'
 # their dependencies that the unpacked programs do not need
-not_needed='adduser clang-* debconf libllvm* libssl-dev llvm-* locales lsb-base python3-consul ssl-cert sysvinit-utils'
+not_needed='adduser clang-* daemon debconf fonts-glyphicons-* libjs-* libllvm* libssl-dev llvm-* locales lsb-base python3-consul'
+not_needed+=' ssl-cert sysvinit-utils x11-utils xdg-utils'
 
 # Not in the home of root, which $user may be unable to read.
 cache=/var/cache/tfstate
 ((EUID == 0)) || cache=${XDG_CACHE_HOME:-~/.cache}/tfstate
 # shellcheck source=/dev/null
 tree=$cache/$(. /etc/os-release && echo "$ID-${VERSION_ID:-${VERSION_CODENAME:-}}" || true)
-PATH=$PATH:/usr/sbin:$tree/usr/bin:$tree/usr/sbin
+# what is in usr/bin of Chromium starts it at its place in the system
+PATH=$PATH:/usr/sbin:$tree/usr/lib/chromium:$tree/usr/bin:$tree/usr/sbin
 export PYTHONPATH=$tree/usr/lib/python3/dist-packages
 
 # Returns true if one of the patterns in $2 matches $1.
@@ -199,6 +204,7 @@ is_there() {
 		libio-pty-perl) perl -MIO::Pty -e 1 ;;
 		libipc-run-perl) perl -MIPC::Run -e 1 ;;
 		libzstd-dev) [[ -e /usr/include/zstd.h ]] ;;
+		chromium-*) command -v chromium-headless-shell || command -v chromium ;;
 		perl) command -v prove ;;
 		postgresql) find_postgresql ;;
 		postgresql-pgaudit) find_postgresql && has_pgaudit ;;
@@ -353,6 +359,9 @@ install_packages() {
 			major=$(major_to_use) || exit
 			# Debian does not have it for every major
 			! apt-cache show "postgresql-$major-pgaudit" >/dev/null 2>&1 || archives+=("postgresql-$major-pgaudit")
+		elif [[ $package == promtool ]]; then
+			# before Debian 13 it is in prometheus
+			! apt-cache show "$package" >/dev/null 2>&1 || archives+=("$package")
 		elif [[ $package == postgresql ]]; then
 			major=$(major_to_use) || exit
 			archives+=("postgresql-$major" "postgresql-client-$major" "postgresql-server-dev-$major")

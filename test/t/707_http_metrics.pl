@@ -7,7 +7,9 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use HttpServer;
+use Manual;
 use PostgreSQL::Test::Utils;
+use Prometheus;
 use Test::More;
 use TestServer;
 
@@ -94,6 +96,26 @@ SKIP:
 		FROM jsonb_each_text(labels)) || '}', '') || E'\t' || value FROM tfstate_metrics WHERE name !~ '$changing'");
 	is_deeply({ map { $_ => $values->{$_} } grep { !/$changing/ } keys %$values }, { map { split(/\t/) } split(/\n/, $view) },
 		'the numbers are those of the view');
+	SKIP:
+	{
+		skip('promtool is not installed', 1) unless path_of('promtool');
+		my $text = ($server->request('GET', path => '/metrics', user => 'monitor'))[1];
+		IPC::Run::run([ 'promtool', 'check', 'metrics' ], '<', \$text, '>&', \my $said);
+		is($said, '', 'Prometheus has nothing to complain of');
+	}
+	SKIP:
+	{
+		skip('prometheus is not installed', 1) unless path_of('prometheus');
+		# as the page says, but for TLS, for which there would have to be a certificate
+		my ($configuration) =
+		  map { $_->{text} } grep { ($_->{'run by'} // '') =~ /707_http_metrics/ } @{ (page_blocks('doc/howto/monitoring.md'))[0] };
+		is($configuration =~ s/^    scheme: https\n//m, 1, 'the page has TLS');
+		is($configuration =~ s/locks\.example:5480/127.0.0.1:$server->{port}/, 1, 'and an address');
+		my $prometheus = start_prometheus($configuration, 'tfstate-password' => 'secret');
+		my $all = 'group by (__name__) ({__name__=~"tfstate_.+", instance="db.example/states"})';
+		is(join(' ', sort map { $_->{metric}{__name__} } @{ wait_for($all, sub { my $series = series($prometheus, $all); @$series && $series }) }),
+			join(' ', sort keys %$types), 'Prometheus has all metrics');
+	}
 	($types, $values) = metrics('alice');
 	is($values->{'tfstate_locks_held{mode="durable"}'}, 1, 'a role that may lock sees its lock');
 	is($values->{'tfstate_conflicts_total'}, undef, 'and no counters');
