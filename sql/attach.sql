@@ -190,6 +190,8 @@ CREATE TABLE wrong.varchars (id bigint, name varchar, data text);
 CREATE TABLE wrong.two_columns (id bigint, name text);
 CREATE TABLE wrong.generated (id bigint, name text, data text GENERATED ALWAYS AS ('') STORED);
 CREATE TABLE wrong."Names" ("Id" bigint, name text, data text);
+CALL fails($$SELECT tfstate_attach('wrong.smallints')$$);
+CALL fails($$SELECT tfstate_detach('wrong.smallints')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'a_view')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'matview')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'sequence')$$);

@@ -10,6 +10,8 @@ RETURNS void
 LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	meant record;
 BEGIN
 	IF schema IS NULL OR "table" IS NULL THEN
 		RAISE EXCEPTION 'schema and table must not be null'
@@ -18,6 +20,14 @@ BEGIN
 	IF schema = '' OR "table" = '' OR octet_length(schema) > 63 OR octet_length("table") > 63 THEN
 		RAISE EXCEPTION 'schema and table must have 1 to 63 bytes'
 			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	SELECT n.nspname, c.relname INTO meant
+	  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	 WHERE concat(n.nspname, '.', c.relname) = schema AND to_regnamespace(quote_ident(schema)) IS NULL;
+	IF FOUND THEN
+		RAISE EXCEPTION 'schema "%" does not exist, but schema "%" has a table "%"', schema, meant.nspname, meant.relname
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = format('They are two arguments: %L, %L.', meant.nspname, meant.relname);
 	END IF;
 	-- A table in the first schema of search_path would hide a catalog of its name.
 	IF schema = 'tfstate_pg' THEN
