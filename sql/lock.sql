@@ -244,6 +244,29 @@ SELECT * FROM tags;
 DROP SCHEMA tf_many CASCADE;
 DROP SEQUENCE public.global_states_id_seq;
 
+-- Each lockid has a lock tag of its own, also in a session that goes from one to the other and
+-- back, and another one when the extension was created again.
+CREATE FUNCTION tag_of(lockid text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	tag text;
+BEGIN
+	PERFORM tfstate_lock(lockid);
+	SELECT classid || ' ' || objid INTO STRICT tag FROM pg_locks
+	 WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = x'7466'::integer;
+	RAISE EXCEPTION USING MESSAGE = tag, ERRCODE = 'TAG00';
+EXCEPTION WHEN SQLSTATE 'TAG00' THEN
+	RETURN SQLERRM;
+END;
+$$;
+SELECT tag_of('one') AS one, tag_of('one/more') AS more, tag_of('one') AS again \gset
+SELECT :'one' = :'again' AS same, :'one' = :'more' AS other;
+SET client_min_messages = warning;
+DROP EXTENSION tfstate CASCADE;
+CREATE EXTENSION tfstate;
+RESET client_min_messages;
+SELECT tag_of('one') = :'again' AS same;
+DROP FUNCTION tag_of;
+
 DROP EXTENSION tfstate CASCADE;
 DROP VIEW tags;
 DROP PROCEDURE fails;

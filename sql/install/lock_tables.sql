@@ -72,8 +72,6 @@ COMMENT ON TABLE tfstate_internal.session_lock IS
 'the locks that are held in session mode, and rows that dead sessions have left';
 REVOKE ALL ON tfstate_internal.session_lock FROM PUBLIC;
 
--- If VACUUM left entries in the indexes because they are few, it could not cut off the end of
--- the table.
 CREATE TABLE tfstate_internal.released_lock (
 	LIKE tfstate_internal.durable_lock INCLUDING COMMENTS,
 	mode text NOT NULL,
@@ -82,7 +80,10 @@ CREATE TABLE tfstate_internal.released_lock (
 	released_by text NOT NULL,
 	reason text
 ) USING heap
-WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, vacuum_index_cleanup = on);
+WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
+-- If VACUUM left entries in the indexes because they are few, it could not cut off the end of
+-- the table.
+ALTER TABLE tfstate_internal.released_lock SET (vacuum_index_cleanup = on);
 -- Not unique: no row of the history may make a release fail.
 CREATE INDEX released_lock_lockid_fence_idx
 	ON tfstate_internal.released_lock (lockid, fence);

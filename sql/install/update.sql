@@ -66,7 +66,6 @@ $$;
 -- Each change that cannot be told from the two scripts, such as ALTER TABLE
 
 DROP INDEX tfstate_internal.released_lock_released_at_idx;
-ALTER TABLE tfstate_internal.released_lock SET (vacuum_index_cleanup = on);
 
 -- It decides itself who may call it.
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) TO PUBLIC;

@@ -331,9 +331,11 @@ static bool
 is_missing(Jsonb *info, const char *key)
 {
 	JsonbValue	space;
-	JsonbValue *value = info ? getKeyJsonValueFromContainer(&info->root, key,
-															strlen(key), &space) : NULL;
+	JsonbValue *value;
 
+	if (info == NULL || JB_ROOT_COUNT(info) == 0)
+		return true;
+	value = getKeyJsonValueFromContainer(&info->root, key, strlen(key), &space);
 	if (value == NULL || value->type == jbvNull)
 		return true;
 	if (value->type != jbvString)

@@ -322,6 +322,7 @@ tfstate_unlock(PG_FUNCTION_ARGS)
 {
 	char	   *lockid;
 	char	   *id;
+	int64		newest;
 	Holding		holding;
 
 	tfstate_check_writable("tfstate_unlock()");
@@ -333,7 +334,8 @@ tfstate_unlock(PG_FUNCTION_ARGS)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!tfstate_current_holding(lockid, &holding))
+		if (!tfstate_find_row(lockid, true, &holding, &newest) ||
+			!tfstate_holding_is_live(&holding))
 			tfstate_raise_not_held(lockid);
 		tfstate_check_may_unlock(lockid, id, &holding);
 	} while (!tfstate_release(&holding, HOW_UNLOCK, NULL));

@@ -34,6 +34,7 @@
 #include "miscadmin.h"
 
 #include "common/catalog.h"
+#include "common/limits.h"
 #include "common/siphash.h"
 #include "lock/tag.h"
 
@@ -57,11 +58,27 @@ make_tag(uint64 number, uint16 field4)
 
 /*
  * Return the hash of a lockid, which is the number in all its tags.
+ *
+ * That of the last lockid is remembered, because each call needs it several times, and with it
+ * the key: the extension may have been created again.
  */
 uint64
 tfstate_hash_lockid(const char *lockid)
 {
-	return tfstate_siphash(tfstate_catalog()->key, lockid, strlen(lockid));
+	static char last[TFSTATE_MAX_LOCKID + 1];
+	static uint8 last_key[TFSTATE_KEY_SIZE];
+	static uint64 hash;
+	const uint8 *key = tfstate_catalog()->key;
+
+	if (last[0] == '\0' || strcmp(lockid, last) != 0 ||
+		memcmp(key, last_key, TFSTATE_KEY_SIZE) != 0)
+	{
+		hash = tfstate_siphash(key, lockid, strlen(lockid));
+		memcpy(last_key, key, TFSTATE_KEY_SIZE);
+		if (strlcpy(last, lockid, sizeof(last)) >= sizeof(last))
+			last[0] = '\0';
+	}
+	return hash;
 }
 
 /*
