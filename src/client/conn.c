@@ -575,6 +575,17 @@ db_message(const Conn *conn, const PGresult *result)
 }
 
 /*
+ * Is there no server where there is one by default, while the environment of Terraform
+ * names one that was not asked for?
+ */
+static bool
+only_terraform_knows_server(void)
+{
+	return !options.dbname && !options.host && !options.names && !getenv("PGHOST") && !getenv("PGHOSTADDR") &&
+		!getenv("PGSERVICE") && getenv("PG_CONN_STR");
+}
+
+/*
  * Tell the user what went wrong, with the hint where the server has one, and with the
  * detail of a missing privilege, which names it.  The program only calls functions of the
  * extension, so one that does not exist is one of another version.
@@ -595,6 +606,8 @@ db_report(const Conn *conn, const PGresult *result)
 				progname, conn->version, TFSTATE_VERSION);
 	else if (hint)
 		fprintf(stderr, "%s: hint: %s\n", progname, hint);
+	else if (!result && only_terraform_knows_server())
+		fprintf(stderr, "%s: hint: To connect as Terraform does, add: -d \"$PG_CONN_STR\"\n", progname);
 	free(line);
 }
 

@@ -63,6 +63,17 @@ foreach my $query ('binary_parameters=yes', 'binary_parameters=yes&application_n
 	done('ls', '-d', "postgres:///postgres?$query");
 }
 
+{
+	local %ENV = (%ENV, PGPORT => 1, PG_CONN_STR => 'postgres:///postgres?host=' . $node->host . '&port=' . $node->port);
+
+	done('ls', '-d', $ENV{PG_CONN_STR});
+	is((tfstate('ls'))[2] =~ /hint/, '', 'no hint at PG_CONN_STR where PGHOST names a server');
+	delete $ENV{PGHOST};
+	@result = tfstate('ls');
+	is($result[0], 69, 'no server at the default address');
+	like($result[2], qr/\ntfstate: hint: To connect as Terraform does, add: -d "\$PG_CONN_STR"\n\z/, 'a hint at PG_CONN_STR');
+}
+
 # The rows of CSV
 sub rows
 {
