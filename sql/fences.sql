@@ -33,7 +33,8 @@ SELECT object, regexp_replace(problem, 'fence \d+', 'fence <n>') AS problem, rem
 SELECT fence = :newest + 1 AS above FROM tfstate_lock('f/c', '{"ID":"2"}', mode => 'session');
 SELECT count(*) FROM tfstate_check() WHERE object ~ 'fence';
 SELECT setval('tfstate_internal.fence', 1, false);
-SELECT fence < :newest AS other_lockid FROM tfstate_lock('f/new', '{"ID":"2"}');
+-- So has the shared memory, for any lockid.
+SELECT fence > :newest + 1 AS other_lockid FROM tfstate_lock('f/new', '{"ID":"2"}');
 -- The session's own row has the fence, too.
 SELECT locked, fence = :newest + 1 AS own FROM tfstate_try_lock('f/c');
 SELECT tfstate_unlock('f/c', '2') IS NOT NULL AS unlocked;
@@ -44,7 +45,10 @@ SELECT tfstate_unlock('f/c', '3') IS NOT NULL AND tfstate_unlock('f/new', '2') I
 SET tfstate.history = none;
 SELECT fence AS dead FROM tfstate_lock('f/d', '{"ID":"1"}') \gset
 SELECT tfstate_unlock('f/d', '1') IS NOT NULL AS unlocked;
-SELECT setval('tfstate_internal.fence', 1);
+-- As after a restart of the server, new shared memory knows nothing.
+SELECT setval('tfstate_internal.fence', 1), setval('tfstate_internal.shared_memory', 1);
+\c
+SET tfstate.history = none;
 SET client_min_messages = log;
 SELECT fence > :dead AS above FROM tfstate_lock('f/d', '{"ID":"2"}');
 RESET client_min_messages;
@@ -94,6 +98,8 @@ SELECT tfstate_unlock('f/e', '2') IS NOT NULL AS unlocked;
 SELECT setval('tfstate_internal.fence', 9223372036854775807);
 CALL fails($$SELECT fence FROM tfstate_lock('f/e')$$);
 ALTER SEQUENCE tfstate_internal.fence MINVALUE -9223372036854775808 RESTART WITH -9223372036854775808;
+SELECT setval('tfstate_internal.shared_memory', 1);
+\c
 SELECT fence FROM tfstate_lock('f/low', '{"ID":"1"}');
 SELECT tfstate_unlock('f/low', '1') IS NOT NULL AS unlocked;
 ALTER SEQUENCE tfstate_internal.fence RESTART WITH 100000;
@@ -277,16 +283,15 @@ $$;
 SET client_min_messages = warning;
 CALL altered('ALTER TABLE tfstate_internal.durable_lock ADD extra integer');
 CALL altered('ALTER EXTENSION tfstate DROP VIEW tfstate_tables; DROP VIEW tfstate_tables; ALTER TABLE tfstate_internal.attached_table DROP attached_by');
-CALL altered('ALTER TABLE tfstate_internal.session_lock RENAME application_name TO name');
+CALL altered('ALTER TABLE tfstate_internal.durable_lock RENAME application_name TO name');
 CALL altered('ALTER EXTENSION tfstate DROP VIEW tfstate_tables; DROP VIEW tfstate_tables; ALTER TABLE tfstate_internal.attached_table ALTER keep_versions TYPE bigint');
 CALL altered('ALTER EXTENSION tfstate DROP VIEW tfstate_tables; DROP VIEW tfstate_tables; ALTER TABLE tfstate_internal.attached_table ALTER keep_age TYPE interval hour');
 CALL altered('ALTER TABLE tfstate_internal.attached_table ALTER name TYPE text COLLATE "C"');
 CALL altered('ALTER TABLE tfstate_internal.durable_lock ALTER info DROP NOT NULL');
 CALL altered('ALTER TABLE tfstate_internal.durable_lock ALTER application_name SET NOT NULL');
-CALL altered('ALTER TABLE tfstate_internal.session_lock SET LOGGED');
 CALL altered('ALTER TABLE tfstate_internal.durable_lock SET UNLOGGED');
 CALL altered('CREATE INDEX ON tfstate_internal.durable_lock (lower(id))');
-CALL altered('CREATE INDEX ON tfstate_internal.session_lock (id) WHERE ttl IS NULL');
+CALL altered('CREATE INDEX ON tfstate_internal.durable_lock (id) WHERE ttl IS NULL');
 CALL altered('CREATE INDEX odd ON tfstate_internal.released_lock ((1 / pid))');
 CALL altered('ALTER TABLE tfstate_internal.stored_version ADD UNIQUE (fence) DEFERRABLE');
 CALL altered('ALTER EXTENSION tfstate DROP TABLE tfstate_internal.durable_lock; ALTER TABLE tfstate_internal.durable_lock DROP CONSTRAINT durable_lock_pkey');

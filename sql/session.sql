@@ -175,6 +175,20 @@ PREPARE TRANSACTION 'regress_tfstate';
 COMMIT PREPARED 'regress_tfstate';
 SELECT lockid, id FROM tfstate_holders;
 SELECT tfstate_unlock('p', '18')->>'ID' AS released;
+-- What a dead session has left is no obstacle, and is recorded once.
+SET tfstate.history = 'all';
+SELECT id FROM tfstate_lock('p', '{"ID": "19"}', 'session');
+SELECT pg_advisory_unlock_all();
+BEGIN;
+SELECT id FROM tfstate_lock('p', '{"ID": "20"}');
+PREPARE TRANSACTION 'regress_tfstate';
+COMMIT PREPARED 'regress_tfstate';
+SELECT lockid, id FROM tfstate_holders;
+SELECT tfstate_unlock('p', '20')->>'ID' AS released;
+SELECT locked, id FROM tfstate_try_lock('p', '{"ID": "21"}', 'session');
+SELECT tfstate_unlock('p')->>'ID' AS released;
+SELECT id, how FROM tfstate_history('p') WHERE fence >= (SELECT fence FROM tfstate_history('p') WHERE id = '19') ORDER BY fence;
+RESET tfstate.history;
 SELECT * FROM tags;
 
 -- Limits: session locks of the session, and all locks of a transaction.

@@ -53,7 +53,7 @@ BEGIN;
 SELECT tfstate_unlock('d')->>'ID' AS d, tfstate_unlock('s')->>'ID' AS s;
 CALL fails($$SELECT tfstate_unlock('d', '2')$$);
 CALL fails($$SELECT tfstate_unlock('s')$$);
--- The tag of a session lock stays until the commit.
+-- The tag of a session lock stays until the commit, and with it the right to end the lock.
 SELECT * FROM held;
 ROLLBACK;
 SELECT * FROM held;

@@ -63,13 +63,15 @@ ALTER TABLE tfstate_internal.durable_lock ENABLE ALWAYS TRIGGER require_free_loc
 COMMENT ON TRIGGER require_free_lock ON tfstate_internal.durable_lock IS
 'no lock is held twice, and logical replication changes nothing here';
 
+-- Sessions that have loaded the library of 0.1 still use it; then they and others see of each
+-- other's locks in session mode only that they are held.
 CREATE UNLOGGED TABLE tfstate_internal.session_lock (
 	LIKE tfstate_internal.durable_lock INCLUDING COMMENTS,
 	PRIMARY KEY (lockid, fence)
 ) USING heap
 WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
 COMMENT ON TABLE tfstate_internal.session_lock IS
-'the locks that are held in session mode, and rows that dead sessions have left';
+'the locks in session mode of sessions that have loaded the library of version 0.1; otherwise empty';
 REVOKE ALL ON tfstate_internal.session_lock FROM PUBLIC;
 
 CREATE TABLE tfstate_internal.released_lock (

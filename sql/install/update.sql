@@ -41,15 +41,18 @@ SELECT set_config('tfstate_update.there', string_agg(format('%s/%s', d.classid, 
 
 -- The library of a session that holds a lock in session mode or waits may be older than what
 -- this makes.  Nobody takes a lock from here on until the end: to take one, the tables are
--- opened as for writing.
+-- opened as for writing.  (In 0.1 a lock in session mode has a row, which the views of
+-- a newer library do not show.)
 DO $$
 DECLARE
 	sessions text;
 BEGIN
 	FOR pass IN 1..2 LOOP
-		SELECT string_agg(format('Process %s %s "%s".', s.pid, s.what, s.lockid), ' ' ORDER BY s.pid, s.lockid)
+		SELECT string_agg(format('Process %s %s %s.', s.pid, s.what, coalesce('"' || s.lockid || '"', 'a lock')),
+						  ' ' ORDER BY s.pid, s.lockid)
 		  INTO sessions
-		  FROM (SELECT h.pid, 'holds' AS what, h.lockid FROM @extschema@.tfstate_holders h WHERE h.mode = 'session'
+		  FROM (SELECT l.pid, 'holds' AS what, l.lockid FROM tfstate_internal.session_lock l
+				 WHERE tfstate_internal.session_alive(l.session)
 				UNION ALL
 				SELECT w.pid, 'waits for', w.lockid FROM @extschema@.tfstate_waiters w) s;
 		IF sessions IS NOT NULL THEN

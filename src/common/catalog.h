@@ -25,7 +25,7 @@
 /* The schema of all objects that users do not call. */
 #define TFSTATE_INTERNAL	"tfstate_internal"
 
-/* The columns of durable_lock and session_lock ... */
+/* The columns of durable_lock ... */
 enum
 {
 	Anum_lock_lockid = 1,
@@ -128,8 +128,6 @@ typedef struct TfstateCatalog
 {
 	Oid			durable;		/* durable_lock */
 	Oid			durable_index;	/* its key (lockid, fence) */
-	Oid			session;		/* session_lock */
-	Oid			session_index;	/* its key (lockid, fence) */
 	Oid			released;		/* released_lock */
 	Oid			released_index; /* its key (lockid, fence) */
 	Oid			privilege;		/* privilege */

@@ -15,6 +15,7 @@
 #include "access/xloginsert.h"
 #include "common/jsonapi.h"
 #include "storage/lock.h"
+#include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
@@ -34,6 +35,7 @@
 
 #if PG_VERSION_NUM >= 190000
 #include "commands/sequence_xlog.h"
+#include "storage/dsm_registry.h"
 #else
 #include "commands/sequence.h"
 #endif
@@ -116,6 +118,39 @@ compat_backend_status(int i)
 	local = pgstat_fetch_stat_local_beentry(i);
 #endif
 	return local ? &local->backendStatus : NULL;
+}
+
+#if PG_VERSION_NUM >= 190000
+static inline void
+compat_init_tranche(void *tranche, void *arg)
+{
+	*(int *) tranche = LWLockNewTrancheId("tfstate");
+}
+#endif
+
+/* Returns the number of a new tranche of LWLocks. */
+static inline int
+compat_new_tranche(void)
+{
+#if PG_VERSION_NUM >= 190000
+	/* There are only 256, so all databases share one. */
+	bool		found;
+	int		   *tranche = GetNamedDSMSegment("tfstate", sizeof(int), compat_init_tranche,
+											 &found, NULL);
+
+	return *tranche;
+#else
+	return LWLockNewTrancheId();
+#endif
+}
+
+/* Give a tranche its name in this backend. */
+static inline void
+compat_name_tranche(int tranche)
+{
+#if PG_VERSION_NUM < 190000
+	LWLockRegisterTranche(tranche, "tfstate");
+#endif
 }
 
 /* Begin a scan of a table by an index. */

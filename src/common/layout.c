@@ -53,14 +53,13 @@ typedef struct IndexLayout
 typedef struct TableLayout
 {
 	const char *name;
-	char		persistence;
 	const ColumnLayout *columns;
 	int			num_columns;
 	size_t		oid_offset;		/* where its OID goes in TfstateCatalog */
 	IndexLayout indexes[2];		/* the last has no name */
 } TableLayout;
 
-/* The columns of released_lock, and the first of them of the lock tables. */
+/* The columns of released_lock, and the first of them of durable_lock. */
 static const ColumnLayout lock_columns[] = {
 	{"lockid", TEXTOID, true, true},
 	{"fence", INT8OID, true},
@@ -157,27 +156,24 @@ static const ColumnLayout installation_columns[] = {
 #define OFFSET(field)	offsetof(TfstateCatalog, field)
 
 static const TableLayout layouts[] = {
-	{"installation", RELPERSISTENCE_PERMANENT,
+	{"installation",
 	installation_columns, lengthof(installation_columns), OFFSET(installation)},
-	{"durable_lock", RELPERSISTENCE_PERMANENT,
+	{"durable_lock",
 		lock_columns, Natts_lock, OFFSET(durable),
 	{{"durable_lock_pkey", true, {1, 2}, OFFSET(durable_index)}}},
-	{"session_lock", RELPERSISTENCE_UNLOGGED,
-		lock_columns, Natts_lock, OFFSET(session),
-	{{"session_lock_pkey", true, {1, 2}, OFFSET(session_index)}}},
-	{"released_lock", RELPERSISTENCE_PERMANENT,
+	{"released_lock",
 		lock_columns, Natts_released, OFFSET(released),
 	{{"released_lock_lockid_fence_idx", false, {1, 2}, OFFSET(released_index)}}},
-	{"privilege", RELPERSISTENCE_PERMANENT,
+	{"privilege",
 		privilege_columns, lengthof(privilege_columns), OFFSET(privilege),
 	{{"privilege_pkey", true, {1, 2, 3, 6}, OFFSET(privilege_index)}}},
-	{"attached_table", RELPERSISTENCE_PERMANENT,
+	{"attached_table",
 		attached_columns, lengthof(attached_columns), OFFSET(attached),
 	{{"attached_table_pkey", true, {1}, OFFSET(attached_index)}}},
-	{"freeze", RELPERSISTENCE_PERMANENT,
+	{"freeze",
 		freeze_columns, Natts_freeze, OFFSET(freeze),
 	{{"freeze_pkey", true, {1}, OFFSET(freeze_index)}}},
-	{"stored_version", RELPERSISTENCE_PERMANENT,
+	{"stored_version",
 		version_columns, lengthof(version_columns), OFFSET(version),
 	{{"stored_version_pkey", true, {1, 2}, OFFSET(version_index)}}}
 };
@@ -377,9 +373,8 @@ look_up_table(Oid schema, const TableLayout *expected, TfstateCatalog *catalog)
 	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		tfstate_raise_misfit(expected->name,
 							 "it is not an ordinary table of the access method heap");
-	if (rel->rd_rel->relpersistence != expected->persistence)
-		tfstate_raise_misfit(expected->name, expected->persistence == RELPERSISTENCE_UNLOGGED ?
-							 "it is not unlogged" : "it is unlogged");
+	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+		tfstate_raise_misfit(expected->name, "it is unlogged");
 	for (int i = 1; i <= Max(expected->num_columns, RelationGetDescr(rel)->natts); i++)
 		check_column(rel, i, i <= expected->num_columns ? &expected->columns[i - 1] : NULL);
 	foreach(lc, RelationGetIndexList(rel))

@@ -23,11 +23,17 @@
  * of an older library that comes later uses none.
  *
  * If all that fails, because the server can have no more segments for example, there is a
- * message in the log, and the session goes on without.  So does one where the extension is of
- * an older version, without the sequence.  Callers must work without.
+ * message in the log, and the session goes on without: it counts nothing, and sees no locks in
+ * session mode.  So does one where the extension is of an older version, without the sequence.
+ * To take a lock in session mode is an error then (tfstate_require_shared()).
  *
- * A session that meets another installation of the extension than before gives the segment of
- * the dropped one up, which then ends with the last session that uses it.
+ * The segment has a fixed part and, behind it, the beginning of an area in which memory is
+ * allocated (utils/dsa.h).  If that is full, the area gets further segments, up to a limit.
+ *
+ * A session that meets another installation of the extension than before, after DROP and CREATE
+ * EXTENSION, takes another segment.  It leaves the one before only in a later transaction:
+ * this one has pointers into it, and may roll the DROP back.  A segment that was left ends
+ * with the last session that uses it.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,8 +45,10 @@
 #include "catalog/pg_class.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "storage/bufmgr.h"
 #include "storage/dsm.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -53,9 +61,25 @@
 /* "tfstate" */
 #define SHARED_MAGIC	UINT64CONST(0x7466737461746500)
 
-/* The sequence for which the segment was looked up, and the segment; NULL if there is none. */
-static Oid	looked_up_for = InvalidOid;
-static dsm_segment *segment = NULL;
+/* The size of the first segment, of which the fixed part takes 7 kB. */
+#define SEGMENT_SIZE	(256 * 1024)
+
+/* A segment that this session has looked up. */
+typedef struct Attached
+{
+	Oid			sequence;		/* for which it was looked up; InvalidOid for
+								 * none */
+	dsm_segment *segment;		/* NULL if that failed */
+	dsa_area   *area;			/* in the segment */
+} Attached;
+
+/*
+ * The segment in use, those of other installations that are not left yet, in
+ * TopMemoryContext, and the transaction in which the last one became such.
+ */
+static Attached current;
+static List *others = NIL;
+static LocalTransactionId changed_in;
 
 /* The only row of a sequence, in a page that the caller has locked. */
 static Form_pg_sequence_data
@@ -126,11 +150,20 @@ attach(dsm_handle handle)
 	return found;
 }
 
-static dsm_segment *
-make(void)
+/* Where the area begins in a segment, and its size there. */
+static void *
+area_place(TfstateShared *shared)
 {
-	dsm_segment *made = dsm_create(sizeof(TfstateShared), 0);
-	TfstateShared *shared = dsm_segment_address(made);
+	return (char *) shared + MAXALIGN(sizeof(TfstateShared));
+}
+
+#define AREA_SIZE	(SEGMENT_SIZE - MAXALIGN(sizeof(TfstateShared)))
+
+static void
+make(Attached *made)
+{
+	dsm_segment *segment = dsm_create(SEGMENT_SIZE, 0);
+	TfstateShared *shared = dsm_segment_address(segment);
 
 	memset(shared, 0, sizeof(TfstateShared));
 	shared->magic = SHARED_MAGIC;
@@ -140,14 +173,22 @@ make(void)
 	shared->since = GetCurrentTimestamp();
 	for (int i = 0; i < NUM_COUNTERS; i++)
 		pg_atomic_init_u64(&shared->counts[i], 0);
-	return made;
+	pg_atomic_init_u64(&shared->newest_fence, 0);
+	shared->tranche = compat_new_tranche();
+	for (int i = 0; i < SESSION_LOCK_PARTITIONS; i++)
+		LWLockInitialize(&shared->partitions[i].lock, shared->tranche);
+	for (int i = 0; i < SESSION_LOCK_BUCKETS; i++)
+		shared->buckets[i] = InvalidDsaPointer;
+	made->segment = segment;
+	made->area = dsa_create_in_place(area_place(shared), AREA_SIZE, shared->tranche, segment);
+	dsa_set_size_limit(made->area, TFSTATE_SHARED_LIMIT);
 }
 
 /*
  * Find the segment, or make it.  Error if neither can be done.
  */
-static dsm_segment *
-find_or_make(Relation sequence)
+static void
+find_or_make(Relation sequence, Attached *result)
 {
 	if (sequence->rd_rel->relkind != RELKIND_SEQUENCE ||
 		sequence->rd_rel->relpersistence != RELPERSISTENCE_UNLOGGED)
@@ -155,38 +196,56 @@ find_or_make(Relation sequence)
 	for (;;)
 	{
 		dsm_handle	handle = read_handle(sequence);
-		dsm_segment *result = attach(handle);
 
-		if (result)
-			return result;
-		result = make();
-		if (replace_handle(sequence, handle, dsm_segment_handle(result)))
+		CHECK_FOR_INTERRUPTS();
+		result->segment = attach(handle);
+		if (result->segment)
 		{
-			dsm_pin_segment(result);
-			return result;
+			result->area = dsa_attach_in_place(area_place(dsm_segment_address(result->segment)),
+											   result->segment);
+			return;
 		}
-		dsm_detach(result);
+		make(result);
+		if (replace_handle(sequence, handle, dsm_segment_handle(result->segment)))
+		{
+			dsm_pin_segment(result->segment);
+			dsa_pin(result->area);
+			return;
+		}
+		dsa_detach(result->area);
+		dsm_detach(result->segment);
 	}
 }
 
-/* Set the segment, for tfstate_in_subtransaction(). */
+/*
+ * Find the segment, or make it, and keep it for as long as the session.  Error if neither can
+ * be done.
+ */
 static void
-set_segment(void *sequence)
+look_up(void *sequence)
 {
-	dsm_segment *found = find_or_make(sequence);
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	Attached	found;
+	TfstateShared *shared;
 
-	dsm_pin_mapping(found);
-	segment = found;
+	find_or_make(sequence, &found);
+	dsm_pin_mapping(found.segment);
+	dsa_pin_mapping(found.area);
+	shared = dsm_segment_address(found.segment);
+	compat_name_tranche(shared->tranche);
+	current.segment = found.segment;
+	current.area = found.area;
+	MemoryContextSwitchTo(old);
 }
 
 /*
- * Set the segment.  It stays NULL, with a message in the log, if that fails; only a cancel is
- * raised as an error.
+ * The same, but if that fails there is only a message in the log; a cancel is raised as an
+ * error.
  */
 static void
-look_up_segment(Relation sequence)
+try_to_look_up(Relation sequence)
 {
-	ErrorData  *error = tfstate_in_subtransaction(set_segment, sequence, true);
+	ErrorData  *error = tfstate_in_subtransaction(look_up, sequence, true);
 
 	if (error == NULL)
 		return;
@@ -201,14 +260,70 @@ look_up_segment(Relation sequence)
 
 /* Leave the segment of an installation that is gone; the last session to do so ends it. */
 static void
-leave_segment(void)
+leave(Attached *left)
 {
-	TfstateShared *shared = dsm_segment_address(segment);
+	TfstateShared *shared = dsm_segment_address(left->segment);
 
 	if (pg_atomic_test_set_flag(&shared->retired))
-		dsm_unpin_segment(dsm_segment_handle(segment));
-	dsm_detach(segment);
-	segment = NULL;
+	{
+		dsm_unpin_segment(dsm_segment_handle(left->segment));
+		dsa_unpin(left->area);
+	}
+	dsa_detach(left->area);
+	dsm_detach(left->segment);
+}
+
+/*
+ * Leave the segments of other installations, unless this transaction has used one of them.
+ */
+static void
+leave_others(void)
+{
+	ListCell   *lc;
+
+	if (changed_in == compat_my_lxid())
+		return;
+	foreach(lc, others)
+	{
+		leave(lfirst(lc));
+		pfree(lfirst(lc));
+	}
+	list_free(others);
+	others = NIL;
+}
+
+/*
+ * Put the current segment to those of other installations, and take that of a sequence from
+ * there, if it is there; otherwise there is none.
+ */
+static void
+change_to(Oid sequence)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	Attached	before = current;
+	ListCell   *lc;
+
+	memset(&current, 0, sizeof(current));
+	foreach(lc, others)
+	{
+		Attached   *other = lfirst(lc);
+
+		if (other->sequence == sequence)
+		{
+			current = *other;
+			others = foreach_delete_current(others, lc);
+			pfree(other);
+		}
+	}
+	if (before.segment)
+	{
+		Attached   *other = palloc(sizeof(Attached));
+
+		*other = before;
+		others = lappend(others, other);
+		changed_in = compat_my_lxid();
+	}
+	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -217,7 +332,7 @@ leave_segment(void)
 TfstateShared *
 tfstate_shared_as_is(void)
 {
-	return segment ? dsm_segment_address(segment) : NULL;
+	return current.segment ? dsm_segment_address(current.segment) : NULL;
 }
 
 /*
@@ -229,21 +344,60 @@ tfstate_shared(void)
 {
 	Oid			relid = tfstate_catalog()->shared_memory;
 
-	if (unlikely(relid != looked_up_for))
+	if (unlikely(relid != current.sequence))
 	{
 		Relation	sequence;
 
 		if (RecoveryInProgress())
 			return NULL;
-		if (segment)
-			leave_segment();
-		looked_up_for = InvalidOid;
+		change_to(relid);
+		if (current.segment)
+			return tfstate_shared_as_is();
 		sequence = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
 		if (sequence == NULL)
 			return NULL;
-		look_up_segment(sequence);
+		if (IsInParallelMode())
+			look_up(sequence);	/* no subtransaction is possible */
+		else
+			try_to_look_up(sequence);
 		relation_close(sequence, AccessShareLock);
-		looked_up_for = relid;
+		current.sequence = relid;
 	}
+	if (unlikely(others != NIL))
+		leave_others();
 	return tfstate_shared_as_is();
+}
+
+/*
+ * The shared memory of this database.  Error if there is none.
+ */
+TfstateShared *
+tfstate_require_shared(void)
+{
+	TfstateShared *shared = tfstate_shared();
+	Oid			relid = tfstate_catalog()->shared_memory;
+	Relation	sequence;
+
+	if (likely(shared))
+		return shared;
+	sequence = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	if (sequence == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a lock in session mode needs the objects of a newer version of extension \"%s\"; run ALTER EXTENSION %s UPDATE",
+						"tfstate", "tfstate"),
+				 errdetail("Sequence \"%s.%s\" does not exist.", TFSTATE_INTERNAL, "shared_memory")));
+	look_up(sequence);
+	relation_close(sequence, AccessShareLock);
+	current.sequence = relid;
+	return tfstate_shared_as_is();
+}
+
+/*
+ * The area in the shared memory that tfstate_shared() has returned last, which was not NULL.
+ */
+dsa_area *
+tfstate_shared_area(void)
+{
+	return current.area;
 }

@@ -10,6 +10,8 @@
 
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "utils/dsa.h"
 
 #include "common/counters.h"
 
@@ -17,7 +19,17 @@
  * The layout of what follows in TfstateShared.  Raise this with each change of it: sessions
  * whose libraries differ then do not share.
  */
-#define TFSTATE_SHARED_VERSION	1
+#define TFSTATE_SHARED_VERSION	2
+
+/*
+ * How much memory it can have, in bytes: little, because /dev/shm of a container may have
+ * only 64 MB, and enough for some 40,000 locks.
+ */
+#define TFSTATE_SHARED_LIMIT	(32 * 1024 * 1024)
+
+/* Into how many lists the locks in session mode are divided, and how many LWLocks these have. */
+#define SESSION_LOCK_BUCKETS	512
+#define SESSION_LOCK_PARTITIONS	16
 
 /* The shared memory of one database.  The first three fields stay where they are. */
 typedef struct TfstateShared
@@ -28,9 +40,16 @@ typedef struct TfstateShared
 	pg_atomic_flag retired;		/* set once its installation is gone */
 	TimestampTz since;			/* when it was made */
 	pg_atomic_uint64 counts[NUM_COUNTERS];
+	pg_atomic_uint64 newest_fence;	/* that was given out */
+	int			tranche;		/* of the LWLocks */
+	LWLockPadded partitions[SESSION_LOCK_PARTITIONS];	/* see
+														 * lock/session_lock.c */
+	dsa_pointer buckets[SESSION_LOCK_BUCKETS];
 } TfstateShared;
 
 extern TfstateShared *tfstate_shared(void);
+extern TfstateShared *tfstate_require_shared(void);
 extern TfstateShared *tfstate_shared_as_is(void);
+extern dsa_area *tfstate_shared_area(void);
 
 #endif							/* TFSTATE_SHARED_H */

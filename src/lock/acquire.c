@@ -9,11 +9,12 @@
  *	   another session has it: that session is taking the lock, is the first
  *	   waiter, or holds the lock in session mode.  (A session that keeps retrying
  *	   is turned away before this step as long as the row it found is unchanged.)
- *	2. Look for a row of the lockid in both tables.  A durable row says that the
- *	   lock is held, unless its lease has expired.  A session row of another
- *	   session was left by a dead one, because a living one would have the lock
- *	   tag.  While the lock is held, a waiter sleeps and keeps the lock tag; a try
- *	   returns it.
+ *	2. Look for a row of the lockid in the table of durable locks, and for an
+ *	   entry in shared memory, which is called a row here, too (session_lock.c).
+ *	   A durable row says that the lock is held, unless its lease has expired.  A
+ *	   session row of another session was left by a dead one, because a living
+ *	   one would have the lock tag.  While the lock is held, a waiter sleeps and
+ *	   keeps the lock tag; a try returns it.
  *	3. Delete a row that has expired or was left behind, and record that.
  *	4. If the lockid is a workspace's, take a share of the built-in advisory lock
  *	   that a Terraform without tfstate takes (share.c).
@@ -25,8 +26,8 @@
  * A rollback or a crash anywhere before the commit leaves nothing: the row is
  * not there, and the tags go with the transaction.  From step 1 to the commit no
  * other session gets past step 1.  A crash after the commit leaves the durable
- * row, which is the lock; a session row is gone with the crash (its table is
- * unlogged) or fails the test in step 2.
+ * row, which is the lock; a session row is gone with the server, and that of a
+ * session that is gone fails the test in step 2.
  *
  * Step 3 never waits for another transaction: a row that is being changed counts
  * as held.
@@ -62,6 +63,7 @@
 #include "lock/lookup.h"
 #include "lock/new_holding.h"
 #include "lock/owner.h"
+#include "lock/pending.h"
 #include "lock/report.h"
 #include "lock/session.h"
 #include "lock/share.h"
@@ -84,6 +86,7 @@ typedef struct Attempt
 	bool		had_tag;		/* did this session have it before the call? */
 	WaitLimit	limit;
 	LockConflict *conflict;		/* filled in whenever the lock is held */
+	bool		ending;			/* is a transaction ending the holding? */
 } Attempt;
 
 /*
@@ -141,6 +144,7 @@ delete_ended_holdings(Attempt *attempt)
 		tfstate_record_release(holder, how, NULL);
 		tfstate_end_inner(holder);
 	}
+	attempt->ending = conflict->known && result == TM_BeingModified;
 	conflict->own = conflict->known &&
 		tfstate_session_is_mine(HOLDING_INT64(holder, session));
 	return conflict->known;
@@ -242,6 +246,14 @@ wait_for_holder(const Attempt *attempt)
 	const Holding *holder = &attempt->conflict->holder;
 	TimestampTz expires_at = DT_NOEND;
 
+	if (!holder->durable && attempt->ending)
+	{
+		LOCKTAG		end_tag = tfstate_end_tag(HOLDING_INT64(holder, fence));
+
+		if (tfstate_wait_tag_as_first(&attempt->lock_tag, &end_tag, &attempt->limit))
+			tfstate_release_tag(&end_tag);
+		return;
+	}
 	if (!HOLDING_NULL(holder, expires_at) && !tfstate_holding_expired(holder))
 		expires_at = DatumGetTimestampTz(HOLDING_DATUM(holder, expires_at));
 	tfstate_wait_as_first(&attempt->lock_tag, holder->changing, expires_at,
@@ -332,9 +344,11 @@ insert_holding(const Attempt *attempt, Holding *holding)
 	tfstate_fill_holding(request, holding);
 	HOLDING_DATUM(holding, fence) =
 		Int64GetDatum(tfstate_next_fence(request->lockid, attempt->conflict->newest_fence));
-	PushActiveSnapshot(GetLatestSnapshot());
+	if (request->durable)
+		PushActiveSnapshot(GetLatestSnapshot());
 	tfstate_insert_holding(holding);
-	PopActiveSnapshot();
+	if (request->durable)
+		PopActiveSnapshot();
 	tfstate_check_frozen(request->lockid, true);
 	tfstate_report_lock(holding);
 	if (request->durable)

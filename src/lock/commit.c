@@ -4,10 +4,13 @@
  *	  What the end of a transaction does with its locks.
  *
  * A lock call changes rows and takes the lock tag at transaction level, and both
- * undo themselves if the transaction rolls back.  What has to outlive the
+ * undo themselves if the transaction rolls back.  What does not, has to outlive the
  * transaction, or must not happen before it is committed, is put on a list of
- * pending items:
+ * pending items (pending.c):
  *
+ *	take		a lock in session mode was taken: other sessions see its entry in shared
+ *				memory from the commit on (session_lock.c)
+ *	end			such a lock has ended: other sessions see its entry until the commit
  *	promote		keep a tag for the session: the lock tag of a lock in session
  *				mode, or the share of a workspace's built-in lock in any mode
  *				(see share.c)
@@ -18,11 +21,12 @@
  * Promotions are done before the commit, because they must not fail after it: the
  * tag is held already, so only a local counter changes.  The commit can still fail
  * after that (with a serialization failure, say), and the abort takes them back.
- * Releases and wake-ups are done when the commit is visible to others.  If the
- * server dies in between, all tags are gone with it, and a waiter has to connect
- * again.
+ * All else is done when the commit is visible to others: first the entries, then the
+ * tags.  If the server dies in between, all of them are gone with it, and a waiter
+ * has to connect again.
  *
- * A rollback to a savepoint removes the items that were added since.
+ * A rollback to a savepoint removes the items that were added since, and the entries
+ * of locks that were taken.
  *
  * pg_advisory_unlock_all() and DISCARD ALL release the session's tags behind our
  * back, the session tag among them.  Pending items of a session whose tag is gone
@@ -55,32 +59,14 @@
 #include "lock/commit_internal.h"
 #include "lock/flush.h"
 #include "lock/holding.h"
+#include "lock/pending.h"
 #include "lock/reclaim.h"
 #include "lock/session.h"
 #include "lock/share.h"
 #include "lock/tag.h"
 
-typedef enum PendingKind
-{
-	PENDING_PROMOTE,
-	PENDING_RELEASE,
-	PENDING_WAKE
-} PendingKind;
-
-typedef struct Pending
-{
-	PendingKind kind;
-	LOCKTAG		tag;
-	int64		session;		/* whose tag it is; 0 for a wake-up */
-	KeptShare  *share;			/* if the tag is the share of a durable lock */
-	SubTransactionId subxact;	/* that added the item */
-	bool		promoted;		/* an abort has to take it back */
-} Pending;
-
-static List *pending = NIL;		/* of Pending, in TopTransactionContext */
-
-/* The table of session locks, if this transaction has taken one. */
-static Oid	session_table = InvalidOid;
+/* The table durable_lock, if this transaction has taken a lock in session mode. */
+static Oid	lock_table = InvalidOid;
 
 /*
  * How many locks this session has in the lock manager: those in session mode that
@@ -124,30 +110,16 @@ tfstate_count_lock(void)
 }
 
 /*
- * Put an item on the list; for the arguments see Pending.
+ * Put an item that concerns a tag on the list; for the arguments see Pending.
  */
 static void
-add_pending(PendingKind kind, const LOCKTAG *tag, int64 session, KeptShare *share)
+add_tag(PendingKind kind, const LOCKTAG *tag, int64 session, KeptShare *share)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-	Pending    *item = palloc0(sizeof(Pending));
+	Pending    *item = tfstate_add_pending(kind);
 
-	item->kind = kind;
 	item->tag = *tag;
 	item->session = session;
 	item->share = share;
-	item->subxact = GetCurrentSubTransactionId();
-	pending = lappend(pending, item);
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * Return true if the end of this transaction has anything to do.
- */
-bool
-tfstate_has_pending(void)
-{
-	return pending != NIL;
 }
 
 /*
@@ -156,9 +128,9 @@ tfstate_has_pending(void)
 void
 tfstate_promote_at_commit(const LOCKTAG *tag, int64 session)
 {
-	add_pending(PENDING_PROMOTE, tag, session, NULL);
+	add_tag(PENDING_PROMOTE, tag, session, NULL);
 	if (tfstate_is_lock_tag(tag))
-		session_table = tfstate_catalog()->session;
+		lock_table = tfstate_catalog()->durable;
 }
 
 /*
@@ -167,7 +139,7 @@ tfstate_promote_at_commit(const LOCKTAG *tag, int64 session)
 void
 tfstate_release_at_commit(const LOCKTAG *tag, int64 session)
 {
-	add_pending(PENDING_RELEASE, tag, session, NULL);
+	add_tag(PENDING_RELEASE, tag, session, NULL);
 }
 
 /*
@@ -177,7 +149,7 @@ tfstate_release_at_commit(const LOCKTAG *tag, int64 session)
 void
 tfstate_wake_at_commit(const LOCKTAG *lock_tag)
 {
-	add_pending(PENDING_WAKE, lock_tag, 0, NULL);
+	add_tag(PENDING_WAKE, lock_tag, 0, NULL);
 }
 
 /*
@@ -190,7 +162,7 @@ tfstate_keep_share_at_commit(const Holding *holding)
 	LOCKTAG		tag = tfstate_builtin_tag(HOLDING_INT64(holding, key));
 	KeptShare  *share = holding->durable ? tfstate_note_share(holding) : NULL;
 
-	add_pending(PENDING_PROMOTE, &tag, HOLDING_INT64(holding, session), share);
+	add_tag(PENDING_PROMOTE, &tag, HOLDING_INT64(holding, session), share);
 }
 
 /*
@@ -205,7 +177,7 @@ tfstate_return_share_at_commit(const Holding *holding)
 
 	if (share || (!holding->durable &&
 				  tfstate_session_is_mine(HOLDING_INT64(holding, session))))
-		add_pending(PENDING_RELEASE, &tag, HOLDING_INT64(holding, session), share);
+		add_tag(PENDING_RELEASE, &tag, HOLDING_INT64(holding, session), share);
 }
 
 /*
@@ -216,7 +188,7 @@ is_awaited(void)
 {
 	ListCell   *lc;
 
-	foreach(lc, pending)
+	foreach(lc, tfstate_pending)
 	{
 		Pending    *item = lfirst(lc);
 
@@ -234,7 +206,7 @@ promote_tags(void)
 {
 	ListCell   *lc;
 
-	foreach(lc, pending)
+	foreach(lc, tfstate_pending)
 	{
 		Pending    *item = lfirst(lc);
 
@@ -252,8 +224,8 @@ static void
 before_commit(void)
 {
 	/* The transaction may have dropped the extension. */
-	if (OidIsValid(session_table) && !tfstate_will_sync() &&
-		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(session_table)))
+	if (OidIsValid(lock_table) && !tfstate_will_sync() &&
+		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lock_table)))
 		tfstate_reclaim_some();
 	promote_tags();
 	tfstate_set_flush(is_awaited());
@@ -299,17 +271,62 @@ release_tag(const Pending *item)
 	(void) LockRelease(&item->tag, tfstate_tag_mode(&item->tag), true);
 }
 
+/*
+ * Show the locks that this transaction has taken, and has not ended, to other sessions.
+ *
+ * A lock that was taken and ended must not be seen in between.  No session but this one can
+ * know it, so its entry is not protected by the end tag; and it is free already.
+ */
+static void
+publish_entries(void)
+{
+	bool		ended = false;
+	ListCell   *lc;
+
+	foreach(lc, tfstate_pending)
+		ended |= ((Pending *) lfirst(lc))->kind == PENDING_END;
+	foreach(lc, tfstate_pending)
+	{
+		Pending    *item = lfirst(lc);
+
+		if (item->kind == PENDING_TAKE && !(ended && tfstate_has_ended(item->entry)))
+			tfstate_publish_session_lock(item->entry);
+	}
+}
+
+/*
+ * Free the entries of the locks that this transaction has ended.
+ */
+static void
+free_entries(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, tfstate_pending)
+	{
+		Pending    *item = lfirst(lc);
+
+		if (item->kind == PENDING_END)
+			tfstate_free_session_lock(item->entry);
+	}
+}
+
 static void
 after_commit(void)
 {
 	ListCell   *lc;
 
-	foreach(lc, pending)
+	free_entries();
+	publish_entries();
+	foreach(lc, tfstate_pending)
 	{
 		Pending    *item = lfirst(lc);
 
 		switch (item->kind)
 		{
+			case PENDING_TAKE:
+			case PENDING_END:
+				break;
 			case PENDING_PROMOTE:
 				if (item->promoted && tfstate_is_lock_tag(&item->tag))
 					session_locks++;
@@ -325,12 +342,14 @@ after_commit(void)
 }
 
 /*
- * Take back a promotion: the transaction or savepoint that asked for it is
+ * Take back what was done for an item: the transaction or savepoint that added it is
  * rolled back.
  */
 static void
-undo_promotion(Pending *item)
+undo(Pending *item)
 {
+	if (item->kind == PENDING_TAKE && item->entry)
+		tfstate_free_session_lock(item->entry);
 	if (item->promoted)
 		(void) LockRelease(&item->tag, tfstate_tag_mode(&item->tag), true);
 	if (item->kind == PENDING_PROMOTE && item->share)
@@ -342,26 +361,28 @@ after_abort(void)
 {
 	ListCell   *lc;
 
-	foreach(lc, pending)
-		undo_promotion(lfirst(lc));
+	foreach(lc, tfstate_pending)
+		undo(lfirst(lc));
 }
 
 /*
  * Error if the transaction has touched a lock in session mode: a prepared
  * transaction belongs to no session, so no session would have the lock.  (Nor has
  * any session the built-in lock that goes with a durable lock: it ends with the
- * transaction.)
+ * transaction.)  What a dead session has left may go at once: nobody counts it as
+ * held, and a rollback loses only the record that it was there.
  */
 static void
 before_prepare(void)
 {
 	ListCell   *lc;
 
-	foreach(lc, pending)
+	foreach(lc, tfstate_pending)
 	{
 		Pending    *item = lfirst(lc);
 
-		if (item->kind != PENDING_WAKE && tfstate_is_lock_tag(&item->tag))
+		if (item->kind == PENDING_TAKE ||
+			(item->kind == PENDING_END && tfstate_session_is_alive(item->session)))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has taken or released a state lock in session mode")));
@@ -374,8 +395,8 @@ static void
 forget_transaction(void)
 {
 	tfstate_reset_flush();
-	pending = NIL;
-	session_table = InvalidOid;
+	tfstate_pending = NIL;
+	lock_table = InvalidOid;
 	taken = NIL;
 }
 
@@ -395,8 +416,12 @@ xact_callback(XactEvent event, void *arg)
 			tfstate_flush_postponed();
 			forget_transaction();
 			break;
-		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			free_entries();
+			after_abort();
+			forget_transaction();
+			break;
+		case XACT_EVENT_ABORT:
 			after_abort();
 			forget_transaction();
 			break;
@@ -416,7 +441,7 @@ subxact_callback(SubXactEvent event, SubTransactionId subxact,
 
 	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
-	foreach(lc, pending)
+	foreach(lc, tfstate_pending)
 	{
 		Pending    *item = lfirst(lc);
 
@@ -427,8 +452,8 @@ subxact_callback(SubXactEvent event, SubTransactionId subxact,
 			item->subxact = parent;
 			continue;
 		}
-		undo_promotion(item);
-		pending = foreach_delete_current(pending, lc);
+		undo(item);
+		tfstate_pending = foreach_delete_current(tfstate_pending, lc);
 	}
 	foreach(lc, taken)
 	{

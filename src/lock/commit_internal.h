@@ -16,6 +16,5 @@ extern void tfstate_release_at_commit(const LOCKTAG *tag, int64 session);
 extern void tfstate_wake_at_commit(const LOCKTAG *lock_tag);
 extern void tfstate_keep_share_at_commit(const Holding *holding);
 extern void tfstate_return_share_at_commit(const Holding *holding);
-extern bool tfstate_has_pending(void);
 
 #endif							/* TFSTATE_COMMIT_INTERNAL_H */

@@ -11,8 +11,9 @@
  * and not by nextval(), for two reasons.  nextval() changes lastval() and currval() of
  * the session, which belong to the user.  And the sequence can be too low: setval(),
  * rows restored without it, and logical replication, which leaves sequences out, all
- * do that.  So the greatest fence that the tables have of the lockid is looked up: in
- * the lock tables each time, in the history and the versions of the state for each new
+ * do that.  So the greatest fence that was given out since the server was started is in
+ * shared memory, and the greatest that the tables have of the lockid is looked up: in
+ * the lock table each time, in the history and the versions of the state for each new
  * lockid, batch or setval().  If the sequence is not above that, it is advanced beyond
  * it first.  Thus a fence that was in use is never given out again, and nobody has to
  * repair anything; tfstate_check() still reports such a sequence.
@@ -57,6 +58,7 @@
 #include "common/catalog.h"
 #include "common/compat.h"
 #include "common/scan.h"
+#include "common/shared.h"
 #include "lock/fence.h"
 #include "lock/flush.h"
 #include "lock/tag.h"
@@ -260,6 +262,35 @@ newest_recorded(const char *lockid, int64 least)
 }
 
 /*
+ * Return the greatest fence that was given out since the server was started, 0 if it is not
+ * known, or newest if that is greater.
+ */
+static int64
+newest_known(int64 newest)
+{
+	TfstateShared *shared = tfstate_shared();
+
+	return shared ? Max(newest, (int64) pg_atomic_read_u64(&shared->newest_fence)) : newest;
+}
+
+/*
+ * Note that a fence was given out.
+ */
+static void
+note_fence(int64 fence)
+{
+	TfstateShared *shared = tfstate_shared_as_is();
+	uint64		before;
+
+	if (shared == NULL)
+		return;
+	before = pg_atomic_read_u64(&shared->newest_fence);
+	while ((int64) before < fence &&
+		   !pg_atomic_compare_exchange_u64(&shared->newest_fence, &before, (uint64) fence))
+		;
+}
+
+/*
  * Return a new fence for a lockid, above all that the tables have of it; newest is the
  * greatest in the lock tables.  The caller has the lock tag of the lockid.  Errors: no
  * greater number is left; the wait for a synchronous standby is canceled.
@@ -271,7 +302,7 @@ tfstate_next_fence(const char *lockid, int64 newest)
 	bool		jump = timeline != tfstate_catalog()->timeline;
 	Relation	sequence = tfstate_open(&tfstate_catalog()->fence, RowExclusiveLock);
 	XLogRecPtr	lsn;
-	int64		fence = advance(sequence, newest, jump ? TIMELINE_JUMP : 0, &lsn);
+	int64		fence = advance(sequence, newest_known(newest), jump ? TIMELINE_JUMP : 0, &lsn);
 	uint64		hash = tfstate_private_hash(lockid);
 
 	/* The record of a new batch, or of setval(), has another LSN. */
@@ -283,6 +314,7 @@ tfstate_next_fence(const char *lockid, int64 newest)
 		checked.lsn = lsn;
 		checked.hash = hash;
 	}
+	note_fence(fence);
 	make_durable(RelationGetRelid(sequence), lsn);
 	relation_close(sequence, NoLock);
 	if (jump)

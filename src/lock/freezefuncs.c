@@ -47,6 +47,7 @@
 #include "lock/holding_internal.h"
 #include "lock/info.h"
 #include "lock/inner.h"
+#include "lock/session_lock.h"
 #include "lock/tag.h"
 #include "lock/wait.h"
 
@@ -171,13 +172,26 @@ put_holding(ReturnSetInfo *result, const Holding *holding)
 }
 
 /*
- * List the locks below a pattern in one of the lock tables; those that an open transaction
- * takes or releases are among them.
+ * List a lock, if it is below a pattern and held.
  */
 static void
-list_holdings(ReturnSetInfo *result, const char *pattern, bool durable)
+list_holding(ReturnSetInfo *result, const char *pattern, const Holding *holding)
 {
-	Relation	rel = tfstate_open(tfstate_lock_table(durable), AccessShareLock);
+	char	   *lockid = HOLDING_TEXT(holding, lockid);
+
+	if (tfstate_pattern_matches(lockid, pattern) && !tfstate_is_inner_lockid(lockid) &&
+		!tfstate_holding_expired(holding) && tfstate_holding_is_live(holding))
+		put_holding(result, holding);
+}
+
+/*
+ * List the locks below a pattern in durable mode, or in session mode; those that an open
+ * transaction takes or releases are among them.
+ */
+static void
+list_durable(ReturnSetInfo *result, const char *pattern)
+{
+	Relation	rel = tfstate_open(&tfstate_catalog()->durable, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	SnapshotData dirty;
 	TableScanDesc scan;
@@ -187,18 +201,26 @@ list_holdings(ReturnSetInfo *result, const char *pattern, bool durable)
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		Holding		holding;
-		char	   *lockid;
 
 		CHECK_FOR_INTERRUPTS();
-		tfstate_read_holding(ExecFetchSlotHeapTuple(slot, false, NULL), rel, durable, &holding);
-		lockid = HOLDING_TEXT(&holding, lockid);
-		if (tfstate_pattern_matches(lockid, pattern) && !tfstate_is_inner_lockid(lockid) &&
-			!tfstate_holding_expired(&holding) && tfstate_holding_is_live(&holding))
-			put_holding(result, &holding);
+		tfstate_read_holding(ExecFetchSlotHeapTuple(slot, false, NULL), rel, &holding);
+		list_holding(result, pattern, &holding);
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
+}
+
+static void
+list_session(ReturnSetInfo *result, const char *pattern)
+{
+	SessionLockScan scan;
+	Holding    *holding;
+
+	tfstate_begin_session_scan(&scan, 0, true);
+	while ((holding = tfstate_next_session_lock(&scan)) != NULL)
+		list_holding(result, pattern, holding);
+	tfstate_end_session_scan(&scan);
 }
 
 /*
@@ -363,8 +385,8 @@ tfstate_freeze(PG_FUNCTION_ARGS)
 	CommandCounterIncrement();
 
 	/* not before: see freeze.c */
-	list_holdings(result, pattern, true);
-	list_holdings(result, pattern, false);
+	list_durable(result, pattern);
+	list_session(result, pattern);
 	PG_RETURN_NULL();
 }
 

@@ -1,10 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * holding.c
- *	  The rows of the lock tables: what they mean, and how they are written.
+ *	  Holdings: what their columns mean, and how they are written.
  *
- * tfstate_internal.durable_lock and tfstate_internal.session_lock have a row for each lock
- * that is held, and no other: a release deletes it.  Rows are found by lookup.c.
+ * tfstate_internal.durable_lock has a row for each lock that is held in durable mode, and no
+ * other: a release deletes it.  A lock that is held in session mode has an entry in shared
+ * memory with the same columns (session_lock.c).  Both are found by lookup.c.  To its callers
+ * a holding is a row in either case.
  *
  * The heap is written directly, not by SQL, so the callers check the privileges, and that
  * the transaction may write.  As with SQL, a transaction that has written keeps its lock on
@@ -40,6 +42,7 @@
 #include "lock/holding.h"
 #include "lock/holding_internal.h"
 #include "lock/session.h"
+#include "lock/session_lock.h"
 #include "lock/tag.h"
 
 /*
@@ -49,17 +52,11 @@
  */
 static struct
 {
+	bool		known;
 	uint64		hash;			/* of the lockid */
 	bool		durable;
-	ItemPointerData tid;		/* invalid if there is none */
+	ItemPointerData tid;		/* of a durable lock */
 }			last_place;
-
-/* The table with the locks of a mode, for tfstate_open(). */
-const Oid  *
-tfstate_lock_table(bool durable)
-{
-	return durable ? &tfstate_catalog()->durable : &tfstate_catalog()->session;
-}
 
 /*
  * Remember the place of a holding's row, for tfstate_last_place().
@@ -67,6 +64,7 @@ tfstate_lock_table(bool durable)
 void
 tfstate_note_place(const Holding *holding)
 {
+	last_place.known = true;
 	last_place.hash = tfstate_private_hash(HOLDING_TEXT(holding, lockid));
 	last_place.durable = holding->durable;
 	last_place.tid = holding->tid;
@@ -74,21 +72,21 @@ tfstate_note_place(const Holding *holding)
 
 /*
  * Return true, and the place, if the row that this session last wrote or found may be that
- * of this lockid.  The caller must check what is there.
+ * of this lockid.  The caller must check what is there.  There is no place in session mode.
  */
 bool
 tfstate_last_place(const char *lockid, bool *durable, ItemPointer tid)
 {
 	*durable = last_place.durable;
 	*tid = last_place.tid;
-	return ItemPointerIsValid(tid) && last_place.hash == tfstate_private_hash(lockid);
+	return last_place.known && last_place.hash == tfstate_private_hash(lockid);
 }
 
 /* Forget the place, because the row has gone. */
 void
 tfstate_forget_place(void)
 {
-	ItemPointerSetInvalid(&last_place.tid);
+	last_place.known = false;
 }
 
 /*
@@ -110,15 +108,15 @@ changing_transaction(HeapTuple tuple)
 }
 
 /*
- * Copy a row of a lock table into the current memory context.  The values point into one
+ * Copy a row of durable_lock into the current memory context.  The values point into one
  * copy of the tuple, except those that were compressed or stored out of line.
  */
 void
-tfstate_read_holding(HeapTuple tuple, Relation rel, bool durable, Holding *holding)
+tfstate_read_holding(HeapTuple tuple, Relation rel, Holding *holding)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 
-	holding->durable = durable;
+	holding->durable = true;
 	holding->relfilenode = rel->rd_rel->relfilenode;
 	holding->tid = tuple->t_self;
 	holding->changing = changing_transaction(tuple);
@@ -188,8 +186,14 @@ tfstate_holding_expired(const Holding *holding)
 void
 tfstate_insert_holding(Holding *holding)
 {
-	Relation	rel = tfstate_open(tfstate_lock_table(holding->durable), RowExclusiveLock);
+	Relation	rel;
 
+	if (!holding->durable)
+	{
+		tfstate_insert_session_lock(holding);
+		return;
+	}
+	rel = tfstate_open(&tfstate_catalog()->durable, RowExclusiveLock);
 	tfstate_insert_row(rel, holding->values, holding->nulls, &holding->tid);
 	holding->relfilenode = rel->rd_rel->relfilenode;
 	tfstate_note_place(holding);
@@ -216,10 +220,16 @@ was_moved(const Holding *holding, Relation rel)
 TM_Result
 tfstate_delete_holding(const Holding *holding, bool wait)
 {
-	Relation	rel = tfstate_open(tfstate_lock_table(holding->durable), RowExclusiveLock);
+	Relation	rel;
 	ItemPointerData tid = holding->tid;
 	TM_Result	result = TM_Updated;
 
+	if (!holding->durable)
+	{
+		tfstate_forget_place();
+		return tfstate_end_session_lock(holding, wait);
+	}
+	rel = tfstate_open(&tfstate_catalog()->durable, RowExclusiveLock);
 	if (!was_moved(holding, rel))
 		result = compat_delete_tuple(rel, &tid, GetCurrentCommandId(true), wait);
 	table_close(rel, NoLock);
@@ -232,14 +242,14 @@ tfstate_delete_holding(const Holding *holding, bool wait)
 }
 
 /*
- * Write a changed holding back to its row, and set its new place.  Returns false if another
+ * Write a changed durable holding back to its row, and set its new place.  Returns false if another
  * transaction has changed, moved or deleted the row since it was read or, without wait, has
  * locked it or is changing it.
  */
 bool
 tfstate_update_holding(Holding *holding, bool wait)
 {
-	Relation	rel = tfstate_open(tfstate_lock_table(holding->durable), RowExclusiveLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->durable, RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TM_FailureData failure;
 	TM_Result	result = TM_Updated;
@@ -264,14 +274,14 @@ tfstate_update_holding(Holding *holding, bool wait)
 }
 
 /*
- * Lock a row until the end of the transaction, after waiting for others that have it
+ * Lock the row of a durable lock until the end of the transaction, after waiting for others that have it
  * locked.  Returns false if another transaction has changed, moved or deleted it since it
  * was read.
  */
 static bool
 lock_row(const Holding *holding, LOCKMODE table_mode, LockTupleMode mode)
 {
-	Relation	rel = tfstate_open(tfstate_lock_table(holding->durable), table_mode);
+	Relation	rel = tfstate_open(&tfstate_catalog()->durable, table_mode);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ItemPointerData tid = holding->tid;
 	TM_FailureData failure;
@@ -294,11 +304,13 @@ lock_row(const Holding *holding, LOCKMODE table_mode, LockTupleMode mode)
 bool
 tfstate_pin_holding(const Holding *holding)
 {
+	if (!holding->durable)
+		return tfstate_pin_session_lock(holding);
 	return lock_row(holding, RowShareLock, LockTupleShare);
 }
 
 /*
- * Keep other transactions also from pinning the row.  Otherwise as tfstate_pin_holding().
+ * Keep other transactions also from pinning the row, which is that of a durable lock.  Otherwise as tfstate_pin_holding().
  */
 bool
 tfstate_lock_holding(const Holding *holding)

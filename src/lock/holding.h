@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * holding.h
- *	  The rows of the lock tables.
+ *	  Holdings: the locks that are held.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,11 +12,11 @@
 #include "storage/itemptr.h"
 #include "utils/builtins.h"
 
-/* One row of a lock table, copied out of it. */
+/* A row of durable_lock or the entry of a lock in session mode, copied. */
 typedef struct Holding
 {
 	bool		durable;		/* from tfstate_internal.durable_lock? */
-	Oid			relfilenode;	/* of the table, when it was read */
+	Oid			relfilenode;	/* then: of the table, when it was read */
 	ItemPointerData tid;		/* its place */
 	TransactionId changing;		/* the open transaction that is changing it */
 	Datum		values[Natts_lock];

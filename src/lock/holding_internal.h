@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * holding_internal.h
- *	  Reading and writing the rows of the lock tables.  For src/lock only.
+ *	  Reading and writing holdings.  For src/lock only.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,8 +13,7 @@
 #include "lock/holding.h"
 #include "utils/relcache.h"
 
-extern void tfstate_read_holding(HeapTuple tuple, Relation rel, bool durable, Holding *holding);
-extern const Oid *tfstate_lock_table(bool durable);
+extern void tfstate_read_holding(HeapTuple tuple, Relation rel, Holding *holding);
 extern void tfstate_note_place(const Holding *holding);
 extern bool tfstate_last_place(const char *lockid, bool *durable, ItemPointer tid);
 extern void tfstate_forget_place(void);

@@ -4,8 +4,8 @@
  *	  The functions in C that the views of locks use.
  *
  * The views of durable locks and of the history read their tables by SQL.  The rest is
- * here: what only the lock manager knows, and the locks in session mode, whose table is
- * unlogged and cannot be read on a standby.
+ * here: what only the lock manager knows, and the locks in session mode, which are in shared
+ * memory.
  *
  * None of this takes a tag, so reading a view never makes a try of another session fail.
  *
@@ -35,13 +35,13 @@
 #include "common/compat.h"
 #include "common/lockid.h"
 #include "common/privilege.h"
-#include "common/scan.h"
 #include "common/text.h"
 #include "common/workspace.h"
 #include "lock/backend.h"
 #include "lock/holding.h"
 #include "lock/lockviews.h"
 #include "lock/session.h"
+#include "lock/session_lock.h"
 #include "lock/tag.h"
 
 PG_FUNCTION_INFO_V1(tfstate_age);
@@ -103,14 +103,15 @@ tfstate_waiter_count(PG_FUNCTION_ARGS)
 
 /*
  * tfstate_internal.session_locks() returns setof tfstate_internal.session_lock
+ *
+ * That has the columns of durable_lock.
  */
 Datum
 tfstate_session_locks(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Relation	rel;
-	TableScan	scan;
-	HeapTuple	tuple;
+	SessionLockScan scan;
+	Holding    *holding;
 	List	   *patterns;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -118,20 +119,15 @@ tfstate_session_locks(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	patterns = tfstate_privileges(PRIVILEGE_SEE);
-	rel = tfstate_open(&tfstate_catalog()->session, AccessShareLock);
-	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 0, NULL);
-	while ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
+	tfstate_begin_session_scan(&scan, 0, false);
+	while ((holding = tfstate_next_session_lock(&scan)) != NULL)
 	{
-		Holding		holding = {0};
-
-		heap_deform_tuple(tuple, RelationGetDescr(rel), holding.values, holding.nulls);
-		if (tfstate_holding_is_live(&holding) &&
-			tfstate_allowed(patterns, HOLDING_TEXT(&holding, lockid)))
+		if (tfstate_holding_is_live(holding) &&
+			tfstate_allowed(patterns, HOLDING_TEXT(holding, lockid)))
 			tuplestore_putvalues(result->setResult, result->setDesc,
-								 holding.values, holding.nulls);
+								 holding->values, holding->nulls);
 	}
-	tfstate_end_scan(&scan);
-	table_close(rel, AccessShareLock);
+	tfstate_end_session_scan(&scan);
 	PG_RETURN_NULL();
 }
 
@@ -240,13 +236,13 @@ name_waiters(Waiter *waiters, int count, const char *lockid)
 }
 
 /*
- * Fill in the lockids that have a row in a lock table.  Rows that are not committed count,
- * too, because a lock that an open transaction has taken can have waiters.
+ * Fill in the lockids of durable locks.  Rows that are not committed count, too, because a
+ * lock that an open transaction has taken can have waiters.
  */
 static void
-name_waiters_from(const Oid *relid, Waiter *waiters, int count)
+name_waiters_for_durable(Waiter *waiters, int count)
 {
-	Relation	rel = tfstate_open(relid, AccessShareLock);
+	Relation	rel = tfstate_open(&tfstate_catalog()->durable, AccessShareLock);
 	SnapshotData dirty;
 	TableScanDesc scan;
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -266,6 +262,26 @@ name_waiters_from(const Oid *relid, Waiter *waiters, int count)
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
+}
+
+/*
+ * The same for locks in session mode.
+ */
+static void
+name_waiters_for_session(Waiter *waiters, int count)
+{
+	SessionLockScan scan;
+	Holding    *holding;
+
+	tfstate_begin_session_scan(&scan, 0, true);
+	while ((holding = tfstate_next_session_lock(&scan)) != NULL)
+	{
+		char	   *lockid = HOLDING_TEXT(holding, lockid);
+
+		name_waiters(waiters, count, lockid);
+		pfree(lockid);
+	}
+	tfstate_end_session_scan(&scan);
 }
 
 /*
@@ -345,8 +361,8 @@ find_waiters(const char *pattern, int *count)
 		name_waiters(waiters, *count, pattern);
 	else if (*count > 0)
 	{
-		name_waiters_from(&tfstate_catalog()->durable, waiters, *count);
-		name_waiters_from(&tfstate_catalog()->session, waiters, *count);
+		name_waiters_for_durable(waiters, *count);
+		name_waiters_for_session(waiters, *count);
 		name_waiters_by_key(waiters, *count);
 	}
 	return waiters;

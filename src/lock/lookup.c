@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * lookup.c
- *	  Finding rows of the lock tables.
+ *	  Finding holdings.
  *
- * The key of both tables is (lockid, fence).  Fences grow (fence.c makes each new one
+ * The key of durable_lock is (lockid, fence).  Fences grow (fence.c makes each new one
  * greater than all entries of its lockid here, dead ones included), so the newest holding is
  * the last entry of its lockid, and a backward index scan finds it first.  That keeps a
  * lookup short even if an old snapshot keeps vacuum from removing the rows of many earlier
@@ -27,7 +27,6 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "common/pg_prng.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -46,6 +45,7 @@
 #include "lock/holding_internal.h"
 #include "lock/lookup.h"
 #include "lock/session.h"
+#include "lock/session_lock.h"
 
 /*
  * Lock mode for lookups: the writers' mode, because most callers go on to write, and then
@@ -111,17 +111,15 @@ raise_two_rows(const char *lockid, Relation rel, int64 newer, int64 older)
 }
 
 /*
- * Find the holding of a lockid by the key of a lock table, as of a registered MVCC snapshot.
+ * Find the holding of a lockid by the key of durable_lock, as of a registered MVCC snapshot.
  * Returns false if there is none.  *newest is raised to the greatest fence of the lockid
  * that the scan sees, in visible rows or others.  Error if the next older one is visible, too.
  */
 static bool
-find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
-			Holding *holding, int64 *newest, LOCKMODE unlock)
+find_by_key(Relation rel, const char *lockid, Snapshot snapshot, Holding *holding,
+			int64 *newest, LOCKMODE unlock)
 {
-	Relation	index = index_open(durable ? tfstate_catalog()->durable_index :
-								   tfstate_catalog()->session_index,
-								   ROW_LOCK_MODE);
+	Relation	index = index_open(tfstate_catalog()->durable_index, ROW_LOCK_MODE);
 	int64		deleted_fence = 0;
 	bool		found = false;
 	ScanKeyData key;
@@ -146,7 +144,7 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 		{
 			if (found)
 				raise_two_rows(lockid, rel, HOLDING_INT64(holding, fence), fence);
-			tfstate_read_holding(tuple, rel, durable, holding);
+			tfstate_read_holding(tuple, rel, holding);
 			tfstate_note_place(holding);
 			found = true;
 			continue;
@@ -166,85 +164,95 @@ find_by_key(Relation rel, const char *lockid, bool durable, Snapshot snapshot,
 }
 
 /*
- * The same, for one of the lock tables.  If only the other mode is used, this table is
- * empty, and its size says so.
- */
-static bool
-find_in_table(const char *lockid, bool durable, Snapshot snapshot, Holding *holding,
-			  int64 *newest, LOCKMODE unlock)
-{
-	Relation	rel = tfstate_open(tfstate_lock_table(durable), ROW_LOCK_MODE);
-	bool		found;
-
-	found = RelationGetNumberOfBlocks(rel) > 0 &&
-		find_by_key(rel, lockid, durable, snapshot, holding, newest, unlock);
-	table_close(rel, unlock);
-	return found;
-}
-
-/*
- * Find the holding of a lockid where this session last wrote or found a row, as of a
+ * Find the durable holding of a lockid where this session last wrote or found a row, as of a
  * registered MVCC snapshot.  Returns false if it is not there.
  */
 static bool
-find_at_last_place(const char *lockid, Snapshot snapshot, Holding *holding,
-				   LOCKMODE unlock)
+find_at_last_place(Relation rel, const char *lockid, Snapshot snapshot, Holding *holding)
 {
 	bool		durable;
 	ItemPointerData tid;
-	Relation	rel;
 	TupleTableSlot *slot;
 	bool		found = false;
 
-	if (!tfstate_last_place(lockid, &durable, &tid))
+	if (!tfstate_last_place(lockid, &durable, &tid) || !durable)
 		return false;
-	rel = tfstate_open(tfstate_lock_table(durable), ROW_LOCK_MODE);
 	slot = table_slot_create(rel, NULL);
 	if (tfstate_fetch_row(rel, &tid, snapshot, slot))
 	{
-		tfstate_read_holding(ExecFetchSlotHeapTuple(slot, false, NULL), rel, durable, holding);
+		tfstate_read_holding(ExecFetchSlotHeapTuple(slot, false, NULL), rel, holding);
 		found = strcmp(HOLDING_TEXT(holding, lockid), lockid) == 0;
 	}
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, unlock);
 	if (!found)
 		tfstate_forget_place();
 	return found;
 }
 
 /*
- * Find the row of a lockid in either lock table, even if it is expired or left by a dead
- * session.  Returns false if there is none.  At most one row is committed, because the
- * session that inserts one owns the lock tag and has deleted the row before.  Error if the
- * durable table has two.
+ * Find the row of a lockid in durable_lock.  If only session mode is used, the table is empty,
+ * and its size says so.
  *
- * Pass keep_tables if the caller will write: the tables stay locked until the end of the
- * transaction.  A caller that waits for a lock must not keep them, because it would block
+ * The table is locked before the snapshot is taken: SQL may have locked it to insert a row.
+ */
+static bool
+find_durable(const char *lockid, Holding *holding, int64 *newest, LOCKMODE unlock)
+{
+	Relation	rel = tfstate_open(&tfstate_catalog()->durable, ROW_LOCK_MODE);
+	bool		found = false;
+
+	if (RelationGetNumberOfBlocks(rel) > 0)
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+		found = find_at_last_place(rel, lockid, snapshot, holding) ||
+			find_by_key(rel, lockid, snapshot, holding, newest, unlock);
+		UnregisterSnapshot(snapshot);
+	}
+	table_close(rel, unlock);
+	return found;
+}
+
+/*
+ * Find the lock of a lockid in session mode, even if its session is dead.
+ */
+static bool
+find_in_session_mode(const char *lockid, Holding *holding, int64 *newest)
+{
+	if (!tfstate_find_session_lock(lockid, holding, newest))
+		return false;
+	tfstate_note_place(holding);
+	return true;
+}
+
+/*
+ * Find the row of a lockid in either mode, even if it is expired or left by a dead session.
+ * Returns false if there is none.  At most one is committed, because the session that inserts
+ * one owns the lock tag and has deleted the row before.  (At the commit that does both, a
+ * durable row can be seen for a moment together with the one that a dead session left; then
+ * the durable one counts.)  Error if the durable table has two.
+ *
+ * Pass keep_tables if the caller will write: the table stays locked until the end of the
+ * transaction.  A caller that waits for a lock must not keep it, because it would block
  * ALTER and REINDEX, and with them all others.
  *
- * If there is no row, *newest is the greatest fence of the lockid that the keys of the
- * tables still have, 0 for none.
+ * If there is no row, *newest is the greatest fence of the lockid that the key of the table
+ * and the shared memory still have, 0 for none.
  */
 bool
 tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *newest)
 {
-	LOCKMODE	unlock = keep_tables ? NoLock : ROW_LOCK_MODE;
-	Oid			durable = tfstate_catalog()->durable;
-	Snapshot	snapshot;
-	bool		found;
+	Holding		left;
+	bool		is_left;
 
-	/* before the snapshot: SQL may have locked the table to insert a row */
-	LockRelationOid(durable, ROW_LOCK_MODE);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	*newest = 0;
-	found = find_at_last_place(lockid, snapshot, holding, unlock) ||
-		find_in_table(lockid, true, snapshot, holding, newest, unlock) ||
-		find_in_table(lockid, false, snapshot, holding, newest, unlock);
-
-	UnregisterSnapshot(snapshot);
-	if (unlock != NoLock)
-		UnlockRelationOid(durable, unlock);
-	return found;
+	is_left = find_in_session_mode(lockid, &left, newest);
+	if (!(is_left && tfstate_holding_is_live(&left)) &&
+		find_durable(lockid, holding, newest, keep_tables ? NoLock : ROW_LOCK_MODE))
+		return true;
+	if (is_left)
+		*holding = left;
+	return is_left;
 }
 
 /*
@@ -300,22 +308,30 @@ tfstate_current_holding(const char *lockid, Holding *holding)
 }
 
 /*
- * The same, but looks only where this session last wrote or found a row.
+ * The same, but only if this session last wrote or found a row of this lockid, and only where
+ * that was.
  */
 bool
 tfstate_current_holding_again(const char *lockid, Holding *holding)
 {
 	bool		durable;
 	ItemPointerData tid;
+	int64		newest = 0;
+	Relation	rel;
 	Snapshot	snapshot;
 	bool		found;
 
 	if (!tfstate_last_place(lockid, &durable, &tid))
 		return false;			/* no need of a snapshot */
+	if (!durable)
+		return tfstate_find_session_lock(lockid, holding, &newest) &&
+			tfstate_holding_is_live(holding);
+	rel = tfstate_open(&tfstate_catalog()->durable, ROW_LOCK_MODE);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	found = find_at_last_place(lockid, snapshot, holding, ROW_LOCK_MODE);
+	found = find_at_last_place(rel, lockid, snapshot, holding);
 	UnregisterSnapshot(snapshot);
-	return found && tfstate_holding_is_live(holding);
+	table_close(rel, ROW_LOCK_MODE);
+	return found;
 }
 
 /*
@@ -338,7 +354,7 @@ tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
 	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 2, keys);
 	if ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
-		tfstate_read_holding(tuple, rel, true, holding);
+		tfstate_read_holding(tuple, rel, holding);
 		found = true;
 	}
 	tfstate_end_scan(&scan);
@@ -353,66 +369,18 @@ tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding)
 bool
 tfstate_find_tied(int64 creation_key, Holding *holding)
 {
-	Relation	rel = tfstate_open(&tfstate_catalog()->session, AccessShareLock);
+	SessionLockScan scan;
+	Holding    *tied;
+	int64		newest = 0;
 	bool		found = false;
-	ScanKeyData key;
-	TableScan	scan;
-	HeapTuple	tuple;
 
-	ScanKeyInit(&key, Anum_lock_unlock_key, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum(creation_key));
-	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 1, &key);
-	while (!found && (tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
-	{
-		tfstate_read_holding(tuple, rel, false, holding);
-		found = tfstate_holding_is_tied(holding) &&
-			tfstate_session_is_mine(HOLDING_INT64(holding, session));
-	}
-	tfstate_end_scan(&scan);
-	table_close(rel, AccessShareLock);
+	tfstate_begin_session_scan(&scan, 0, false);
+	while (!found && (tied = tfstate_next_session_lock(&scan)) != NULL)
+		found = tfstate_holding_is_tied(tied) &&
+			HOLDING_INT64(tied, unlock_key) == creation_key &&
+			tfstate_session_is_mine(HOLDING_INT64(tied, session));
+	if (found)
+		found = tfstate_find_session_lock(HOLDING_TEXT(tied, lockid), holding, &newest);
+	tfstate_end_session_scan(&scan);
 	return found;
-}
-
-/*
- * Find at most max_rows rows of dead sessions on at most max_blocks pages of the table of
- * session locks; returns a list of Holding, palloc'd.  Each call goes on from where the last
- * one of this session has ended; the first one begins anywhere.
- */
-List *
-tfstate_dead_holdings(int max_blocks, int max_rows)
-{
-	Relation	rel = tfstate_open(&tfstate_catalog()->session, RowExclusiveLock);
-	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
-	static BlockNumber next = InvalidBlockNumber;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan_strat(rel, SnapshotAny, 0, NULL, false, false);
-	List	   *dead = NIL;
-
-	if (next == InvalidBlockNumber && blocks > 0)
-		next = (BlockNumber) pg_prng_uint64_range(&pg_global_prng_state, 0, blocks - 1);
-	if (next >= blocks)
-		next = 0;
-	heap_setscanlimits(scan, next, Min(blocks - next, max_blocks));
-	next += max_blocks;
-	while (list_length(dead) < max_rows &&
-		   table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		Holding    *holding;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!table_tuple_satisfies_snapshot(rel, slot, snapshot))
-			continue;
-		holding = palloc(sizeof(Holding));
-		tfstate_read_holding(ExecFetchSlotHeapTuple(slot, false, NULL), rel, false, holding);
-		if (!tfstate_session_is_alive(HOLDING_INT64(holding, session)))
-			dead = lappend(dead, holding);
-		if (list_length(dead) == max_rows)
-			next = ItemPointerGetBlockNumber(&slot->tts_tid);
-	}
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, NoLock);
-	return dead;
 }

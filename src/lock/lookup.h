@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lookup.h
- *	  Finding rows of the lock tables.
+ *	  Finding holdings.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,7 +9,6 @@
 #define TFSTATE_LOOKUP_H
 
 #include "lock/holding.h"
-#include "nodes/pg_list.h"
 
 extern bool tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding,
 							 int64 *newest);
@@ -18,6 +17,5 @@ extern bool tfstate_current_holding_again(const char *lockid, Holding *holding);
 extern bool tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding);
 extern bool tfstate_find_tied(int64 creation_key, Holding *holding);
 extern int64 tfstate_newest_row_fence(const char *lockid, ItemPointer except, bool *live);
-extern List *tfstate_dead_holdings(int max_blocks, int max_rows);
 
 #endif							/* TFSTATE_LOOKUP_H */

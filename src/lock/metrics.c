@@ -41,6 +41,7 @@
 #include "lock/holding.h"
 #include "lock/lockviews.h"
 #include "lock/session.h"
+#include "lock/session_lock.h"
 
 PG_FUNCTION_INFO_V1(tfstate_metrics);
 PG_FUNCTION_INFO_V1(tfstate_sees_all_metrics);
@@ -162,12 +163,30 @@ is_orphan(const Holding *holding)
 }
 
 /*
- * Measure the locks in a lock table that one of the patterns allows.
+ * Count a lock, if it is held and one of the patterns allows it.
  */
 static void
-measure(const Oid *relid, bool durable, List *patterns, Measures *measures)
+measure(const Holding *holding, List *patterns, Measures *measures)
 {
-	Relation	rel = tfstate_open(relid, AccessShareLock);
+	TimestampTz created = DatumGetTimestampTz(HOLDING_DATUM(holding, created));
+
+	if (tfstate_holding_expired(holding) || !tfstate_holding_is_live(holding) ||
+		!tfstate_allowed(patterns, HOLDING_TEXT(holding, lockid)))
+		return;
+	measures->held++;
+	if (holding->durable && !RecoveryInProgress() && is_orphan(holding))
+		measures->orphans++;
+	if (measures->oldest == 0 || created < measures->oldest)
+		measures->oldest = created;
+}
+
+/*
+ * Measure the locks of each mode that one of the patterns allows.
+ */
+static void
+measure_durable(List *patterns, Measures *measures)
+{
+	Relation	rel = tfstate_open(&tfstate_catalog()->durable, AccessShareLock);
 	TableScan	scan;
 	HeapTuple	tuple;
 
@@ -175,24 +194,26 @@ measure(const Oid *relid, bool durable, List *patterns, Measures *measures)
 	tfstate_begin_scan(&scan, rel, InvalidOid, NULL, 0, NULL);
 	while ((tuple = tfstate_next_row(&scan, ForwardScanDirection)) != NULL)
 	{
-		Holding		holding = {0};
-		TimestampTz created;
+		Holding		holding = {.durable = true};
 
-		holding.durable = durable;
 		heap_deform_tuple(tuple, RelationGetDescr(rel), holding.values, holding.nulls);
-		if (tfstate_holding_expired(&holding) ||
-			(!durable && !tfstate_holding_is_live(&holding)) ||
-			!tfstate_allowed(patterns, HOLDING_TEXT(&holding, lockid)))
-			continue;
-		created = DatumGetTimestampTz(HOLDING_DATUM(&holding, created));
-		measures->held++;
-		if (durable && !RecoveryInProgress() && is_orphan(&holding))
-			measures->orphans++;
-		if (measures->oldest == 0 || created < measures->oldest)
-			measures->oldest = created;
+		measure(&holding, patterns, measures);
 	}
 	tfstate_end_scan(&scan);
 	table_close(rel, AccessShareLock);
+}
+
+static void
+measure_session(List *patterns, Measures *measures)
+{
+	SessionLockScan scan;
+	Holding    *holding;
+
+	memset(measures, 0, sizeof(Measures));
+	tfstate_begin_session_scan(&scan, 0, false);
+	while ((holding = tfstate_next_session_lock(&scan)) != NULL)
+		measure(holding, patterns, measures);
+	tfstate_end_session_scan(&scan);
 }
 
 static void
@@ -215,13 +236,13 @@ put_lock_gauges(ReturnSetInfo *result, List *patterns)
 	TimestampTz since;
 	int			waiters;
 
-	measure(&tfstate_catalog()->durable, true, patterns, &measures);
+	measure_durable(patterns, &measures);
 	put_measures(result, "{\"mode\":\"durable\"}", &measures);
 	if (RecoveryInProgress())
 		return;
 	put_gauge(result, "tfstate_orphaned_locks",
 			  "Durable locks without a lease whose session is gone.", "{}", measures.orphans);
-	measure(&tfstate_catalog()->session, false, patterns, &measures);
+	measure_session(patterns, &measures);
 	put_measures(result, "{\"mode\":\"session\"}", &measures);
 	waiters = tfstate_count_waiters(patterns, &since);
 	put_gauge(result, "tfstate_waiters", "Sessions that wait for a lock.", "{}", waiters);

@@ -18,8 +18,11 @@
  *	freeze tag	0x746a, one.  A transaction that begins or ends a freeze has it.
  *	creation tag	0x746b, one for each name of a schema.  A transaction that
  *				creates there what Terraform creates has it.
+ *	end tag		0x746c, one for each holding in session mode, by its fence.  A
+ *				transaction that ends the holding has it, and one that keeps it from
+ *				ending has a share of it.
  *
- * All but the session tag and the freeze tag carry a 64-bit hash, of the lockid or the
+ * All but the session tag, the freeze tag and the end tag carry a 64-bit hash, of the lockid or the
  * name.  Two lockids of the same hash exclude each other only while somebody has the lock
  * tag; the holder is told by the rows, which have the whole text.  pg_locks shows the
  * hashes to everybody, so the hash is SipHash-2-4 with a secret key of 128 bits: from the
@@ -44,6 +47,7 @@
 #define VERSION_FIELD4	0x7469
 #define FREEZE_FIELD4	0x746a
 #define CREATION_FIELD4	0x746b
+#define END_FIELD4		0x746c
 #define BUILTIN_FIELD4	1		/* bigint keys, see utils/adt/lockfuncs.c */
 
 static LOCKTAG
@@ -146,6 +150,15 @@ tfstate_freeze_tag(void)
 }
 
 /*
+ * Return the end tag of a holding in session mode, by its fence.
+ */
+LOCKTAG
+tfstate_end_tag(int64 fence)
+{
+	return make_tag((uint64) fence, END_FIELD4);
+}
+
+/*
  * Return the tag of pg_advisory_lock(bigint) for a key.
  */
 LOCKTAG
@@ -171,7 +184,8 @@ tfstate_tag_mode(const LOCKTAG *tag)
 {
 	if (has_field4(tag, LOCK_FIELD4) || has_field4(tag, SESSION_FIELD4) ||
 		has_field4(tag, WAITER_FIELD4) || has_field4(tag, VERSION_FIELD4) ||
-		has_field4(tag, FREEZE_FIELD4) || has_field4(tag, CREATION_FIELD4))
+		has_field4(tag, FREEZE_FIELD4) || has_field4(tag, CREATION_FIELD4) ||
+		has_field4(tag, END_FIELD4))
 		return ExclusiveLock;
 	return ShareLock;
 }

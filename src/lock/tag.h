@@ -18,6 +18,7 @@ extern LOCKTAG tfstate_version_tag(const char *lockid);
 extern LOCKTAG tfstate_creation_tag(const char *schema);
 extern LOCKTAG tfstate_session_tag(int64 session);
 extern LOCKTAG tfstate_freeze_tag(void);
+extern LOCKTAG tfstate_end_tag(int64 fence);
 extern LOCKTAG tfstate_builtin_tag(int64 key);
 extern LOCKMODE tfstate_tag_mode(const LOCKTAG *tag);
 extern bool tfstate_is_lock_tag(const LOCKTAG *tag);

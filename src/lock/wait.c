@@ -123,21 +123,29 @@ to_msecs(int64 usecs)
 }
 
 /*
- * Take a tag at transaction level, in the mode of its kind.  Its resource owner is
- * the transaction and not the portal that runs the query, so that it can be released
- * from anywhere in the transaction.  Returns false if it cannot be had at once and
- * wait is false.
+ * Take a tag at transaction level.  Its resource owner is the transaction and not the
+ * portal that runs the query, so that it can be released from anywhere in the
+ * transaction.  Returns false if it cannot be had at once and wait is false.
  */
 static bool
-acquire_tag(const LOCKTAG *tag, bool wait)
+acquire_in_mode(const LOCKTAG *tag, LOCKMODE mode, bool wait)
 {
 	ResourceOwner old = CurrentResourceOwner;
 	LockAcquireResult result;
 
 	CurrentResourceOwner = CurTransactionResourceOwner;
-	result = LockAcquire(tag, tfstate_tag_mode(tag), false, !wait);
+	result = LockAcquire(tag, mode, false, !wait);
 	CurrentResourceOwner = old;
 	return result != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/*
+ * The same, in the mode of its kind.
+ */
+static bool
+acquire_tag(const LOCKTAG *tag, bool wait)
+{
+	return acquire_in_mode(tag, tfstate_tag_mode(tag), wait);
 }
 
 /*
@@ -147,6 +155,22 @@ bool
 tfstate_try_tag(const LOCKTAG *tag)
 {
 	return acquire_tag(tag, false);
+}
+
+/*
+ * Take a tag, or a share of one of our own tags, after waiting for it as a statement waits
+ * for a row.  Errors: the server's own for a cancel, for a deadlock, and for lock_timeout.
+ */
+void
+tfstate_take_tag(const LOCKTAG *tag)
+{
+	(void) acquire_tag(tag, true);
+}
+
+void
+tfstate_take_share_of(const LOCKTAG *tag)
+{
+	(void) acquire_in_mode(tag, ShareLock, true);
 }
 
 /*

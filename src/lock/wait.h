@@ -23,6 +23,8 @@ typedef struct WaitLimit
 } WaitLimit;
 
 extern bool tfstate_try_tag(const LOCKTAG *tag);
+extern void tfstate_take_tag(const LOCKTAG *tag);
+extern void tfstate_take_share_of(const LOCKTAG *tag);
 extern void tfstate_release_tag(const LOCKTAG *tag);
 extern void tfstate_start_wait(WaitLimit *limit, int64 usecs);
 extern bool tfstate_wait_is_over(const WaitLimit *limit);

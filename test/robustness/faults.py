@@ -246,7 +246,7 @@ class Faults:
 
     def rewrite_table(self, number: int) -> bool:
         """Moves the rows of a lock table, between the lookups and changes of those waiting for it."""
-        table = self.random.choice(["tfstate_internal.durable_lock", "tfstate_internal.session_lock"])
+        table = "tfstate_internal.durable_lock"
         connections = [self.server.connect("robust") for _ in range(2)]
         try:
             first, second = [connection.cursor() for connection in connections]

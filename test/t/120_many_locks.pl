@@ -72,6 +72,37 @@ like(
 	qr/Index (Only )?Scan.* on durable_lock/,
 	'one lockid is looked up by index');
 
+# Session locks take memory only up to a limit.  What has ended gives it back.
+{
+	my $filler = session($node, name => 'filler');
+	my $fill = sub {
+		my ($prefix) = @_;
+		return $filler->query(qq(\\set VERBOSITY verbose
+			SELECT count(tfstate_lock('$prefix/' || i, jsonb_build_object('ID', i::text, 'Info', repeat('x', 8000)), 'session')) FROM generate_series(1, 5000) i));
+	};
+	$filler->query_safe('SET tfstate.max_session_locks = 100000');
+	$fill->('full');
+	like($filler->{err}, qr/53200: no shared memory is left for state locks in session mode\s+DETAIL:  Those of one database can take 32 MB\.\s+HINT:  Release some, or use durable mode\./,
+		'an error when the memory for session locks is full');
+	is(sql("SELECT count(*) FROM tfstate_holders('many/session/*')"), $session_locks, 'the other locks are still there');
+	$filler->query_safe(q(SELECT count(tfstate_lock('some/' || i, jsonb_build_object('ID', i::text, 'Info', repeat('x', 8000)), 'session')) FROM generate_series(1, 1000) i));
+	$filler->query_safe(q(SELECT count(tfstate_unlock('some/' || i)) FROM generate_series(1, 1000) i));
+	is($filler->query_safe(q(SELECT count(tfstate_lock('some/' || i, jsonb_build_object('ID', i::text, 'Info', repeat('x', 8000)), 'session')) FROM generate_series(1001, 2000) i)), 1000,
+		'the memory of locks that were released or rolled back is used again');
+	$filler->quit;
+}
+
+# Nobody removes the entries of a transaction that is open.
+{
+	my $taker = session($node, name => 'taker');
+	$taker->query_safe(q(BEGIN; SELECT count(tfstate_lock('open/' || i, '{}', 'session')) FROM generate_series(1, 900) i));
+	sql(q(SELECT count(tfstate_lock('closed/' || i, '{}', 'session')), count(tfstate_unlock('closed/' || i)) FROM generate_series(1, 900) i)) foreach 1 .. 2;
+	$taker->query_safe('COMMIT');
+	is(sql("SELECT count(*) FROM tfstate_holders('open/*')"), 900, 'the locks of a transaction are there after its commit');
+	is($taker->query_safe(q(SELECT count(tfstate_unlock('open/' || i)) FROM generate_series(1, 900) i)), 900, 'and are released');
+	$taker->quit;
+}
+
 # A waiter for a lock in each mode
 my @waiters = map { session($node, name => 'waiter') } 1, 2;
 $waiters[0]->send("SELECT tfstate_lock('many/durable/5', wait => NULL)");

@@ -1,4 +1,4 @@
-# Rows of dead sessions, and shares of locks that other sessions released, are removed by
+# Session locks that dead sessions have left, and shares of locks that other sessions released, are removed by
 # later calls, a bounded number at a time.
 use strict;
 use warnings;
@@ -13,15 +13,18 @@ my $node = tfstate_node('housekeeping', conf => "autovacuum = off\nwal_writer_de
 my $session = session($node, name => 'session');
 my $other = session($node, name => 'other');
 
-sub rows
+# How many locks of dead sessions have been left, and not removed
+my $left = 0;
+sub left
 {
-	return sql('SELECT count(*) FROM tfstate_internal.session_lock');
+	return $left - sql(q(SELECT value FROM tfstate_metrics WHERE name = 'tfstate_releases_total' AND labels = '{"how": "reclaimed"}'));
 }
 
-# Leaves rows of dead sessions for ordinary lockids.
-sub leave_rows
+# Leaves locks of dead sessions for ordinary lockids.
+sub leave_locks
 {
 	my ($prefix, $count) = @_;
+	$left += $count;
 	sql("SELECT count(tfstate_lock('$prefix/' || n, '{}', 'session')) FROM generate_series(1, $count) n");
 	return;
 }
@@ -36,44 +39,44 @@ sub lock_often
 	return;
 }
 
-# The rows of a living session are kept.
+# The locks of a living session are kept.
 $other->query_safe("SELECT count(tfstate_lock('living/' || n, '{}', 'session')) FROM generate_series(1, 100) n");
-leave_rows('dead', 900);
-leave_rows('dead2', 900);
-is(rows(), 1900, 'dead sessions leave rows');
-my $before = rows();
+leave_locks('dead', 900);
+leave_locks('dead2', 900);
+is(left(), 1800, 'dead sessions leave locks');
 lock_often(2);
-cmp_ok($before - rows(), '>', 0, 'the next session locks remove some rows');
-cmp_ok($before - rows(), '<=', 128, 'the next session locks remove a bounded number of rows');
+cmp_ok(left(), '<', 1800, 'the next session locks remove some of them');
+cmp_ok(left(), '>=', 1800 - 160, 'the next session locks remove a bounded number of them');
 lock_often(100);
-is(rows(), 100, 'more session locks remove all rows of dead sessions, and none of a living one');
+is(left(), 0, 'more session locks remove all locks of dead sessions, and none of a living one');
 is(sql("SELECT count(*) FROM tfstate_holders('living/*')"), 100, 'the living session still holds its locks');
-is(sql("SELECT count(*) FROM tfstate_history"), 0, 'the history has no row of the dead sessions');
+is(sql("SELECT count(*) FROM tfstate_history"), 0, 'the history has nothing of the dead sessions');
 is(manager_locks($node), 100 + 1 + 1, 'the lock manager has only the tags of living sessions');
 
-# A durable lock removes no rows, because its commit waits for the disk.
-leave_rows('dead3', 50);
+# A durable lock removes none, because its commit waits for the disk.
+leave_locks('dead3', 50);
 $session->query_safe("SELECT count(tfstate_unlock('durable')) FROM tfstate_lock('durable')");
-is(rows(), 150, 'a durable lock removes no rows');
+is(left(), 50, 'a durable lock removes none');
 
 # A transaction that is rolled back, or that drops the extension, removes none either.
 my $fresh = session($node, name => 'fresh');
 $fresh->query_safe("BEGIN; SELECT tfstate_lock('x', '{}', 'session'); ROLLBACK");
-is(rows(), 150, 'a rollback removes no rows');
+is(left(), 50, 'a rollback removes none');
 
 # Dead locks of workspaces are recorded, though the lock that removes them is not flushed.
 sql("SELECT tfstate_attach('tf')");
 $fresh->query_safe("SELECT tfstate_lock('tf.states/default', '{}', 'session')");
 $fresh->quit;
+$left++;
 wait_for('the end of the session',
 	sub { sql("SELECT count(*) FROM tfstate_holders('tf.states/default')") == 0 });
 # (Each 64th lock looks for them, but not if its transaction has written to WAL.)
 for (1 .. 10)
 {
-	last if rows() == 100;
+	last if left() == 0;
 	lock_often(130);
 }
-is(rows(), 100, 'the next session locks remove all rows of dead sessions again');
+is(left(), 0, 'the next session locks remove all locks of dead sessions again');
 is(sql("SELECT lockid, how FROM tfstate_history WHERE mode = 'session'"),
 	'tf.states/default|reclaimed', 'the history has the dead lock of a workspace');
 
@@ -86,6 +89,19 @@ $dropper->query_safe(
 	"BEGIN; SELECT tfstate_lock('x', '{}', 'session'); SET client_min_messages = warning; DROP EXTENSION tfstate; COMMIT");
 is($dropper->query_safe("SELECT count(*) FROM pg_extension WHERE extname = 'tfstate'"),
 	0, 'a transaction that locks and drops the extension commits');
+
+# Nor does it matter that it is created again, be that committed or not.
+$dropper->query_safe('CREATE EXTENSION tfstate');
+$dropper->query_safe("SELECT tfstate_lock('kept', '{}', 'session')");
+my $again = "SET client_min_messages = warning; BEGIN; SELECT tfstate_lock('old', '{}', 'session'); DROP EXTENSION tfstate; CREATE EXTENSION tfstate; SELECT tfstate_lock('new', '{}', 'session')";
+$dropper->query_safe("$again; ROLLBACK");
+is($dropper->query_safe("SELECT string_agg(lockid, ' ') FROM tfstate_holders"), 'kept', 'after a rollback the locks from before are there');
+is($dropper->query_safe("SELECT tfstate_unlock('kept') ->> 'Path'"), 'kept', 'and can be released');
+is($node->safe_psql('dropped', "SELECT locked FROM tfstate_try_lock('kept')"), 't', 'so that others get them');
+$dropper->query_safe("$again; COMMIT");
+is($dropper->query_safe("SELECT string_agg(lockid, ' ') FROM tfstate_holders"), 'new', 'after a commit only the new ones');
+is($node->safe_psql('dropped', "SELECT string_agg(lockid, ' ') FROM tfstate_holders"), 'new', 'for others, too');
+$dropper->query_safe("SELECT tfstate_unlock('new')");
 $dropper->quit;
 
 # The shares for durable locks of workspaces that other sessions have released are given

@@ -184,7 +184,7 @@ my %lookups = (
 	},
 	'the tables of the extension in other files' => {
 		before => $lock, call => $lock, was => '55P03',
-		change => 'REINDEX TABLE tfstate_internal.durable_lock; REINDEX TABLE tfstate_internal.session_lock; REINDEX TABLE tfstate_internal.stored_version; REINDEX TABLE tfstate_internal.privilege; REINDEX TABLE tfstate_internal.attached_table',
+		change => 'REINDEX TABLE tfstate_internal.durable_lock; REINDEX TABLE tfstate_internal.stored_version; REINDEX TABLE tfstate_internal.privilege; REINDEX TABLE tfstate_internal.attached_table',
 		is => '55P03'
 	},);
 
