@@ -81,7 +81,7 @@ my @by_hand = statements($by_hand_file);
 my %is_old = map { $_ => 1 } @old;
 my %is_new = map { $_ => 1 } @new;
 my %is_by_hand = map { $_ => 1 } @by_hand;
-my (%existed, %remade, @dropped, @changes, @left);
+my (%existed, %remade, %stays, @dropped, @changes, @left);
 
 # Each function has a comment, which tells the types of its arguments.
 my %signatures;
@@ -94,6 +94,12 @@ foreach (@by_hand)
 {
 	$remade{ join ' ', object($_) } = 1 if /^DROP/;
 }
+open(my $notes, '<', $by_hand_file) or die "$by_hand_file: $!\n";
+while (<$notes>)
+{
+	$stays{$1} = 1 if /^-- stays: (.*)$/;
+}
+close($notes);
 foreach my $statement (grep { /^CREATE/ } @old)
 {
 	my ($kind, $name) = object($statement);
@@ -106,7 +112,7 @@ foreach my $statement (grep { /^CREATE/ } @old)
 		push @dropped, ($statement =~ /^CREATE PROCEDURE/ ? 'DROP PROCEDURE ' : 'DROP FUNCTION ') . $name . $signatures{$name}[0];
 		$remade{"$kind $name"} = 1;
 	}
-	elsif (!$now)
+	elsif (!$now && !$stays{"$kind $name"})
 	{
 		push @left, "DROP $kind $name";
 	}

@@ -68,7 +68,9 @@ $$;
 
 -- Each change that cannot be told from the two scripts, such as ALTER TABLE
 
-DROP INDEX tfstate_internal.released_lock_released_at_idx;
+-- The library of 0.1 needs an index that a fresh installation does not have.  An administrator
+-- can drop it when no session has that library any more.
+-- stays: INDEX released_lock_released_at_idx
 
 -- It decides itself who may call it.
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) TO PUBLIC;

@@ -14,6 +14,8 @@ use TestServer;
 
 # Released scripts are never edited: there are databases that they have created.
 my %released = ('0.1' => 'cc153837b4dcb3a3ae7f5337f174c7603df5a6dd7b114b79b735c0b1866b0cc9');
+# What an administrator can do when no session has the old library any more
+my %stays = ('0.1' => 'DROP INDEX tfstate_internal.released_lock_released_at_idx');
 
 my $node = tfstate_node('update');
 my $scripts = $node->config_data('--sharedir') . '/extension';
@@ -143,6 +145,8 @@ foreach my $old (sort keys %released)
 	my $there = sub { $node->safe_psql($name, $_[0]) };
 	is($there->("SELECT has_table_privilege('monitor', 'tfstate_holders', 'SELECT')"), 't', "$old: what an administrator has granted stays");
 	$there->('REVOKE SELECT ON tfstate_holders FROM monitor');
+	# What stays for sessions with the old library, until an administrator drops it
+	$there->($stays{$old});
 	is(differences($node->safe_psql('fresh', $objects), $there->($objects)), '', "$old: the objects are those of a fresh installation");
 	is($there->("SELECT locked, id FROM tfstate_try_lock('durable')"), 'f|durable-id', "$old: a durable lock is still held");
 	is($there->("SELECT tfstate_renew('lease', 'lease-id') > now()"), 't', "$old: a lease can be renewed");
@@ -159,6 +163,7 @@ foreach my $old (sort keys %released)
 	# In a schema of its own, by another superuser who does not own the extension
 	create_database("${name}_named", 'CREATE SCHEMA "The Locks"', qq(CREATE EXTENSION tfstate SCHEMA "The Locks" VERSION '$old'));
 	$node->safe_psql("${name}_named", $update, extra_params => [ '-U', 'other' ]);
+	$node->safe_psql("${name}_named", $stays{$old});
 	is(differences($node->safe_psql('fresh_named', $objects), $node->safe_psql("${name}_named", $objects)), '',
 		"$old: the objects in another schema are those of a fresh installation there");
 	$_->quit foreach $holder, $waiter, $updater;
