@@ -249,6 +249,11 @@ check_both('the old files', $back[0], $late[0]);
 check_both('the old files', $late[0], $back[0]);
 is(library($back[0]), 'old', 'a new session has the old library');
 is(library($late[0]), 'new', 'a live one keeps the new one');
+sql('DROP INDEX tfstate_internal.released_lock_released_at_idx');
+$back[0]->query(q(SELECT tfstate_lock('both')));
+like($back[0]{err}, qr/ERROR:  42P01: relation "tfstate_internal\.released_lock_released_at_idx" of extension "tfstate" does not exist/,
+	'without the index that the update has left, the old library is refused');
+is($late[0]->query_safe(q(SELECT locked FROM tfstate_try_lock('both'))), 't', 'and the new one is not');
 sql('CREATE DATABASE other');
 foreach my $file (grep { !/\.so$/ } @new)
 {
