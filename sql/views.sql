@@ -181,7 +181,7 @@ SELECT 'old', i, i, now() - interval '2h', 1, 1, 'none', 'x', 'x', '{}', 'durabl
 SET tfstate.history_age = '1h';
 SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 300)) p;
 SELECT count(*) BETWEEN 5000 AND 9999 AS some_left FROM tfstate_history('old');
-SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 2000)) p;
+SELECT count(*) FROM (SELECT tfstate_lock('many'), tfstate_unlock('many') FROM generate_series(1, 4000)) p;
 SELECT count(*) FROM tfstate_history('old');
 
 SET client_min_messages = warning;
