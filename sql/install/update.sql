@@ -68,9 +68,20 @@ $$;
 
 -- Each change that cannot be told from the two scripts, such as ALTER TABLE
 
--- The library of 0.1 needs an index that a fresh installation does not have.  An administrator
--- can drop it when no session has that library any more.
+-- The library of 0.1 needs an index that a fresh installation does not have.  Where other
+-- sessions are connected, which may have that library, it is left to an administrator.
 -- stays: INDEX released_lock_released_at_idx
+DO $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_stat_activity a
+				WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend') THEN
+		RAISE NOTICE 'index "tfstate_internal.released_lock_released_at_idx" is left for sessions that are connected now'
+			USING HINT = 'Drop it when they have ended.';
+	ELSE
+		DROP INDEX tfstate_internal.released_lock_released_at_idx;
+	END IF;
+END;
+$$;
 
 -- It decides itself who may call it.
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) TO PUBLIC;

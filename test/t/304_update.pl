@@ -145,7 +145,7 @@ foreach my $old (sort keys %released)
 	my $there = sub { $node->safe_psql($name, $_[0]) };
 	is($there->("SELECT has_table_privilege('monitor', 'tfstate_holders', 'SELECT')"), 't', "$old: what an administrator has granted stays");
 	$there->('REVOKE SELECT ON tfstate_holders FROM monitor');
-	# What stays for sessions with the old library, until an administrator drops it
+	# What stays if other sessions, perhaps with the old library, are connected
 	$there->($stays{$old});
 	is(differences($node->safe_psql('fresh', $objects), $there->($objects)), '', "$old: the objects are those of a fresh installation");
 	is($there->("SELECT locked, id FROM tfstate_try_lock('durable')"), 'f|durable-id', "$old: a durable lock is still held");
@@ -160,10 +160,13 @@ foreach my $old (sort keys %released)
 	is($there->('SELECT * FROM tfstate_verify()'), '', "$old: tfstate_verify() finds nothing");
 	is($there->(q(SELECT severity, problem FROM tfstate_check() WHERE severity = 'error' AND problem !~ '^fsync')), '', "$old: tfstate_check() finds no error");
 
-	# In a schema of its own, by another superuser who does not own the extension
+	# In a schema of its own, by another superuser who does not own the extension, while nobody
+	# else is connected
 	create_database("${name}_named", 'CREATE SCHEMA "The Locks"', qq(CREATE EXTENSION tfstate SCHEMA "The Locks" VERSION '$old'));
-	$node->safe_psql("${name}_named", $update, extra_params => [ '-U', 'other' ]);
-	$node->safe_psql("${name}_named", $stays{$old});
+	wait_for('the end of other sessions',
+		sub { $node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE datname = '${name}_named'") eq '0' });
+	$node->psql("${name}_named", $update, extra_params => [ '-U', 'other' ], stderr => \$error);
+	is($error, '', "$old: nothing is left where nobody else is connected");
 	is(differences($node->safe_psql('fresh_named', $objects), $node->safe_psql("${name}_named", $objects)), '',
 		"$old: the objects in another schema are those of a fresh installation there");
 	$_->quit foreach $holder, $waiter, $updater;
