@@ -266,6 +266,9 @@ SET tfstate.history_count = 5;
 CALL cycle('c/late', 512);
 CALL cycle('c/early', 1);
 SELECT lockid, count(*) FROM tfstate_history('c/*') GROUP BY lockid HAVING lockid = 'c/early';
+-- The last release of these prunes, and so has one of this lockid before.
+CALL cycle('c/late', 512);
+SELECT lockid, count(*) FROM tfstate_history('c/*') GROUP BY lockid ORDER BY lockid;
 DROP PROCEDURE cycle;
 RESET tfstate.history_count;
 

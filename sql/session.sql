@@ -46,6 +46,12 @@ SET tfstate.run_id = '11111111-2222-4333-8444-555555555555';
 SELECT tfstate_force_unlock('s', '2b')->>'ID' AS released;
 RESET tfstate.run_id;
 SELECT * FROM tags;
+-- The history has it, though it leaves out other locks in session mode.
+SET tfstate.history = 'durable';
+SELECT count(tfstate_lock('forced', jsonb_build_object('ID', n::text), 'session')), count(CASE n WHEN 1 THEN tfstate_unlock('forced') ELSE tfstate_force_unlock('forced') END)
+  FROM generate_series(1, 2) n;
+SELECT id, mode, how FROM tfstate_history('forced');
+SET tfstate.history = 'all';
 
 -- pg_advisory_unlock_all(): the session loses the lock.
 SELECT id FROM tfstate_lock('s', '{"ID": "3"}', 'session');

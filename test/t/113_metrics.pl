@@ -238,5 +238,31 @@ is(metric('acquisitions_total', $durable), 1, 'and counted from the beginning');
 change_segment(0, 99);
 is(metric('acquisitions_total', $durable), 0, 'memory that is of another kind is not used');
 
+#
+# Of an installation that is gone, and of a database that was copied
+#
+
+sub segments
+{
+	return scalar(() = glob("$directory/mmap.*"));
+}
+
+$node->safe_psql('postgres', 'CREATE DATABASE copied');
+my $segments = segments();
+$node->safe_psql('copied', q(CREATE EXTENSION tfstate;
+	SELECT count(tfstate_lock('x/' || n, jsonb_build_object('Info', repeat('x', 8000)), 'session')) FROM generate_series(1, 200) n;));
+cmp_ok(segments(), '>', $segments + 1, 'many long locks need more than one segment');
+$node->safe_psql('copied', q(SELECT count(tfstate_lock('y', '{}', 'session'));
+	DROP EXTENSION tfstate;
+	CREATE EXTENSION tfstate;
+	SELECT count(tfstate_lock('y'));
+	SELECT count(tfstate_lock('z'))));
+is(segments(), $segments + 1, 'those of an installation that is gone end with the last session that uses them');
+
+my $acquisitions = q(SELECT sum(value) FROM tfstate_metrics WHERE name = 'tfstate_acquisitions_total');
+$node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE copied');
+is($node->safe_psql('copy', $acquisitions), 0, 'a copy of a database has memory of its own');
+is($node->safe_psql('copied', $acquisitions), 2, 'and the original keeps its own');
+
 $node->stop;
 done_testing();
