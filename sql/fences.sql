@@ -74,7 +74,8 @@ DELETE FROM tfstate_internal.stored_version;
 SELECT fence > 0 AS taken FROM tfstate_lock('f/h', '{"ID":"1"}');
 SELECT tfstate_unlock('f/h', '1') IS NOT NULL AS unlocked;
 INSERT INTO tfstate_internal.released_lock
-SELECT (jsonb_populate_record(r, '{"fence": 70020}')).* FROM tfstate_internal.released_lock r WHERE r.lockid = 'f/h';
+SELECT (jsonb_populate_record(r, jsonb_build_object('fence', f))).*
+  FROM tfstate_internal.released_lock r, unnest('{70020, 70025}'::bigint[]) f WHERE r.lockid = 'f/h';
 SELECT setval('tfstate_internal.fence', 70019);
 SELECT fence FROM tfstate_lock('f/h', '{"ID":"2"}');
 SELECT tfstate_unlock('f/h', '2') IS NOT NULL AS unlocked;

@@ -24,7 +24,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON net.states TO regress_tfstate_user, regr
 GRANT USAGE ON SEQUENCE global_states_id_seq TO regress_tfstate_user, regress_tfstate_dba;
 SELECT tfstate_grant('regress_tfstate_user'), tfstate_grant('regress_tfstate_dba');
 
--- The holders at that moment are returned, and go on.
+-- The holders at that moment are returned, and go on.  What a dead session has left is not held.
+SELECT id FROM tfstate_lock('net/dead', '{"ID":"0"}', mode => 'session');
+SELECT pg_advisory_unlock_all();
 SELECT id FROM tfstate_lock('net.states/default', '{"ID":"1","Operation":"apply"}');
 INSERT INTO net.states (name, data) VALUES ('default', state(1)) ON CONFLICT (name) DO UPDATE SET data = EXCLUDED.data;
 SELECT id FROM tfstate_lock('net.states/new', '{"ID":"2","Who":"bob@ci"}', ttl => '1 h');

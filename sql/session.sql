@@ -59,6 +59,7 @@ SELECT id FROM tfstate_lock('t', '{"ID": "4"}', 'session');
 SELECT pg_advisory_unlock_all();
 SELECT * FROM tags;
 SELECT count(*) FROM tfstate_holders;
+SELECT value FROM tfstate_metrics WHERE name = 'tfstate_locks_held' AND labels->>'mode' = 'session';
 CALL fails($$SELECT tfstate_unlock('s', '3')$$);
 CALL fails($$SELECT tfstate_unlock('s')$$);
 CALL fails($$SELECT tfstate_force_unlock('s')$$);
