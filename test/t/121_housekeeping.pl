@@ -121,5 +121,21 @@ foreach my $i (1 .. 8)
 is(shares(), 6, 'the shares of released locks are given back, some with each lock');
 is(sql("SELECT count(*) FROM tfstate_holders('tf.states/*')"), 6, 'the other locks stay held');
 
+# Sessions that begin at once, where there is no memory yet, use the same.
+my $sequence = 'tfstate_internal.shared_memory';
+my $seen = 0;
+foreach my $round (1 .. 5)
+{
+	my @sessions = map { session($node, name => 'beginner') } 1 .. 8;
+	$other->query_safe("BEGIN; ALTER SEQUENCE $sequence RENAME TO renamed; ALTER SEQUENCE tfstate_internal.renamed RENAME TO shared_memory; SELECT setval('$sequence', 1)");
+	$sessions[$_]->send("SELECT tfstate_lock('begin/$round/$_', '{}', 'session')") foreach 0 .. 7;
+	wait_for('the sessions to wait', sub { sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'beginner' AND wait_event_type = 'Lock'") == 8 });
+	$other->query_safe('COMMIT');
+	$_->result foreach @sessions;
+	$seen += sql("SELECT count(*) FROM tfstate_holders('begin/$round/*')");
+	$_->quit foreach @sessions;
+}
+is($seen, 5 * 8, 'sessions that begin at once see the locks of each other');
+
 $_->quit foreach $session, $other;
 done_testing();
