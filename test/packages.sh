@@ -148,6 +148,7 @@ run_trial() {
 			rm -r unpacked
 		done'
 	run 'the packages can be installed' "cd /root/x 2>/dev/null || mkdir /root/x && cd /root/x && $(commands | grep '[.][.]/')"
+	check 'who upgrades is told to update the extension' 1 "$(zcat "$system"/usr/share/doc/postgresql-*-tfstate/NEWS.Debian.gz | grep -c 'ALTER EXTENSION tfstate UPDATE')"
 	check 'links on the installed pages of the manual lead to installed files' '' "$(dead_links)"
 	check 'each of the packages that has the manual has all of it' '' "$(for directory in "$system"/usr/share/doc/{tfstate,postgresql-*-tfstate}; do
 		diff <(cd "$root" && ls README.md SECURITY.md monitoring/* doc/*/* doc/*.md) <(cd "$directory" && ls -- *.md monitoring/* doc/*/* doc/*.md) || true
