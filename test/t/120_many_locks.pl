@@ -99,7 +99,14 @@ like(
 	sql(q(SELECT count(tfstate_lock('closed/' || i, '{}', 'session')), count(tfstate_unlock('closed/' || i)) FROM generate_series(1, 900) i)) foreach 1 .. 2;
 	$taker->query_safe('COMMIT');
 	is(sql("SELECT count(*) FROM tfstate_holders('open/*')"), 900, 'the locks of a transaction are there after its commit');
+	# nor those of locks that are newer than what is removed
+	my $newer = session($node, name => 'newer');
+	my $lock = q(SELECT count(tfstate_lock('%s/' || i, '{}', 'session')) FROM generate_series(1, 450) i);
+	$newer->query_safe(sprintf($lock, 'newer'));
 	is($taker->query_safe(q(SELECT count(tfstate_unlock('open/' || i)) FROM generate_series(1, 900) i)), 900, 'and are released');
+	$newer->query_safe(sprintf($lock, 'newest'));
+	is(sql("SELECT count(*) FROM tfstate_holders('newer/*')"), 450, 'newer locks are there after that');
+	$newer->quit;
 	$taker->quit;
 }
 
