@@ -75,7 +75,7 @@ DO $$
 BEGIN
 	IF EXISTS (SELECT FROM pg_stat_activity a
 				WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend') THEN
-		RAISE NOTICE 'index "tfstate_internal.released_lock_released_at_idx" is left for sessions that are connected now'
+		RAISE WARNING 'index "tfstate_internal.released_lock_released_at_idx" is left for sessions that are connected now'
 			USING HINT = 'Drop it when they have ended.';
 	ELSE
 		DROP INDEX tfstate_internal.released_lock_released_at_idx;
