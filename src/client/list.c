@@ -37,13 +37,13 @@ typedef struct ListQuery
 
 static const ListQuery queries[] = {
 	{"ls", 0, 1, {"*"},
-	"SELECT * FROM @.tfstate_holders($1)",
+	"SELECT * FROM @.tfstate_holders($1) ORDER BY lockid",
 	"lockid, who, operation, mode, pg_catalog.date_trunc('second', created) AS since, waiters"},
 	{"who", 1, 1, {NULL},
 	"SELECT * FROM @.tfstate_holders($1) WHERE lockid = $1",
 	"*", true, "is not held"},
 	{"waiters", 0, 1, {"*"},
-	"SELECT * FROM @.tfstate_waiters($1)",
+	"SELECT * FROM @.tfstate_waiters($1) ORDER BY lockid, position",
 	"lockid, position, role, application_name, client_addr, pid, pg_catalog.date_trunc('second', since) AS since"},
 	{"history", 0, 2, {"*", "100"},
 	"SELECT * FROM @.tfstate_history($1, $2::bigint)",

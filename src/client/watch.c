@@ -51,7 +51,7 @@ static const char *const query =
 "SELECT 1, h.id, h.lockid, h.who, h.operation, pg_catalog.date_trunc('second', h.created)::text, h.mode, h.waiters::text, "
 "pg_catalog.jsonb_build_object('event', 'locked') OPERATOR(pg_catalog.||) pg_catalog.to_jsonb(h), "
 "pg_catalog.jsonb_build_object('event', 'ended', 'lockid', h.lockid, 'id', h.id, 'fence', h.fence), "
-"pg_catalog.row_number() OVER (ORDER BY h.created) "
+"pg_catalog.row_number() OVER (ORDER BY h.created, h.lockid) "
 "FROM @.tfstate_holders($1) h "
 "UNION ALL "
 "SELECT 2, w.pid || ' ' || w.since, w.lockid, w.role, w.application_name, pg_catalog.date_trunc('second', w.since)::text, "
@@ -64,7 +64,7 @@ static const char *const query =
 "pg_catalog.jsonb_build_object('event', 'released') OPERATOR(pg_catalog.||) pg_catalog.to_jsonb(r), NULL, "
 "pg_catalog.row_number() OVER (ORDER BY r.released_at DESC) "
 "FROM @.tfstate_history($1, " RELEASES ") r "
-"ORDER BY 1, 11";
+"ORDER BY 1, 11, 3";
 
 /* Columns of the query. */
 enum
