@@ -138,6 +138,23 @@ foreach my $round (1, 2)
 }
 is($server->request('GET', user => 'user1', password => 'secret2'), 401, 'nobody gets that of somebody else');
 is($server->request('GET', path => '/healthz', user => ''), 200, 'healthz');
+
+# a log that nobody reads: more than a pipe takes
+my $answered = 0;
+my $long = 'x' x 500;
+foreach (1 .. 300)
+{
+	$socket = $server->connect;
+	syswrite($socket, "GET /s/states/$long HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+	last unless IO::Select->new($socket)->can_read(10) && read_all($socket) =~ /^HTTP\/1.1 401 /;
+	$answered++;
+}
+is($answered, 300, 'requests do not wait for whoever reads the log') or exit 1;
+my $left_out = wait_for('the log', sub {
+	$server->log;
+	$server->request('GET');
+	return ($server->log =~ /: (\d+) lines of the log were left out\n/)[0] });
+cmp_ok($left_out, '>', 100, 'the log tells how many lines it lacks');
 is($server->stop('INT'), 0, 'the server ends cleanly');
 
 #
