@@ -427,7 +427,7 @@ append_client(PQExpBuffer buf, struct MHD_Connection *connection)
 static bool
 log_has_room(void)
 {
-	struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+	struct pollfd fd = {STDERR_FILENO, POLLOUT, 0};
 
 	return poll(&fd, 1, 0) == 1 && (fd.revents & POLLOUT);
 }
