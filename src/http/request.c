@@ -17,10 +17,7 @@
 #include "postgres_fe.h"
 
 #include <arpa/inet.h>
-#include <limits.h>
 #include <netdb.h>
-#include <poll.h>
-#include <pthread.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,6 +30,7 @@
 #include "http/auth.h"
 #include "http/health.h"
 #include "http/lock.h"
+#include "http/log.h"
 #include "http/metrics.h"
 #include "http/page.h"
 #include "http/pool.h"
@@ -423,43 +421,6 @@ append_client(PQExpBuffer buf, struct MHD_Connection *connection)
 	appendPQExpBufferStr(buf, host);
 }
 
-/* Return true if standard error takes PIPE_BUF bytes without a wait. */
-static bool
-log_has_room(void)
-{
-	struct pollfd fd = {STDERR_FILENO, POLLOUT, 0};
-
-	return poll(&fd, 1, 0) == 1 && (fd.revents & POLLOUT);
-}
-
-/*
- * Write a line into the log, its first PIPE_BUF bytes at most.  No request waits for whoever
- * reads the log: lines for which there is no room are left out, and a later one tells how many.
- */
-static void
-write_line(char *line, size_t length)
-{
-	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-	static int	left_out = 0;
-
-	if (length > PIPE_BUF)
-	{
-		length = PIPE_BUF;
-		line[length - 1] = '\n';
-	}
-	pthread_mutex_lock(&mutex);
-	if (left_out > 0 && log_has_room())
-	{
-		fprintf(stderr, "%s: %d lines of the log were left out\n", progname, left_out);
-		left_out = 0;
-	}
-	if (left_out == 0 && log_has_room())
-		(void) !write(STDERR_FILENO, line, length);
-	else
-		left_out++;
-	pthread_mutex_unlock(&mutex);
-}
-
 /*
  * Write the line of a request into the log: when it ended, client, user, what was asked
  * for, status, bytes of the body, milliseconds, and what went wrong.  The path is without
@@ -497,7 +458,7 @@ log_request(Request *request, struct MHD_Connection *connection, bool complete)
 		append_shown(&buf, request->message, "");
 	}
 	appendPQExpBufferChar(&buf, '\n');
-	write_line(buf.data, buf.len);
+	log_line(buf.data, buf.len);
 	termPQExpBuffer(&buf);
 }
 

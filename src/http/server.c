@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "client/event.h"
+#include "http/log.h"
 #include "http/request.h"
 #include "http/server.h"
 
@@ -284,9 +285,9 @@ static void
 log_of_mhd(void *arg, const char *format, va_list arguments)
 {
 	char		line[1024];
-	size_t		len;
+	size_t		len = snprintf(line, sizeof(line), "%s: ", progname);
 
-	(void) vsnprintf(line, sizeof(line), format, arguments);
+	(void) vsnprintf(line + len, sizeof(line) - len - 1, format, arguments);
 	for (char *c = line; *c; c++)
 	{
 		if (iscntrl((unsigned char) *c))
@@ -295,7 +296,8 @@ log_of_mhd(void *arg, const char *format, va_list arguments)
 	len = strlen(line);
 	while (len > 0 && line[len - 1] == ' ')
 		line[--len] = '\0';
-	fprintf(stderr, "%s: %s\n", progname, line);
+	line[len++] = '\n';
+	log_line(line, len);
 }
 
 /* Allow as many open files as there can be connections. */
