@@ -7,8 +7,8 @@
 #
 # Functions, procedures, views and triggers are replaced.  A function whose arguments or result
 # have changed is dropped first, as is one that NEW does not have; an object that BY_HAND drops
-# is made anew.  What is left for BY_HAND is printed as a comment; test/t/304_update.pl fails
-# then.
+# is made anew, and one that it names after "-- stays:" is left.  What is left for BY_HAND is
+# printed as a comment; test/t/304_update.pl fails then.
 
 use strict;
 use warnings;

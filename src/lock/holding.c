@@ -242,9 +242,9 @@ tfstate_delete_holding(const Holding *holding, bool wait)
 }
 
 /*
- * Write a changed durable holding back to its row, and set its new place.  Returns false if another
- * transaction has changed, moved or deleted the row since it was read or, without wait, has
- * locked it or is changing it.
+ * Write a changed durable holding back to its row, and set its new place.  Returns false if
+ * another transaction has changed, moved or deleted the row since it was read or, without
+ * wait, has locked it or is changing it.
  */
 bool
 tfstate_update_holding(Holding *holding, bool wait)
@@ -274,9 +274,9 @@ tfstate_update_holding(Holding *holding, bool wait)
 }
 
 /*
- * Lock the row of a durable lock until the end of the transaction, after waiting for others that have it
- * locked.  Returns false if another transaction has changed, moved or deleted it since it
- * was read.
+ * Lock the row of a durable lock until the end of the transaction, after waiting for others
+ * that have it locked.  Returns false if another transaction has changed, moved or deleted it
+ * since it was read.
  */
 static bool
 lock_row(const Holding *holding, LOCKMODE table_mode, LockTupleMode mode)
@@ -310,7 +310,8 @@ tfstate_pin_holding(const Holding *holding)
 }
 
 /*
- * Keep other transactions also from pinning the row, which is that of a durable lock.  Otherwise as tfstate_pin_holding().
+ * Keep other transactions also from pinning the row, which is that of a durable lock.
+ * Otherwise as tfstate_pin_holding().
  */
 bool
 tfstate_lock_holding(const Holding *holding)

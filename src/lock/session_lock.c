@@ -10,7 +10,8 @@
  *
  * Entries are in the shared memory of the database (common/shared.c), in lists by the hash
  * of the lockid.  An LWLock protects some of the lists.  While a session has it, it does
- * nothing that could wait; and it allocates and frees nothing.
+ * nothing that could wait, and allocates and frees no entries; it may have to attach to a
+ * further segment of the area, and if that fails the list stays whole.
  *
  * An entry is in one of three states:
  *
@@ -368,8 +369,8 @@ tfstate_end_session_lock(const Holding *holding, bool wait)
 }
 
 /*
- * Keep a lock from being ended until the end of the transaction.  Waits for a transaction that is ending it.  Returns false if the lock has
- * ended since it was read.
+ * Keep a lock from being ended until the end of the transaction.  Waits for a transaction that
+ * is ending it.  Returns false if the lock has ended since it was read.
  */
 bool
 tfstate_pin_session_lock(const Holding *holding)
