@@ -192,6 +192,7 @@ CREATE TABLE wrong.generated (id bigint, name text, data text GENERATED ALWAYS A
 CREATE TABLE wrong."Names" ("Id" bigint, name text, data text);
 CALL fails($$SELECT tfstate_attach('wrong.smallints')$$);
 CALL fails($$SELECT tfstate_detach('wrong.smallints')$$);
+CALL fails($$SELECT tfstate_detach('wrong.a_view')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'a_view')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'matview')$$);
 CALL fails($$SELECT tfstate_attach('wrong', 'sequence')$$);

@@ -23,7 +23,8 @@ BEGIN
 	END IF;
 	SELECT n.nspname, c.relname INTO meant
 	  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-	 WHERE concat(n.nspname, '.', c.relname) = schema AND to_regnamespace(quote_ident(schema)) IS NULL;
+	 WHERE concat(n.nspname, '.', c.relname) = schema AND c.relkind IN ('r', 'p')
+	   AND to_regnamespace(quote_ident(schema)) IS NULL;
 	IF FOUND THEN
 		RAISE EXCEPTION 'schema "%" does not exist, but schema "%" has a table "%"', schema, meant.nspname, meant.relname
 			USING ERRCODE = 'invalid_parameter_value',
