@@ -56,6 +56,12 @@
 /* How much memory all states together may use, as a multiple of the largest one. */
 #define STATES_IN_MEMORY	4
 
+/*
+ * How many bytes of a text are shown in the log.  There are five in a line, and it is
+ * written as one of at most PIPE_BUF bytes.
+ */
+#define MAX_SHOWN		700
+
 static const Method methods[] = {
 	{"GET", state_get, false},
 	{"HEAD", state_get, false},
@@ -393,13 +399,21 @@ request_handle(void *arg, struct MHD_Connection *connection, const char *url, co
 
 /*
  * Append a text to the log line, with control characters encoded, and those that other
- * words of the line could be made of.
+ * words of the line could be made of.  A long one is cut off, and ends with "...".
  */
 static void
 append_shown(PQExpBuffer buf, const char *text, const char *encoded)
 {
+	size_t		end = buf->len + MAX_SHOWN;
+
 	for (; *text; text ++)
 	{
+		/* not amid a character */
+		if (buf->len >= end && ((unsigned char) *text &0xC0) != 0x80)
+		{
+			appendPQExpBufferStr(buf, "...");
+			break;
+		}
 		if ((unsigned char) *text <' ' || *text == 0x7f || strchr(encoded, *text))
 			appendPQExpBuffer(buf, "\\x%02x", (unsigned char) *text);
 		else
@@ -441,7 +455,9 @@ log_request(Request *request, struct MHD_Connection *connection, bool complete)
 	append_client(&buf, connection);
 	appendPQExpBufferChar(&buf, ' ');
 	append_shown(&buf, request->user && *request->user ? request->user : "-", " \"\\");
-	appendPQExpBuffer(&buf, " \"%s ", request->verb ? request->verb : "-");
+	appendPQExpBufferStr(&buf, " \"");
+	append_shown(&buf, request->verb ? request->verb : "-", " \"\\");
+	appendPQExpBufferChar(&buf, ' ');
 	append_shown(&buf, request->uri, " \"\\");
 	appendPQExpBuffer(&buf, "\" %d %lld %lld ms", request->status, (long long) request->received,
 					  (long long) (now_ms() - request->started));

@@ -292,6 +292,9 @@ is(sql("SELECT count(pg_terminate_backend(pid, 60000)) > 0 FROM pg_stat_activity
 $server->answers('GET by a role that may not log in any more', 401, qr/^wrong user or password$/, 'GET');
 sql("ALTER ROLE alice LOGIN");
 $server->answers('GET when it may again', 200, qr/^\{/, 'GET');
+my $long = 'x' x 6000;
+$server->request('GET', path => "/$long", id => $long, user => $long);
+like($server->logged(qr/ xxx.*"GET/), qr{ x{700}\.\.\. "GET /x{699}\.\.\." 400 0 \d+ ms: the address is not}, 'long texts are cut off in the log, and nothing else is');
 unlike($server->log, qr/secret/i, 'no password is in the log');
 is(sql("SELECT count(*) FROM tfstate_verify()"), 0, 'all states are intact');
 
