@@ -254,6 +254,7 @@ try_to_look_up(Relation sequence)
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
 			 errmsg("this session counts nothing for \"%s\": %s", "tfstate_metrics", error->message),
+			 errdetail("Nor does it see locks in session mode."),
 			 errhidestmt(true)));
 	FreeErrorData(error);
 }

@@ -209,7 +209,7 @@ $node->psql('postgres', q(SELECT tfstate_unlock('d', id)->>'Path' FROM tfstate_l
 chmod 0700, $directory;
 like($stdout, qr/^d\n.*\n0\n1$/, 'locks are taken and released where there is no shared memory, and nothing is counted');
 is($stderr, '', 'the client sees nothing of that');
-is(() = slurp_file($node->logfile, $offset) =~ /^LOG:  this session counts nothing for "tfstate_metrics": could not /mg, 1,
+is(() = slurp_file($node->logfile, $offset) =~ /^LOG:  this session counts nothing for "tfstate_metrics": could not .*\nDETAIL:  Nor does it see locks in session mode\.$/mg, 1,
 	'the log says so, once a session');
 is($node->safe_psql('postgres', q(SELECT count(tfstate_lock('f')))), 1, 'a later session');
 is(metric('acquisitions_total', $durable), 1, 'counts');
@@ -227,11 +227,16 @@ sub change_segment
 	return;
 }
 
+my $owner = session($node);
+$owner->query_safe(q(SELECT tfstate_lock('session', mode => 'session')));
 change_segment(12, 99);
 $offset = -s $node->logfile;
 is($node->safe_psql('postgres', q(SELECT count(tfstate_lock('g')))), 1, 'a lock is taken beside a newer library');
 like(slurp_file($node->logfile, $offset), qr/^LOG:  this session counts nothing for "tfstate_metrics": the shared memory belongs to a newer library$/m,
 	'but not counted');
+is($node->safe_psql('postgres', q(SELECT locked FROM tfstate_try_lock('session'); SELECT count(*) FROM tfstate_holders('session'))), "f\n0",
+	'a lock in session mode of another session is not shown, and is respected');
+$owner->quit;
 change_segment(12, 0);
 is($node->safe_psql('postgres', q(SELECT count(tfstate_lock('h')))), 1, 'a lock is taken after an older library');
 is(metric('acquisitions_total', $durable), 1, 'and counted from the beginning');
