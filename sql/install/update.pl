@@ -7,8 +7,9 @@
 #
 # Functions, procedures, views and triggers are replaced.  A function whose arguments or result
 # have changed is dropped first, as is one that NEW does not have; an object that BY_HAND drops
-# is made anew, and one that it names after "-- stays:" is left.  What is left for BY_HAND is
-# printed as a comment; test/t/304_update.pl fails then.
+# is made anew, and one that it names after "-- stays:" is left.  A DO of NEW runs in each
+# update, with what stands there after "-- in an update:".  What is left for BY_HAND is printed
+# as a comment; test/t/304_update.pl fails then.
 
 use strict;
 use warnings;
@@ -121,7 +122,11 @@ foreach my $statement (@new)
 {
 	my $key = join ' ', object($statement);
 
-	if (!$key)
+	if ($statement =~ /^DO\b/)
+	{
+		push @changes, $statement =~ s/^-- in an update://gmr;
+	}
+	elsif (!$key)
 	{
 		push @changes, $statement if !$is_old{$statement};
 	}

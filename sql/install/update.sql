@@ -34,7 +34,7 @@ BEGIN
 END;
 $$;
 
--- The objects that are there: what the end needs to know.
+-- The objects that are there, for default_privileges.sql.
 SELECT set_config('tfstate_update.there', string_agg(format('%s/%s', d.classid, d.objid), ' '), true)
   FROM pg_depend d JOIN pg_extension e ON (d.refclassid, d.refobjid, d.deptype) = ('pg_extension'::regclass, e.oid, 'e')
  WHERE e.extname = 'tfstate';
@@ -87,24 +87,6 @@ $$;
 GRANT EXECUTE ON FUNCTION @extschema@.tfstate_configuration(text, text, name, text) TO PUBLIC;
 
 -- Here follows what can be told from them.  The rest comes after that.
-
--- As default_privileges.sql, for new objects: what an administrator has granted stays.
-DO $$
-DECLARE
-	command text;
-BEGIN
-	FOR command IN
-		SELECT DISTINCT format('REVOKE ALL ON %s FROM %I', r.object, pg_get_userbyid(r.grantee))
-		  FROM pg_extension e
-			   JOIN pg_depend d ON (d.refclassid, d.refobjid, d.deptype) = ('pg_extension'::regclass, e.oid, 'e'),
-			   LATERAL (SELECT * FROM tfstate_internal.rights(d.classid, d.objid)) r
-		 WHERE e.extname = 'tfstate' AND r.grantee <> 0
-		   AND format('%s/%s', d.classid, d.objid) <> ALL (string_to_array(current_setting('tfstate_update.there'), ' '))
-	LOOP
-		EXECUTE command;
-	END LOOP;
-END;
-$$;
 
 -- Sessions look up the tables and the protocol again.
 ALTER TABLE tfstate_internal.installation ALTER COLUMN key SET STATISTICS 0;

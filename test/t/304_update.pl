@@ -91,7 +91,7 @@ foreach my $old (sort keys %released)
 		SELECT tfstate_lock('tf.states/prod', '{"ID": "apply"}');
 		INSERT INTO tf.states (name, data) VALUES ('prod', '{"version": 4, "serial": 1, "lineage": "a"}');
 		SELECT tfstate_unlock('tf.states/prod', 'apply');
-		GRANT SELECT ON tfstate_holders TO monitor;
+		GRANT SELECT ON tfstate_internal.durable_lock TO monitor;
 	));
 
 	# Sessions that hold or wait
@@ -144,8 +144,8 @@ foreach my $old (sort keys %released)
 
 	# What is there afterwards
 	my $there = sub { $node->safe_psql($name, $_[0]) };
-	is($there->("SELECT has_table_privilege('monitor', 'tfstate_holders', 'SELECT')"), 't', "$old: what an administrator has granted stays");
-	$there->('REVOKE SELECT ON tfstate_holders FROM monitor');
+	is($there->("SELECT has_table_privilege('monitor', 'tfstate_internal.durable_lock', 'SELECT')"), 't', "$old: what an administrator has granted stays");
+	$there->('REVOKE SELECT ON tfstate_internal.durable_lock FROM monitor');
 	# What stays if other sessions, perhaps with the old library, are connected
 	$there->($stays{$old});
 	is(differences($node->safe_psql('fresh', $objects), $there->($objects)), '', "$old: the objects are those of a fresh installation");
