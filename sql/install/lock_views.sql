@@ -62,7 +62,8 @@ SELECT l.lockid,
 		  FROM tfstate_internal.session_locks() s) l
  WHERE (SELECT tfstate_internal.tell_if_blind('see'))
    AND (l.expires_at IS NULL OR l.expires_at > clock_timestamp())
-   AND (@extschema@.tfstate_has_privilege(l.lockid, 'view') OR @extschema@.tfstate_has_privilege(l.lockid, 'lock'));
+   AND ((SELECT tfstate_internal.may_all('see'))
+		OR @extschema@.tfstate_has_privilege(l.lockid, 'view') OR @extschema@.tfstate_has_privilege(l.lockid, 'lock'));
 COMMENT ON VIEW @extschema@.tfstate_holders IS
 'the locks that are held, one row each';
 COMMENT ON COLUMN @extschema@.tfstate_holders.lockid IS 'what is locked';
@@ -160,7 +161,7 @@ SELECT r.lockid,
 	   r.login_role
   FROM (SELECT *
 		  FROM tfstate_internal.released_lock l
-		 WHERE @extschema@.tfstate_has_privilege(l.lockid, 'view')
+		 WHERE (SELECT tfstate_internal.may_all('view')) OR @extschema@.tfstate_has_privilege(l.lockid, 'view')
 		 ORDER BY l.released_at DESC) r
  WHERE (SELECT tfstate_internal.tell_if_blind('view'));
 COMMENT ON VIEW @extschema@.tfstate_history IS

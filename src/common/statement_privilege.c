@@ -18,6 +18,7 @@
 #include "common/text.h"
 
 PG_FUNCTION_INFO_V1(tfstate_has_privilege);
+PG_FUNCTION_INFO_V1(tfstate_may_all);
 PG_FUNCTION_INFO_V1(tfstate_tell_if_blind_sql);
 
 /*
@@ -132,6 +133,16 @@ tfstate_has_privilege(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(cache->all ||
 				   (cache->patterns != NIL &&
 					tfstate_allowed(cache->patterns, text_to_cstring(PG_GETARG_TEXT_PP(0)))));
+}
+
+/*
+ * tfstate_internal.may_all(privilege text) returns boolean
+ */
+Datum
+tfstate_may_all(PG_FUNCTION_ARGS)
+{
+	/* only a pattern for all lockids matches this one */
+	PG_RETURN_BOOL(tfstate_may("*", text_to_cstring(PG_GETARG_TEXT_PP(0))));
 }
 
 /*
