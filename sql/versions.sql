@@ -273,6 +273,19 @@ SELECT tfstate_repair('tf.states/new');
 SELECT tfstate_repair('tf.states/null');
 SELECT * FROM tfstate_verify(versions => true);
 SELECT DISTINCT ON (workspace) workspace, number, operation, serial FROM tfstate_versions ORDER BY workspace, number DESC;
+-- It is found also where this session has just written a state of the same size, but not after a write that was rolled back.
+BEGIN;
+UPDATE tf.states SET data = state(1000, 'a', 200) WHERE name = 'big';
+CALL behind_the_back($$UPDATE tf.states SET data = state(1000, 'b', 200) WHERE name = 'big'$$);
+UPDATE tf.states SET data = state(1001, 'c', 200) WHERE name = 'big';
+SAVEPOINT before;
+UPDATE tf.states SET data = state(1002, 'd', 200) WHERE name = 'big';
+ROLLBACK TO before;
+UPDATE tf.states SET data = state(1003, 'e', 200) WHERE name = 'big';
+SELECT operation, serial, tfstate_version(workspace, number) = state(serial, translate(right(serial::text, 1), '013', 'bce'), 200) AS text
+  FROM tfstate_versions('tf.states/big') ORDER BY number DESC LIMIT 3;
+SELECT * FROM tfstate_verify('tf.states/big', true);
+ROLLBACK;
 -- A rollback takes a serial above that of a state that was not recorded.
 BEGIN;
 CALL behind_the_back($$UPDATE tf.states SET data = state(70) WHERE name = 'prod'$$);

@@ -93,7 +93,7 @@ set_content(Version *version, const StateText *text, const StateText *base, int 
 	bytea	   *content = NULL;
 
 	set_value(version, Anum_version_size, Int64GetDatum((int64) text->len));
-	set_bytea(version, Anum_version_sha256, tfstate_sha256(text->data, text->len));
+	set_bytea(version, Anum_version_sha256, tfstate_digest(text));
 	set_bytea(version, Anum_version_md5, tfstate_md5(text->data, text->len));
 
 	if (base && chain > 0 && chain <= MAX_CHAIN && (int64) text->len * chain <= MAX_CHAIN_BYTES)

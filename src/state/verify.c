@@ -240,7 +240,7 @@ tfstate_repair(PG_FUNCTION_ARGS)
 static void
 record_state(const Workspace *workspace, void *arg)
 {
-	StateText	found;
+	StateText	found = {0};
 	Version		newest;
 	text	   *data;
 

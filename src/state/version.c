@@ -20,6 +20,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "common/sha2.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -138,6 +139,38 @@ tfstate_find_version(const char *lockid, int64 number, Version *version)
 }
 
 /*
+ * The SHA-256 digest of a text, palloc'd.
+ *
+ * A run writes a state several times, and what it replaces is what it wrote before.  So the
+ * last digest of a text in a TOAST table is kept.  A value there is never changed, and its
+ * OID is not given out again before those of the whole server come round.
+ */
+bytea *
+tfstate_digest(const StateText *text)
+{
+	static Oid	table = InvalidOid;
+	static Oid	value = InvalidOid;
+	static char digest[VARHDRSZ + PG_SHA256_DIGEST_LENGTH];
+	bytea	   *result;
+
+	if (OidIsValid(text->toast_value) &&
+		text->toast_table == table && text->toast_value == value)
+	{
+		result = palloc(sizeof(digest));
+		memcpy(result, digest, sizeof(digest));
+		return result;
+	}
+	result = tfstate_sha256(text->data, text->len);
+	if (OidIsValid(text->toast_value))
+	{
+		table = text->toast_table;
+		value = text->toast_value;
+		memcpy(digest, result, sizeof(digest));
+	}
+	return result;
+}
+
+/*
  * Return true if this is the text of a version; or, for no text, if the version is a
  * deletion.
  */
@@ -150,7 +183,7 @@ tfstate_version_is(const Version *version, const StateText *text)
 	if (VERSION_INT64(version, size) != text->len || VERSION_NULL(version, sha256))
 		return false;
 	return datumIsEqual(VERSION_DATUM(version, sha256),
-						PointerGetDatum(tfstate_sha256(text->data, text->len)), false, -1);
+						PointerGetDatum(tfstate_digest(text)), false, -1);
 }
 
 /*

@@ -38,6 +38,8 @@ typedef struct StateText
 {
 	const char *data;			/* NULL for none; not terminated by a zero */
 	size_t		len;			/* in bytes */
+	Oid			toast_table;	/* where the row in the table has it, if that is */
+	Oid			toast_value;	/* known and out of line; else InvalidOid */
 } StateText;
 
 extern void tfstate_read_version(HeapTuple tuple, TupleDesc desc, bool with_content,
@@ -48,6 +50,7 @@ extern bool tfstate_newest_version(const char *lockid, Version *version);
 extern bool tfstate_newest_version_as_of(const char *lockid, Snapshot snapshot,
 										 Version *version);
 extern bool tfstate_find_version(const char *lockid, int64 number, Version *version);
+extern bytea *tfstate_digest(const StateText *text);
 extern bool tfstate_version_is(const Version *version, const StateText *text);
 extern bool tfstate_lock_versions(const char *lockid, bool wait);
 
