@@ -140,6 +140,41 @@ SELECT tfstate_force_unlock('r/a', '1') IS NOT NULL AND tfstate_unlock('r/b', '2
 SELECT fence FROM tfstate_lock('r/a', '{"ID":"3"}');
 SELECT tfstate_unlock('r/a', '3') IS NOT NULL AS unlocked;
 CALL fails($$INSERT INTO tfstate_internal.durable_lock (lockid, fence) VALUES ('', 1)$$);
+-- Where nothing tells of the last holding any more, an older row is a lock, too, also for the
+-- session that has had the last one.
+SET tfstate.history = none;
+SELECT fence FROM tfstate_lock('r/back', '{"ID":"1"}');
+SELECT tfstate_unlock('r/back', '1') IS NOT NULL AS unlocked;
+UPDATE dump SET fence = 2, lockid = 'r/back';
+DO $$
+BEGIN
+	FOR i IN 1 .. 1000 LOOP
+		BEGIN
+			-- marks the last row's index entry as dead, once no transaction needs it
+			PERFORM tfstate_unlock('r/back');
+		EXCEPTION WHEN object_not_in_prerequisite_state THEN
+		END;
+		BEGIN
+			INSERT INTO tfstate_internal.durable_lock SELECT * FROM dump;
+			EXIT;
+		EXCEPTION WHEN object_not_in_prerequisite_state THEN
+		END;
+		COMMIT;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END;
+$$;
+SELECT locked, id, fence FROM tfstate_try_lock('r/back');
+SELECT tfstate_unlock('r/back', '1') IS NOT NULL AS unlocked;
+RESET tfstate.history;
+-- What was rolled back does not hide what it had replaced.
+SELECT fence > 0 AS locked FROM tfstate_lock('r/back', '{"ID":"1"}', ttl => '1 microsecond');
+BEGIN;
+SELECT fence > 0 AS locked FROM tfstate_lock('r/back', '{"ID":"2"}');
+SELECT locked, id FROM tfstate_try_lock('r/back');
+ROLLBACK;
+SELECT tfstate_renew('r/back', '1', '1 hour') IS NOT NULL AS renewed;
+SELECT tfstate_unlock('r/back', '1') IS NOT NULL AS unlocked;
 
 -- Without the trigger two rows can be inserted, in either order.  tfstate_check() and every use of
 -- the lock report them, and one of them has to be deleted.

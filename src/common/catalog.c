@@ -51,6 +51,9 @@ static bool catalog_valid = false;
 /* True if one of the relations has changed since this was reset. */
 static bool catalog_changed = false;
 
+/* How often one of the relations has changed. */
+static uint64 changes = 0;
+
 /*
  * Callback of the relation cache: look everything up again if this relation is ours, or
  * if it is not known which one has changed.
@@ -62,7 +65,18 @@ forget_catalog(Datum arg, Oid relid)
 	{
 		catalog_valid = false;
 		catalog_changed = true;
+		changes++;
 	}
+}
+
+/*
+ * A number that grows with each change of one of the relations in tfstate_catalog(), as far as
+ * this session knows: changes are told to it when it locks a relation.
+ */
+uint64
+tfstate_catalog_changes(void)
+{
+	return changes;
 }
 
 /*

@@ -147,6 +147,7 @@ typedef struct TfstateCatalog
 } TfstateCatalog;
 
 extern const TfstateCatalog *tfstate_catalog(void);
+extern uint64 tfstate_catalog_changes(void);
 extern Relation tfstate_open(const Oid *relid, LOCKMODE mode);
 extern Oid	tfstate_extension_schema(void);
 extern Oid	tfstate_relation_owner(Oid relid);

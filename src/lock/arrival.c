@@ -14,7 +14,9 @@
  *
  * A lock that is inserted by SQL must be one that a lock call could have taken: no other
  * lock of its lockid is held, and none was taken after it.  The trigger locks the table
- * against lock calls until the end of the transaction, so that this stays true.
+ * against lock calls until the end of the transaction, so that this stays true.  And it
+ * announces the row as a change of the table: sessions forget what they know of its locks
+ * (lookup.c), because the fence need not be above all that were given out.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,6 +27,7 @@
 #include "replication/logicalworker.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 
 #include "common/catalog.h"
@@ -146,5 +149,6 @@ tfstate_require_free_lock(PG_FUNCTION_ARGS)
 	tfstate_check_lockid(lockid);
 	LockRelation(rel, ShareRowExclusiveLock);
 	check_arriving(lockid, fence_of(row, desc), update ? &old->t_self : NULL);
+	CacheInvalidateRelcache(rel);
 	return PointerGetDatum(row);
 }

@@ -291,6 +291,18 @@ note_fence(int64 fence)
 }
 
 /*
+ * Return true if all fences that will be given out are greater than this one, whatever
+ * happens to the sequence.
+ */
+bool
+tfstate_fence_is_passed(int64 fence)
+{
+	TfstateShared *shared = tfstate_shared_as_is();
+
+	return shared && fence <= (int64) pg_atomic_read_u64(&shared->newest_fence);
+}
+
+/*
  * Return a new fence for a lockid, above all that the tables have of it; newest is the
  * greatest in the lock tables.  The caller has the lock tag of the lockid.  Errors: no
  * greater number is left; the wait for a synchronous standby is canceled.

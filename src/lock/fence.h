@@ -10,5 +10,6 @@
 
 extern int64 tfstate_newest_in_history(const char *lockid, int64 least);
 extern int64 tfstate_next_fence(const char *lockid, int64 newest);
+extern bool tfstate_fence_is_passed(int64 fence);
 
 #endif							/* TFSTATE_FENCE_H */

@@ -13,6 +13,11 @@
  * way it marks the entries of rows that no transaction can see any more as dead, and the
  * next scan skips them.
  *
+ * Those that some transaction still sees cannot be marked, and the scan would compare all of
+ * them that are on the same page, a hundred or more where many sessions want one lock.  So a
+ * session remembers the newest holding of one lockid that it knows to have been committed, and
+ * looks for that and newer ones only.
+ *
  * The heap is read directly, as in src/common/scan.c.
  *
  *-------------------------------------------------------------------------
@@ -41,6 +46,7 @@
 #include "common/limits.h"
 #include "common/scan.h"
 #include "common/text.h"
+#include "lock/fence.h"
 #include "lock/holding.h"
 #include "lock/holding_internal.h"
 #include "lock/lookup.h"
@@ -55,6 +61,51 @@
  * NoLock keeps the lock until the end of the transaction.
  */
 #define ROW_LOCK_MODE	RowExclusiveLock
+
+/*
+ * The newest holding, of all that this session knows, of the lockid that it looked up last.  Its
+ * insertion is committed, so older ones have been deleted for good.
+ *
+ * Newer ones have greater fences, as long as fences are given out; but an administrator can
+ * delete the row and insert or update another one.  The trigger on the table announces that
+ * as a change of the table (arrival.c), and then this no longer counts.
+ */
+static struct
+{
+	uint64		changes;		/* of the catalog, when this was noted */
+	int64		fence;			/* 0 for none */
+	char		lockid[TFSTATE_MAX_LOCKID + 1];
+}			last_known;
+
+/*
+ * Note the fence of a tuple of the lockid for last_known.  The tuple's insertion has been
+ * found to be committed or our own; changes is from before the look-up.
+ */
+static void
+note_known(const char *lockid, int64 fence, HeapTuple tuple, uint64 changes)
+{
+	TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+
+	/* an insertion of our own can be rolled back */
+	if (TransactionIdIsNormal(xmin) && TransactionIdIsCurrentTransactionId(xmin))
+		return;
+	last_known.fence = 0;
+	if (!tfstate_fence_is_passed(fence))
+		return;
+	strlcpy(last_known.lockid, lockid, sizeof(last_known.lockid));
+	last_known.changes = changes;
+	last_known.fence = fence;
+}
+
+/*
+ * The fence of the newest holding of the lockid that this session knows, 0 for none.
+ */
+static int64
+known_fence(const char *lockid, uint64 changes)
+{
+	return last_known.changes == changes && strcmp(last_known.lockid, lockid) == 0 ?
+		last_known.fence : 0;
+}
 
 /*
  * Return true if the tuple's insertion is committed as of the snapshot, or is our own.  A
@@ -113,22 +164,28 @@ raise_two_rows(const char *lockid, Relation rel, int64 newer, int64 older)
 /*
  * Find the holding of a lockid by the key of durable_lock, as of a registered MVCC snapshot.
  * Returns false if there is none.  *newest is raised to the greatest fence of the lockid
- * that the scan sees, in visible rows or others.  Error if the next older one is visible, too.
+ * that the scan sees, in visible rows or others, or that this session has seen before.  Error
+ * if the next older one that the scan sees is visible, too.
  */
 static bool
 find_by_key(Relation rel, const char *lockid, Snapshot snapshot, Holding *holding,
 			int64 *newest, LOCKMODE unlock)
 {
+	uint64		changes = tfstate_catalog_changes();
 	Relation	index = index_open(tfstate_catalog()->durable_index, ROW_LOCK_MODE);
+	int64		known = known_fence(lockid, changes);
 	int64		deleted_fence = 0;
 	bool		found = false;
-	ScanKeyData key;
+	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&key, Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ,
+	*newest = Max(*newest, known);
+	ScanKeyInit(&keys[0], Anum_lock_lockid, BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(lockid));
-	scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, &key);
+	ScanKeyInit(&keys[1], Anum_lock_fence, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(known));
+	scan = systable_beginscan_ordered(rel, index, SnapshotAny, known > 0 ? 2 : 1, keys);
 	while ((tuple = systable_getnext_ordered(scan, BackwardScanDirection)) != NULL)
 	{
 		bool		isnull;
@@ -146,6 +203,7 @@ find_by_key(Relation rel, const char *lockid, Snapshot snapshot, Holding *holdin
 				raise_two_rows(lockid, rel, HOLDING_INT64(holding, fence), fence);
 			tfstate_read_holding(tuple, rel, holding);
 			tfstate_note_place(holding);
+			note_known(lockid, fence, tuple, changes);
 			found = true;
 			continue;
 		}
@@ -155,6 +213,8 @@ find_by_key(Relation rel, const char *lockid, Snapshot snapshot, Holding *holdin
 		if (inserted_for_good(tuple, snapshot))
 		{
 			deleted_fence = fence;
+			if (!found)
+				note_known(lockid, fence, tuple, changes);
 			forget_dead_entry(scan, tuple);
 		}
 	}
@@ -170,6 +230,7 @@ find_by_key(Relation rel, const char *lockid, Snapshot snapshot, Holding *holdin
 static bool
 find_at_last_place(Relation rel, const char *lockid, Snapshot snapshot, Holding *holding)
 {
+	uint64		changes = tfstate_catalog_changes();
 	bool		durable;
 	ItemPointerData tid;
 	TupleTableSlot *slot;
@@ -180,8 +241,12 @@ find_at_last_place(Relation rel, const char *lockid, Snapshot snapshot, Holding 
 	slot = table_slot_create(rel, NULL);
 	if (tfstate_fetch_row(rel, &tid, snapshot, slot))
 	{
-		tfstate_read_holding(ExecFetchSlotHeapTuple(slot, false, NULL), rel, holding);
+		HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+
+		tfstate_read_holding(tuple, rel, holding);
 		found = strcmp(HOLDING_TEXT(holding, lockid), lockid) == 0;
+		if (found)
+			note_known(lockid, HOLDING_INT64(holding, fence), tuple, changes);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	if (!found)
@@ -237,7 +302,7 @@ find_in_session_mode(const char *lockid, Holding *holding, int64 *newest)
  * ALTER and REINDEX, and with them all others.
  *
  * If there is no row, *newest is the greatest fence of the lockid that the key of the table
- * and the shared memory still have, 0 for none.
+ * and the shared memory still have or this session knows, 0 for none.
  */
 bool
 tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *newest)
