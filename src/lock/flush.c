@@ -16,6 +16,10 @@
  * it had.  But whatever else the transaction wrote would be seen before it is
  * safe, so this is done only if releases are all that it wrote to WAL.
  *
+ * A waiter in durable mode flushes soon after it is woken.  If the session that
+ * unlocked flushed at once, the waiter would have to wait for that flush before
+ * its own.  So it gives the waiter a moment: then one flush serves both.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -28,6 +32,12 @@
 #include "utils/guc.h"
 
 #include "lock/flush.h"
+
+/*
+ * How long a postponed flush waits for that of the next holder, in microseconds:
+ * about as long as that one takes to wake up and to commit.
+ */
+#define POSTPONE_USECS	100
 
 /* Must this transaction's commit wait until it is on disk? */
 static bool sync_at_commit = false;
@@ -134,6 +144,8 @@ tfstate_flush_postponed(void)
 	if (postponed_commit == SYNCHRONOUS_COMMIT_OFF)
 		return;
 	restore_synchronous_commit();
+	if (XLogNeedsFlush(XactLastCommitEnd))
+		pg_usleep(POSTPONE_USECS);
 	START_CRIT_SECTION();
 	XLogFlush(XactLastCommitEnd);
 	END_CRIT_SECTION();
