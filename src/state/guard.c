@@ -26,7 +26,6 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
@@ -257,13 +256,7 @@ read_row(Relation rel, HeapTuple tuple, StateRow *row)
 		row->text.data = VARDATA_ANY(data);
 		row->text.len = VARSIZE_ANY_EXHDR(data);
 		if (VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(value)))
-		{
-			struct varatt_external toasted;
-
-			VARATT_EXTERNAL_GET_POINTER(toasted, DatumGetPointer(value));
-			row->text.toast_table = toasted.va_toastrelid;
-			row->text.toast_value = toasted.va_valueid;
-		}
+			row->text.toasted = DatumGetPointer(value);
 	}
 	return true;
 }

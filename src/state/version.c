@@ -28,11 +28,15 @@
 #include "utils/rel.h"
 
 #include "common/catalog.h"
+#include "common/compat.h"
 #include "common/scan.h"
 #include "lock/tag.h"
 #include "lock/wait.h"
 #include "state/delta.h"
 #include "state/version.h"
+
+/* No TOAST pointer has more bytes. */
+#define MAX_TOAST_POINTER	32
 
 /*
  * Replace the values of a row by copies in the current memory context, detoasted.
@@ -142,31 +146,29 @@ tfstate_find_version(const char *lockid, int64 number, Version *version)
  * The SHA-256 digest of a text, palloc'd.
  *
  * A run writes a state several times, and what it replaces is what it wrote before.  So the
- * last digest of a text in a TOAST table is kept.  A value there is never changed, and its
- * OID is not given out again before those of the whole server come round.
+ * last digest of a text in a TOAST table is kept, with its TOAST pointer.  A value there is
+ * never changed, and its OID is not given out again before those of the whole server come
+ * round.
  */
 bytea *
 tfstate_digest(const StateText *text)
 {
-	static Oid	table = InvalidOid;
-	static Oid	value = InvalidOid;
+	static char kept[MAX_TOAST_POINTER];	/* of which text it is */
 	static char digest[VARHDRSZ + PG_SHA256_DIGEST_LENGTH];
+	size_t		size = text->toasted ? VARSIZE_EXTERNAL(text->toasted) : 0;
 	bytea	   *result;
 
-	if (OidIsValid(text->toast_value) &&
-		text->toast_table == table && text->toast_value == value)
+	if (size == 0 || size > sizeof(kept))
+		return tfstate_sha256(text->data, text->len);
+	if (memcmp(kept, text->toasted, size) != 0)
 	{
-		result = palloc(sizeof(digest));
-		memcpy(result, digest, sizeof(digest));
+		result = tfstate_sha256(text->data, text->len);
+		memcpy(digest, result, sizeof(digest));
+		memcpy(kept, text->toasted, size);
 		return result;
 	}
-	result = tfstate_sha256(text->data, text->len);
-	if (OidIsValid(text->toast_value))
-	{
-		table = text->toast_table;
-		value = text->toast_value;
-		memcpy(digest, result, sizeof(digest));
-	}
+	result = palloc(sizeof(digest));
+	memcpy(result, digest, sizeof(digest));
 	return result;
 }
 

@@ -38,8 +38,8 @@ typedef struct StateText
 {
 	const char *data;			/* NULL for none; not terminated by a zero */
 	size_t		len;			/* in bytes */
-	Oid			toast_table;	/* where the row in the table has it, if that is */
-	Oid			toast_value;	/* known and out of line; else InvalidOid */
+	const void *toasted;		/* the TOAST pointer that the row has for it,
+								 * if that is known; else NULL */
 } StateText;
 
 extern void tfstate_read_version(HeapTuple tuple, TupleDesc desc, bool with_content,
