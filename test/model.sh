@@ -1,11 +1,11 @@
 #!/bin/bash
 # test/model.sh [short]
 #
-# Explores the model of the lock protocol, test/model/lock.pml, state by state: several
-# choices of what sessions do and what fails, each exhaustively.  Then puts one deliberate bug
-# after the other into the model, each of which must be detected.  Prints the number of states
-# of each choice.  "short" leaves out the larger choices and takes half a minute; all take a
-# few minutes.
+# Explores the models of the lock protocol, test/model/lock.pml, and of the entries of locks in
+# session mode, test/model/session.pml, state by state: several choices of what sessions do
+# and what fails, each exhaustively.  Then puts one deliberate bug after the other into the
+# models, each of which must be detected.  Prints the number of states of each choice.
+# "short" leaves out the larger choices and takes a minute; all take a few minutes.
 #
 # A choice fails if it violates a property of the model, or if the search was not complete.  A
 # step of the protocol that no choice reaches is a failure, too (not with "short").
@@ -63,6 +63,40 @@ bugs=(
 	'FENCE_NOT_FLUSHED SESSION_MODE CRASHES SESSIONS=2'
 )
 
+# The same for the model of the entries of locks in session mode
+session_small=(
+	'OPERATIONS=2'
+	'FORCES ENDS'
+	'WRITES DISCARDS'
+	'SAVEPOINTS OPERATIONS=2'
+	'DURABLE_MODE ENDS DISCARDS'
+)
+session_large=(
+	'FORCES ENDS WRITES DURABLE_MODE DISCARDS'
+	'FORCES ENDS OPERATIONS=2'
+	'WRITES ENDS OPERATIONS=2'
+	'DISCARDS ENDS OPERATIONS=2'
+	'DURABLE_MODE ENDS OPERATIONS=2'
+	'SAVEPOINTS OPERATIONS=3'
+	'FORCES WRITES SAVEPOINTS OPERATIONS=2'
+)
+session_bugs=(
+	'NO_END_TAG FORCES'
+	'NO_SECOND_LOOK FORCES'
+	'NO_FENCE FORCES OPERATIONS=2'
+	'END_TRIED WRITES ENDS'
+	'FREED_AT_ONCE'
+	'PENDING_REMOVED'
+	'PIN_NO_TAG WRITES'
+	'PIN_NO_LOOK WRITES'
+	'SHOWN_IN_BETWEEN OPERATIONS=2'
+	'ROLLBACK_STAYS'
+	'SAVEPOINT_STAYS SAVEPOINTS OPERATIONS=2'
+	'SAVEPOINT_ENDS SAVEPOINTS OPERATIONS=2'
+	'PUBLISHED_FIRST OPERATIONS=2'
+	'TAGS_FIRST'
+)
+
 # The bugs of the model of commands inside a holding.
 inner_bugs=(NO_INNER ENDS_HOLDING TRUSTS_LOOK)
 
@@ -111,25 +145,25 @@ result() {
 	printf '%-6s  %s\n' "$1" "$2"
 }
 
-# Adds the lines of the model that were reached to the file $work/reached, and all that can be
-# reached to $work/lines.
+# Adds the lines of the model that were reached to the file $work/reached.$model, and all that
+# can be reached to $work/lines.$model.
 note_reached() {
-	awk '
+	awk -v place="$model.pml:" '
 		/^proctype/ || /^init/ { process = $NF }
 		FNR == NR && /^unreached in / { process = $NF }
-		FNR == NR && match($0, /state [0-9]+/) && /^\tlock.pml:/ { unreached[process, substr($0, RSTART + 6, RLENGTH - 6)]; next }
-		FNR < NR && /^\tstate/ && !/-end-/ && match($0, /lock.pml:[0-9]+/) {
-			line = substr($0, RSTART + 9, RLENGTH - 9)
+		FNR == NR && match($0, /state [0-9]+/) && index($0, "\t" place) == 1 { unreached[process, substr($0, RSTART + 6, RLENGTH - 6)]; next }
+		FNR < NR && /^\tstate/ && !/-end-/ && (start = index($0, place)) > 0 {
+			line = substr($0, start + length(place)) + 0
 			print line >> lines
 			if (!((process, $2) in unreached))
 				print line >> reached
-		}' lines="$work/lines" reached="$work/reached" output listing
+		}' lines="$work/lines.$model" reached="$work/reached.$model" output listing
 }
 
 # Prints the lines that no choice has reached.
 unreached_lines() {
-	comm -23 <(sort -u "$work/lines") <(sort -u "$work/reached") | sort -n | while read -r line; do
-		sed -n "$line{/never reached/!s/^/lock.pml:$line: /p}" "$root/test/model/lock.pml"
+	comm -23 <(sort -u "$work/lines.$model") <(sort -u "$work/reached.$model") | sort -n | while read -r line; do
+		sed -n "$line{/never reached/!s/^/$model.pml:$line: /p}" "$root/test/model/$model.pml"
 	done
 }
 
@@ -144,7 +178,7 @@ explore_choices() {
 			result FAILED "$(states)  $choice"
 			grep -E '^(error|pan)|errors:' output || true
 		fi
-		[[ $model != lock || $choice == SERVED* ]] || note_reached
+		[[ $model == inner || $choice == SERVED* ]] || note_reached
 	done
 }
 
@@ -176,6 +210,7 @@ form=${1:-long}
 [[ $form == long || $form == short ]] || die "there is no form $form"
 make_work_directory
 install_missing model
+
 heading 'The protocol'
 explore_choices "${small[@]}"
 if [[ $form == long ]]; then
@@ -186,6 +221,19 @@ if [[ $form == long ]]; then
 fi
 heading 'Deliberate bugs'
 explore_bugs "${bugs[@]}"
+
+model=session
+heading 'The entries of locks in session mode'
+explore_choices "${session_small[@]}"
+if [[ $form == long ]]; then
+	optimize=-O1 depth=10000000
+	explore_choices "${session_large[@]}"
+	check_reached
+	optimize=-O0 depth=1000000
+fi
+heading 'Deliberate bugs'
+explore_bugs "${session_bugs[@]}"
+
 model=inner
 heading 'Commands inside a holding, and deliberate bugs'
 explore_choices ''

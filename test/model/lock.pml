@@ -41,7 +41,9 @@
  * attempt to delete it.  The model excuses them where they happen.
  *
  * Left out: savepoints, the adoption of a run's lock, the built-in lock of a workspace,
- * hash collisions, and time: whatever has a timeout may reach it at any moment.
+ * hash collisions, and time: whatever has a timeout may reach it at any moment.  The entry in
+ * shared memory of a lock in session mode is a row here, whose changes are seen at the commit
+ * with all others; session.pml has how it really ends.
  *
  * Macros choose what is explored; all are 0 by default.  With one of the BUG_ macros
  * the model has that bug.
@@ -106,7 +108,7 @@ bit latch[PROCS];
 bit terminated[PROCS];		/* has received SIGTERM */
 
 /*
- * The rows of both tables.  inserter and changer are set while their transaction is
+ * The rows of durable locks and of those in session mode.  inserter and changer are set while their transaction is
  * not committed.  session becomes 0 when the session ends: then its number is
  * nobody's.
  */
@@ -980,12 +982,12 @@ inline crash_session(x)
 	asleep[x] = 0; excused[x] = 0; crashed[x] = 1
 }
 
-/* Rows of session mode are gone, or stay if it was a clean restart. */
+/* Rows of session mode are gone; durable ones may be if it was no clean restart. */
 inline crash_row(r, stay)
 {
 	row[r].session = 0;
 	if
-	:: row[r].taker != NOBODY && !row[r].durable && !stay -> delete_row(r)
+	:: row[r].taker != NOBODY && !row[r].durable -> delete_row(r)
 	:: row[r].taker != NOBODY && row[r].durable && unflushed_lock && !stay -> delete_row(r)
 	:: else
 	fi
