@@ -79,6 +79,12 @@ SELECT (jsonb_populate_record(r, jsonb_build_object('fence', f))).*
 SELECT setval('tfstate_internal.fence', 70019);
 SELECT fence FROM tfstate_lock('f/h', '{"ID":"2"}');
 SELECT tfstate_unlock('f/h', '2') IS NOT NULL AS unlocked;
+-- The same where the greatest one is just the next value.
+INSERT INTO tfstate_internal.released_lock
+SELECT (jsonb_populate_record(r, '{"fence": 70040}')).* FROM tfstate_internal.released_lock r WHERE r.lockid = 'f/h' LIMIT 1;
+SELECT setval('tfstate_internal.fence', 70039);
+SELECT fence FROM tfstate_lock('f/h', '{"ID":"3"}');
+SELECT tfstate_unlock('f/h', '3') IS NOT NULL AS unlocked;
 
 -- A release does not fail because of rows in the history.
 SELECT fence FROM tfstate_lock('f/e', '{"ID":"1"}');
@@ -348,6 +354,9 @@ BEGIN;
 CREATE INDEX ON tfstate_internal.durable_lock USING gin (info);
 CREATE INDEX ON tfstate_internal.released_lock USING brin (fence) WITH (pages_per_range = 1);
 CREATE INDEX ON tfstate_internal.released_lock (id);
+-- ours as REINDEX CONCURRENTLY leaves it: the newest
+DROP INDEX tfstate_internal.released_lock_lockid_fence_idx;
+CREATE INDEX released_lock_lockid_fence_idx ON tfstate_internal.released_lock (lockid, fence);
 SET LOCAL enable_seqscan = off;
 SELECT fence > 0 AS locked FROM tfstate_lock('altered', '{"ID":"by index"}');
 SELECT lockid FROM tfstate_internal.durable_lock WHERE info @> '{"ID":"by index"}';
