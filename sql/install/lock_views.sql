@@ -36,6 +36,8 @@ COMMENT ON FUNCTION tfstate_internal.session_locks() IS
 'the locks of living sessions that the current role may take or view; none on a standby';
 GRANT EXECUTE ON FUNCTION tfstate_internal.session_locks() TO PUBLIC;
 
+-- Only a grant for all lockids matches '*'.  A view asks for that in a subquery, which runs
+-- once; where it is so, no row is asked for.
 CREATE VIEW @extschema@.tfstate_holders WITH (security_barrier) AS
 SELECT l.lockid,
 	   l.info OPERATOR(pg_catalog.->>) 'Who' AS who,
@@ -62,7 +64,7 @@ SELECT l.lockid,
 		  FROM tfstate_internal.session_locks() s) l
  WHERE (SELECT tfstate_internal.tell_if_blind('see'))
    AND (l.expires_at IS NULL OR l.expires_at > clock_timestamp())
-   AND ((SELECT tfstate_internal.may_all('see'))
+   AND ((SELECT @extschema@.tfstate_has_privilege('*', 'view') OR @extschema@.tfstate_has_privilege('*', 'lock'))
 		OR @extschema@.tfstate_has_privilege(l.lockid, 'view') OR @extschema@.tfstate_has_privilege(l.lockid, 'lock'));
 COMMENT ON VIEW @extschema@.tfstate_holders IS
 'the locks that are held, one row each';
@@ -161,7 +163,7 @@ SELECT r.lockid,
 	   r.login_role
   FROM (SELECT *
 		  FROM tfstate_internal.released_lock l
-		 WHERE (SELECT tfstate_internal.may_all('view')) OR @extschema@.tfstate_has_privilege(l.lockid, 'view')
+		 WHERE (SELECT @extschema@.tfstate_has_privilege('*', 'view')) OR @extschema@.tfstate_has_privilege(l.lockid, 'view')
 		 ORDER BY l.released_at DESC) r
  WHERE (SELECT tfstate_internal.tell_if_blind('view'));
 COMMENT ON VIEW @extschema@.tfstate_history IS

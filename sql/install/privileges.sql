@@ -183,15 +183,6 @@ COMMENT ON FUNCTION tfstate_internal.tell_if_blind(text) IS
 'part of the views: true; and a notice if the current role sees nothing, because it has no grant';
 GRANT EXECUTE ON FUNCTION tfstate_internal.tell_if_blind(text) TO PUBLIC;
 
--- A view has this in a subquery, too: where it is true, the rows are not asked for one by one.
-CREATE FUNCTION tfstate_internal.may_all(privilege text)
-RETURNS boolean
-AS 'MODULE_PATHNAME', 'tfstate_may_all'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION tfstate_internal.may_all(text) IS
-'part of the views: whether the current role has a privilege for all lockids';
-GRANT EXECUTE ON FUNCTION tfstate_internal.may_all(text) TO PUBLIC;
-
 CREATE FUNCTION @extschema@.tfstate_matches(lockid text, pattern text)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'tfstate_matches'

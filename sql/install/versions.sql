@@ -28,7 +28,8 @@ SELECT v.lockid AS workspace,
 	   v.erase_reason
   FROM tfstate_internal.stored_version v
  WHERE (SELECT tfstate_internal.tell_if_blind('view'))
-   AND ((SELECT tfstate_internal.may_all('view')) OR @extschema@.tfstate_has_privilege(v.lockid, 'view'));
+   AND ((SELECT @extschema@.tfstate_has_privilege('*', 'view'))
+		OR @extschema@.tfstate_has_privilege(v.lockid, 'view'));
 COMMENT ON VIEW @extschema@.tfstate_versions IS
 'the recorded versions of states, one row each';
 COMMENT ON COLUMN @extschema@.tfstate_versions.workspace IS 'the workspace, by its lockid';

@@ -18,7 +18,6 @@
 #include "common/text.h"
 
 PG_FUNCTION_INFO_V1(tfstate_has_privilege);
-PG_FUNCTION_INFO_V1(tfstate_may_all);
 PG_FUNCTION_INFO_V1(tfstate_tell_if_blind_sql);
 
 /*
@@ -128,21 +127,18 @@ tfstate_has_privilege(PG_FUNCTION_ARGS)
 	if (!is_kept(cache, privilege))
 	{
 		check_privilege_name(privilege);
+		if (cache == NULL)
+		{
+			/* it may be the only call, for which not all grants need be read */
+			fcinfo->flinfo->fn_extra = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt,
+															  sizeof(StatementPrivileges));
+			PG_RETURN_BOOL(tfstate_may(text_to_cstring(PG_GETARG_TEXT_PP(0)), privilege));
+		}
 		cache = statement_privileges(fcinfo->flinfo, privilege);
 	}
 	PG_RETURN_BOOL(cache->all ||
 				   (cache->patterns != NIL &&
 					tfstate_allowed(cache->patterns, text_to_cstring(PG_GETARG_TEXT_PP(0)))));
-}
-
-/*
- * tfstate_internal.may_all(privilege text) returns boolean
- */
-Datum
-tfstate_may_all(PG_FUNCTION_ARGS)
-{
-	/* only a pattern for all lockids matches this one */
-	PG_RETURN_BOOL(tfstate_may("*", text_to_cstring(PG_GETARG_TEXT_PP(0))));
 }
 
 /*
