@@ -87,6 +87,7 @@ typedef struct Attempt
 	WaitLimit	limit;
 	LockConflict *conflict;		/* filled in whenever the lock is held */
 	bool		ending;			/* is a transaction ending the holding? */
+	Holding    *prepared;		/* the new row, filled in before a wait */
 } Attempt;
 
 /*
@@ -226,15 +227,19 @@ check_still_installed(const Attempt *attempt)
 }
 
 /*
- * Tell the client, once a call, that it is about to wait for the holder in the
+ * Before the first wait of a call, fill in the new row, so that less is to be done when the
+ * lock is handed over.  And tell the client that it is about to wait for the holder in the
  * conflict.  position is its place in the queue, from 1.
  */
 static void
-announce_wait(Attempt *attempt, int position)
+begin_wait(Attempt *attempt, int position)
 {
-	if (!attempt->limit.announced && message_level_is_interesting(NOTICE))
+	if (attempt->prepared)
+		return;
+	attempt->prepared = palloc(sizeof(Holding));
+	tfstate_fill_holding(attempt->request, NULL, attempt->prepared);
+	if (message_level_is_interesting(NOTICE))
 		tfstate_announce_wait(attempt->request->lockid, attempt->conflict, position);
-	attempt->limit.announced = true;
 }
 
 /*
@@ -293,7 +298,7 @@ wait_for_row(Attempt *attempt)
 			return status;
 		if (round == NULL)
 			round = AllocSetContextCreate(caller, "tfstate wait", ALLOCSET_SMALL_SIZES);
-		announce_wait(attempt, 1);
+		begin_wait(attempt, 1);
 		wait_for_holder(attempt);
 	}
 }
@@ -313,7 +318,7 @@ take_share(Attempt *attempt)
 	attempt->conflict->tag = builtin;
 	if (attempt->request->wait == 0)
 		return false;
-	announce_wait(attempt, 1);
+	begin_wait(attempt, 1);
 	return tfstate_wait_tag_as_first(&attempt->lock_tag, &builtin, &attempt->limit);
 }
 
@@ -341,7 +346,7 @@ insert_holding(const Attempt *attempt, Holding *holding)
 {
 	const LockRequest *request = attempt->request;
 
-	tfstate_fill_holding(request, holding);
+	tfstate_fill_holding(request, attempt->prepared, holding);
 	HOLDING_DATUM(holding, fence) =
 		Int64GetDatum(tfstate_next_fence(request->lockid, attempt->conflict->newest_fence));
 	if (request->durable)
@@ -421,8 +426,8 @@ take_lock_tag(Attempt *attempt)
 	 * The count includes the tag's owner.  That is the first waiter if the
 	 * lock is durable, else the holder or a session that is taking the lock.
 	 */
-	announce_wait(attempt,
-				  LockWaiterCount(lock_tag) + (conflict->known && conflict->holder.durable));
+	begin_wait(attempt,
+			   LockWaiterCount(lock_tag) + (conflict->known && conflict->holder.durable));
 	if (tfstate_wait_tag(lock_tag, &attempt->limit))
 		return true;
 	find_conflict(attempt);
@@ -447,6 +452,7 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 	attempt.lock_tag = tfstate_lock_tag(request->lockid);
 	attempt.had_tag = compat_lock_held_by_me(&attempt.lock_tag, ExclusiveLock);
 	attempt.conflict = conflict;
+	attempt.prepared = NULL;
 
 	if (!attempt.had_tag)
 		tfstate_check_lock_count();
@@ -456,6 +462,7 @@ tfstate_acquire(const LockRequest *request, Holding *holding,
 	if (request->run_id == NULL)
 		tfstate_check_frozen(request->lockid, false);
 	tfstate_start_wait(&attempt.limit, request->wait);
+	attempt.limit.ends_with_session = !request->durable;
 	if (is_unchanged(&attempt) || !take_lock_tag(&attempt))
 	{
 		tfstate_count_at_once(COUNT_CONFLICTS);

@@ -422,3 +422,26 @@ tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
 	}
 	return write_pairs(&info);
 }
+
+/*
+ * In an info that tfstate_fill_info() has returned, with from as the time when the lock is
+ * taken, put another time in its place.  Returns false if that has another length.
+ */
+bool
+tfstate_restamp_info(Jsonb *info, TimestampTz from, TimestampTz to)
+{
+	char	   *old = format_rfc3339(from);
+	char	   *new = format_rfc3339(to);
+	JsonbValue	space;
+	JsonbValue *created = getKeyJsonValueFromContainer(&info->root, "Created", strlen("Created"),
+													   &space);
+
+	/* the caller may have given its own */
+	if (created == NULL || created->val.string.len != strlen(old) ||
+		memcmp(created->val.string.val, old, strlen(old)) != 0)
+		return true;
+	if (strlen(new) != strlen(old))
+		return false;
+	memcpy(created->val.string.val, new, strlen(new));
+	return true;
+}

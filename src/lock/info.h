@@ -12,6 +12,7 @@
 #include "utils/jsonb.h"
 
 extern void tfstate_check_id(const char *id);
+extern bool tfstate_restamp_info(Jsonb *info, TimestampTz from, TimestampTz to);
 extern Jsonb *tfstate_fill_info(Jsonb *given, const char *lockid,
 								TimestampTz created);
 extern void tfstate_check_info(Jsonb *given);

@@ -102,15 +102,39 @@ tfstate_set_expiry(Holding *holding, Interval *ttl)
 }
 
 /*
- * Fill in the row of a lock that is being taken, all but its fence, which is 0.
+ * Bring a row that was filled in before a wait up to date.  Returns false if that is not
+ * possible.
+ */
+static bool
+refill(const LockRequest *request, TimestampTz created, Holding *holding)
+{
+	if (!tfstate_restamp_info(DatumGetJsonbP(HOLDING_DATUM(holding, info)),
+							  DatumGetTimestampTz(HOLDING_DATUM(holding, created)), created))
+		return false;
+	set_value(holding, Anum_lock_created, TimestampTzGetDatum(created));
+	if (request->ttl)
+		tfstate_set_expiry(holding, request->ttl);
+	return true;
+}
+
+/*
+ * Fill in the row of a lock that is being taken, all but its fence, which is 0.  prepared is
+ * what this has returned for the same request before, or NULL; it takes less time with that.
  * Errors: an invalid info.
  */
 void
-tfstate_fill_holding(const LockRequest *request, Holding *holding)
+tfstate_fill_holding(const LockRequest *request, const Holding *prepared, Holding *holding)
 {
 	TimestampTz created = GetCurrentTimestamp();
-	Jsonb	   *info = tfstate_fill_info(request->info, request->lockid, created);
+	Jsonb	   *info;
 
+	if (prepared)
+	{
+		*holding = *prepared;
+		if (refill(request, created, holding))
+			return;
+	}
+	info = tfstate_fill_info(request->info, request->lockid, created);
 	memset(holding->nulls, true, sizeof(holding->nulls));
 	holding->durable = request->durable;
 	set_text(holding, Anum_lock_lockid, request->lockid);

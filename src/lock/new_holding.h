@@ -11,7 +11,8 @@
 #include "lock/acquire.h"
 #include "lock/holding.h"
 
-extern void tfstate_fill_holding(const LockRequest *request, Holding *holding);
+extern void tfstate_fill_holding(const LockRequest *request, const Holding *prepared,
+								 Holding *holding);
 extern void tfstate_set_holder(const LockRequest *request, Holding *holding);
 extern void tfstate_set_expiry(Holding *holding, Interval *ttl);
 

@@ -33,7 +33,6 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
@@ -73,7 +72,7 @@ tfstate_start_wait(WaitLimit *limit, int64 usecs)
 	int64		now = monotonic_now();
 
 	limit->give_up = usecs < 0 ? NO_LIMIT : now + usecs;
-	limit->announced = false;
+	limit->ends_with_session = false;
 	limit->error = LockTimeout > 0 ? now + LockTimeout * INT64CONST(1000) : NO_LIMIT;
 }
 
@@ -186,42 +185,48 @@ tfstate_release_tag(const LOCKTAG *tag)
 	CurrentResourceOwner = old;
 }
 
-/*
- * To be called before a wait.
- *
- * A session whose client is gone has to leave the queue: have the server check for
- * that, for the rest of the transaction, unless client_connection_check_interval has
- * been set already.
- *
- * Give up the snapshot that reading the catalogs has left, so that
- * tfstate_wait_lock() waits without any.
- */
-static void
-prepare_to_wait(void)
-{
-	InvalidateCatalogSnapshot();
-	if (MyProcPort == NULL || client_connection_check_interval > 0)
-		return;
-	(void) set_config_option("client_connection_check_interval",
-							 CppAsString2(CLIENT_CHECK_MS), PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, DEBUG5, false);
-	if (client_connection_check_interval > 0 &&
-		!get_timeout_active(CLIENT_CONNECTION_CHECK_TIMEOUT))
-		enable_timeout_after(CLIENT_CONNECTION_CHECK_TIMEOUT, client_connection_check_interval);
-}
+/* What waits, for wait_watched().  Returns false if the time is over. */
+typedef bool (*Wait) (const LOCKTAG *tag, const WaitLimit *limit);
 
 /*
- * To be called after a wait: end the session if its client is gone.  A durable lock
- * must not be given to a client that cannot learn of it.
+ * Give up the snapshot that reading the catalogs has left, so that tfstate_wait_lock()
+ * waits without any, and wait.
+ *
+ * A session whose client is gone has to leave the queue.  So the server checks for that
+ * during the wait, unless client_connection_check_interval has been set already.  For
+ * that only the variable is changed, because it takes long to change a setting for a
+ * transaction.
+ *
+ * After the wait, end the session if its client is gone: a durable lock must not be
+ * given to a client that cannot learn of it.  One in session mode ends with the session,
+ * which learns of that soon.
  */
-static void
-check_client(void)
+static bool
+wait_watched(Wait wait, const LOCKTAG *tag, const WaitLimit *limit)
 {
-	if (MyProcPort == NULL)
-		return;
-	CheckClientConnectionPending = true;
-	InterruptPending = true;
-	CHECK_FOR_INTERRUPTS();
+	int			user_interval = client_connection_check_interval;
+	bool		result = false;
+
+	InvalidateCatalogSnapshot();
+	if (MyProcPort && user_interval == 0 && WaitEventSetCanReportClosed())
+	{
+		client_connection_check_interval = CLIENT_CHECK_MS;
+		if (!get_timeout_active(CLIENT_CONNECTION_CHECK_TIMEOUT))
+			enable_timeout_after(CLIENT_CONNECTION_CHECK_TIMEOUT, CLIENT_CHECK_MS);
+	}
+	PG_TRY();
+	{
+		result = wait(tag, limit);
+		if (result && MyProcPort && !limit->ends_with_session)
+			InterruptPending = CheckClientConnectionPending = true;
+		CHECK_FOR_INTERRUPTS();
+	}
+	PG_FINALLY();
+	{
+		client_connection_check_interval = user_interval;
+	}
+	PG_END_TRY();
+	return result;
 }
 
 /*
@@ -283,15 +288,13 @@ wait_tag_timeout(const LOCKTAG *tag, int timeout)
 }
 
 /*
- * Wait for a tag.  Returns true if we have it, false if the time is over.  Errors: the
- * server's own for a cancel, for a deadlock, and for the user's lock_timeout.
+ * Wait for a tag within the limit.
  */
-bool
-tfstate_wait_tag(const LOCKTAG *tag, const WaitLimit *limit)
+static bool
+wait_tag_within(const LOCKTAG *tag, const WaitLimit *limit)
 {
 	bool		granted = false;
 
-	prepare_to_wait();
 	while (!granted)
 	{
 		int64		left = time_left(limit);
@@ -312,22 +315,30 @@ tfstate_wait_tag(const LOCKTAG *tag, const WaitLimit *limit)
 		if (!granted && left <= INT_MAX * INT64CONST(1000))
 			return tfstate_try_tag(tag);
 	}
-	check_client();
 	return true;
+}
+
+/*
+ * Wait for a tag.  Returns true if we have it, false if the time is over.  Errors: the
+ * server's own for a cancel, for a deadlock, and for the user's lock_timeout.
+ */
+bool
+tfstate_wait_tag(const LOCKTAG *tag, const WaitLimit *limit)
+{
+	return wait_watched(wait_tag_within, tag, limit);
 }
 
 /*
  * Sleep on the latch, at most for a second.
  */
-static void
-sleep_on_latch(const WaitLimit *limit)
+static bool
+sleep_on_latch(const LOCKTAG *unused, const WaitLimit *limit)
 {
 	int64		left = time_left(limit);
 
-	prepare_to_wait();
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 Min(to_msecs(left), HEAD_POLL_MS), PG_WAIT_EXTENSION);
-	check_client();
+	return true;
 }
 
 /*
@@ -413,7 +424,7 @@ tfstate_wait_as_first(const LOCKTAG *lock_tag, TransactionId changing,
 	if (TransactionIdIsValid(changing))
 		wait_for_transaction(changing, &until);
 	else
-		sleep_on_latch(&until);
+		(void) wait_watched(sleep_on_latch, NULL, &until);
 	end_first_wait(lock_tag);
 }
 

@@ -19,7 +19,7 @@ typedef struct WaitLimit
 {
 	int64		give_up;		/* then without the lock, and no error */
 	int64		error;			/* then the user's lock_timeout is over */
-	bool		announced;		/* has the client been told that it waits? */
+	bool		ends_with_session;	/* does what is waited for? */
 } WaitLimit;
 
 extern bool tfstate_try_tag(const LOCKTAG *tag);
