@@ -34,10 +34,11 @@
 #include "lock/flush.h"
 
 /*
- * How long a postponed flush waits for that of the next holder, in microseconds:
- * about as long as that one takes to wake up and to commit.
+ * A postponed flush waits for the next holder in steps of so many microseconds, no more
+ * than so many of them.
  */
-#define POSTPONE_USECS	100
+#define STEP_USECS	50
+#define MAX_STEPS	10
 
 /* Must this transaction's commit wait until it is on disk? */
 static bool sync_at_commit = false;
@@ -135,6 +136,23 @@ restore_synchronous_commit(void)
 }
 
 /*
+ * Give the next holder time to reach its flush.  It is about to do so once somebody has
+ * written WAL after our commit.
+ */
+static void
+await_next_flush(void)
+{
+	int			left = MAX_STEPS;
+	bool		written = false;
+
+	while (left-- > 0 && !written && XLogNeedsFlush(XactLastCommitEnd))
+	{
+		written = GetXLogInsertRecPtr() > XactLastCommitEnd;
+		pg_usleep(STEP_USECS);
+	}
+}
+
+/*
  * After the commit and the hand-over, wait for disk and standby as the commit
  * would have done, if that was postponed.
  */
@@ -144,8 +162,7 @@ tfstate_flush_postponed(void)
 	if (postponed_commit == SYNCHRONOUS_COMMIT_OFF)
 		return;
 	restore_synchronous_commit();
-	if (XLogNeedsFlush(XactLastCommitEnd))
-		pg_usleep(POSTPONE_USECS);
+	await_next_flush();
 	START_CRIT_SECTION();
 	XLogFlush(XactLastCommitEnd);
 	END_CRIT_SECTION();
