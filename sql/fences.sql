@@ -18,12 +18,21 @@ SELECT lastval(), currval('own');
 CALL fails($$SELECT currval('tfstate_internal.fence')$$);
 SELECT tfstate_unlock('f/a', '1') IS NOT NULL AND tfstate_unlock('f/b', '1') IS NOT NULL AS unlocked;
 
--- Each value of the sequence is used, unless another session has taken it.
-SELECT fence AS first FROM tfstate_lock('f/a', '{"ID":"1"}') \gset
-SELECT fence = :first + 1 AS next FROM tfstate_lock('f/b', '{"ID":"1"}');
-SELECT nextval('tfstate_internal.fence') = :first + 2 AS next;
-SELECT fence = :first + 3 AS next FROM tfstate_lock('f/c', '{"ID":"1"}');
-SELECT count(tfstate_unlock('f/' || l, '1')) FROM unnest('{a,b,c}'::text[]) l;
+-- Fences are taken from the sequence in batches, and each one is used.  Whoever draws from the
+-- sequence besides, or sets it, is noticed, whether or not that writes to WAL.
+SELECT nextval('tfstate_internal.fence') AS other \gset
+SELECT fence AS first, fence - :other AS above FROM tfstate_lock('f/a', '{"ID":"1"}') \gset
+SELECT :above AS above, last_value - :first + 1 AS batch FROM tfstate_internal.fence;
+SELECT fence - :first AS above FROM tfstate_lock('f/b', '{"ID":"1"}');
+SELECT nextval('tfstate_internal.fence') AS other \gset
+SELECT :other - :first - 31 AS above_batch;
+SELECT fence - :other AS above FROM tfstate_lock('f/c', '{"ID":"1"}');
+SELECT nextval('tfstate_internal.fence') < nextval('tfstate_internal.fence') AS drawn;
+SELECT currval('tfstate_internal.fence') AS other \gset
+SELECT fence - :other AS above FROM tfstate_lock('f/d', '{"ID":"1"}');
+SELECT setval('tfstate_internal.fence', :other + 1000) - :other AS set_higher;
+SELECT fence - :other AS above FROM tfstate_lock('f/s', '{"ID":"1"}');
+SELECT count(tfstate_unlock('f/' || l, '1')) FROM unnest('{a,b,c,d,s}'::text[]) l;
 
 -- setval() to a smaller value: the history has the fences, in each mode.
 SELECT newest FROM (SELECT max(fence) AS newest FROM tfstate_internal.released_lock) r \gset
@@ -208,6 +217,46 @@ SELECT tfstate_force_unlock('r/up') IS NOT NULL AND tfstate_force_unlock('r/down
 SELECT fence FROM tfstate_lock('r/down', '{"ID":"1"}');
 SELECT tfstate_unlock('r/down', '1') IS NOT NULL AS unlocked;
 SELECT object FROM tfstate_check() WHERE object ~ 'durable';
+
+-- A batch that is used up is followed by one of twice its size, up to 4,096, and no fence is
+-- skipped or given out twice.  One that has ended otherwise is followed by a small one.
+CREATE PROCEDURE draw(times integer, OUT fences bigint, OUT batches text) LANGUAGE plpgsql AS $$
+DECLARE
+	least bigint;
+	newest bigint;
+	ends bigint[] = '{}';
+	fence bigint;
+	last bigint;
+BEGIN
+	FOR i IN 1 .. times LOOP
+		SELECT l.fence INTO fence FROM tfstate_lock('f/many', '{"ID":"1"}', mode => 'session') l;
+		PERFORM tfstate_unlock('f/many', '1');
+		COMMIT;
+		SELECT s.last_value INTO last FROM tfstate_internal.fence s;
+		IF last <> ends[cardinality(ends)] IS NOT FALSE THEN
+			ends = ends || last;
+		END IF;
+		IF fence <= newest THEN
+			RAISE 'fence % after %', fence, newest;
+		END IF;
+		newest = fence;
+		least = coalesce(least, fence);
+	END LOOP;
+	fences = newest - least + 1;
+	SELECT string_agg((e - coalesce((SELECT max(f) FROM unnest(ends) f WHERE f < e), least - 1))::text, ' ' ORDER BY e)
+	  INTO batches FROM unnest(ends) e;
+END $$;
+SELECT nextval('tfstate_internal.fence') > 0 AS ended;
+CALL draw(8200, NULL, NULL);
+-- Within a batch, too, a session looks again, after 128 draws, what the history has of a lockid.
+SELECT last_value + 10000 AS restored FROM tfstate_internal.fence \gset
+INSERT INTO tfstate_internal.released_lock
+SELECT (jsonb_populate_record(r, jsonb_build_object('lockid', 'f/many', 'fence', :restored))).*
+  FROM tfstate_internal.released_lock r WHERE r.lockid = 'f/h' LIMIT 1;
+CALL draw(128, NULL, NULL);
+SELECT nextval('tfstate_internal.fence') > 0 AS ended;
+CALL draw(33, NULL, NULL);
+DROP PROCEDURE draw;
 
 --
 -- The key

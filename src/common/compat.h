@@ -14,6 +14,7 @@
 #include "access/tableam.h"
 #include "access/xloginsert.h"
 #include "common/jsonapi.h"
+#include "storage/bufmgr.h"
 #include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -203,6 +204,33 @@ compat_log_sequence(Relation sequence, Buffer buffer, HeapTuple tuple)
 	XLogRegisterData((char *) &record, sizeof(record));
 	XLogRegisterData((char *) tuple->t_data, tuple->t_len);
 	return XLogInsert(RM_SEQ_ID, XLOG_SEQ_LOG);
+}
+
+/* Where the data of a relation is. */
+#if PG_VERSION_NUM >= 160000
+typedef RelFileLocator CompatFile;
+#else
+typedef RelFileNode CompatFile;
+#endif
+
+static inline CompatFile
+compat_file(Relation rel)
+{
+#if PG_VERSION_NUM >= 160000
+	return rel->rd_locator;
+#else
+	return rel->rd_node;
+#endif
+}
+
+/*
+ * Pin a buffer if it has this block of a file, as ReadRecentBuffer() does.  Return false if it
+ * has not.
+ */
+static inline bool
+compat_read_recent_buffer(CompatFile file, BlockNumber block, Buffer buffer)
+{
+	return ReadRecentBuffer(file, MAIN_FORKNUM, block, buffer);
 }
 
 /* Returns a configuration parameter by its name as it was defined, NULL if there is none. */

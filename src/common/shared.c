@@ -173,7 +173,8 @@ make(Attached *made)
 	shared->since = GetCurrentTimestamp();
 	for (int i = 0; i < NUM_COUNTERS; i++)
 		pg_atomic_init_u64(&shared->counts[i], 0);
-	pg_atomic_init_u64(&shared->newest_fence, 0);
+	SpinLockInit(&shared->fences.mutex);
+	shared->fences.buffer = InvalidBuffer;
 	shared->tranche = compat_new_tranche();
 	for (int i = 0; i < SESSION_LOCK_PARTITIONS; i++)
 		LWLockInitialize(&shared->partitions[i].lock, shared->tranche);

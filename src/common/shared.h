@@ -10,16 +10,19 @@
 
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
+#include "storage/buf.h"
 #include "storage/lwlock.h"
+#include "storage/spin.h"
 #include "utils/dsa.h"
 
+#include "common/compat.h"
 #include "common/counters.h"
 
 /*
  * The layout of what follows in TfstateShared.  Raise this with each change of it: sessions
  * whose libraries differ then do not share.
  */
-#define TFSTATE_SHARED_VERSION	2
+#define TFSTATE_SHARED_VERSION	3
 
 /*
  * How much memory it can have, in bytes: little, because /dev/shm of a container may have
@@ -31,6 +34,20 @@
 #define SESSION_LOCK_BUCKETS	512
 #define SESSION_LOCK_PARTITIONS	16
 
+/* The fences that are handed out; see lock/fence.c. */
+typedef struct TfstateFences
+{
+	slock_t		mutex;			/* protects what follows */
+	int64		newest;			/* the greatest that was given out */
+	int64		last;			/* the last one of the batch */
+	int			size;			/* of the batch */
+	XLogRecPtr	lsn;			/* of the sequence's page as long as nobody
+								 * else has drawn from it; invalid for no
+								 * batch */
+	CompatFile	file;			/* where that page was found */
+	Buffer		buffer;
+} TfstateFences;
+
 /* The shared memory of one database.  The first three fields stay where they are. */
 typedef struct TfstateShared
 {
@@ -40,7 +57,7 @@ typedef struct TfstateShared
 	pg_atomic_flag retired;		/* set once its installation is gone */
 	TimestampTz since;			/* when it was made */
 	pg_atomic_uint64 counts[NUM_COUNTERS];
-	pg_atomic_uint64 newest_fence;	/* that was given out */
+	TfstateFences fences;
 	int			tranche;		/* of the LWLocks */
 	LWLockPadded partitions[SESSION_LOCK_PARTITIONS];	/* see
 														 * lock/session_lock.c */

@@ -234,6 +234,20 @@ is($first->query_safe(q(SELECT tfstate_unlock('before') ->> 'ID', tfstate_unlock
 check_both('after the update', $first, $late[0]);
 check_both('after the update', $late[0], $first);
 check_both('after the update', $first, $second);
+{
+	# A new session hands out fences of a batch, and an old one draws from the sequence.
+	my @fences;
+
+	foreach my $session (($late[0], $first, $late[1], $second) x 10)
+	{
+		my $mode = library($session) eq 'new' ? 'session' : 'durable';
+
+		push @fences, $session->query_safe("SELECT fence FROM tfstate_lock('turns', mode => '$mode')");
+		$session->query_safe(q(SELECT tfstate_unlock('turns')));
+	}
+	is(join(' ', @fences), join(' ', sort { $a <=> $b } @fences), 'fences grow from one to the other');
+	cmp_ok($fences[-1] - $fences[0], '>', 40 + 9 * 31, 'and the old ones have ended batches');
+}
 is(library($first), 'old', 'the old library is still in use');
 $first->query('SELECT * FROM tfstate_metrics');
 like($first->{err}, qr/ERROR:  42883: could not find function "tfstate_\w+" in file/, 'what is new cannot be called there');
