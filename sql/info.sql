@@ -16,6 +16,7 @@ INSERT INTO odd VALUES
 ('{"Info": "info", "infO": "not it", "Infos": {"Info": {"ID": "deep"}}, "zzzzzzzzzzzzzzzz": [1.5, "b", {"Who": ""}]}'),
 ('{"Created": "yesterday", "Path": "", "ID": "y", "Who": "me", "Operation": "", "Info": "", "Version": ""}');
 INSERT INTO odd SELECT jsonb_object_agg(repeat('k', 1 + i % 7) || i, CASE i % 3 WHEN 0 THEN to_jsonb(i) WHEN 1 THEN jsonb_build_array(i, i::text) ELSE jsonb_build_object('i', i) END) FROM generate_series(1, 100) i;
+INSERT INTO odd SELECT jsonb_object_agg('k' || i, repeat('v', i)) FROM generate_series(1, 40) i;
 
 -- The info of a lock with both, and whether it is that of jsonb
 CREATE FUNCTION put_together(given jsonb, setting jsonb, OUT info jsonb, OUT same boolean) LANGUAGE plpgsql AS $$

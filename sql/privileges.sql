@@ -372,6 +372,18 @@ RESET ROLE;
 SELECT role, login_role = session_user AS login_role FROM tfstate_holders('who');
 SELECT tfstate_unlock('who', 'w') ->> 'ID' AS released;
 SELECT role, login_role = session_user AS login_role FROM tfstate_history('who');
+-- A role that is renamed is known by its new name at its next lock, in a session that knows the old one.
+SET tfstate.who = '';
+SET ROLE regress_tfstate_bob;
+SELECT tfstate_unlock('who', id) ->> 'Who' ~ '^regress_tfstate_bob@' AS named FROM tfstate_lock('who');
+RESET ROLE;
+ALTER ROLE regress_tfstate_bob RENAME TO regress_tfstate_robert;
+SET ROLE regress_tfstate_robert;
+SELECT tfstate_unlock('who', id) ->> 'Who' ~ '^regress_tfstate_robert@' AS named FROM tfstate_lock('who');
+RESET ROLE;
+SELECT starts_with(released_by, 'regress_tfstate_robert@') AS named FROM tfstate_history('who') ORDER BY fence DESC LIMIT 1;
+SET tfstate.who = 'me';
+ALTER ROLE regress_tfstate_robert RENAME TO regress_tfstate_bob;
 -- The grants of other roles do not slow down a role, and its own are found among them.
 SELECT count(tfstate_grant('regress_tfstate_alice', 'a' || i, 'view')) FROM generate_series(1, 1000) i;
 SELECT pg_stat_force_next_flush();

@@ -24,6 +24,7 @@
 #include "utils/guc_tables.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timeout.h"
 
 #if PG_VERSION_NUM < 150000
@@ -205,6 +206,13 @@ compat_log_sequence(Relation sequence, Buffer buffer, HeapTuple tuple)
 	XLogRegisterData((char *) tuple->t_data, tuple->t_len);
 	return XLogInsert(RM_SEQ_ID, XLOG_SEQ_LOG);
 }
+
+/* What the callbacks of system caches get. */
+#if PG_VERSION_NUM >= 190000
+typedef SysCacheIdentifier CompatCacheId;
+#else
+typedef int CompatCacheId;
+#endif
 
 /* Where the data of a relation is. */
 #if PG_VERSION_NUM >= 160000

@@ -437,7 +437,7 @@ check_encodings(void)
 
 	for (int i = 0; i < lengthof(texts); i++)
 	{
-		if (texts[i] && !pg_verifymbstr(texts[i], strlen(texts[i]), true))
+		if (texts[i] && *texts[i] && !pg_verifymbstr(texts[i], strlen(texts[i]), true))
 			ereport(ERROR,
 					(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
 					 errmsg("parameter \"%s\" is \"%s\", which is not valid in encoding \"%s\"",

@@ -22,7 +22,7 @@
  * The layout of what follows in TfstateShared.  Raise this with each change of it: sessions
  * whose libraries differ then do not share.
  */
-#define TFSTATE_SHARED_VERSION	3
+#define TFSTATE_SHARED_VERSION	4
 
 /*
  * How much memory it can have, in bytes: little, because /dev/shm of a container may have

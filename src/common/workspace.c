@@ -278,6 +278,7 @@ tfstate_lockid_table(const char *lockid, const char **name)
 {
 	const char *slash;
 	bool		quoted = false;
+	bool		dot = false;
 	List	   *names;
 	Oid			relid;
 	char	   *canonical;
@@ -286,8 +287,9 @@ tfstate_lockid_table(const char *lockid, const char **name)
 	{
 		if (*slash == '"')
 			quoted = !quoted;
+		dot |= *slash == '.';
 	}
-	if (*slash == '\0' ||
+	if (*slash == '\0' || !dot ||
 		!SplitIdentifierString(pnstrdup(lockid, slash - lockid), '.', &names) ||
 		list_length(names) != 2)
 		return InvalidOid;

@@ -117,6 +117,25 @@ how_ended(const Holding *holder, bool had_tag)
 }
 
 /*
+ * Delete the row of a holding that has ended, and record how.  Return TM_Ok if that was done.
+ */
+static TM_Result
+end_holding(Holding *holder, const char *how)
+{
+	TM_Result	result;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	result = tfstate_delete_holding(holder, false);
+	if (result == TM_Ok)
+	{
+		tfstate_record_release(holder, how, NULL);
+		tfstate_end_inner(holder);
+	}
+	PopActiveSnapshot();
+	return result;
+}
+
+/*
  * With the lock tag, delete the rows that ended holdings have left, and record
  * how they ended.  Return true if the lock is held; the conflict then has the
  * holder's row.
@@ -139,11 +158,7 @@ delete_ended_holdings(Attempt *attempt)
 		   (how = how_ended(holder, attempt->had_tag)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		result = tfstate_delete_holding(holder, false);
-		if (result != TM_Ok)
-			continue;
-		tfstate_record_release(holder, how, NULL);
-		tfstate_end_inner(holder);
+		result = end_holding(holder, how);
 	}
 	attempt->ending = conflict->known && result == TM_BeingModified;
 	conflict->own = conflict->known &&
@@ -161,6 +176,7 @@ adopt_holding(const LockRequest *request, Holding *holder)
 {
 	char	   *run_id = HOLDING_NULL(holder, run_id) ? NULL : HOLDING_TEXT(holder, run_id);
 	Holding		ours = *holder;
+	bool		updated;
 
 	if (request->run_id == NULL || run_id == NULL || !holder->durable ||
 		strcmp(run_id, request->run_id) != 0 ||
@@ -168,7 +184,10 @@ adopt_holding(const LockRequest *request, Holding *holder)
 		!tfstate_acts_for_holder(holder))
 		return false;
 	tfstate_set_holder(request, &ours);
-	if (!tfstate_update_holding(&ours, false))
+	PushActiveSnapshot(GetLatestSnapshot());
+	updated = tfstate_update_holding(&ours, false);
+	PopActiveSnapshot();
+	if (!updated)
 		return false;
 	*holder = ours;
 	tfstate_sync_at_commit();
@@ -180,19 +199,14 @@ adopt_holding(const LockRequest *request, Holding *holder)
  * been deleted and one of our run has been adopted.
  *
  * To write a row that could be toasted takes a snapshot.  In the transaction in
- * which CALL tfstate_wait_lock() waits, this is the only one.
+ * which CALL tfstate_wait_lock() waits, there is none besides.
  */
 static LockStatus
 inspect_lock(Attempt *attempt)
 {
-	LockStatus	status = LOCK_FREE;
-
-	PushActiveSnapshot(GetLatestSnapshot());
-	if (delete_ended_holdings(attempt))
-		status = adopt_holding(attempt->request, &attempt->conflict->holder) ?
-			LOCK_ADOPTED : LOCK_HELD;
-	PopActiveSnapshot();
-	return status;
+	if (!delete_ended_holdings(attempt))
+		return LOCK_FREE;
+	return adopt_holding(attempt->request, &attempt->conflict->holder) ? LOCK_ADOPTED : LOCK_HELD;
 }
 
 /*

@@ -14,9 +14,11 @@
 #include "miscadmin.h"
 #include "utils/backend_status.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 
 #include "common/compat.h"
+#include "common/text.h"
 #include "lock/backend.h"
 
 /*
@@ -75,6 +77,39 @@ tfstate_client_addr(void)
 		known = true;
 	}
 	return address;
+}
+
+/* The role whose name is remembered; InvalidOid for none. */
+static Oid	named_role = InvalidOid;
+
+/* Callback of the cache of roles: one has changed. */
+static void
+forget_role_name(Datum arg, CompatCacheId cache, uint32 hash)
+{
+	named_role = InvalidOid;
+}
+
+/*
+ * The name of the current role, made valid in the database's encoding.  It is remembered,
+ * because each lock needs it more than once.  Valid until the next call.
+ */
+const char *
+tfstate_my_role_name(void)
+{
+	static char name[NAMEDATALEN];
+	static bool registered = false;
+	Oid			role = GetUserId();
+
+	if (!registered)
+		CacheRegisterSyscacheCallback(AUTHOID, forget_role_name, (Datum) 0);
+	registered = true;
+	if (role != named_role)
+	{
+		named_role = InvalidOid;
+		strlcpy(name, tfstate_valid_text(GetUserNameFromId(role, false)), sizeof(name));
+		named_role = role;
+	}
+	return name;
 }
 
 /*

@@ -22,6 +22,7 @@ typedef struct BackendDetails
 
 extern int	tfstate_tag_holder(const LOCKTAG *tag);
 extern const char *tfstate_client_addr(void);
+extern const char *tfstate_my_role_name(void);
 extern bool tfstate_backend_details(int pid, BackendDetails *details);
 
 #endif							/* TFSTATE_BACKEND_H */

@@ -50,9 +50,7 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 
-#include "common/catalog.h"
 #include "common/compat.h"
 #include "common/settings.h"
 #include "lock/commit.h"
@@ -65,8 +63,8 @@
 #include "lock/share.h"
 #include "lock/tag.h"
 
-/* The table durable_lock, if this transaction has taken a lock in session mode. */
-static Oid	lock_table = InvalidOid;
+/* Has this transaction taken a lock in session mode? */
+static bool took_session_lock = false;
 
 /*
  * How many locks this session has in the lock manager: those in session mode that
@@ -85,7 +83,7 @@ static List *taken = NIL;		/* of SubTransactionId, as above */
 void
 tfstate_check_lock_count(void)
 {
-	if (!tfstate_session_is_open())
+	if (session_locks > 0 && !tfstate_session_is_open())
 		session_locks = 0;
 	if (session_locks + list_length(taken) >= tfstate_max_session_locks)
 		ereport(ERROR,
@@ -130,7 +128,7 @@ tfstate_promote_at_commit(const LOCKTAG *tag, int64 session)
 {
 	add_tag(PENDING_PROMOTE, tag, session, NULL);
 	if (tfstate_is_lock_tag(tag))
-		lock_table = tfstate_catalog()->durable;
+		took_session_lock = true;
 }
 
 /*
@@ -223,9 +221,7 @@ promote_tags(void)
 static void
 before_commit(void)
 {
-	/* The transaction may have dropped the extension. */
-	if (OidIsValid(lock_table) && !tfstate_will_sync() &&
-		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lock_table)))
+	if (took_session_lock && !tfstate_will_sync())
 		tfstate_reclaim_some();
 	promote_tags();
 	tfstate_set_flush(is_awaited());
@@ -396,7 +392,7 @@ forget_transaction(void)
 {
 	tfstate_reset_flush();
 	tfstate_pending = NIL;
-	lock_table = InvalidOid;
+	took_session_lock = false;
 	taken = NIL;
 }
 

@@ -62,10 +62,10 @@ static struct
  * Remember the place of a holding's row, for tfstate_last_place().
  */
 void
-tfstate_note_place(const Holding *holding)
+tfstate_note_place(const char *lockid, const Holding *holding)
 {
 	last_place.known = true;
-	last_place.hash = tfstate_private_hash(HOLDING_TEXT(holding, lockid));
+	last_place.hash = tfstate_private_hash(lockid);
 	last_place.durable = holding->durable;
 	last_place.tid = holding->tid;
 }
@@ -196,7 +196,7 @@ tfstate_insert_holding(Holding *holding)
 	rel = tfstate_open(&tfstate_catalog()->durable, RowExclusiveLock);
 	tfstate_insert_row(rel, holding->values, holding->nulls, &holding->tid);
 	holding->relfilenode = rel->rd_rel->relfilenode;
-	tfstate_note_place(holding);
+	tfstate_note_place(HOLDING_TEXT(holding, lockid), holding);
 	holding->changing = InvalidTransactionId;
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
@@ -266,7 +266,7 @@ tfstate_update_holding(Holding *holding, bool wait)
 
 		CatalogTupleUpdate(rel, &holding->tid, tuple);
 		holding->tid = tuple->t_self;
-		tfstate_note_place(holding);
+		tfstate_note_place(HOLDING_TEXT(holding, lockid), holding);
 		CommandCounterIncrement();
 	}
 	table_close(rel, NoLock);

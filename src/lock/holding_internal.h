@@ -14,7 +14,7 @@
 #include "utils/relcache.h"
 
 extern void tfstate_read_holding(HeapTuple tuple, Relation rel, Holding *holding);
-extern void tfstate_note_place(const Holding *holding);
+extern void tfstate_note_place(const char *lockid, const Holding *holding);
 extern bool tfstate_last_place(const char *lockid, bool *durable, ItemPointer tid);
 extern void tfstate_forget_place(void);
 extern void tfstate_insert_holding(Holding *holding);

@@ -25,6 +25,17 @@
 /*
  * The keys of Terraform's lock info, in the order of jsonb, which then need not sort them.
  */
+typedef enum KnownKey
+{
+	KEY_ID,
+	KEY_WHO,
+	KEY_INFO,
+	KEY_PATH,
+	KEY_CREATED,
+	KEY_VERSION,
+	KEY_OPERATION
+} KnownKey;
+
 static const char *const known_keys[] = {
 	"ID", "Who", "Info", "Path", "Created", "Version", "Operation"
 };
@@ -74,7 +85,7 @@ tfstate_caller(void)
 	if (tfstate_who && *tfstate_who)
 		return tfstate_valid_text(tfstate_who);
 	initStringInfo(&who);		/* psprintf() takes three times as long */
-	appendStringInfoString(&who, tfstate_valid_text(GetUserNameFromId(GetUserId(), false)));
+	appendStringInfoString(&who, tfstate_my_role_name());
 	appendStringInfoChar(&who, '@');
 	appendStringInfoString(&who, addr ? addr : "[local]");
 	return who.data;
@@ -153,18 +164,24 @@ new_id(void)
  * The default for a missing key of the info; NULL to leave it out.
  */
 static char *
-default_value(const char *key, const char *lockid, TimestampTz created)
+default_value(KnownKey key, const char *lockid, TimestampTz created)
 {
-	if (strcmp(key, "ID") == 0)
-		return new_id();
-	if (strcmp(key, "Operation") == 0)
-		return tfstate_operation;
-	if (strcmp(key, "Who") == 0)
-		return tfstate_caller();
-	if (strcmp(key, "Created") == 0)
-		return format_rfc3339(created);
-	if (strcmp(key, "Path") == 0)
-		return pstrdup(lockid);
+	switch (key)
+	{
+		case KEY_ID:
+			return new_id();
+		case KEY_WHO:
+			return tfstate_caller();
+		case KEY_PATH:
+			return pstrdup(lockid);
+		case KEY_CREATED:
+			return format_rfc3339(created);
+		case KEY_OPERATION:
+			return tfstate_operation;
+		case KEY_INFO:
+		case KEY_VERSION:
+			break;
+	}
 	return NULL;
 }
 
@@ -284,12 +301,79 @@ no_pairs(void)
 	return object;
 }
 
+/* The string under a key of the object, palloc'd; NULL if there is none. */
+static char *
+get_string(const Pairs *object, const char *key)
+{
+	JsonbValue	wanted = string_value(key);
+
+	for (int i = 0; i < object->count; i++)
+	{
+		const JsonbPair *pair = &object->pairs[i];
+
+		if (pair->value.type == jbvString && compare_keys(&pair->key, &wanted) == 0)
+			return pnstrdup(pair->value.val.string.val, pair->value.val.string.len);
+	}
+	return NULL;
+}
+
+/* The length of all keys and values together; -1 if not all values are strings. */
+static int
+length_of_strings(const Pairs *object)
+{
+	int			length = 0;
+
+	for (int i = 0; i < object->count; i++)
+	{
+		if (object->pairs[i].value.type != jbvString)
+			return -1;
+		length += object->pairs[i].key.val.string.len + object->pairs[i].value.val.string.len;
+	}
+	return length;
+}
+
+/*
+ * An object of strings as jsonb, palloc'd; length is that of them all.  This is what
+ * JsonbValueToJsonb() does, in a quarter of the time: an entry for each key and then for each
+ * value, and behind them all the strings.
+ */
+static Jsonb *
+write_strings(const Pairs *object, int length)
+{
+	int			entries = 2 * object->count;
+	Size		size = offsetof(Jsonb, root.children) + entries * sizeof(JEntry) + length;
+	Jsonb	   *jsonb = palloc(size);
+	JEntry	   *entry = jsonb->root.children;
+	char	   *start = (char *) (entry + entries);
+	char	   *end = start;
+
+	SET_VARSIZE(jsonb, size);
+	jsonb->root.header = object->count | JB_FOBJECT;
+	for (int i = 0; i < entries; i++)
+	{
+		const JsonbValue *value = i < object->count ? &object->pairs[i].key :
+			&object->pairs[i - object->count].value;
+
+		memcpy(end, value->val.string.val, value->val.string.len);
+		end += value->val.string.len;
+		entry[i] = JENTRY_ISSTRING;
+		if (i % JB_OFFSET_STRIDE == 0)
+			entry[i] |= JENTRY_HAS_OFF | (JEntry) (end - start);
+		else
+			entry[i] |= (JEntry) value->val.string.len;
+	}
+	return jsonb;
+}
+
 /* The object as jsonb, palloc'd. */
 static Jsonb *
 write_pairs(const Pairs *object)
 {
+	int			length = length_of_strings(object);
 	JsonbValue	value;
 
+	if (length >= 0)
+		return write_strings(object, length);
 	value.type = jbvObject;
 	value.val.object.pairs = object->pairs;
 	value.val.object.nPairs = object->count;
@@ -354,6 +438,8 @@ void
 tfstate_check_info(Jsonb *given)
 {
 	check_object(given);
+	if (JB_ROOT_COUNT(given) == 0)
+		return;
 	for (int i = 0; i < lengthof(known_keys); i++)
 		(void) is_missing(given, known_keys[i]);
 	if (!is_missing(given, "ID"))
@@ -387,11 +473,11 @@ tfstate_operation_info(const char *operation)
 /*
  * The info of a lock, palloc'd: what the caller has given, then tfstate.info, then the
  * defaults of the known keys.  given is NULL or has passed tfstate_check_info(); created is
- * when the lock is taken.  Error if tfstate.info does not pass that check, or if both are
- * too large together.
+ * when the lock is taken.  Also returns the ID, palloc'd.  Error if tfstate.info does not pass
+ * that check, or if both are too large together.
  */
 Jsonb *
-tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
+tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created, char **id)
 {
 	Jsonb	   *setting = setting_info();
 	Pairs		info = no_pairs();
@@ -405,7 +491,7 @@ tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
 						(size_t) (VARSIZE(setting) + VARSIZE(given)), TFSTATE_MAX_INFO)));
 	if (setting)
 		put_object(&info, setting);
-	if (given)
+	if (given && JB_ROOT_COUNT(given) > 0)
 		put_object(&info, given);
 	for (int i = 0; i < lengthof(known_keys); i++)
 	{
@@ -416,10 +502,11 @@ tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created)
 		if (!is_missing(setting, known_keys[i]))
 			value = tfstate_info_get(setting, known_keys[i]);
 		else
-			value = default_value(known_keys[i], lockid, created);
+			value = default_value(i, lockid, created);
 		if (value)
 			put_string(&info, known_keys[i], value);
 	}
+	*id = get_string(&info, "ID");
 	return write_pairs(&info);
 }
 

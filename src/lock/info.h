@@ -13,8 +13,7 @@
 
 extern void tfstate_check_id(const char *id);
 extern bool tfstate_restamp_info(Jsonb *info, TimestampTz from, TimestampTz to);
-extern Jsonb *tfstate_fill_info(Jsonb *given, const char *lockid,
-								TimestampTz created);
+extern Jsonb *tfstate_fill_info(Jsonb *given, const char *lockid, TimestampTz created, char **id);
 extern void tfstate_check_info(Jsonb *given);
 extern Jsonb *tfstate_who_info(const char *who);
 extern Jsonb *tfstate_operation_info(const char *operation);

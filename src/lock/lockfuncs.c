@@ -322,7 +322,6 @@ tfstate_unlock(PG_FUNCTION_ARGS)
 {
 	char	   *lockid;
 	char	   *id;
-	int64		newest;
 	Holding		holding;
 
 	tfstate_check_writable("tfstate_unlock()");
@@ -334,8 +333,7 @@ tfstate_unlock(PG_FUNCTION_ARGS)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!tfstate_find_row(lockid, true, &holding, &newest) ||
-			!tfstate_holding_is_live(&holding))
+		if (!tfstate_find_live_row(lockid, true, &holding))
 			tfstate_raise_not_held(lockid);
 		tfstate_check_may_unlock(lockid, id, &holding);
 	} while (!tfstate_release(&holding, HOW_UNLOCK, NULL));

@@ -202,7 +202,7 @@ find_by_key(Relation rel, const char *lockid, Snapshot snapshot, Holding *holdin
 			if (found)
 				raise_two_rows(lockid, rel, HOLDING_INT64(holding, fence), fence);
 			tfstate_read_holding(tuple, rel, holding);
-			tfstate_note_place(holding);
+			tfstate_note_place(lockid, holding);
 			note_known(lockid, fence, tuple, changes);
 			found = true;
 			continue;
@@ -286,12 +286,13 @@ find_in_session_mode(const char *lockid, Holding *holding, int64 *newest)
 {
 	if (!tfstate_find_session_lock(lockid, holding, newest))
 		return false;
-	tfstate_note_place(holding);
+	tfstate_note_place(lockid, holding);
 	return true;
 }
 
 /*
- * Find the row of a lockid in either mode, even if it is expired or left by a dead session.
+ * Find the row of a lockid in either mode, even if it is expired or left by a dead session; then
+ * *live is false if it is the latter, else true.
  * Returns false if there is none.  At most one is committed, because the session that inserts
  * one owns the lock tag and has deleted the row before.  (At the commit that does both, a
  * durable row can be seen for a moment together with the one that a dead session left; then
@@ -304,20 +305,44 @@ find_in_session_mode(const char *lockid, Holding *holding, int64 *newest)
  * If there is no row, *newest is the greatest fence of the lockid that the key of the table
  * and the shared memory still have or this session knows, 0 for none.
  */
-bool
-tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *newest)
+static bool
+find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *newest, bool *live)
 {
 	Holding		left;
 	bool		is_left;
 
 	*newest = 0;
 	is_left = find_in_session_mode(lockid, &left, newest);
-	if (!(is_left && tfstate_holding_is_live(&left)) &&
+	*live = is_left && tfstate_holding_is_live(&left);
+	if (!*live &&
 		find_durable(lockid, holding, newest, keep_tables ? NoLock : ROW_LOCK_MODE))
+	{
+		*live = true;
 		return true;
+	}
 	if (is_left)
 		*holding = left;
 	return is_left;
+}
+
+bool
+tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *newest)
+{
+	bool		live;
+
+	return find_row(lockid, keep_tables, holding, newest, &live);
+}
+
+/*
+ * The same, but not what a dead session has left.  (See tfstate_holding_is_live().)
+ */
+bool
+tfstate_find_live_row(const char *lockid, bool keep_tables, Holding *holding)
+{
+	int64		newest;
+	bool		live;
+
+	return find_row(lockid, keep_tables, holding, &newest, &live) && live;
 }
 
 /*
@@ -367,9 +392,7 @@ tfstate_newest_row_fence(const char *lockid, ItemPointer except, bool *live)
 bool
 tfstate_current_holding(const char *lockid, Holding *holding)
 {
-	int64		newest;
-
-	return tfstate_find_row(lockid, false, holding, &newest) && tfstate_holding_is_live(holding);
+	return tfstate_find_live_row(lockid, false, holding);
 }
 
 /*

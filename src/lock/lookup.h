@@ -12,6 +12,7 @@
 
 extern bool tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding,
 							 int64 *newest);
+extern bool tfstate_find_live_row(const char *lockid, bool keep_tables, Holding *holding);
 extern bool tfstate_current_holding(const char *lockid, Holding *holding);
 extern bool tfstate_current_holding_again(const char *lockid, Holding *holding);
 extern bool tfstate_find_created(const char *run_id, int64 unlock_key, Holding *holding);

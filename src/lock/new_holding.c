@@ -48,7 +48,7 @@ set_session(Holding *holding)
 	const char *addr = tfstate_client_addr();
 	Oid			role = GetUserId();
 	Oid			login_role = GetSessionUserId();
-	char	   *name = tfstate_valid_text(GetUserNameFromId(role, false));
+	const char *name = tfstate_my_role_name();
 
 	set_value(holding, Anum_lock_session, Int64GetDatum(tfstate_session_open()));
 	set_value(holding, Anum_lock_pid, Int32GetDatum(MyProcPid));
@@ -126,6 +126,7 @@ void
 tfstate_fill_holding(const LockRequest *request, const Holding *prepared, Holding *holding)
 {
 	TimestampTz created = GetCurrentTimestamp();
+	char	   *id;
 	Jsonb	   *info;
 
 	if (prepared)
@@ -134,12 +135,12 @@ tfstate_fill_holding(const LockRequest *request, const Holding *prepared, Holdin
 		if (refill(request, created, holding))
 			return;
 	}
-	info = tfstate_fill_info(request->info, request->lockid, created);
+	info = tfstate_fill_info(request->info, request->lockid, created, &id);
 	memset(holding->nulls, true, sizeof(holding->nulls));
 	holding->durable = request->durable;
 	set_text(holding, Anum_lock_lockid, request->lockid);
 	set_value(holding, Anum_lock_fence, Int64GetDatum(0));
-	set_text(holding, Anum_lock_id, tfstate_info_get(info, "ID"));
+	set_text(holding, Anum_lock_id, id);
 	set_value(holding, Anum_lock_created, TimestampTzGetDatum(created));
 	if (request->ttl)
 		tfstate_set_expiry(holding, request->ttl);

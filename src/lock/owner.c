@@ -182,7 +182,7 @@ tfstate_check_may_unlock(const char *lockid, const char *id, const Holding *hold
 						tfstate_one_line(lockid, TFSTATE_MAX_LOCKID),
 						tfstate_describe_holding(holding, false)),
 				 errhint("Specify the ID of the lock to release it from another session.")));
-	if (!holding->durable && !tfstate_session_is_mine(HOLDING_INT64(holding, session)))
+	if (!holding->durable && !own && !tfstate_session_is_mine(HOLDING_INT64(holding, session)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state lock \"%s\" is held in session mode by another session: %s",

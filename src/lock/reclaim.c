@@ -63,8 +63,9 @@ reclaim(const Holding *holding)
  * Remove entries of dead sessions.  Each call goes on from where the last one of this session
  * has ended; the first one begins anywhere.
  *
- * Called before the commit of a transaction that has taken a lock in session mode.  What this
- * writes needs no flush: the entries do not outlive a crash anyway.
+ * Called before the commit of a transaction that has taken a lock in session mode.  (If it has
+ * dropped the extension since, it has written WAL.)  What this writes needs no flush: the
+ * entries do not outlive a crash anyway.
  */
 void
 tfstate_reclaim_some(void)

@@ -63,7 +63,7 @@ tfstate_release(const Holding *holding, const char *how, const char *reason)
 	tfstate_end_release();
 	if (holding->durable || tfstate_holding_is_tied(holding))
 		tfstate_wake_at_commit(&lock_tag);
-	else if (tfstate_session_is_mine(HOLDING_INT64(holding, session)))
+	else
 		tfstate_release_at_commit(&lock_tag, HOLDING_INT64(holding, session));
 	if (!HOLDING_NULL(holding, key))
 		tfstate_return_share_at_commit(holding);

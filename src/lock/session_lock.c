@@ -5,8 +5,8 @@
  *
  * Who may have a lock is decided by its lock tag (see acquire.c), in session mode as in
  * durable mode.  What is here tells who has it: an entry for each lock in session mode, with
- * the columns that a durable lock has in its row, as a tuple.  No transaction ID, no WAL
- * and no disk is needed for it.
+ * the columns that a durable lock has in its row.  No transaction ID, no WAL and no disk is
+ * needed for it.
  *
  * Entries are in the shared memory of the database (common/shared.c), in lists by the hash
  * of the lockid.  An LWLock protects some of the lists.  While a session has it, it does
@@ -47,7 +47,6 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
@@ -70,6 +69,19 @@ typedef enum EntryState
 	ENTRY_FREE
 } EntryState;
 
+/*
+ * The columns of a lock.  (A tuple would take less space, but four times as long to write and to
+ * read, and the table's descriptor.)
+ */
+typedef struct Row
+{
+	Size		length;			/* with what follows */
+	uint32		nulls;			/* a bit for each column that is NULL ... */
+	uint32		references;		/* ... and for each whose value follows: here
+								 * is the offset of that in the row */
+	Datum		values[Natts_lock];
+} Row;
+
 /* In shared memory.  Only next and state change once it is in a list. */
 struct SessionLock
 {
@@ -78,14 +90,13 @@ struct SessionLock
 	int			pid;			/* of the process that took the lock */
 	uint64		hash;			/* of the lockid */
 	int64		fence;
-	Size		length;			/* of the tuple, which follows */
+	Row			row;
 };
 
-#define TUPLE_OFFSET	MAXALIGN(sizeof(SessionLock))
-#define ENTRY_TUPLE(entry)	((HeapTupleHeader) ((char *) (entry) + TUPLE_OFFSET))
-
-/* Most tuples are not longer. */
+/* Most rows are not longer. */
 #define USUAL_LENGTH	1024
+
+#define BIT(column)		((uint32) 1 << (column))
 
 /* The list for a hash. */
 static int
@@ -132,9 +143,7 @@ is_visible(SessionLock *entry)
 static bool
 is_of_lockid(SessionLock *entry, uint64 hash, const char *lockid, Size length)
 {
-	HeapTupleHeader tuple = ENTRY_TUPLE(entry);
-	char	   *value = (char *) tuple + tuple->t_hoff; /* the first column, not
-														 * null */
+	char	   *value = (char *) &entry->row + entry->row.values[Anum_lock_lockid - 1];
 
 	return entry->hash == hash && VARSIZE_ANY_EXHDR(value) == length &&
 		memcmp(VARDATA_ANY(value), lockid, length) == 0;
@@ -212,6 +221,63 @@ allocate(TfstateShared *shared, Size size)
 }
 
 /*
+ * The length of each value of a holding that follows its row, 0 for others, and in *total that
+ * of the row with all of them.
+ */
+static void
+value_lengths(const Holding *holding, TupleDesc desc, Size *lengths, Size *total)
+{
+	*total = sizeof(Row);
+	for (int i = 0; i < Natts_lock; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		lengths[i] = 0;
+		if (holding->nulls[i] || attribute->attbyval)
+			continue;
+		lengths[i] = attribute->attlen > 0 ? attribute->attlen :
+			VARSIZE_ANY(DatumGetPointer(holding->values[i]));
+		*total += MAXALIGN(lengths[i]);
+	}
+}
+
+/* Write the row of a holding to a place that has enough space. */
+static void
+write_row(const Holding *holding, const Size *lengths, Size total, Row *row)
+{
+	Size		end = sizeof(Row);
+
+	row->length = total;
+	row->nulls = 0;
+	row->references = 0;
+	for (int i = 0; i < Natts_lock; i++)
+	{
+		if (holding->nulls[i])
+			row->nulls |= BIT(i);
+		row->values[i] = holding->values[i];
+		if (lengths[i] == 0)
+			continue;
+		row->references |= BIT(i);
+		row->values[i] = end;
+		memcpy((char *) row + end, DatumGetPointer(holding->values[i]), lengths[i]);
+		end += MAXALIGN(lengths[i]);
+	}
+}
+
+/* Fill in a holding from a row in this process, to which its values point. */
+static void
+read_row(Row *row, Holding *holding)
+{
+	memset(holding, 0, offsetof(Holding, values));
+	for (int i = 0; i < Natts_lock; i++)
+	{
+		holding->nulls[i] = (row->nulls & BIT(i)) != 0;
+		holding->values[i] = (row->references & BIT(i)) != 0 ?
+			PointerGetDatum((char *) row + row->values[i]) : row->values[i];
+	}
+}
+
+/*
  * Insert the entry of a lock, as one that this transaction takes.  The caller owns the lock
  * tag of the lockid.  Error if there is no memory for it.
  */
@@ -219,21 +285,24 @@ void
 tfstate_insert_session_lock(Holding *holding)
 {
 	Relation	rel = tfstate_open(&tfstate_catalog()->durable, RowExclusiveLock);
-	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel), holding->values, holding->nulls);
+	Size		lengths[Natts_lock];
+	Size		total;
 	TfstateShared *shared = tfstate_require_shared();
 	uint64		hash = tfstate_hash_lockid(HOLDING_TEXT(holding, lockid));
 	int			bucket = bucket_of(hash);
 	Pending    *item = tfstate_add_pending(PENDING_TAKE);
-	dsa_pointer place = allocate(shared, TUPLE_OFFSET + tuple->t_len);
-	SessionLock *entry = entry_at(place);
+	dsa_pointer place;
+	SessionLock *entry;
 	dsa_pointer removed;
 
+	value_lengths(holding, RelationGetDescr(rel), lengths, &total);
+	place = allocate(shared, offsetof(SessionLock, row) + total);
+	entry = entry_at(place);
 	pg_atomic_init_u32(&entry->state, ENTRY_PENDING);
 	entry->pid = MyProcPid;
 	entry->hash = hash;
 	entry->fence = HOLDING_INT64(holding, fence);
-	entry->length = tuple->t_len;
-	memcpy(ENTRY_TUPLE(entry), tuple->t_data, tuple->t_len);
+	write_row(holding, lengths, total, &entry->row);
 
 	LWLockAcquire(bucket_lock(shared, bucket), LW_EXCLUSIVE);
 	removed = unlink_free(shared, bucket);
@@ -243,19 +312,8 @@ tfstate_insert_session_lock(Holding *holding)
 	LWLockRelease(bucket_lock(shared, bucket));
 
 	holding->changing = InvalidTransactionId;
-	heap_freetuple(tuple);
 	table_close(rel, NoLock);
 	free_entries(removed);
-}
-
-/* Fill in a holding from a tuple in this process, to which its values point. */
-static void
-read_tuple(HeapTupleHeader data, Size length, Relation rel, Holding *holding)
-{
-	HeapTupleData tuple = {.t_len = length,.t_data = data};
-
-	memset(holding, 0, sizeof(Holding));
-	heap_deform_tuple(&tuple, RelationGetDescr(rel), holding->values, holding->nulls);
 }
 
 /*
@@ -279,7 +337,6 @@ tfstate_find_session_lock(const char *lockid, Holding *holding, int64 *newest)
 	Size		size = USUAL_LENGTH;
 	char	   *copy = usual.data;
 	Size		length;
-	Relation	rel;
 
 	if (shared == NULL)
 		return false;
@@ -296,9 +353,9 @@ tfstate_find_session_lock(const char *lockid, Holding *holding, int64 *newest)
 			*newest = Max(*newest, entry->fence);
 			if (!is_visible(entry))
 				continue;
-			length = entry->length;
+			length = entry->row.length;
 			if (length <= size)
-				memcpy(copy, ENTRY_TUPLE(entry), length);
+				memcpy(copy, &entry->row, length);
 		}
 		LWLockRelease(lock);
 		if (length <= size)
@@ -310,20 +367,18 @@ tfstate_find_session_lock(const char *lockid, Holding *holding, int64 *newest)
 		return false;
 	if (copy == usual.data)
 		copy = memcpy(palloc(length), usual.data, length);
-	rel = tfstate_open(&tfstate_catalog()->durable, AccessShareLock);
-	read_tuple((HeapTupleHeader) copy, length, rel, holding);
-	table_close(rel, AccessShareLock);
+	read_row((Row *) copy, holding);
 	return true;
 }
 
 /*
- * Find the entry of a holding that was read before, if this transaction still sees it.
+ * Find the entry of a holding that was read before, if this transaction still sees it.  The hash
+ * is that of its lockid.
  */
 static SessionLock *
-find_again(const Holding *holding)
+find_again(const Holding *holding, uint64 hash)
 {
 	TfstateShared *shared = tfstate_shared();
-	uint64		hash = tfstate_hash_lockid(HOLDING_TEXT(holding, lockid));
 	int			bucket = bucket_of(hash);
 	SessionLock *entry;
 
@@ -348,7 +403,8 @@ tfstate_end_session_lock(const Holding *holding, bool wait)
 {
 	LOCKTAG		tag = tfstate_end_tag(HOLDING_INT64(holding, fence));
 	Relation	rel = tfstate_open(&tfstate_catalog()->durable, RowExclusiveLock);
-	SessionLock *entry = find_again(holding);
+	uint64		hash = tfstate_hash_lockid(HOLDING_TEXT(holding, lockid));
+	SessionLock *entry = find_again(holding, hash);
 	Pending    *item;
 
 	table_close(rel, NoLock);
@@ -358,7 +414,7 @@ tfstate_end_session_lock(const Holding *holding, bool wait)
 			tfstate_take_tag(&tag);
 		else if (!tfstate_try_tag(&tag))
 			return TM_BeingModified;
-		entry = find_again(holding);
+		entry = find_again(holding, hash);
 	}
 	if (entry == NULL)
 		return TM_Deleted;
@@ -380,7 +436,7 @@ tfstate_pin_session_lock(const Holding *holding)
 
 	table_close(rel, NoLock);
 	tfstate_take_share_of(&tag);
-	return find_again(holding) != NULL;
+	return find_again(holding, tfstate_hash_lockid(HOLDING_TEXT(holding, lockid))) != NULL;
 }
 
 /*
@@ -423,7 +479,7 @@ tfstate_begin_session_scan(SessionLockScan *scan, int first, bool all)
 }
 
 /*
- * Copy the entries of a list, each with its length before it, as far as there is space.
+ * Copy the rows of a list, as far as there is space.
  * Returns how much space they need.
  */
 static Size
@@ -438,17 +494,13 @@ copy_bucket(SessionLockScan *scan, TfstateShared *shared)
 	for (SessionLock *entry = entry_at(shared->buckets[scan->bucket]); entry;
 		 entry = entry_at(entry->next))
 	{
-		Size		needed = MAXALIGN(sizeof(Size)) + MAXALIGN(entry->length);
+		Size		needed = MAXALIGN(entry->row.length);
 
 		if (scan->all ? state_of(entry) == ENTRY_FREE || tfstate_has_ended(entry) :
 			!is_visible(entry))
 			continue;
 		if (length + needed <= scan->size)
-		{
-			*(Size *) (scan->copy + length) = entry->length;
-			memcpy(scan->copy + length + MAXALIGN(sizeof(Size)), ENTRY_TUPLE(entry),
-				   entry->length);
-		}
+			memcpy(scan->copy + length, &entry->row, entry->row.length);
 		length += needed;
 	}
 	LWLockRelease(lock);
@@ -462,8 +514,7 @@ Holding *
 tfstate_next_session_lock(SessionLockScan *scan)
 {
 	TfstateShared *shared = tfstate_shared_as_is();
-	HeapTupleHeader tuple;
-	Size		length;
+	Row		   *row;
 
 	while (scan->position >= scan->length)
 	{
@@ -480,10 +531,9 @@ tfstate_next_session_lock(SessionLockScan *scan)
 		scan->position = 0;
 		scan->bucket = (scan->bucket + 1) % SESSION_LOCK_BUCKETS;
 	}
-	length = *(Size *) (scan->copy + scan->position);
-	tuple = (HeapTupleHeader) (scan->copy + scan->position + MAXALIGN(sizeof(Size)));
-	scan->position += MAXALIGN(sizeof(Size)) + MAXALIGN(length);
-	read_tuple(tuple, length, scan->rel, &scan->holding);
+	row = (Row *) (scan->copy + scan->position);
+	scan->position += MAXALIGN(row->length);
+	read_row(row, &scan->holding);
 	return &scan->holding;
 }
 
