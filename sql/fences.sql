@@ -90,8 +90,8 @@ SELECT fence FROM tfstate_lock('f/h', '{"ID":"2"}');
 SELECT tfstate_unlock('f/h', '2') IS NOT NULL AS unlocked;
 -- The same where the greatest one is just the next value.
 INSERT INTO tfstate_internal.released_lock
-SELECT (jsonb_populate_record(r, '{"fence": 70040}')).* FROM tfstate_internal.released_lock r WHERE r.lockid = 'f/h' LIMIT 1;
-SELECT setval('tfstate_internal.fence', 70039);
+SELECT (jsonb_populate_record(r, '{"fence": 70140}')).* FROM tfstate_internal.released_lock r WHERE r.lockid = 'f/h' LIMIT 1;
+SELECT setval('tfstate_internal.fence', 70139);
 SELECT fence FROM tfstate_lock('f/h', '{"ID":"3"}');
 SELECT tfstate_unlock('f/h', '3') IS NOT NULL AS unlocked;
 

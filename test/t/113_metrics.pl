@@ -139,7 +139,7 @@ is(logged(), '', 'with tfstate.log_events = off it does not');
 
 is($node->safe_psql('postgres', q(LISTEN tfstate; SELECT 1 FROM tfstate_lock('n'))), '1', 'by default there are no notifications');
 $node->safe_psql('postgres', q(SELECT tfstate_unlock('n', id) FROM tfstate_holders WHERE lockid = 'n'));
-my $fence = $node->safe_psql('postgres', 'SELECT last_value FROM tfstate_internal.fence');
+my $fence = $node->safe_psql('postgres', q(SELECT max(fence) FROM tfstate_history('n')));
 my $notified = $node->safe_psql('postgres', q(
 	SET tfstate.notify = on;
 	LISTEN tfstate;
