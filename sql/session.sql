@@ -145,6 +145,11 @@ BEGIN;
 SELECT id FROM tfstate_lock('s', '{"ID": "14"}', 'session');
 PREPARE TRANSACTION 'regress_tfstate';
 \echo :SQLSTATE
+BEGIN;
+SELECT id FROM tfstate_lock('s', '{"ID": "14"}', 'session');
+SELECT tfstate_unlock('s')->>'ID' AS released;
+PREPARE TRANSACTION 'regress_tfstate';
+\echo :SQLSTATE
 SELECT * FROM tags;
 SELECT id FROM tfstate_lock('s', '{"ID": "15"}', 'session');
 BEGIN;

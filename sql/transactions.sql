@@ -302,6 +302,24 @@ CALL fails($$SELECT tfstate_lock('sub/7')$$);
 SELECT tfstate_unlock('sub/4') IS NOT NULL AS released;
 SELECT fence > 0 AS locked FROM tfstate_lock('sub/4');
 ROLLBACK;
+-- Nor does it take longer each time, in one transaction, too.
+SELECT count(tfstate_unlock('again')) FROM generate_series(1, 5000) n, tfstate_lock('again' || left(n::text, 0), mode => 'session');
+-- What is ended below a savepoint is held again after a rollback to that, and only then.
+BEGIN;
+SELECT fence > 0 AS locked FROM tfstate_lock('again', '{"ID": "1"}', mode => 'session');
+SAVEPOINT a;
+SELECT tfstate_unlock('again') IS NOT NULL AS released;
+SELECT fence > 0 AS locked FROM tfstate_lock('again', '{"ID": "1"}', mode => 'session');
+SELECT tfstate_unlock('again') IS NOT NULL AS released;
+SELECT * FROM held;
+ROLLBACK TO a;
+SELECT * FROM held;
+SAVEPOINT b;
+SELECT tfstate_unlock('again') IS NOT NULL AS released;
+RELEASE b;
+SELECT * FROM held;
+COMMIT;
+SELECT * FROM held;
 -- Session locks that are released and taken again in one transaction count once.
 SELECT count(tfstate_lock('s/' || n, mode => 'session')) FROM generate_series(1, 2) n;
 BEGIN;

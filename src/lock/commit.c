@@ -285,7 +285,8 @@ publish_entries(void)
 	{
 		Pending    *item = lfirst(lc);
 
-		if (item->kind == PENDING_TAKE && !(ended && tfstate_has_ended(item->entry)))
+		if (item->kind == PENDING_TAKE && item->entry &&
+			!(ended && tfstate_has_ended(item->entry)))
 			tfstate_publish_session_lock(item->entry);
 	}
 }

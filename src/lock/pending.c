@@ -43,6 +43,23 @@ tfstate_has_pending(void)
 }
 
 /*
+ * Return the item by which the current subtransaction, itself or one below it that is committed,
+ * has taken the lock of an entry; NULL if it has not.
+ */
+Pending *
+tfstate_find_taken(const SessionLock *entry)
+{
+	for (int i = list_length(tfstate_pending) - 1; i >= 0; i--)
+	{
+		Pending    *item = list_nth(tfstate_pending, i);
+
+		if (item->kind == PENDING_TAKE && item->entry == entry)
+			return item->subxact == GetCurrentSubTransactionId() ? item : NULL;
+	}
+	return NULL;
+}
+
+/*
  * Return true if this transaction has ended the lock of an entry.
  */
 bool

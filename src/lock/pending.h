@@ -26,7 +26,8 @@ typedef enum PendingKind
 typedef struct Pending
 {
 	PendingKind kind;
-	SessionLock *entry;			/* of a lock that is taken or has ended */
+	SessionLock *entry;			/* of a lock that is taken or has ended; NULL
+								 * for one that was taken in vain */
 	LOCKTAG		tag;			/* of the other kinds */
 	int64		session;		/* whose lock has ended, or whose tag it is; 0
 								 * for a wake-up */
@@ -39,6 +40,7 @@ extern List *tfstate_pending;
 
 extern Pending *tfstate_add_pending(PendingKind kind);
 extern bool tfstate_has_pending(void);
+extern Pending *tfstate_find_taken(const SessionLock *entry);
 extern bool tfstate_has_ended(const SessionLock *entry);
 
 #endif							/* TFSTATE_PENDING_H */

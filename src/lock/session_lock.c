@@ -418,6 +418,18 @@ tfstate_end_session_lock(const Holding *holding, bool wait)
 	}
 	if (entry == NULL)
 		return TM_Deleted;
+
+	/*
+	 * What this subtransaction took is rolled back or committed together with
+	 * its end: nobody will see it.  A transaction that takes and releases one
+	 * lock again and again would find all those entries each time.
+	 */
+	if (is_taken_here(entry) && (item = tfstate_find_taken(entry)) != NULL)
+	{
+		item->entry = NULL;
+		tfstate_free_session_lock(entry);
+		return TM_Ok;
+	}
 	item = tfstate_add_pending(PENDING_END);
 	item->entry = entry;
 	item->session = HOLDING_INT64(holding, session);
