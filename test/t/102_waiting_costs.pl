@@ -100,14 +100,22 @@ my @scenarios = (
 		],
 		['COMMIT']
 	],
+	[
+		'a workspace that a client without tfstate has created',
+		[ 'SELECT pg_advisory_lock(-1)', "INSERT INTO tf.states (name, data) VALUES ('new', '{\"serial\": 1, \"lineage\": \"a\"}')" ],
+		['SELECT pg_advisory_unlock(-1)'],
+		'tf.states/new'
+	],
 );
 my $n = 0;
 
+sql("SELECT tfstate_attach('tf')");
+
 foreach my $scenario (@scenarios)
 {
-	my ($what, $begin, $end) = @$scenario;
-	my $lockid = 'cpu/' . $n++;
+	my ($what, $begin, $end, $lockid) = @$scenario;
 
+	$lockid ||= 'cpu/' . $n++;
 	$holder->query_safe(sprintf($_, $lockid)) foreach @$begin;
 	wait_in($first, $lockid, "SELECT tfstate_lock('$lockid', wait => '1 hour')");
 	wait_in($second, $lockid, "SELECT tfstate_lock('$lockid', wait => NULL)");
