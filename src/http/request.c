@@ -408,16 +408,18 @@ append_shown(PQExpBuffer buf, const char *text, const char *encoded)
 
 	for (; *text; text ++)
 	{
+		unsigned char c = *text;
+
 		/* not amid a character */
-		if (buf->len >= end && ((unsigned char) *text &0xC0) != 0x80)
+		if (buf->len >= end && (c & 0xC0) != 0x80)
 		{
 			appendPQExpBufferStr(buf, "...");
 			break;
 		}
-		if ((unsigned char) *text <' ' || *text == 0x7f || strchr(encoded, *text))
-			appendPQExpBuffer(buf, "\\x%02x", (unsigned char) *text);
+		if (c < ' ' || c == 0x7f || strchr(encoded, c))
+			appendPQExpBuffer(buf, "\\x%02x", c);
 		else
-			appendPQExpBufferChar(buf, *text);
+			appendPQExpBufferChar(buf, c);
 	}
 }
 
