@@ -189,12 +189,22 @@ pg_prepare(Client *client, const char *name, const char *sql)
 		PQclear(check(client, PQprepare(client->pg, name, sql, 0, NULL)));
 }
 
+/*
+ * A client that waits is told for whom; it reads that, as each client does, but does not
+ * print it.
+ */
+static void
+ignore_notice(void *arg, const char *message)
+{
+}
+
 static void
 pg_connect(Client *client)
 {
 	client->pg = PQsetdbLogin(NULL, NULL, NULL, NULL, client->peer->database, NULL, NULL);
 	if (PQstatus(client->pg) != CONNECTION_OK)
 		die("%s", PQerrorMessage(client->pg));
+	PQsetNoticeProcessor(client->pg, ignore_notice, NULL);
 	if (client->peer->setup)
 		PQclear(check(client, PQexec(client->pg, client->peer->setup)));
 	pg_prepare(client, "try", client->peer->try);
