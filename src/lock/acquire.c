@@ -361,6 +361,7 @@ insert_holding(const Attempt *attempt, Holding *holding)
 	const LockRequest *request = attempt->request;
 
 	tfstate_fill_holding(request, attempt->prepared, holding);
+	HOLDING_DATUM(holding, session) = Int64GetDatum(tfstate_session_open());
 	HOLDING_DATUM(holding, fence) =
 		Int64GetDatum(tfstate_next_fence(request->lockid, attempt->conflict->newest_fence));
 	if (request->durable)

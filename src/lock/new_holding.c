@@ -40,17 +40,16 @@ set_text(Holding *holding, int column, const char *text)
 }
 
 /*
- * Record this session and its role as the holder.
+ * Record this process and its role as the holder.
  */
 static void
-set_session(Holding *holding)
+set_process(Holding *holding)
 {
 	const char *addr = tfstate_client_addr();
 	Oid			role = GetUserId();
 	Oid			login_role = GetSessionUserId();
 	const char *name = tfstate_my_role_name();
 
-	set_value(holding, Anum_lock_session, Int64GetDatum(tfstate_session_open()));
 	set_value(holding, Anum_lock_pid, Int32GetDatum(MyProcPid));
 	set_value(holding, Anum_lock_role, ObjectIdGetDatum(role));
 	set_text(holding, Anum_lock_role_name, name);
@@ -84,7 +83,8 @@ set_keys(Holding *holding, const LockRequest *request)
 void
 tfstate_set_holder(const LockRequest *request, Holding *holding)
 {
-	set_session(holding);
+	set_process(holding);
+	set_value(holding, Anum_lock_session, Int64GetDatum(tfstate_session_open()));
 	set_keys(holding, request);
 }
 
@@ -118,8 +118,9 @@ refill(const LockRequest *request, TimestampTz created, Holding *holding)
 }
 
 /*
- * Fill in the row of a lock that is being taken, all but its fence, which is 0.  prepared is
- * what this has returned for the same request before, or NULL; it takes less time with that.
+ * Fill in the row of a lock that is being taken, all but its fence and its session, which are
+ * 0: a session that only waits needs no session tag.  prepared is what this has returned for the
+ * same request before, or NULL; it takes less time with that.
  * Errors: an invalid info.
  */
 void
@@ -144,7 +145,9 @@ tfstate_fill_holding(const LockRequest *request, const Holding *prepared, Holdin
 	set_value(holding, Anum_lock_created, TimestampTzGetDatum(created));
 	if (request->ttl)
 		tfstate_set_expiry(holding, request->ttl);
-	tfstate_set_holder(request, holding);
+	set_process(holding);
+	set_value(holding, Anum_lock_session, Int64GetDatum(0));
+	set_keys(holding, request);
 	set_text(holding, Anum_lock_run_id, tfstate_my_run());
 	set_value(holding, Anum_lock_info, JsonbPGetDatum(info));
 }
