@@ -193,6 +193,13 @@ check_reached() {
 	fi
 }
 
+# Explores choices that have many states, and checks that each step was reached.
+explore_long() {
+	local optimize=-O1 depth=10000000
+	explore_choices "$@"
+	check_reached
+}
+
 explore_bugs() {
 	local bug
 	for bug in "$@"; do
@@ -213,24 +220,14 @@ install_missing model
 
 heading 'The protocol'
 explore_choices "${small[@]}"
-if [[ $form == long ]]; then
-	optimize=-O1 depth=10000000
-	explore_choices "${large[@]}"
-	check_reached
-	optimize=-O0 depth=1000000
-fi
+[[ $form == short ]] || explore_long "${large[@]}"
 heading 'Deliberate bugs'
 explore_bugs "${bugs[@]}"
 
 model=session
 heading 'The entries of locks in session mode'
 explore_choices "${session_small[@]}"
-if [[ $form == long ]]; then
-	optimize=-O1 depth=10000000
-	explore_choices "${session_large[@]}"
-	check_reached
-	optimize=-O0 depth=1000000
-fi
+[[ $form == short ]] || explore_long "${session_large[@]}"
 heading 'Deliberate bugs'
 explore_bugs "${session_bugs[@]}"
 
