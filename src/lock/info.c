@@ -37,7 +37,13 @@ typedef enum KnownKey
 } KnownKey;
 
 static const char *const known_keys[] = {
-	"ID", "Who", "Info", "Path", "Created", "Version", "Operation"
+	[KEY_ID] = "ID",
+	[KEY_WHO] = "Who",
+	[KEY_INFO] = "Info",
+	[KEY_PATH] = "Path",
+	[KEY_CREATED] = "Created",
+	[KEY_VERSION] = "Version",
+	[KEY_OPERATION] = "Operation"
 };
 
 /*

@@ -325,6 +325,9 @@ find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *newest, 
 	return is_left;
 }
 
+/*
+ * As find_row(), but without *live.
+ */
 bool
 tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *newest)
 {
@@ -334,7 +337,7 @@ tfstate_find_row(const char *lockid, bool keep_tables, Holding *holding, int64 *
 }
 
 /*
- * The same, but not what a dead session has left.  (See tfstate_holding_is_live().)
+ * As tfstate_find_row(), but a row that a dead session has left does not count.
  */
 bool
 tfstate_find_live_row(const char *lockid, bool keep_tables, Holding *holding)
